@@ -1,0 +1,70 @@
+"""What can go wrong, grouped by what the reader can do about it.
+
+Every message says what was given, what was expected and what to do. Checks collect all the
+problems they can see and raise them together (`raise_problems`).
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+class TimelocalError(Exception):
+    """Base of every error this package raises on purpose; the CLI prints it without a traceback."""
+
+
+class ArgumentError(TimelocalError, ValueError):
+    """An argument is wrong: change the call."""
+
+
+class UnsupportedError(TimelocalError, NotImplementedError):
+    """This rule, cell or network cannot do what was asked: the message names what can."""
+
+
+class DataError(TimelocalError):
+    """A data file is missing, damaged or not what it should be: fetch it again."""
+
+
+class RunError(TimelocalError):
+    """A run folder cannot be written, read or resumed: free the disk or choose another folder."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong: its name, what was given, what was expected, what to do."""
+
+    what: str
+    got: object
+    expected: str
+    remedy: str = ""
+
+    def __str__(self) -> str:
+        remedy = f". {self.remedy}" if self.remedy else ""
+        return f"{self.what}: got {self.got}, expected {self.expected}{remedy}"
+
+
+def raise_problems(
+    problems: Iterable[Problem | None], kind: type[TimelocalError] = ArgumentError
+) -> None:
+    """Raise one error that lists every problem; return quietly if there is none."""
+    found = [str(problem) for problem in problems if problem is not None]
+    if len(found) == 1:
+        raise kind(found[0])
+    if found:
+        raise kind(f"{len(found)} problems:\n" + "\n".join(f"  - {line}" for line in found))
+
+
+def unknown_name(what: str, given: object, known: Iterable[str]) -> Problem | None:
+    """A problem that lists the known names and the nearest one, or None if `given` is known."""
+    names = sorted(known)
+    if given in names:
+        return None
+    near = difflib.get_close_matches(str(given), names, n=1)
+    return Problem(
+        what,
+        repr(given),
+        "one of " + ", ".join(repr(name) for name in names),
+        f"Did you mean {near[0]!r}?" if near else "",
+    )

@@ -1,0 +1,27 @@
+"""Names for the types that cross walls, and the axis alphabet.
+
+Axes everywhere (names, docstrings, einsum): `b` batch, `t` time, `i` input, `h` hidden, `g` nodes
+(gates times hidden), `o` output, `l` layer, `k` perturbation direction. At the surface tensors are batch
+first, `(b, t, i)`; inside, time comes first, `(t, b, i)`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Literal, TypeAlias
+
+from torch import Tensor
+
+Gradients: TypeAlias = dict[str, Tensor]
+"""Parameter name, as in `network.named_parameters()`, to a tensor of that parameter's shape."""
+
+Place: TypeAlias = Literal["last", "every"]
+"""Where the loss is: at the last valid step, or at every step."""
+
+LossFunction: TypeAlias = Callable[[Tensor, Tensor], Tensor]
+"""(outputs (n, o), targets (n, ...)) -> losses (n,)."""
+
+State: TypeAlias = tuple[Tensor, ...]
+"""The recurrent state of one layer and direction: (h,) or, for the LSTM, (h, c), each (b, h)."""
+
+Metrics: TypeAlias = Mapping[str, float]
