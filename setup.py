@@ -26,6 +26,8 @@ FLAGS = [
     "-Wall",
     "-Wextra",
     "-Wno-psabi",  # vector types cross only inlined calls
+    "-Wno-uninitialized",  # GCC 12 complains of its own intrinsics
+    "-Wno-maybe-uninitialized",
 ]
 
 setup(

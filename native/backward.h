@@ -14,7 +14,7 @@ Packed<T> transposed(const Layer<T>& layer, Index first, Index count) {
     const double work = double(count) * double(layer.hidden);
     const Index parts = parts_of(packed.panels(), layer.threads, work);
     parallel(parts, [&](Index part) {
-        packed.pack(layer.hh + first * layer.hidden, layer.hidden, 1, packed.panels() * part / parts,
+        packed.pack(0, count, layer.hh + first * layer.hidden, layer.hidden, 1, packed.panels() * part / parts,
                     packed.panels() * (part + 1) / parts);
     });
     return packed;
@@ -58,17 +58,17 @@ class Credit {
   private:
     void rnn(Index row, Index n, const T* signal, Index ld) const {
         const Index size = layer.hidden;
+        const T gain = layer.gain;
         for (Index k = 0; k < n; ++k, ++row, signal += ld)
             each_vector<T>(size, [&](Index j, auto part) {
                 const Vec<T> y = load(past.gates + row * size + j, part);
-                const Vec<T> slope = fma(-y, y, broadcast<T>(1)) * layer.gain;
+                const Vec<T> slope = fma(-y, y, broadcast<T>(1)) * gain;
                 store(delta + row * size + j, load(signal + j, part) * slope, part);
             });
     }
 
     void lstm(Index row, Index n, const T* signal, Index ld, T* cell_signal) const {
         const Index size = layer.hidden;
-        const Vec<T> one = broadcast<T>(1);
         for (Index k = 0; k < n; ++k, ++row, signal += ld) {
             const T *gates = past.gates + row * 4 * size, *c_before = past.c + row * size;
             T* out = delta + row * 4 * size;
@@ -78,12 +78,12 @@ class Credit {
                 const Vec<T> o = load(gates + 3 * size + j, part);
                 const Vec<T> squashed = load(past.auxiliary + row * size + j, part);
                 const Vec<T> at_h = load(signal + j, part);
-                Vec<T> at_c = at_h * o * fma(-squashed, squashed, one);
+                Vec<T> at_c = at_h * o * fma(-squashed, squashed, broadcast<T>(1));
                 if (cell_signal) at_c += load(cell_signal + j, part);
-                store(out + j, at_c * g * i * (one - i), part);
-                store(out + size + j, at_c * load(c_before + j, part) * f * (one - f), part);
-                store(out + 2 * size + j, at_c * i * fma(-g, g, one), part);
-                store(out + 3 * size + j, at_h * squashed * o * (one - o), part);
+                store(out + j, at_c * g * i * (T(1) - i), part);
+                store(out + size + j, at_c * load(c_before + j, part) * f * (T(1) - f), part);
+                store(out + 2 * size + j, at_c * i * fma(-g, g, broadcast<T>(1)), part);
+                store(out + 3 * size + j, at_h * squashed * o * (T(1) - o), part);
                 if (cell_signal) store(cell_signal + j, at_c * f, part);
             });
             if (cell_signal) cell_signal += ld;
@@ -93,20 +93,19 @@ class Credit {
     template <bool reset_after>
     void gru(Index row, Index n, const T* signal, Index ld) const {
         const Index size = layer.hidden;
-        const Vec<T> one = broadcast<T>(1);
         for (Index k = 0; k < n; ++k, ++row, signal += ld) {
             const T *gates = past.gates + row * 3 * size, *before = past.h + row * size;
             T* out = delta + row * 3 * size;
             each_vector<T>(size, [&](Index j, auto part) {
                 const Vec<T> z = load(gates + size + j, part), c = load(gates + 2 * size + j, part);
-                const Vec<T> at_h = load(signal + j, part) * (one - z);
-                const Vec<T> at_n = at_h * fma(-c, c, one);
+                const Vec<T> at_h = load(signal + j, part) * (T(1) - z);
+                const Vec<T> at_n = at_h * fma(-c, c, broadcast<T>(1));
                 store(out + size + j, at_h * z * (load(before + j, part) - c), part);
                 store(out + 2 * size + j, at_n, part);
                 if constexpr (reset_after) {
                     const Vec<T> r = load(gates + j, part);
                     const Vec<T> behind = load(past.auxiliary + row * size + j, part);
-                    store(out + j, at_n * behind * r * (one - r), part);
+                    store(out + j, at_n * behind * r * (T(1) - r), part);
                 }
             });
         }
@@ -114,13 +113,13 @@ class Credit {
 
     void reset(Index row, Index n, T* gated) const {
         const Index size = layer.hidden, ld = padded<T>(size);
-        const Vec<T> one = broadcast<T>(1);
-        multiply(candidate, n, delta + row * 3 * size + 2 * size, 3 * size, nothing.get(), 0, gated, ld);
+        multiply<T>(candidate, 0, n, {delta + row * 3 * size + 2 * size, 3 * size, size}, {}, nothing.get(),
+                    0, gated, ld);
         for (Index k = 0; k < n; ++k, ++row, gated += ld)
             each_vector<T>(size, [&](Index j, auto part) {
                 const Vec<T> r = load(past.gates + row * 3 * size + j, part);
                 const Vec<T> before = load(past.h + row * size + j, part);
-                store(delta + row * 3 * size + j, load(gated + j, part) * before * r * (one - r), part);
+                store(delta + row * 3 * size + j, load(gated + j, part) * before * r * (T(1) - r), part);
             });
     }
 
@@ -134,7 +133,7 @@ class Credit {
 };
 
 // delta (t, b, g) from a signal at every h_t: (t, b, h), or one (b, h) for all t when step_stride is 0.
-// Steps at or beyond lengths[b] (null: none) get zeros. Nothing here is sequential: threads share time.
+// Steps at or beyond lengths[b] (null: nT(1)) get zeros. Nothing here is sequential: threads share time.
 template <class T>
 void credit_all(const Layer<T>& layer, History<T> past, const T* signal, Index step_stride,
                 const std::int64_t* lengths, T* delta) {
@@ -194,8 +193,10 @@ class Backward {
             credit.rows(row, n, at_h, ld, at_c, gated);
             if (!restarts) pass_by(row, n, at_h, gated);
             const T* start = restarts ? credit.nothing.get() : at_h;
-            multiply(recurrent, n, delta + row * nodes, nodes, start, restarts ? 0 : ld, at_h, ld);
-            if (layer.cell == Cell::gru) multiply(candidate, n, gated, ld, at_h, ld, at_h, ld);
+            multiply<T>(recurrent, 0, n, {delta + row * nodes, nodes, recurrent.k}, {}, start,
+                        restarts ? 0 : ld, at_h, ld);
+            if (layer.cell == Cell::gru)
+                multiply<T>(candidate, 0, n, {gated, ld, size}, {}, at_h, ld, at_h, ld);
         }
         copy(n, at_h, ld, h + b0 * size, size);
         if (at_c) copy(n, at_c, ld, c + b0 * size, size);

@@ -8,12 +8,11 @@
 
 namespace kernels {
 
-// Nodes [first, first + count) of a layer, computed by one multiply from the input and one from the state.
+// Nodes [first, first + count) of a layer, computed together from the input and the state.
 template <class T>
 struct Section {
     Section(const Layer<T>& layer, Index first, Index count, bool hidden_bias)
-        : first(first), input(layer.inputs, count), recurrent(layer.hidden, count),
-          bias(padded<T>(count)) {
+        : first(first), weights(layer.inputs + layer.hidden, count), bias(padded<T>(count)) {
         for (Index j = 0; j < padded<T>(count); ++j) {
             T sum = 0;
             if (j < count && layer.b_ih) sum += layer.b_ih[first + j];
@@ -23,13 +22,14 @@ struct Section {
     }
 
     void pack(const Layer<T>& layer, Index part, Index parts) {
-        const Index n = input.panels(), p0 = n * part / parts, p1 = n * (part + 1) / parts;
-        input.pack(layer.ih + first * layer.inputs, 1, layer.inputs, p0, p1);
-        recurrent.pack(layer.hh + first * layer.hidden, 1, layer.hidden, p0, p1);
+        const Index n = weights.panels(), p0 = n * part / parts, p1 = n * (part + 1) / parts;
+        const Index inputs = layer.inputs, hidden = layer.hidden;
+        weights.pack(0, inputs, layer.ih + first * inputs, 1, inputs, p0, p1);
+        weights.pack(inputs, hidden, layer.hh + first * hidden, 1, hidden, p0, p1);
     }
 
     const Index first;
-    Packed<T> input, recurrent;
+    Packed<T> weights;  // of the input, then of the state
     Buffer<T> bias;
 };
 
@@ -70,14 +70,16 @@ class Forward {
         if (layer.cell == Cell::lstm)
             std::memcpy(out.c + b0 * size, c0 + b0 * size, std::size_t(n * size) * sizeof(T));
         const Section<T>& last = sections.back();
-        const Index wide = padded<T>(sections[0].input.n), narrow = padded<T>(last.input.n);
+        const Section<T>& section = sections.front();
+        const Index wide = padded<T>(section.weights.n), narrow = padded<T>(last.weights.n);
         const Buffer<T> first_sum(n * wide), second_sum(n * narrow), hidden_sum(n * narrow);
         T *pre = first_sum.get(), *candidate = second_sum.get(), *behind = hidden_sum.get();
+        const Operand<T> none{nullptr, 0, 0};
         for (Index t = 0; t < layer.steps; ++t) {
             const Index row = t * layer.batch + b0;
-            const T *x = inputs + row * layer.inputs, *h = out.h + row * size;
-            multiply(sections[0].input, n, x, layer.inputs, sections[0].bias.get(), 0, pre, wide);
-            multiply(sections[0].recurrent, n, h, size, pre, wide, pre, wide);
+            const Operand<T> x{inputs + row * layer.inputs, layer.inputs, layer.inputs};
+            const Operand<T> h{out.h + row * size, size, size};
+            multiply(section.weights, 0, n, x, h, section.bias.get(), 0, pre, wide);
             switch (layer.cell) {
                 case Cell::rnn:
                     rnn(row, n, pre, wide);
@@ -86,17 +88,18 @@ class Forward {
                     lstm(row, n, pre, wide);
                     break;
                 case Cell::gru:
-                    multiply(last.input, n, x, layer.inputs, last.bias.get(), 0, candidate, narrow);
-                    multiply(last.recurrent, n, h, size, hidden_bias.get(), 0, behind, narrow);
+                    multiply(last.weights, 0, n, x, none, last.bias.get(), 0, candidate, narrow);
+                    multiply(last.weights, layer.inputs, n, h, none, hidden_bias.get(), 0, behind,
+                             narrow);
                     gru_reset_after(row, n, pre, wide, candidate, behind, narrow);
                     break;
-                case Cell::gru_reset_before:
-                    multiply(last.input, n, x, layer.inputs, last.bias.get(), 0, candidate, narrow);
+                case Cell::gru_reset_before: {
                     reset(row, n, pre, wide);
-                    multiply(last.recurrent, n, out.auxiliary + row * size, size, candidate, narrow,
-                             candidate, narrow);
+                    const Operand<T> gated{out.auxiliary + row * size, size, size};
+                    multiply(last.weights, 0, n, x, gated, last.bias.get(), 0, candidate, narrow);
                     gru_reset_before(row, n, pre, wide, candidate, narrow);
                     break;
+                }
             }
         }
     }
@@ -110,16 +113,16 @@ class Forward {
 
     void rnn(Index row, Index n, const T* pre, Index ld) const {
         const Index size = layer.hidden, batch = layer.batch;
-        const bool leaky = layer.gain != T(1);
+        const T gain = layer.gain;
         for (Index r = 0; r < n; ++r, ++row, pre += ld) {
             const T* before = out.h + row * size;
             T *h = out.h + (row + batch) * size, *gates = out.gates + row * size;
             each_vector<T>(size, [&](Index j, auto part) {
                 Vec<T> y = tanh<T>(node(pre + j, row, j, part));
-                if (leaky) {
+                if (gain != T(1)) {
                     store(gates + j, y, part);
                     const Vec<T> old = load(before + j, part);
-                    y = fma(broadcast(layer.gain), y - old, old);
+                    y = fma(y - old, broadcast(gain), old);
                 }
                 store(h + j, y, part);
             });

@@ -37,27 +37,28 @@ class Packed {
 
     Packed(Index k, Index n) : k(k), n(n), data_(k * padded<T>(n)) {}
 
-    // Element (row, column) of the matrix is source[row * row_stride + column * column_stride].
-    // Panels [first, last) only, so that threads can share the work.
-    void pack(const T* source, Index row_stride, Index column_stride, Index first, Index last) {
-        constexpr Index tile = 64;  // rows at a time: source and panel both stay in the first cache
-        for (Index p = first; p < last; ++p) {
-            T* out = panel(p);
+    // Rows [first, first + count) of panels [p0, p1), so that threads can share the work. Element
+    // (first + row, column) of the matrix is source[row * row_stride + column * column_stride].
+    void pack(Index first, Index count, const T* source, Index row_stride, Index column_stride,
+              Index p0, Index p1) {
+        constexpr Index block = 64;  // rows at a time: source and panel both stay in the first cache
+        for (Index p = p0; p < p1; ++p) {
             const Index columns = columns_of(p), stride = padded<T>(columns);
             const T* from = source + p * width * column_stride;
-            for (Index k0 = 0; k0 < k; k0 += tile) {
-                const Index k1 = k0 + tile < k ? k0 + tile : k;
+            T* out = panel(p) + first * stride;
+            for (Index k0 = 0; k0 < count; k0 += block) {
+                const Index k1 = k0 + block < count ? k0 + block : count;
                 if (column_stride == 1) {
-                    for (Index row = k0; row < k1; ++row)
+                    for (Index k = k0; k < k1; ++k)
                         for (Index j = 0; j < columns; ++j)
-                            out[row * stride + j] = from[row * row_stride + j];
+                            out[k * stride + j] = from[k * row_stride + j];
                 } else {
                     for (Index j = 0; j < columns; ++j)
-                        for (Index row = k0; row < k1; ++row)
-                            out[row * stride + j] = from[row * row_stride + j * column_stride];
+                        for (Index k = k0; k < k1; ++k)
+                            out[k * stride + j] = from[k * row_stride + j * column_stride];
                 }
-                for (Index row = k0; row < k1; ++row)
-                    for (Index j = columns; j < stride; ++j) out[row * stride + j] = 0;
+                for (Index k = k0; k < k1; ++k)
+                    for (Index j = columns; j < stride; ++j) out[k * stride + j] = 0;
             }
         }
     }
@@ -72,75 +73,90 @@ class Packed {
     Buffer<T> data_;
 };
 
-// One register tile: R rows by V vectors.
+// Some columns of the left factor: rows are `stride` apart.
+template <class T>
+struct Operand {
+    const T* at;
+    Index stride, columns;
+};
+
+// sum += a w for one register tile of R rows by V vectors; w moves on past the rows it used.
 template <class T, int R, int V>
-inline void tile(Index k, const T* w, const T* a, Index lda, const T* start, Index lds, T* c,
-                 Index ldc) {
-    Vec<T> sum[R][V];
-#pragma GCC unroll 8
-    for (int r = 0; r < R; ++r)
-#pragma GCC unroll 8
-        for (int v = 0; v < V; ++v) sum[r][v] = load(start + r * lds + v * kLanes<T>);
-    for (Index i = 0; i < k; ++i, w += V * kLanes<T>, ++a) {
+inline __attribute__((always_inline)) void accumulate(Vec<T> (&sum)[R][V], const Operand<T>& a,
+                                                      const T*& w) {
+    const T* x = a.at;
+    for (Index k = a.columns; k > 0; --k, w += V * kLanes<T>, ++x) {
         Vec<T> weight[V];
 #pragma GCC unroll 8
         for (int v = 0; v < V; ++v) weight[v] = load(w + v * kLanes<T>);
 #pragma GCC unroll 8
         for (int r = 0; r < R; ++r) {
-            const Vec<T> x = broadcast(a[r * lda]);
+            const Vec<T> value = broadcast(x[r * a.stride]);
 #pragma GCC unroll 8
-            for (int v = 0; v < V; ++v) sum[r][v] = fma(x, weight[v], sum[r][v]);
+            for (int v = 0; v < V; ++v) sum[r][v] = fma(value, weight[v], sum[r][v]);
         }
     }
+}
+
+// c = start + [a, b] w. The sum begins at zero and `start` joins last: the registers are then free of
+// loads before the loop.
+template <class T, int R, int V>
+void tile(const T* w, const Operand<T>& a, const Operand<T>& b, const T* start, Index lds, T* c, Index ldc) {
+    Vec<T> sum[R][V] = {};
+    accumulate<T, R, V>(sum, a, w);
+    accumulate<T, R, V>(sum, b, w);
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r)
 #pragma GCC unroll 8
-        for (int v = 0; v < V; ++v) store(c + r * ldc + v * kLanes<T>, sum[r][v]);
+        for (int v = 0; v < V; ++v)
+            store(c + r * ldc + v * kLanes<T>,
+                  load(start + r * lds + v * kLanes<T>) + sum[r][v]);
 }
 
-template <class T, int V, int R = kTileRows>
-inline void tile_of(Index rows, Index k, const T* w, const T* a, Index lda, const T* start,
-                    Index lds, T* c, Index ldc) {
-    if constexpr (R > 0) {
-        if (rows == R)
-            tile<T, R, V>(k, w, a, lda, start, lds, c, ldc);
-        else
-            tile_of<T, V, R - 1>(rows, k, w, a, lda, start, lds, c, ldc);
-    }
-}
-
-template <class T, int V = kTileVectors>
-inline void tiles(Index vectors, Index rows, Index k, const T* w, const T* a, Index lda,
-                  const T* start, Index lds, T* c, Index ldc) {
-    if constexpr (V > 0) {
-        if (vectors != V)
-            return tiles<T, V - 1>(vectors, rows, k, w, a, lda, start, lds, c, ldc);
-        const Index blocks = (rows + kTileRows - 1) / kTileRows;
-        for (Index block = 0; block < blocks; ++block) {  // blocks of nearly equal height
-            const Index r0 = rows * block / blocks, r1 = rows * (block + 1) / blocks;
-            tile_of<T, V>(r1 - r0, k, w, a + r0 * lda, lda, start + r0 * lds, lds, c + r0 * ldc,
-                          ldc);
-        }
-    }
-}
-
-// c (rows, n) = start + a (rows, k) @ w. Rows of `start` are lds apart (0: one row for all; it may be c
-// itself). c and start have padded<T>(w.n) readable columns. Sums run in the order of k, whatever the rows.
 template <class T>
-inline void multiply(const Packed<T>& w, Index rows, const T* a, Index lda, const T* start,
-                     Index lds, T* c, Index ldc) {
+using Tile = void (*)(const T*, const Operand<T>&, const Operand<T>&, const T*, Index, T*, Index);
+
+// The tile for `rows` rows and `vectors` vectors.
+template <class T, int R = kTileRows, int V = kTileVectors>
+inline Tile<T> tile_of(Index rows, Index vectors) {
+    if constexpr (R > 1)
+        if (rows < R) return tile_of<T, R - 1, V>(rows, vectors);
+    if constexpr (V > 1)
+        if (vectors < V) return tile_of<T, R, V - 1>(rows, vectors);
+    return tile<T, R, V>;
+}
+
+// c (rows, n) = start + [a, b] w[first_k:, :]. Rows of `start` are lds apart (0: one row for all; it may be
+// c itself). c and start have padded<T>(w.n) readable columns. Each element is summed in the order of k,
+// whatever the number of rows.
+template <class T>
+inline void multiply(const Packed<T>& w, Index first_k, Index rows, const Operand<T>& a,
+                     const Operand<T>& b, const T* start, Index lds, T* c, Index ldc) {
     // A stretch of a panel that stays in the first cache while all rows pass over it.
     constexpr Index depth = 96;
+    const Index depth_of_all = a.columns + b.columns;
     for (Index p = 0; p < w.panels(); ++p) {
         const Index vectors = padded<T>(w.columns_of(p)) / kLanes<T>;
         const Index column = p * Packed<T>::width;
-        const T* panel = w.panel(p);
-        const T* from = start + column;
+        const T *panel = w.panel(p) + first_k * vectors * kLanes<T>, *from = start + column;
         Index from_stride = lds;
-        for (Index i = 0; i == 0 || i < w.k; i += depth) {
-            const Index k = w.k - i < depth ? w.k - i : depth;
-            tiles<T>(vectors, rows, k, panel + i * vectors * kLanes<T>, a + i, lda, from,
-                     from_stride, c + column, ldc);
+        for (Index k = 0; k < depth_of_all; k += depth) {
+            const Index end = k + depth < depth_of_all ? k + depth : depth_of_all;
+            const Index split = end < a.columns ? end : k > a.columns ? k : a.columns;
+            Operand<T> left{a.at + k, a.stride, split - k};
+            Operand<T> right{b.at + (split - a.columns), b.stride, end - split};
+            for (Index r = 0; r < rows;) {
+                const Index rest = rows - r;  // the last two tiles are of nearly equal height
+                const Index height = rest >= 2 * kTileRows ? kTileRows
+                                     : rest > kTileRows    ? (rest + 1) / 2
+                                                           : rest;
+                tile_of<T>(height, vectors)(panel, left, right, from + r * from_stride, from_stride,
+                                            c + column + r * ldc, ldc);
+                left.at += height * left.stride;
+                right.at += height * right.stride;
+                r += height;
+            }
+            panel += (end - k) * vectors * kLanes<T>;
             from = c + column;
             from_stride = ldc;
         }

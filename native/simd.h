@@ -53,6 +53,7 @@ struct Simd {
     using Bit = typename BitsOf<T>::type;
     typedef T Vector __attribute__((vector_size(kVectorBytes)));
     typedef Bit Bits __attribute__((vector_size(kVectorBytes)));
+    typedef T Unaligned __attribute__((vector_size(kVectorBytes), aligned(alignof(T))));
     static constexpr Index lanes = kVectorBytes / sizeof(T);
 };
 
@@ -73,7 +74,7 @@ inline Vec<T> broadcast(T x) {
     return x - Vec<T>{};  // x - 0 keeps the sign of zero, and NaN
 }
 
-// How much of a vector lies inside the row: all of it, or the first `count` lanes.
+// Which lanes of a vector lie inside the row: all, or the first `count`.
 struct Whole {};
 struct Part {
     Index count;
@@ -81,13 +82,13 @@ struct Part {
 
 template <class T>
 inline Vec<T> load(const T* p, Whole = {}) {
-    Vec<T> v;
-    std::memcpy(&v, p, sizeof v);
-    return v;
+    return *reinterpret_cast<const typename Simd<T>::Unaligned*>(p);
 }
-template <class T>
-inline void store(T* p, Vec<T> v, Whole = {}) {
-    std::memcpy(p, &v, sizeof v);
+inline void store(float* p, Vec<float> v, Whole = {}) {
+    *reinterpret_cast<Simd<float>::Unaligned*>(p) = v;
+}
+inline void store(double* p, Vec<double> v, Whole = {}) {
+    *reinterpret_cast<Simd<double>::Unaligned*>(p) = v;
 }
 
 #if defined(__AVX512F__)
@@ -109,6 +110,13 @@ inline Vec<float> fma(Vec<float> a, Vec<float> b, Vec<float> c) {
 }
 inline Vec<double> fma(Vec<double> a, Vec<double> b, Vec<double> c) {
     return (Vec<double>)_mm512_fmadd_pd((__m512d)a, (__m512d)b, (__m512d)c);
+}
+
+inline Vec<float> larger(Vec<float> a, Vec<float> b) {
+    return (Vec<float>)_mm512_max_ps((__m512)a, (__m512)b);
+}
+inline Vec<double> larger(Vec<double> a, Vec<double> b) {
+    return (Vec<double>)_mm512_max_pd((__m512d)a, (__m512d)b);
 }
 
 #elif defined(__AVX2__)
@@ -137,6 +145,12 @@ inline Vec<float> fma(Vec<float> a, Vec<float> b, Vec<float> c) {
 inline Vec<double> fma(Vec<double> a, Vec<double> b, Vec<double> c) {
     return (Vec<double>)_mm256_fmadd_pd((__m256d)a, (__m256d)b, (__m256d)c);
 }
+inline Vec<float> larger(Vec<float> a, Vec<float> b) {
+    return (Vec<float>)_mm256_max_ps((__m256)a, (__m256)b);
+}
+inline Vec<double> larger(Vec<double> a, Vec<double> b) {
+    return (Vec<double>)_mm256_max_pd((__m256d)a, (__m256d)b);
+}
 
 #else
 
@@ -146,8 +160,10 @@ inline Vec<T> load(const T* p, Part part) {
     for (Index i = 0; i < part.count; ++i) v[i] = p[i];
     return v;
 }
-template <class T>
-inline void store(T* p, Vec<T> v, Part part) {
+inline void store(float* p, Vec<float> v, Part part) {
+    for (Index i = 0; i < part.count; ++i) p[i] = v[i];
+}
+inline void store(double* p, Vec<double> v, Part part) {
     for (Index i = 0; i < part.count; ++i) p[i] = v[i];
 }
 #if defined(__aarch64__)
@@ -158,17 +174,17 @@ inline Vec<double> fma(Vec<double> a, Vec<double> b, Vec<double> c) {
     return (Vec<double>)vfmaq_f64((float64x2_t)c, (float64x2_t)a, (float64x2_t)b);
 }
 #else
-template <class V>
-inline V fma(V a, V b, V c) {
-    return a * b + c;
-}
+inline Vec<float> fma(Vec<float> a, Vec<float> b, Vec<float> c) { return a * b + c; }
+inline Vec<double> fma(Vec<double> a, Vec<double> b, Vec<double> c) { return a * b + c; }
 #endif
+inline Vec<float> larger(Vec<float> a, Vec<float> b) { return a > b ? a : b; }
+inline Vec<double> larger(Vec<double> a, Vec<double> b) { return a > b ? a : b; }
 
 #endif
 
-// Call body(j, part) for every vector that starts at j in a row of n elements.
+// Call body(j, which) for every vector that starts at j in a row of n elements.
 template <class T, class Body>
-inline void each_vector(Index n, Body body) {
+inline void each_vector(Index n, const Body& body) {
     Index j = 0;
     for (; j + kLanes<T> <= n; j += kLanes<T>) body(j, Whole{});
     if (j < n) body(j, Part{n - j});
