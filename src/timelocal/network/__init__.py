@@ -1,0 +1,28 @@
+"""Networks: layers of cells and a readout; `scan` runs one forward and keeps what rules need."""
+
+from timelocal.network.build import GRU, LSTM, RNN, from_torch, to_torch
+from timelocal.network.checks import input_problems
+from timelocal.network.lengths import at_last_valid, flip, last_valid, masked, valid_steps
+from timelocal.network.network import Network
+from timelocal.network.readout import readout_gradients
+from timelocal.network.recurrent import Recurrent, parameter_name
+from timelocal.network.trajectory import Trajectory
+
+__all__ = [
+    "GRU",
+    "LSTM",
+    "RNN",
+    "Network",
+    "Recurrent",
+    "Trajectory",
+    "at_last_valid",
+    "flip",
+    "from_torch",
+    "input_problems",
+    "last_valid",
+    "masked",
+    "parameter_name",
+    "readout_gradients",
+    "to_torch",
+    "valid_steps",
+]
