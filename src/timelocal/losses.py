@@ -36,8 +36,14 @@ class Loss(ABC):
         raise NotImplementedError
 
     @abstractmethod
-    def target_problems(self, targets: Tensor, entries: tuple[int, ...], outputs: int,
-                        dtype: torch.dtype, counted: Tensor | None) -> list[Problem]:
+    def target_problems(
+        self,
+        targets: Tensor,
+        entries: tuple[int, ...],
+        outputs: int,
+        dtype: torch.dtype,
+        counted: Tensor | None,
+    ) -> list[Problem]:
         """What is wrong with `targets` for entries of shape `entries`, (b,) or (b, t).
 
         counted (of shape `entries`) or None: where False, the target is never read.
@@ -96,16 +102,26 @@ class CrossEntropy(Loss):
         return losses, log_probabilities.exp() * wanted.sum(1, keepdim=True) - wanted
 
     def entry_weights(self, targets: Tensor) -> Tensor | None:
-        return None if self.class_weights is None else self.class_weights.to(targets.device)[targets]
+        return (
+            None if self.class_weights is None else self.class_weights.to(targets.device)[targets]
+        )
 
     def correct(self, outputs: Tensor, targets: Tensor) -> Tensor:
         return outputs.argmax(-1) == targets
 
-    def target_problems(self, targets: Tensor, entries: tuple[int, ...], outputs: int,
-                        dtype: torch.dtype, counted: Tensor | None) -> list[Problem]:
+    def target_problems(
+        self,
+        targets: Tensor,
+        entries: tuple[int, ...],
+        outputs: int,
+        dtype: torch.dtype,
+        counted: Tensor | None,
+    ) -> list[Problem]:
         if targets.dtype != torch.int64:
-            remedy = "Use targets.long()." if not targets.is_floating_point() else (
-                "Cross-entropy wants class indices; for real-valued targets use loss='mse'."
+            remedy = (
+                "Use targets.long()."
+                if not targets.is_floating_point()
+                else ("Cross-entropy wants class indices; for real-valued targets use loss='mse'.")
             )
             return [Problem("targets", f"{targets.dtype}", "class indices, torch.int64", remedy)]
         problems = _shape_problem(targets, entries, "of class indices")
@@ -125,8 +141,14 @@ class CrossEntropy(Loss):
 class _RealTargets(Loss):
     """What losses on real-valued targets of the outputs' shape have in common."""
 
-    def target_problems(self, targets: Tensor, entries: tuple[int, ...], outputs: int,
-                        dtype: torch.dtype, counted: Tensor | None) -> list[Problem]:
+    def target_problems(
+        self,
+        targets: Tensor,
+        entries: tuple[int, ...],
+        outputs: int,
+        dtype: torch.dtype,
+        counted: Tensor | None,
+    ) -> list[Problem]:
         if targets.dtype != dtype:
             remedy = f"Use targets.to({dtype})."
             return [Problem("targets", f"{targets.dtype}", f"{dtype}", remedy)]
@@ -153,12 +175,18 @@ class BCE(_RealTargets):
         losses = F.binary_cross_entropy_with_logits(outputs, targets, reduction="none").mean(-1)
         return losses, (outputs.sigmoid() - targets) / outputs.shape[-1]
 
-    def target_problems(self, targets: Tensor, entries: tuple[int, ...], outputs: int,
-                        dtype: torch.dtype, counted: Tensor | None) -> list[Problem]:
+    def target_problems(
+        self,
+        targets: Tensor,
+        entries: tuple[int, ...],
+        outputs: int,
+        dtype: torch.dtype,
+        counted: Tensor | None,
+    ) -> list[Problem]:
         problems = super().target_problems(targets, entries, outputs, dtype, counted)
         if not problems:
             read = targets if counted is None else targets[counted]
-            if read.numel() and not (0 <= float(read.min()) and float(read.max()) <= 1):
+            if read.numel() and not (float(read.min()) >= 0 and float(read.max()) <= 1):
                 got = f"values between {float(read.min()):g} and {float(read.max()):g}"
                 problems.append(Problem("targets", got, "probabilities in [0, 1]"))
         return problems
@@ -186,8 +214,14 @@ class Custom(Loss):
             (errors,) = torch.autograd.grad(losses.sum(), leaf)
         return losses.detach(), errors
 
-    def target_problems(self, targets: Tensor, entries: tuple[int, ...], outputs: int,
-                        dtype: torch.dtype, counted: Tensor | None) -> list[Problem]:
+    def target_problems(
+        self,
+        targets: Tensor,
+        entries: tuple[int, ...],
+        outputs: int,
+        dtype: torch.dtype,
+        counted: Tensor | None,
+    ) -> list[Problem]:
         if tuple(targets.shape[: len(entries)]) == entries:
             return []
         expected = f"shape {entries}, or more axes behind these"

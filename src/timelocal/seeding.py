@@ -27,8 +27,6 @@ def derive_seed(seed: int, *names: str | int) -> int:
     return int(state[0] >> np.uint64(1))
 
 
-def generator(
-    seed: int, *names: str | int, device: torch.device | str = "cpu"
-) -> torch.Generator:
+def generator(seed: int, *names: str | int, device: torch.device | str = "cpu") -> torch.Generator:
     """A `torch.Generator` for the stream called `names` under `seed`."""
     return torch.Generator(device).manual_seed(derive_seed(seed, *names))

@@ -74,7 +74,7 @@ def sign_flip_p(differences: Sequence[float]) -> float:
     """Two-sided p-value of the exact sign-flip test that paired differences centre on zero.
 
     If neither of two methods is better, each difference is as likely with either sign; p is the
-    share of the 2ⁿ sign patterns s with ``|Σ s_k d_k| ≥ |Σ d_k|``. It cannot fall below ``2^(1−n)``.
+    share of the 2ⁿ sign patterns s with ``|Σ s_k d_k| ≥ |Σ d_k|``, at least ``2^(1−n)``.
 
     Args:
         differences: 1 ≤ n ≤ 40 finite numbers.

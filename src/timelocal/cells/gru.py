@@ -63,9 +63,7 @@ class GRUResetAfter(Cell):
         if weights.b_hh is None:
             torch.mm(previous, candidate_weights, out=out.auxiliary)
         else:
-            torch.addmm(
-                weights.b_hh[2 * size :], previous, candidate_weights, out=out.auxiliary
-            )
+            torch.addmm(weights.b_hh[2 * size :], previous, candidate_weights, out=out.auxiliary)
         torch.addcmul(drive[:, 2 * size :], gates[:, :size], out.auxiliary, out=candidate)
         candidate.tanh_()
         torch.lerp(candidate, previous, gates[:, size:], out=out.states[0])
@@ -118,9 +116,7 @@ class GRUResetBefore(Cell):
         torch.addmm(drive[:, : 2 * size], previous, weights.hh[: 2 * size].t(), out=gates)
         gates.sigmoid_()
         torch.mul(gates[:, :size], previous, out=out.auxiliary)
-        torch.addmm(
-            drive[:, 2 * size :], out.auxiliary, weights.hh[2 * size :].t(), out=candidate
-        )
+        torch.addmm(drive[:, 2 * size :], out.auxiliary, weights.hh[2 * size :].t(), out=candidate)
         candidate.tanh_()
         torch.lerp(candidate, previous, gates[:, size:], out=out.states[0])
 

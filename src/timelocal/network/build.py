@@ -231,5 +231,3 @@ def to_torch(network: Network) -> tuple[nn.RNNBase, nn.Module]:
     for name, parameter in stack.named_parameters():
         setattr(module, name, parameter)
     return module, network.readout
-
-

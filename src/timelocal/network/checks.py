@@ -30,7 +30,9 @@ def input_problems(network: Network, inputs: object, lengths: object = None) -> 
     elif 0 in inputs.shape:
         empty = "an empty batch" if inputs.shape[0 if network.batch_first else 1] == 0 else "T = 0"
         remedy = "Leave empty batches and sequences out."
-        problems.append(Problem("inputs", f"{empty}, shape {tuple(inputs.shape)}", expected, remedy))
+        problems.append(
+            Problem("inputs", f"{empty}, shape {tuple(inputs.shape)}", expected, remedy)
+        )
     if inputs.dtype != weight.dtype:
         remedy = f"Use inputs.to({weight.dtype}), or network.to({inputs.dtype})."
         problems.append(Problem("inputs", f"{inputs.dtype}", f"{weight.dtype}", remedy))

@@ -16,7 +16,9 @@ def valid_steps(lengths: Tensor, steps: int, device: torch.device) -> Tensor:
 
 def masked(values: Tensor, valid: Tensor) -> Tensor:
     """Values (t, b, …) with padding replaced by zero, whatever was there (NaN too)."""
-    return torch.where(valid[..., None], values, torch.zeros((), dtype=values.dtype, device=values.device))
+    return torch.where(
+        valid[..., None], values, torch.zeros((), dtype=values.dtype, device=values.device)
+    )
 
 
 def flip(values: Tensor, lengths: Tensor | None) -> Tensor:

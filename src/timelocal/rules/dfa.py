@@ -170,7 +170,9 @@ class DFA(Rule):
                 network.cell.node_signal(
                     network.recurrent.weights(layer, direction),
                     network.cell.local_jacobian(own),
-                    self._project(self.feedback_matrix(layer, direction), direction, batch, forward),
+                    self._project(
+                        self.feedback_matrix(layer, direction), direction, batch, forward
+                    ),
                 )
                 for direction, own in enumerate(directions)
             ]

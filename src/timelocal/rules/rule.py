@@ -200,9 +200,7 @@ class Rule(nn.Module, ABC):
     def forward_pass(self, batch: Batch, generator: torch.Generator | None) -> ForwardPass:
         """One clean run with its losses and output errors; the generator draws dropout masks."""
         trajectory = self.network.unroll(batch.inputs, batch.lengths, generator=generator)
-        features = (
-            trajectory.last() if batch.at == "last" else trajectory.outputs.flatten(0, 1)
-        )
+        features = trajectory.last() if batch.at == "last" else trajectory.outputs.flatten(0, 1)
         outputs: Tensor = self.network.readout(features)
         per_entry, errors = self.loss.losses_and_errors(outputs, batch.targets)
         loss = batch.mean(per_entry, batch.denominator)
@@ -210,9 +208,7 @@ class Rule(nn.Module, ABC):
 
     def readout_gradients(self, forward: ForwardPass) -> tuple[Gradients, Tensor]:
         """The readout's gradients by the network's names, and the signal at its features (n, h·d)."""
-        found, signal = readout_gradients(
-            self.network.readout, forward.features, forward.errors
-        )
+        found, signal = readout_gradients(self.network.readout, forward.features, forward.errors)
         return {f"readout.{name}": gradient for name, gradient in found.items()}, signal
 
     def get_extra_state(self) -> Tensor:
