@@ -80,7 +80,7 @@ def make_batch(
     problems = input_problems(network, inputs, lengths)
     if problems and not (isinstance(inputs, Tensor) and inputs.dim() == 3):
         raise_problems(problems)  # without axes nothing more can be said
-    sequences, steps = inputs.shape[:2] if network.batch_first else inputs.shape[1::-1]
+    sequences = inputs.shape[0 if network.batch_first else 1]
     surface = inputs.shape[:2] if at == "every" else (sequences,)
     counted = None
     if not problems:

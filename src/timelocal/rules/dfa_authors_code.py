@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from timelocal.cells import CellWeights, GRUResetAfter, LayerTrajectory, LSTMCell
-from timelocal.errors import Problem, UnsupportedError, raise_problems, unknown_name
+from timelocal.errors import UnsupportedError, raise_problems, unknown_name
 from timelocal.losses import Loss
 from timelocal.network import Network
 from timelocal.rules.batch import Batch
@@ -77,8 +77,9 @@ class DFAAuthorsCode(Rule):
 
     def compute(self, batch: Batch) -> tuple[ForwardPass, Gradients]:
         if batch.lengths is not None:
-            remedy = "Use DFA for unequal lengths."
-            raise_problems([Problem("lengths", "lengths", "sequences of equal length", remedy)])
+            raise UnsupportedError(
+                "lengths: got sequences of unequal length, expected equal ones, as in that code. Use DFA."
+            )
         cell, weights = self.network.cell, self.network.recurrent.weights(0, 0)
         forward = self.forward_pass(batch, None)
         gradients, _ = self.readout_gradients(forward)
