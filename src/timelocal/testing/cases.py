@@ -85,7 +85,7 @@ class Case:
                 ).double()
         with torch.no_grad():
             for parameter in network.parameters():
-                parameter *= 2
+                parameter.mul_(2)
         return network
 
     def loss_function(self) -> Loss:

@@ -13,6 +13,7 @@ import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, cast
 from unittest import mock
 
@@ -28,7 +29,8 @@ from timelocal.testing.cases import Case, cases
 
 RuleFactory = type[Rule]
 close = torch.testing.assert_close
-EXACT = {"rtol": 1e-10, "atol": 1e-10}
+exactly = partial(close, rtol=0, atol=0)
+to_rounding = partial(close, rtol=1e-10, atol=1e-10)
 
 
 def make(rule: RuleFactory, network: Network, case: Case, **options: Any) -> Rule:
@@ -36,7 +38,7 @@ def make(rule: RuleFactory, network: Network, case: Case, **options: Any) -> Rul
     if case.at == "every":
         options["at"] = "every"
     try:
-        return rule(network, loss=case.loss, **options)  # type: ignore[call-arg, arg-type]
+        return rule(network, loss=case.loss, **options)
     except TypeError as error:
         if "'at'" not in str(error):
             raise
@@ -52,8 +54,8 @@ def estimate(rule: Rule, case: Case) -> Estimate:
 
 def same(one: Estimate, other: Estimate) -> None:
     """Bit for bit."""
-    close(one.loss, other.loss, rtol=0, atol=0)
-    close(one.gradients, other.gradients, rtol=0, atol=0)
+    exactly(one.loss, other.loss)
+    exactly(one.gradients, other.gradients)
 
 
 def deterministic(rule: RuleFactory, case: Case) -> bool:
@@ -76,7 +78,7 @@ def estimates_purely(rule: RuleFactory, case: Case) -> None:
     assert found.loss.shape == ()
     assert found.loss.isfinite()
     assert not found.loss.requires_grad
-    close((network.state_dict(), dict(learner.named_buffers())), before, rtol=0, atol=0)
+    exactly((network.state_dict(), dict(learner.named_buffers())), before)
 
 
 def is_alive(rule: RuleFactory, case: Case) -> None:
@@ -100,12 +102,12 @@ def accumulates(rule: RuleFactory, case: Case) -> None:
     inputs, targets, lengths, mask = case.batch()
     for _ in range(2):
         loss = make(rule, network, case)(inputs, targets, lengths, mask=mask)
-        close(loss, found.loss, rtol=0, atol=0)
+        exactly(loss, found.loss)
     for name, parameter in network.named_parameters():
         if parameter is frozen:
             assert parameter.grad is None
         else:
-            close(parameter.grad, 2 * found.gradients[name], **EXACT)
+            to_rounding(parameter.grad, 2 * found.gradients[name])
 
 
 def is_seeded(rule: RuleFactory, case: Case) -> None:
@@ -177,7 +179,7 @@ def is_the_mean_of_its_members(rule: RuleFactory, case: Case) -> None:
         for name, gradient in part.gradients.items():
             weighted = gradient * (part.count / whole.count)
             total[name] = total[name] + weighted if name in total else weighted
-    close(whole.gradients, total, **EXACT)
+    to_rounding(whole.gradients, total)
 
 
 def rule_is_linear(rule: RuleFactory) -> bool:
@@ -211,9 +213,9 @@ def is_exact_if_it_says_so(rule: RuleFactory, case: Case) -> None:
         network, case.loss_function(), case.at, inputs, targets, lengths, mask, masks
     )
     found = learner.estimate(inputs, targets, lengths, mask=mask)
-    close(found.loss, loss, **EXACT)
+    to_rounding(found.loss, loss)
     if rule.spec.estimates == "exact":
-        close(found.gradients, gradients, **EXACT)
+        to_rounding(found.gradients, gradients)
         return
     hidden = "recurrent.weight_ih_l0"
     assert not torch.allclose(found.gradients[hidden], gradients[hidden], rtol=1e-3, atol=1e-8)
@@ -253,8 +255,8 @@ def evaluates_without_a_trace(rule: RuleFactory, case: Case) -> None:
     inputs, targets, lengths, mask = case.batch()
     one = learner.evaluate(inputs, targets, lengths, mask=mask)
     other = learner.evaluate(inputs, targets, lengths, mask=mask)
-    close(one.loss, other.loss, rtol=0, atol=0)
-    close((network.state_dict(), learner.state_dict()), before, rtol=0, atol=0)
+    exactly(one.loss, other.loss)
+    exactly((network.state_dict(), learner.state_dict()), before)
 
 
 def refuses_both_directions_online(rule: RuleFactory, case: Case) -> None:
@@ -264,10 +266,9 @@ def refuses_both_directions_online(rule: RuleFactory, case: Case) -> None:
     network = replace(case, bidirectional=True).network()
     try:
         make(rule, network, case)
-    except UnsupportedError as error:
-        assert "bidirectional" in str(error)
-    else:
-        raise AssertionError("an online rule accepted a bidirectional network")
+    except UnsupportedError:
+        return
+    raise AssertionError("an online rule accepted a bidirectional network")
 
 
 CHECKS: tuple[Callable[[RuleFactory, Case], None], ...] = (

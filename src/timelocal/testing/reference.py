@@ -6,7 +6,7 @@ equations written out again, no padding, no batching, torch's own losses.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -21,7 +21,7 @@ HiddenStates = list[list[list[Tensor]]]
 """[l][d][s]: the hidden state (h,) after step s of that direction's own time."""
 
 
-def step(cell: Cell, parameters: dict[str, Tensor], x: Tensor, state: State) -> State:
+def step(cell: Cell, parameters: Mapping[str, Tensor], x: Tensor, state: State) -> State:
     """One step of one sequence, from the cells' textbook equations. x (i,), states (h,)."""
     h = state[0]
     zero = x.new_zeros(())
