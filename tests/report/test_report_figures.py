@@ -103,6 +103,26 @@ def test_a_run_of_no_epoch_draws_nothing(tmp_path: Path) -> None:
     assert "none yet" in accuracy.description
 
 
+@pytest.mark.parametrize(
+    ("largest", "axis"),
+    [
+        (5.0, {}),
+        (50.0, {"type": "log", "dtick": "D2"}),
+        (1e9, {"type": "log", "exponentformat": "power"}),
+    ],
+)
+def test_a_loss_axis_is_logarithmic_when_it_must_be(
+    tmp_path: Path, largest: float, axis: dict[str, str]
+) -> None:
+    folder = make_run(tmp_path, epochs=2, status="diverged")
+    records = [{"epoch": 1, "test_loss": 1.0}, {"epoch": 2, "test_loss": largest}]
+    (folder / "history.json").write_text(json.dumps({"epochs": records}))
+    [loss] = curves(tmp_path)
+    drawn = loss.spec["layout"]["yaxis"]
+    keys = ("type", "dtick", "exponentformat")
+    assert {key: drawn[key] for key in keys if key in drawn} == axis
+
+
 def test_the_description_gives_the_last_values(tmp_path: Path) -> None:
     make_runs(tmp_path, "mackey-glass", seeds=2, regression=True)
     [loss] = curves(tmp_path)

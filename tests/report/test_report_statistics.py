@@ -29,7 +29,10 @@ def test_a_row_holds_the_statistics_of_its_seeds(tmp_path: Path) -> None:
     assert row.maximum == summarize([result(folder)["max_test_accuracy"] for folder in mine])
     theirs = [result(folder) for folder in folders if "-gru-bptt-" in folder.name]
     bptt = {seed: one["best_validation"]["test_accuracy"] for seed, one in enumerate(theirs)}
-    assert row.difference == paired_difference(dict(enumerate(best)), bptt)
+    assert row.comparison is not None
+    assert row.comparison.ours == row.best
+    assert row.comparison.theirs == summarize(list(bptt.values()))
+    assert row.comparison.difference == paired_difference(dict(enumerate(best)), bptt)
     assert row.step_milliseconds == pytest.approx(1.1 * 2.2)
 
 
@@ -65,10 +68,21 @@ def test_runs_with_other_settings_are_never_pooled(tmp_path: Path) -> None:
     bptt = {row.group.settings["lr"]: row for row in section.rows if row.group.rule == "bptt"}
     for row in section.rows[2:]:
         reference = bptt[row.group.settings["lr"]]
-        assert row.difference is not None
-        assert row.best is not None
-        assert reference.best is not None
-        assert row.difference.summary.mean == pytest.approx(row.best.mean - reference.best.mean)
+        assert row.comparison is not None
+        assert row.comparison.reference is reference.group
+        assert row.comparison.theirs == reference.best
+
+
+def test_a_finding_names_the_reference_it_compares_with(tmp_path: Path) -> None:
+    for lr in (0.001, 0.01):
+        make_run(tmp_path, rule="dfa", lr=lr)
+        make_run(tmp_path, rule="bptt", lr=lr)
+    [section] = sections(tmp_path)
+    by_label = {row.group.label: row.best for row in section.rows}
+    for sentence, lr in zip(words.findings(section)[:2], (0.001, 0.01), strict=True):
+        best = by_label[f"RNN · BPTT (lr {lr})"]
+        assert best is not None
+        assert f"and BPTT (lr {lr}) {100 * best.mean:.1f}\u202f%:" in sentence
 
 
 def test_options_that_a_rule_lacks_do_not_make_a_difference() -> None:
@@ -81,7 +95,7 @@ def test_trivial_predictors_are_pooled_unless_the_cell_matters(tmp_path: Path) -
     make_runs(tmp_path)
     [section] = sections(tmp_path)
     labels = [row.label for row in section.trivial]
-    assert labels == ["majority class", "readout only (RNN)", "readout only (GRU)"]
+    assert labels == ["majority class", "readout only, RNN", "readout only, GRU"]
     assert section.trivial[0].summary == summarize([0.1 + 0.004 * seed for seed in range(3)])
 
 
@@ -117,9 +131,10 @@ def test_findings_say_the_numbers_in_plain_words(tmp_path: Path) -> None:
     first, _, third = words.findings(section)
     row = section.rows[1]
     assert row.best is not None
-    assert row.difference is not None
-    assert row.difference.summary.interval is not None
-    low, high = (words.number(100 * end, 1) for end in row.difference.summary.interval)
+    assert row.comparison is not None
+    interval = row.comparison.difference.summary.interval
+    assert interval is not None
+    low, high = (words.number(100 * end, 1, signed=True) for end in interval)
     assert first.startswith(
         f"With the RNN, DFA reaches {100 * row.best.mean:.1f}\u202f% test accuracy"
     )
@@ -158,5 +173,6 @@ def test_findings_of_a_section_without_results(tmp_path: Path) -> None:
 def test_numbers_have_a_true_minus_sign() -> None:
     assert words.number(-1.25, 1, signed=True) == "−1.2"
     assert words.number(0.5, 2, signed=True) == "+0.50"
+    assert words.number(1.5e31, 4) == "1.5e+31"
     assert words.spread(None, tables.ACCURACY) == "–"
     assert words.spread(summarize([0.5]), tables.ACCURACY) == "50.0"

@@ -96,7 +96,7 @@ def _seed_trace(line: Series, run: RunRecord, metric: Metric) -> dict[str, Any]:
     sizes = [0] * (len(curve) - 1) + [8 if stopped else 4 * (len(curve) == 1)]
     return trace | {
         "mode": "lines+markers",
-        "opacity": 0.4,
+        "opacity": 0.5,
         "marker": {"color": line.colour, "symbol": symbols, "size": sizes[-len(curve) :]},
     }
 
@@ -146,10 +146,13 @@ def _last(curve: Mapping[int, float]) -> float | None:
 
 
 def _scale(traces: Sequence[Mapping[str, Any]], metric: Metric) -> dict[str, str]:
-    """Losses over more than a factor of 20 are read on a logarithmic axis, marked at 1, 2, 5."""
+    """Losses over more than a factor of 20 are read on a logarithmic axis."""
     found = [value for trace in traces for value in trace["y"]]
-    wide = bool(found) and min(found) > 0 and max(found) > 20 * min(found)
-    return {"type": "log", "dtick": "D2", "tickformat": "~g"} if wide and metric is LOSS else {}
+    factor = max(found) / min(found) if found and min(found) > 0 else 1.0
+    if metric is not LOSS or factor <= 20:
+        return {}
+    marks = {"dtick": "D2", "tickformat": "~g"} if factor < 1e4 else {"exponentformat": "power"}
+    return {"type": "log", **marks}
 
 
 def _horizontal(row: TrivialRow, metric: Metric) -> dict[str, Any]:

@@ -58,6 +58,16 @@ class Group:
 
 
 @dataclass(frozen=True)
+class Comparison:
+    """A group's best-validation values beside those of the reference rule on the same cell."""
+
+    reference: Group
+    ours: Summary
+    theirs: Summary
+    difference: Difference
+
+
+@dataclass(frozen=True)
 class Row:
     """One line of a results table; None where there is nothing to say."""
 
@@ -65,7 +75,7 @@ class Row:
     best: Summary | None
     last: Summary | None
     maximum: Summary | None
-    difference: Difference | None
+    comparison: Comparison | None
     step_milliseconds: float | None
     run_seconds: float | None
     unfinished: Mapping[str, int]
@@ -82,7 +92,7 @@ class TrivialRow:
     @property
     def label(self) -> str:
         """The name of the predictor in text and legends."""
-        return f"{self.name} ({cell_label(self.cell)})" if self.cell else self.name
+        return f"{self.name}, {cell_label(self.cell)}" if self.cell else self.name
 
 
 @dataclass(frozen=True)
@@ -194,14 +204,6 @@ def _reference(group: Group, groups: Sequence[Group]) -> Group | None:
 
 
 def _row(group: Group, reference: Group | None, metric: Metric) -> Row:
-    def best(run: RunRecord) -> object:
-        return _result(run, "best_validation", metric.key)
-
-    difference = None
-    if reference is not None:
-        ours, theirs = values(group, best), values(reference, best)
-        if ours.keys() & theirs.keys():
-            difference = paired_difference(ours, theirs)
     step = values(group, lambda run: run.timing.get("step_seconds_median")).values()
     unfinished: dict[str, int] = defaultdict(int)
     for run in group.runs:
@@ -209,16 +211,34 @@ def _row(group: Group, reference: Group | None, metric: Metric) -> Row:
             unfinished[run.status] += 1
     return Row(
         group=group,
-        best=_summary(values(group, best)),
+        best=_summary(_best(group, metric)),
         last=_summary(values(group, lambda run: _result(run, "last", metric.key))),
         maximum=_summary(values(group, lambda run: _result(run, "max_test_accuracy")))
         if metric is ACCURACY
         else None,
-        difference=difference,
+        comparison=_comparison(group, reference, metric),
         step_milliseconds=1e3 * statistics.median(step) if step else None,
         run_seconds=_mean(values(group, lambda run: _result(run, "seconds"))),
         unfinished=dict(unfinished),
     )
+
+
+def _comparison(group: Group, reference: Group | None, metric: Metric) -> Comparison | None:
+    if reference is None:
+        return None
+    ours, theirs = _best(group, metric), _best(reference, metric)
+    if not ours.keys() & theirs.keys():
+        return None
+    return Comparison(
+        reference,
+        summarize(list(ours.values())),
+        summarize(list(theirs.values())),
+        paired_difference(ours, theirs),
+    )
+
+
+def _best(group: Group, metric: Metric) -> dict[int, float]:
+    return values(group, lambda run: _result(run, "best_validation", metric.key))
 
 
 def _result(run: RunRecord, *keys: str) -> Any:

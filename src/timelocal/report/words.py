@@ -6,14 +6,15 @@ from collections.abc import Sequence
 
 from timelocal.analysis.statistics import Difference, Summary
 from timelocal.report.style import cell_label, rule_label
-from timelocal.report.tables import REFERENCE_RULE, Metric, Row, Section, TrivialRow
+from timelocal.report.tables import REFERENCE_RULE, Comparison, Group, Metric, Section, TrivialRow
 
 NOTHING = "–"
 
 
 def number(value: float, digits: int, *, signed: bool = False) -> str:
-    """A number with a true minus sign."""
-    return f"{value:{'+' if signed else ''}.{digits}f}".replace("-", "−")
+    """A number with a true minus sign; one too long to read in powers of ten."""
+    sign, form = ("+" if signed else ""), (f".{digits}f" if abs(value) < 1e6 else ".1e")
+    return f"{value:{sign}{form}}".replace("-", "−")
 
 
 def spread(summary: Summary | None, metric: Metric) -> str:
@@ -53,41 +54,41 @@ def listed(words: Sequence[str]) -> str:
 
 def findings(section: Section) -> list[str]:
     """What the numbers of one dataset say, in plain sentences."""
-    compared = [row for row in section.rows if row.difference is not None]
-    references = {row.group.cell: row for row in section.rows if row.group.rule == REFERENCE_RULE}
-    alone = [
-        row
-        for row in section.rows
-        if row.best and row not in compared and row.group.rule != REFERENCE_RULE
-    ]
-    if not compared:
-        alone = [row for row in section.rows if row.best]
+    metric = section.metric
     sentences = [
-        _comparison(row, references.get(row.group.cell), section.metric) for row in compared
+        _beside_reference(row.group, row.comparison, metric)
+        for row in section.rows
+        if row.comparison
     ]
-    sentences += [_level(row, section.metric) for row in alone]
+    told = bool(sentences)  # then the reference is in those sentences
+    sentences += [
+        _alone(row.group, row.best, metric)
+        for row in section.rows
+        if row.best and not row.comparison and not (told and row.group.rule == REFERENCE_RULE)
+    ]
     if not sentences:
         sentences = ["No run has finished, so there is nothing to compare yet."]
     return sentences + _floor(section)
 
 
-def _comparison(row: Row, reference: Row | None, metric: Metric) -> str:
-    assert row.best is not None
-    assert row.difference is not None
-    theirs = (
-        f" and {rule_label(REFERENCE_RULE)} {_value(reference.best, metric)}"
-        if reference and reference.best
-        else ""
-    )
+def _beside_reference(group: Group, comparison: Comparison, metric: Metric) -> str:
     return (
-        f"With the {_name(row)} reaches {_value(row.best, metric)} {metric.name}{theirs}: "
-        f"{_difference(row.difference, metric)}."
+        f"With the {cell_label(group.cell)}, {_name(group)} reaches "
+        f"{_value(comparison.ours, metric)} {metric.name} and {_name(comparison.reference)} "
+        f"{_value(comparison.theirs, metric)}: {_difference(comparison.difference, metric)}."
     )
 
 
-def _name(row: Row) -> str:
-    variant = f" ({row.group.variant})" if row.group.variant else ""
-    return f"{cell_label(row.group.cell)}, {rule_label(row.group.rule)}{variant}"
+def _alone(group: Group, best: Summary, metric: Metric) -> str:
+    seeds = "one seed" if best.n == 1 else f"{best.n} seeds"
+    return (
+        f"With the {cell_label(group.cell)}, {_name(group)} reaches "
+        f"{_value(best, metric)} {metric.name} ({seeds})."
+    )
+
+
+def _name(group: Group) -> str:
+    return rule_label(group.rule) + (f" ({group.variant})" if group.variant else "")
 
 
 def _difference(difference: Difference, metric: Metric) -> str:
@@ -104,12 +105,6 @@ def _difference(difference: Difference, metric: Metric) -> str:
     return f"{text}; these runs cannot tell the two apart" if low <= 0 <= high else text
 
 
-def _level(row: Row, metric: Metric) -> str:
-    assert row.best is not None
-    seeds = "one seed" if row.best.n == 1 else f"{row.best.n} seeds"
-    return f"With the {_name(row)} reaches {_value(row.best, metric)} {metric.name} ({seeds})."
-
-
 def _floor(section: Section) -> list[str]:
     if not section.trivial:
         return []
@@ -117,19 +112,19 @@ def _floor(section: Section) -> list[str]:
     scores = [f"{row.label} {_value(row.summary, metric)}" for row in section.trivial]
     sentences = [f"Without any learning over time: {listed(scores)}."]
     beaten = [
-        row for row in section.rows if row.best and not _beats_all(row, section.trivial, metric)
+        row.group.label
+        for row in section.rows
+        if row.best and not _beats_all(row.group, row.best, section.trivial, metric)
     ]
     if beaten:
-        names = listed([row.group.label for row in beaten])
-        sentences.append(f"Not better than every trivial predictor: {names}.")
+        sentences.append(f"Not better than every trivial predictor: {listed(beaten)}.")
     return sentences
 
 
-def _beats_all(row: Row, trivial: Sequence[TrivialRow], metric: Metric) -> bool:
-    assert row.best is not None
+def _beats_all(group: Group, best: Summary, trivial: Sequence[TrivialRow], metric: Metric) -> bool:
     sign = 1 if metric.higher_is_better else -1
-    rivals = [one.summary.mean for one in trivial if one.cell in (None, row.group.cell)]
-    return all(sign * row.best.mean > sign * rival for rival in rivals)
+    rivals = [one.summary.mean for one in trivial if one.cell in (None, group.cell)]
+    return all(sign * best.mean > sign * rival for rival in rivals)
 
 
 def _value(summary: Summary, metric: Metric) -> str:
