@@ -233,6 +233,12 @@ def test_missing_local_file(ecg: Path) -> None:
     assert str(ecg.parent) in message
 
 
+def test_files_of_one_form_in_two_folders(ecg: Path) -> None:
+    (ecg / "ECG200_TEST.tsv").rename(ecg.parent / "ECG200_TEST.tsv")
+    with pytest.raises(DataError, match=r"missing ECG200_TEST\.tsv, or else"):
+        data.load("ecg200", ecg.parent)
+
+
 def test_missing_folder(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="nowhere: no such folder"):
         data.load("ecg200", tmp_path / "nowhere")
@@ -303,6 +309,22 @@ def test_a_cached_file_damaged_later_is_fetched_again(
     assert len(data.load("ecg200")) == 200
     assert path.read_bytes() == good
     assert len(server.asked) == 2
+
+
+def test_a_damaged_file_put_into_the_cache_by_hand(
+    archive: Path, cache: Path, server, monkeypatch: pytest.MonkeyPatch, everything_under: Under
+) -> None:
+    shutil.copytree(archive, cache / "ecg200")
+    path = cache / "ecg200" / "ECG200_TEST.tsv"
+    path.write_bytes(one_digit_changed(path.read_bytes()))
+    served_from(server.url("good.zip", "refused"), monkeypatch)
+    with pytest.raises(DataError, match=r"TEST.tsv: wrong checksum[\s\S]*refused: 403"):
+        data.load("ecg200")
+    served_from(server.url("good.zip"), monkeypatch)
+    for _ in range(2):
+        assert len(data.load("ecg200")) == 200
+    assert len(server.asked) == 2
+    assert everything_under(cache / "ecg200") == ["ECG200_TEST.ts", "ECG200_TRAIN.ts"]
 
 
 @pytest.mark.parametrize(

@@ -156,8 +156,12 @@ def _download(url: str, target: Path, timeout: float) -> None:
     import requests
 
     part = target.with_name(target.name + ".part")
-    # Small chunks: the pace is looked at between two of them.
-    download = pooch.HTTPDownloader(progressbar=_Pace(timeout), timeout=timeout, chunk_size=256)
+    download = pooch.HTTPDownloader(
+        progressbar=_Pace(timeout),
+        timeout=timeout,
+        chunk_size=256,  # the pace is looked at between two chunks
+        headers={"Accept-Encoding": "identity"},  # the bytes that are checked, not packed again
+    )
     try:
         download(url, str(part), None)
     except requests.HTTPError as error:

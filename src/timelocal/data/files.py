@@ -68,12 +68,25 @@ class FileDataset:
             except DataError as error:
                 raise DataError(f"{error}\n{by_hand(self.sources, Path(folder))}") from None
         cached = cache_dir() / self.folders[0]
+        form = self._form_in(cached)
+        return self._fetch(cached) if form is None else self._read_cached(form, cached)
+
+    def _fetch(self, folder: Path) -> Arrays:
+        return fetch(self.sources, folder, self.read_folder)
+
+    def _read_cached(self, form: Form, cached: Path) -> Arrays:
+        """What is in the cache; if it is not right, what replaces it."""
         try:
-            if self._form_in(cached) is not None:
-                return self.read_folder(cached)
-        except DataError:
-            pass  # damaged since it was kept: fetched again, and replaced by what is right
-        return fetch(self.sources, cached, self.read_folder)
+            return self.read_folder(cached)
+        except DataError as wrong:
+            try:
+                arrays = self._fetch(cached)
+            except DataError as error:
+                raise DataError(f"{wrong}\nIt was to be replaced, but {error}") from None
+            # Files of another form than the one downloaded would be preferred to it for ever.
+            for name in form.files.keys() - {source.file for source in self.sources}:
+                (cached / name).unlink()
+            return arrays
 
     def read_folder(self, folder: Path) -> Arrays:
         """The arrays from the files in exactly this folder.
@@ -112,14 +125,13 @@ class FileDataset:
                 f"{folder}: no such folder. Give the folder that holds the data sets, or unset "
                 f"TIMELOCAL_DATA to have them downloaded"
             )
-        missing = [
-            " and ".join(
-                name
-                for name in form.files
-                if not any((place / name).is_file() for place in self._places(folder))
-            )
-            for form in self.forms
-        ]
+        missing = []
+        for form in self.forms:
+            absent = [
+                [name for name in form.files if not (place / name).is_file()]
+                for place in self._places(folder)
+            ]
+            missing.append(" and ".join(min(absent, key=len)))
         return DataError(
             f"{self.card.name} is not complete in {folder}: missing {', or else '.join(missing)}.\n"
             f"{by_hand(self.sources, folder)}\n"
