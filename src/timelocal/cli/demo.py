@@ -17,7 +17,16 @@ def demo(
     from timelocal.report import write_report
 
     configs = [
-        TrainConfig(dataset="digits-rows", cell=cell, rule=rule, hidden=128, epochs=40, seed=seed)
+        TrainConfig(
+            dataset="digits-rows",
+            cell=cell,
+            rule=rule,
+            hidden=128,
+            lr=2e-3,
+            epochs=30,
+            standardize=True,
+            seed=seed,
+        )
         for cell in ("rnn", "gru")
         for rule in ("dfa", "bptt")
         for seed in range(3)

@@ -9,6 +9,7 @@ from functools import partial
 import torch
 from torch.optim import Optimizer
 
+from timelocal.errors import Problem, raise_problems
 from timelocal.network import GRU, LSTM, RNN, Network
 from timelocal.rules import RULES, Rule
 
@@ -37,9 +38,18 @@ def rule_arguments(name: str) -> set[str]:
 def make_rule(
     name: str, network: Network, loss: str, at: str, seed: int, options: Mapping[str, object]
 ) -> Rule:
-    """The rule `name` on `network`; a rule without chance takes no seed."""
+    """The rule `name` on `network`.
+
+    A rule that has no choice where the loss is takes no `at`; asking it for another place than its
+    own is an `ArgumentError`.
+    """
     arguments: dict[str, object] = {"loss": loss, "at": at, "seed": seed, **options}
-    if "seed" not in rule_arguments(name):
-        del arguments["seed"]
+    if "at" not in rule_arguments(name):
+        del arguments["at"]
     make: Callable[..., Rule] = RULES[name]
-    return make(network, **arguments)
+    rule = make(network, **arguments)
+    if rule.at != at:
+        raise_problems(
+            [Problem("at", repr(at), f"{rule.at!r}, the only place rule {name!r} knows")]
+        )
+    return rule

@@ -18,7 +18,7 @@ from timelocal.rules import RULES
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
-Option = None | bool | int | float | str
+Option = None | bool | int | float | str | list[str]
 
 _COMMON = {"network", "loss", "at", "seed"}
 """Arguments of a rule that are fields of the configuration, not rule options."""
@@ -39,12 +39,12 @@ class TrainConfig(BaseModel):
 
     dataset: str = "digits-rows"
     cell: str = "gru"
+    hidden: Count = 128
+    layers: Count = 1
     rule: str = "dfa"
     loss: str = "cross_entropy"
     at: str = "last"
     rule_options: dict[str, Option] = Field(default_factory=dict)
-    hidden: Count = 128
-    layers: Count = 1
     optimizer: str = "adam"
     lr: Positive = 1e-3
     batch: Count = 32
@@ -84,8 +84,8 @@ class TrainConfig(BaseModel):
     @field_validator("rule_options")
     @classmethod
     def _options(cls, options: dict[str, Option], info: ValidationInfo) -> dict[str, Option]:
-        """Let the rule itself judge its options, on a network of two units."""
-        if not {"rule", "cell", "loss", "at"} <= info.data.keys():
+        """Let the rule itself judge its options, on a network of few units."""
+        if not {"cell", "layers", "rule", "loss", "at"} <= info.data.keys():
             return options  # reported already; nothing to judge by
         rule = info.data["rule"]
         arguments = rule_arguments(rule) - _COMMON
@@ -96,7 +96,7 @@ class TrainConfig(BaseModel):
         ]
         if problems:
             raise _RefusedError(problems)
-        network = CELLS[info.data["cell"]](2, 2, 2, num_layers=1, seed=0)
+        network = CELLS[info.data["cell"]](2, 2, 2, num_layers=info.data["layers"])
         try:
             make_rule(rule, network, info.data["loss"], info.data["at"], 0, options)
         except TimelocalError as error:
