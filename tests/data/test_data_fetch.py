@@ -138,10 +138,10 @@ def test_files_of_one_zip_cost_one_download(
     ("archive", "reason"),
     [
         (zipped(b_bin=CONTENT), r"holds no a\.bin"),
-        (zipped(a_bin=CONTENT)[:-40], "damaged or truncated"),
+        (zipped(a_bin=CONTENT)[:-40], "damaged, truncated"),
         (zipped(a_bin=CONTENT)[:40].ljust(60, b"!") + zipped(a_bin=CONTENT)[60:], "damaged"),
         (zipped(a_bin=CONTENT[1:]), "wrong checksum"),
-        (b"<html>moved</html>", "damaged or truncated"),
+        (b"<html>moved</html>", "damaged, truncated"),
     ],
     ids=["other member", "truncated", "damaged inside", "wrong member", "no zip"],
 )

@@ -176,7 +176,7 @@ def _download(url: str, target: Path, timeout: float) -> None:
             known = re.search(r"\[Errno -?\d+\] [^'\")]+", text)
             reason = f"no connection: {known.group() if known else text}"
         raise DataError(reason) from None
-    part.rename(target)
+    part.replace(target)
 
 
 def _extract(archive: Path, target: Path) -> None:
@@ -187,5 +187,5 @@ def _extract(archive: Path, target: Path) -> None:
                 raise DataError(f"the archive holds no {target.name}")
             with content.open(member) as stream, target.open("wb") as file:
                 shutil.copyfileobj(stream, file)
-    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
-        raise DataError(f"the archive is damaged or truncated: {error}") from None
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
+        raise DataError(f"the archive is damaged, truncated or locked: {error}") from None

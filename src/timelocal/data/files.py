@@ -131,7 +131,8 @@ class FileDataset:
                 [name for name in form.files if not (place / name).is_file()]
                 for place in self._places(folder)
             ]
-            missing.append(" and ".join(min(absent, key=len)))
+            fewest = min(absent, key=len)
+            missing.append(" and ".join(fewest))
         return DataError(
             f"{self.card.name} is not complete in {folder}: missing {', or else '.join(missing)}.\n"
             f"{by_hand(self.sources, folder)}\n"
