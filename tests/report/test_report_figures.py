@@ -57,6 +57,14 @@ def test_a_rule_is_a_colour_and_a_cell_a_dash(tmp_path: Path) -> None:
     assert looks["RNN · DFA"]["dash"] != looks["GRU · DFA"]["dash"]
 
 
+def test_variants_of_a_cell_and_rule_are_told_apart_by_markers(tmp_path: Path) -> None:
+    for lr in (0.001, 0.01, 0.1):
+        make_run(tmp_path, lr=lr)
+    means = thick(curves(tmp_path)[0])
+    symbols = [trace.get("marker", {}).get("symbol") for trace in means]
+    assert symbols == [None, "square", "diamond"]
+
+
 def test_unknown_rules_get_colours_of_their_own() -> None:
     colours = rule_colours(["dfa", "bptt", "rflo", "np"])
     assert len({colours[rule] for rule in ("dfa", "bptt", "rflo", "np")}) == 4

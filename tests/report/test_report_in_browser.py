@@ -54,5 +54,6 @@ def test_the_page_is_forbidden_to_load_anything(tmp_path: Path, tab: chromium.Pa
     tampered = output.read_text().replace("</main>", '<img src="http://127.0.0.1:9/x.png"></main>')
     output.write_text(tampered)
     tab.open(output)
-    # The check above is alive: what it must catch does show among the events.
-    assert any(event["method"] == "Log.entryAdded" for event in tab.events)
+    # So the check above is alive: what it must catch does show among the events.
+    said = [e["params"]["entry"]["text"] for e in tab.events if e["method"] == "Log.entryAdded"]
+    assert any("Content Security Policy" in text for text in said)

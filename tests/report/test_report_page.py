@@ -40,7 +40,7 @@ def test_the_page_tells_everything(tmp_path: Path, page: Callable[..., str]) -> 
         "p = 0.25",
         "Time per step",
         "majority class",
-        "readout only, GRU",
+        "readout only · GRU",
         "<code>timelocal demo</code>",
         "made-up processor",
         "no native kernel was built",

@@ -95,7 +95,7 @@ def test_trivial_predictors_are_pooled_unless_the_cell_matters(tmp_path: Path) -
     make_runs(tmp_path)
     [section] = sections(tmp_path)
     labels = [row.label for row in section.trivial]
-    assert labels == ["majority class", "readout only, RNN", "readout only, GRU"]
+    assert labels == ["majority class", "readout only · RNN", "readout only · GRU"]
     assert section.trivial[0].summary == summarize([0.1 + 0.004 * seed for seed in range(3)])
 
 

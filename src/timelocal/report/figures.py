@@ -7,12 +7,13 @@ from one plotly to the next, and importing the classes costs seconds.
 from __future__ import annotations
 
 import statistics
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from timelocal.report.runs import seed_of
-from timelocal.report.style import cell_dash, rule_colours
+from timelocal.report.style import cell_dash, rule_colours, variant_symbol
 from timelocal.report.tables import ACCURACY, LOSS, Group, Metric, Section, TrivialRow, is_number
 from timelocal.report.words import number
 from timelocal.studies.store import RunRecord
@@ -28,6 +29,7 @@ class Series:
     label: str
     colour: str
     dash: str
+    symbol: str | None
 
 
 @dataclass(frozen=True)
@@ -42,12 +44,15 @@ class Figure:
 def legend(section: Section) -> list[Series]:
     """The lines of a section's figures, in the order of its table."""
     colours = rule_colours(group.rule for group in section.groups)
-    lines = [
-        Series(f"group{index}", group.label, colours[group.rule], cell_dash(group.cell))
-        for index, group in enumerate(section.groups)
-    ]
+    lines: list[Series] = []
+    alike: Counter[tuple[str, str]] = Counter()
+    for index, group in enumerate(section.groups):
+        symbol = variant_symbol(alike[group.cell, group.rule])
+        alike[group.cell, group.rule] += 1
+        look = (colours[group.rule], cell_dash(group.cell), symbol)
+        lines.append(Series(f"group{index}", group.label, *look))
     if section.trivial:
-        lines.append(Series("trivial", "trivial predictors", TRIVIAL_COLOUR, "dot"))
+        lines.append(Series("trivial", "trivial predictors", TRIVIAL_COLOUR, "dot", None))
     return lines
 
 
@@ -106,7 +111,10 @@ def _mean_trace(line: Series, group: Group, metric: Metric) -> list[dict[str, An
     if not curve:
         return []
     trace = _trace(line, curve, metric, f"mean of {len(group.finished)}", width=3)
-    return [trace | {"mode": "lines+markers" if len(curve) == 1 else "lines"}]
+    if line.symbol is None and len(curve) > 1:
+        return [trace | {"mode": "lines"}]
+    marker = {"color": line.colour, "symbol": line.symbol or "circle", "size": 9, "maxdisplayed": 8}
+    return [trace | {"mode": "lines+markers", "marker": marker}]
 
 
 def _trace(

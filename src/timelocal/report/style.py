@@ -1,4 +1,7 @@
-"""How rules and cells look and are called on every page: a rule is a colour, a cell a dash."""
+"""How rules and cells look and are called on every page.
+
+A rule is a colour, a cell a dash, and a variant of the two a marker.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ _RULES = {
     "dfa-authors-code": ("DFA (authors’ code)", "#CC79A7"),
 }
 _OTHER_COLOURS = ("#009E73", "#E69F00", "#56B4E9")
+_VARIANT_SYMBOLS = (None, "square", "diamond", "triangle-up", "circle")
 _CELLS = {
     "rnn": ("RNN", "solid"),
     "gru": ("GRU", "dash"),
@@ -25,6 +29,11 @@ def rule_colours(rules: Iterable[str]) -> dict[str, str]:
     others = sorted(set(rules) - _RULES.keys())
     known = {rule: colour for rule, (_, colour) in _RULES.items()}
     return known | dict(zip(others, cycle(_OTHER_COLOURS), strict=False))
+
+
+def variant_symbol(index: int) -> str | None:
+    """The marker, by plotly's name, on the line of a cell and rule's variant number `index`."""
+    return _VARIANT_SYMBOLS[index % len(_VARIANT_SYMBOLS)]
 
 
 def cell_dash(cell: str) -> str:

@@ -92,7 +92,7 @@ class TrivialRow:
     @property
     def label(self) -> str:
         """The name of the predictor in text and legends."""
-        return f"{self.name}, {cell_label(self.cell)}" if self.cell else self.name
+        return f"{self.name} · {cell_label(self.cell)}" if self.cell else self.name
 
 
 @dataclass(frozen=True)
