@@ -4,7 +4,7 @@ from timelocal.network.build import GRU, LSTM, RNN, from_torch, to_torch
 from timelocal.network.checks import input_problems
 from timelocal.network.lengths import at_last_valid, flip, last_valid, masked, valid_steps
 from timelocal.network.network import Network
-from timelocal.network.readout import readout_gradients
+from timelocal.network.readout import evaluation_mode, read, readout_gradients
 from timelocal.network.recurrent import Recurrent, parameter_name
 from timelocal.network.trajectory import Trajectory
 
@@ -16,12 +16,14 @@ __all__ = [
     "Recurrent",
     "Trajectory",
     "at_last_valid",
+    "evaluation_mode",
     "flip",
     "from_torch",
     "input_problems",
     "last_valid",
     "masked",
     "parameter_name",
+    "read",
     "readout_gradients",
     "to_torch",
     "valid_steps",

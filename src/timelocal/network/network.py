@@ -16,6 +16,7 @@ from timelocal.cells import Cell
 from timelocal.errors import raise_problems
 from timelocal.network.checks import input_problems
 from timelocal.network.lengths import flip, masked, valid_steps
+from timelocal.network.readout import evaluation_mode, is_linear
 from timelocal.network.recurrent import Recurrent, parameter_name
 from timelocal.network.trajectory import Trajectory
 from timelocal.typing import Gradients, State
@@ -49,6 +50,16 @@ class Network(nn.Module):
     @property
     def hidden_size(self) -> int:
         return self.recurrent.hidden_size
+
+    @property
+    def output_size(self) -> int:
+        """O: from a linear readout's sizes, else by asking the readout once."""
+        if isinstance(self.readout, nn.Linear) and is_linear(self.readout):
+            return self.readout.out_features
+        weight = self.recurrent.weights(0, 0).hh
+        with torch.no_grad(), evaluation_mode(self.readout):
+            probe: Tensor = self.readout(weight.new_zeros(1, self.hidden_size * self.directions))
+        return probe.shape[-1]
 
     @property
     def num_layers(self) -> int:
@@ -113,6 +124,8 @@ class Network(nn.Module):
         generator: draws the dropout masks between layers; none are drawn without it, or in eval mode.
         """
         recurrent = self.recurrent
+        if lengths is not None:
+            lengths = lengths.to(inputs.device, torch.int64)  # the type that indexes
         valid = None if lengths is None else valid_steps(lengths, inputs.shape[0], inputs.device)
         entering = outputs = inputs if valid is None else masked(inputs, valid)
         layers = []

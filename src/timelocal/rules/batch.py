@@ -40,13 +40,14 @@ class Batch:
         """Σ w · values / denominator, over entries (n,)."""
         if self.weights is None:
             return values.sum() / denominator
-        return torch.dot(values, self.weights) / denominator
+        return torch.dot(values.masked_fill(self.weights == 0, 0), self.weights) / denominator
 
     def scale_errors(self, errors: Tensor) -> Tensor:
         """∂ℓ/∂outputs of each entry (n, o) to ∂L/∂outputs of the mean loss L."""
         if self.weights is None:
             return errors / self.denominator
-        return errors * (self.weights / self.denominator)[:, None]
+        missing = (self.weights == 0)[:, None]  # where the loss may well be NaN
+        return errors.masked_fill(missing, 0) * (self.weights / self.denominator)[:, None]
 
     def accuracy(self, loss: Loss, outputs: Tensor) -> Tensor | None:
         """The share of entries classified right, by weight; None for regression."""
@@ -156,18 +157,7 @@ def _target_problems(
     if targets.device != inputs.device:
         remedy = f"Use targets.to({str(inputs.device)!r})."
         return [Problem("targets", f"device {targets.device}", f"{inputs.device}", remedy)]
-    return loss.target_problems(targets, surface, output_size(network), inputs.dtype, counted)
-
-
-def output_size(network: Network) -> int:
-    """O: from the readout if it says so, else by asking it once."""
-    readout = network.readout
-    if isinstance(readout, torch.nn.Linear):
-        return readout.out_features
-    with torch.no_grad():
-        weight = network.recurrent.weights(0, 0).hh
-        probe = weight.new_zeros(2, network.hidden_size * network.directions)
-        return int(readout(probe).shape[-1])
+    return loss.target_problems(targets, surface, network.output_size, inputs.dtype, counted)
 
 
 def check_rule(network: object, at: object, name: str, online: bool) -> None:

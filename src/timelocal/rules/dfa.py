@@ -12,7 +12,7 @@ from timelocal import feedback as kinds
 from timelocal.errors import Problem, UnsupportedError, raise_problems, unknown_name
 from timelocal.losses import Loss
 from timelocal.network import Network, flip, masked, parameter_name
-from timelocal.rules.batch import Batch, output_size
+from timelocal.rules.batch import Batch
 from timelocal.rules.rule import ForwardPass, Rule, RuleSpec
 from timelocal.typing import Gradients, LossFunction, Place
 
@@ -117,7 +117,7 @@ class DFA(Rule):
     def _draw(self) -> None:
         """One buffer per layer and direction (h, o), or per parameter of these (gates, h, o)."""
         network = self.network
-        size = (network.hidden_size, output_size(network))
+        size = (network.hidden_size, network.output_size)
         weight = network.recurrent.weights(0, 0).hh
         draw = kinds.FIXED[self.feedback]
         gates = len(network.cell.gate_names)

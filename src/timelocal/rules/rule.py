@@ -17,7 +17,13 @@ from torch.nn.utils.rnn import PackedSequence
 
 from timelocal import losses
 from timelocal.losses import Loss
-from timelocal.network import Network, Trajectory, readout_gradients
+from timelocal.network import (
+    Network,
+    Trajectory,
+    evaluation_mode,
+    read,
+    readout_gradients,
+)
 from timelocal.rules.batch import Batch, check_rule, make_batch
 from timelocal.seeding import generator
 from timelocal.typing import Gradients, LossFunction, Place
@@ -78,7 +84,8 @@ class Evaluation:
 class ForwardPass:
     """A trajectory, what the readout made of it, and the output error, one row per entry.
 
-    features (n, h·directions); outputs (n, o); errors e = ∂L/∂outputs (n, o) of the mean loss L;
+    features (n, h·directions) and outputs (n, o), as `read` returned them; errors e = ∂L/∂outputs
+    (n, o) of the mean loss L;
     n = b at "last", t·b (time first) at "every".
     """
 
@@ -143,7 +150,7 @@ class Rule(nn.Module, ABC):
         return Estimate(
             forward.loss,
             gradients,
-            batch.surface(forward.outputs),
+            batch.surface(forward.outputs.detach()),
             batch.accuracy(self.loss, forward.outputs),
             batch.count,
         )
@@ -152,14 +159,14 @@ class Rule(nn.Module, ABC):
     def accumulate(self, estimate: Estimate) -> None:
         """Add the estimate to `.grad`, as `loss.backward()` would; frozen parameters are left alone.
 
-        A `.grad` that was None becomes the estimate's own tensor.
+        The estimate stays what it was, whatever is done to `.grad` afterwards (clipping, zeroing).
         """
         for name, parameter in self.network.named_parameters():
             gradient = estimate.gradients.get(name)
             if gradient is None or not parameter.requires_grad:
                 continue
             if parameter.grad is None:
-                parameter.grad = gradient
+                parameter.grad = gradient.clone()
             else:
                 parameter.grad += gradient
 
@@ -187,10 +194,11 @@ class Rule(nn.Module, ABC):
     ) -> Evaluation:
         """Loss, outputs and accuracy of the network as it is: no dropout, nothing is changed."""
         batch = make_batch(self.network, self.loss, self.at, inputs, targets, lengths, mask)
-        forward = self.forward_pass(batch, None)
+        with evaluation_mode(self.network):
+            forward = self.forward_pass(batch, None)
         return Evaluation(
             forward.loss,
-            batch.surface(forward.outputs),
+            batch.surface(forward.outputs.detach()),
             batch.accuracy(self.loss, forward.outputs),
             batch.count,
         )
@@ -201,14 +209,16 @@ class Rule(nn.Module, ABC):
         """One clean run with its losses and output errors; the generator draws dropout masks."""
         trajectory = self.network.unroll(batch.inputs, batch.lengths, generator=generator)
         features = trajectory.last() if batch.at == "last" else trajectory.outputs.flatten(0, 1)
-        outputs: Tensor = self.network.readout(features)
-        per_entry, errors = self.loss.losses_and_errors(outputs, batch.targets)
+        features, outputs = read(self.network.readout, features)
+        per_entry, errors = self.loss.losses_and_errors(outputs.detach(), batch.targets)
         loss = batch.mean(per_entry, batch.denominator)
         return ForwardPass(trajectory, features, outputs, batch.scale_errors(errors), loss)
 
     def readout_gradients(self, forward: ForwardPass) -> tuple[Gradients, Tensor]:
         """The readout's gradients by the network's names, and the signal at its features (n, h·d)."""
-        found, signal = readout_gradients(self.network.readout, forward.features, forward.errors)
+        found, signal = readout_gradients(
+            self.network.readout, forward.features, forward.outputs, forward.errors
+        )
         return {f"readout.{name}": gradient for name, gradient in found.items()}, signal
 
     def get_extra_state(self) -> Tensor:
