@@ -1,0 +1,253 @@
+// From signals at the hidden state to signals at the nodes: within one step (`Credit`, all a rule like
+// DFA needs), and carried back through time (`Backward`, BPTT).
+#pragma once
+
+#include "activations.h"
+#include "layer.h"
+
+namespace kernels {
+
+// hh^T for nodes [first, first + count): from node signals back to hidden units.
+template <class T>
+Packed<T> transposed(const Layer<T>& layer, Index first, Index count) {
+    Packed<T> packed(count, layer.hidden);
+    const double work = double(count) * double(layer.hidden);
+    const Index parts = parts_of(packed.panels(), layer.threads, work);
+    parallel(parts, [&](Index part) {
+        packed.pack(layer.hh + first * layer.hidden, layer.hidden, 1, packed.panels() * part / parts,
+                    packed.panels() * (part + 1) / parts);
+    });
+    return packed;
+}
+
+template <class T>
+Buffer<T> zeros(Index n) {
+    Buffer<T> buffer(n);
+    std::memset(buffer.get(), 0, std::size_t(n) * sizeof(T));
+    return buffer;
+}
+
+// State signal -> node signal for rows of one step (DESIGN: the local Jacobian of each cell).
+template <class T>
+class Credit {
+  public:
+    Credit(const Layer<T>& layer, History<T> past, T* delta)
+        : layer(layer), past(past), delta(delta),
+          candidate(layer.cell == Cell::gru_reset_before
+                        ? transposed(layer, 2 * layer.hidden, layer.hidden)
+                        : Packed<T>(0, 0)),
+          nothing(zeros<T>(padded<T>(layer.hidden))) {}
+
+    // n rows from flat row t * batch + b on. signal: at h, rows ld apart. cell_signal (LSTM, or null): at c,
+    // rows ld apart, replaced by the signal at the c before. gated (GRU with reset before): receives
+    // W_n^T delta_n, rows padded<T>(hidden) apart.
+    void rows(Index row, Index n, const T* signal, Index ld, T* cell_signal, T* gated) const {
+        switch (layer.cell) {
+            case Cell::rnn:
+                return rnn(row, n, signal, ld);
+            case Cell::lstm:
+                return lstm(row, n, signal, ld, cell_signal);
+            case Cell::gru:
+                return gru<true>(row, n, signal, ld);
+            case Cell::gru_reset_before:
+                gru<false>(row, n, signal, ld);
+                return reset(row, n, gated);
+        }
+    }
+
+  private:
+    void rnn(Index row, Index n, const T* signal, Index ld) const {
+        const Index size = layer.hidden;
+        for (Index k = 0; k < n; ++k, ++row, signal += ld)
+            each_vector<T>(size, [&](Index j, auto part) {
+                const Vec<T> y = load(past.gates + row * size + j, part);
+                const Vec<T> slope = fma(-y, y, broadcast<T>(1)) * layer.gain;
+                store(delta + row * size + j, load(signal + j, part) * slope, part);
+            });
+    }
+
+    void lstm(Index row, Index n, const T* signal, Index ld, T* cell_signal) const {
+        const Index size = layer.hidden;
+        const Vec<T> one = broadcast<T>(1);
+        for (Index k = 0; k < n; ++k, ++row, signal += ld) {
+            const T *gates = past.gates + row * 4 * size, *c_before = past.c + row * size;
+            T* out = delta + row * 4 * size;
+            each_vector<T>(size, [&](Index j, auto part) {
+                const Vec<T> i = load(gates + j, part), f = load(gates + size + j, part);
+                const Vec<T> g = load(gates + 2 * size + j, part);
+                const Vec<T> o = load(gates + 3 * size + j, part);
+                const Vec<T> squashed = load(past.auxiliary + row * size + j, part);
+                const Vec<T> at_h = load(signal + j, part);
+                Vec<T> at_c = at_h * o * fma(-squashed, squashed, one);
+                if (cell_signal) at_c += load(cell_signal + j, part);
+                store(out + j, at_c * g * i * (one - i), part);
+                store(out + size + j, at_c * load(c_before + j, part) * f * (one - f), part);
+                store(out + 2 * size + j, at_c * i * fma(-g, g, one), part);
+                store(out + 3 * size + j, at_h * squashed * o * (one - o), part);
+                if (cell_signal) store(cell_signal + j, at_c * f, part);
+            });
+            if (cell_signal) cell_signal += ld;
+        }
+    }
+
+    template <bool reset_after>
+    void gru(Index row, Index n, const T* signal, Index ld) const {
+        const Index size = layer.hidden;
+        const Vec<T> one = broadcast<T>(1);
+        for (Index k = 0; k < n; ++k, ++row, signal += ld) {
+            const T *gates = past.gates + row * 3 * size, *before = past.h + row * size;
+            T* out = delta + row * 3 * size;
+            each_vector<T>(size, [&](Index j, auto part) {
+                const Vec<T> z = load(gates + size + j, part), c = load(gates + 2 * size + j, part);
+                const Vec<T> at_h = load(signal + j, part) * (one - z);
+                const Vec<T> at_n = at_h * fma(-c, c, one);
+                store(out + size + j, at_h * z * (load(before + j, part) - c), part);
+                store(out + 2 * size + j, at_n, part);
+                if constexpr (reset_after) {
+                    const Vec<T> r = load(gates + j, part);
+                    const Vec<T> behind = load(past.auxiliary + row * size + j, part);
+                    store(out + j, at_n * behind * r * (one - r), part);
+                }
+            });
+        }
+    }
+
+    void reset(Index row, Index n, T* gated) const {
+        const Index size = layer.hidden, ld = padded<T>(size);
+        const Vec<T> one = broadcast<T>(1);
+        multiply(candidate, n, delta + row * 3 * size + 2 * size, 3 * size, nothing.get(), 0, gated, ld);
+        for (Index k = 0; k < n; ++k, ++row, gated += ld)
+            each_vector<T>(size, [&](Index j, auto part) {
+                const Vec<T> r = load(past.gates + row * 3 * size + j, part);
+                const Vec<T> before = load(past.h + row * size + j, part);
+                store(delta + row * 3 * size + j, load(gated + j, part) * before * r * (one - r), part);
+            });
+    }
+
+    const Layer<T>& layer;
+    const History<T> past;
+    T* const delta;
+    const Packed<T> candidate;  // W_n^T of the GRU with reset before
+
+  public:
+    const Buffer<T> nothing;  // a row of zeros
+};
+
+// delta (t, b, g) from a signal at every h_t: (t, b, h), or one (b, h) for all t when step_stride is 0.
+// Steps at or beyond lengths[b] (null: none) get zeros. Nothing here is sequential: threads share time.
+template <class T>
+void credit_all(const Layer<T>& layer, History<T> past, const T* signal, Index step_stride,
+                const std::int64_t* lengths, T* delta) {
+    const Credit<T> credit(layer, past, delta);
+    const Index size = layer.hidden, nodes = layer.nodes(), batch = layer.batch;
+    constexpr Index block = 64;  // rows at a time: the scratch stays in cache
+    const double work = double(layer.steps) * double(batch) * double(nodes) *
+                        (layer.cell == Cell::gru_reset_before ? double(size) : 8.0);
+    const Index parts = parts_of(layer.steps, layer.threads, work);
+    parallel(parts, [&](Index part) {
+        const Buffer<T> gated(block * padded<T>(size));
+        const Index last = layer.steps * (part + 1) / parts;
+        for (Index t = layer.steps * part / parts; t < last; ++t)
+            for (Index b = 0; b < batch; b += block) {
+                const Index n = batch - b < block ? batch - b : block;
+                credit.rows(t * batch + b, n, signal + t * step_stride + b * size, size, nullptr,
+                            gated.get());
+                for (Index k = b; lengths && k < b + n; ++k)
+                    if (t >= lengths[k])
+                        std::memset(delta + (t * batch + k) * nodes, 0,
+                                    std::size_t(nodes) * sizeof(T));
+            }
+    });
+}
+
+template <class T>
+class Backward {
+  public:
+    Backward(const Layer<T>& layer, History<T> past, const T* signal, T* delta)
+        : layer(layer), past(past), signal(signal), delta(delta), credit(layer, past, delta),
+          recurrent(transposed(layer, 0, is_gru(layer.cell) ? 2 * layer.hidden : layer.nodes())),
+          candidate(layer.cell == Cell::gru ? transposed(layer, 2 * layer.hidden, layer.hidden)
+                                            : Packed<T>(0, 0)) {}
+
+    // h, c (b, h): the signals at the last state, replaced by those at the initial one.
+    void run(T* h, T* c) {
+        const double work = double(layer.nodes()) * double(layer.hidden) * double(layer.steps) *
+                            double(layer.batch);
+        const Index parts = parts_of(layer.batch, layer.threads, work);
+        parallel(parts, [&](Index part) {
+            rows(h, c, layer.batch * part / parts, layer.batch * (part + 1) / parts);
+        });
+    }
+
+  private:
+    void rows(T* h, T* c, Index b0, Index b1) {
+        const Index size = layer.hidden, nodes = layer.nodes(), n = b1 - b0, ld = padded<T>(size);
+        const Buffer<T> carried(n * ld), carried_cell(n * ld), scratch(n * ld);
+        T *at_h = carried.get(), *gated = scratch.get();
+        T* at_c = layer.cell == Cell::lstm ? carried_cell.get() : nullptr;
+        copy(n, h + b0 * size, size, at_h, ld);
+        if (at_c) copy(n, c + b0 * size, size, at_c, ld);
+        const bool restarts = layer.cell == Cell::lstm || (layer.cell == Cell::rnn && layer.gain == T(1));
+        for (Index t = layer.steps; t-- > 0;) {
+            const Index row = t * layer.batch + b0;
+            if (signal) add(n, signal + row * size, at_h);
+            credit.rows(row, n, at_h, ld, at_c, gated);
+            if (!restarts) pass_by(row, n, at_h, gated);
+            const T* start = restarts ? credit.nothing.get() : at_h;
+            multiply(recurrent, n, delta + row * nodes, nodes, start, restarts ? 0 : ld, at_h, ld);
+            if (layer.cell == Cell::gru) multiply(candidate, n, gated, ld, at_h, ld, at_h, ld);
+        }
+        copy(n, at_h, ld, h + b0 * size, size);
+        if (at_c) copy(n, at_c, ld, c + b0 * size, size);
+    }
+
+    static void copy_row(Index size, const T* from, T* to) {
+        std::memcpy(to, from, std::size_t(size) * sizeof(T));
+    }
+    void copy(Index n, const T* from, Index from_stride, T* to, Index to_stride) const {
+        for (Index k = 0; k < n; ++k)
+            copy_row(layer.hidden, from + k * from_stride, to + k * to_stride);
+    }
+    void add(Index n, const T* from, T* to) const {
+        const Index size = layer.hidden;
+        for (Index k = 0; k < n; ++k, from += size, to += padded<T>(size))
+            each_vector<T>(size, [&](Index j, auto part) {
+                store(to + j, load(to + j, part) + load(from + j, part), part);
+            });
+    }
+
+    // The signal that reaches h_{t-1} past the matrix, in place of the one at h_t: through the leak, through
+    // the update gate, and through the reset gate before the matrix. For the GRU with reset after, `gated`
+    // receives r * delta_n, what reaches W_n; for the one with reset before it holds W_n^T delta_n.
+    void pass_by(Index row, Index n, T* at_h, T* gated) const {
+        const Index size = layer.hidden, ld = padded<T>(size);
+        for (Index k = 0; k < n; ++k, ++row, at_h += ld, gated += ld) {
+            const T* gates = past.gates + row * layer.nodes();
+            const T* at_n = delta + row * layer.nodes() + 2 * size;
+            each_vector<T>(size, [&](Index j, auto part) {
+                const Vec<T> g = load(at_h + j, part);
+                if (layer.cell == Cell::rnn) {
+                    store(at_h + j, g * (T(1) - layer.gain), part);
+                    return;
+                }
+                const Vec<T> r = load(gates + j, part);
+                const Vec<T> kept = g * load(gates + size + j, part);
+                if (layer.cell == Cell::gru) {
+                    store(gated + j, r * load(at_n + j, part), part);
+                    store(at_h + j, kept, part);
+                } else {
+                    store(at_h + j, fma(r, load(gated + j, part), kept), part);
+                }
+            });
+        }
+    }
+
+    const Layer<T>& layer;
+    const History<T> past;
+    const T* const signal;
+    T* const delta;
+    const Credit<T> credit;
+    const Packed<T> recurrent, candidate;
+};
+
+}  // namespace kernels

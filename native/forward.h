@@ -1,0 +1,213 @@
+// The forward scan. Each thread carries its own batch rows through all time steps and meets no other.
+#pragma once
+
+#include <vector>
+
+#include "activations.h"
+#include "layer.h"
+
+namespace kernels {
+
+// Nodes [first, first + count) of a layer, computed by one multiply from the input and one from the state.
+template <class T>
+struct Section {
+    Section(const Layer<T>& layer, Index first, Index count, bool hidden_bias)
+        : first(first), input(layer.inputs, count), recurrent(layer.hidden, count),
+          bias(padded<T>(count)) {
+        for (Index j = 0; j < padded<T>(count); ++j) {
+            T sum = 0;
+            if (j < count && layer.b_ih) sum += layer.b_ih[first + j];
+            if (j < count && layer.b_hh && hidden_bias) sum += layer.b_hh[first + j];
+            bias.get()[j] = sum;
+        }
+    }
+
+    void pack(const Layer<T>& layer, Index part, Index parts) {
+        const Index n = input.panels(), p0 = n * part / parts, p1 = n * (part + 1) / parts;
+        input.pack(layer.ih + first * layer.inputs, 1, layer.inputs, p0, p1);
+        recurrent.pack(layer.hh + first * layer.hidden, 1, layer.hidden, p0, p1);
+    }
+
+    const Index first;
+    Packed<T> input, recurrent;
+    Buffer<T> bias;
+};
+
+template <class T>
+class Forward {
+  public:
+    Forward(const Layer<T>& layer, const T* inputs, const T* noise, History<T> out)
+        : layer(layer), inputs(inputs), noise(noise), out(out), hidden_bias(padded<T>(layer.hidden)) {
+        const Index size = layer.hidden;
+        if (is_gru(layer.cell)) {
+            sections.emplace_back(layer, 0, 2 * size, true);
+            sections.emplace_back(layer, 2 * size, size, layer.cell == Cell::gru_reset_before);
+        } else {
+            sections.emplace_back(layer, 0, layer.nodes(), true);
+        }
+        for (Index j = 0; j < padded<T>(size); ++j)
+            hidden_bias.get()[j] =
+                layer.cell == Cell::gru && layer.b_hh && j < size ? layer.b_hh[2 * size + j] : T(0);
+    }
+
+    void run(const T* h0, const T* c0) {
+        const double weights = double(layer.nodes()) * double(layer.inputs + layer.hidden);
+        const Index packers = parts_of(layer.threads, layer.threads, weights);
+        parallel(packers, [&](Index part) {
+            for (Section<T>& section : sections) section.pack(layer, part, packers);
+        });
+        const Index parts = parts_of(layer.batch, layer.threads,
+                                     weights * double(layer.steps) * double(layer.batch));
+        parallel(parts, [&](Index part) {
+            rows(h0, c0, layer.batch * part / parts, layer.batch * (part + 1) / parts);
+        });
+    }
+
+  private:
+    void rows(const T* h0, const T* c0, Index b0, Index b1) {
+        const Index size = layer.hidden, n = b1 - b0;
+        std::memcpy(out.h + b0 * size, h0 + b0 * size, std::size_t(n * size) * sizeof(T));
+        if (layer.cell == Cell::lstm)
+            std::memcpy(out.c + b0 * size, c0 + b0 * size, std::size_t(n * size) * sizeof(T));
+        const Section<T>& last = sections.back();
+        const Index wide = padded<T>(sections[0].input.n), narrow = padded<T>(last.input.n);
+        const Buffer<T> first_sum(n * wide), second_sum(n * narrow), hidden_sum(n * narrow);
+        T *pre = first_sum.get(), *candidate = second_sum.get(), *behind = hidden_sum.get();
+        for (Index t = 0; t < layer.steps; ++t) {
+            const Index row = t * layer.batch + b0;
+            const T *x = inputs + row * layer.inputs, *h = out.h + row * size;
+            multiply(sections[0].input, n, x, layer.inputs, sections[0].bias.get(), 0, pre, wide);
+            multiply(sections[0].recurrent, n, h, size, pre, wide, pre, wide);
+            switch (layer.cell) {
+                case Cell::rnn:
+                    rnn(row, n, pre, wide);
+                    break;
+                case Cell::lstm:
+                    lstm(row, n, pre, wide);
+                    break;
+                case Cell::gru:
+                    multiply(last.input, n, x, layer.inputs, last.bias.get(), 0, candidate, narrow);
+                    multiply(last.recurrent, n, h, size, hidden_bias.get(), 0, behind, narrow);
+                    gru_reset_after(row, n, pre, wide, candidate, behind, narrow);
+                    break;
+                case Cell::gru_reset_before:
+                    multiply(last.input, n, x, layer.inputs, last.bias.get(), 0, candidate, narrow);
+                    reset(row, n, pre, wide);
+                    multiply(last.recurrent, n, out.auxiliary + row * size, size, candidate, narrow,
+                             candidate, narrow);
+                    gru_reset_before(row, n, pre, wide, candidate, narrow);
+                    break;
+            }
+        }
+    }
+
+    // a pre-activation, with the noise on that node when there is one
+    template <class P>
+    Vec<T> node(const T* sum, Index row, Index node, P part) const {
+        const Vec<T> a = load(sum, part);
+        return noise ? a + load(noise + row * layer.nodes() + node, part) : a;
+    }
+
+    void rnn(Index row, Index n, const T* pre, Index ld) const {
+        const Index size = layer.hidden, batch = layer.batch;
+        const bool leaky = layer.gain != T(1);
+        for (Index r = 0; r < n; ++r, ++row, pre += ld) {
+            const T* before = out.h + row * size;
+            T *h = out.h + (row + batch) * size, *gates = out.gates + row * size;
+            each_vector<T>(size, [&](Index j, auto part) {
+                Vec<T> y = tanh<T>(node(pre + j, row, j, part));
+                if (leaky) {
+                    store(gates + j, y, part);
+                    const Vec<T> old = load(before + j, part);
+                    y = fma(broadcast(layer.gain), y - old, old);
+                }
+                store(h + j, y, part);
+            });
+        }
+    }
+
+    void lstm(Index row, Index n, const T* pre, Index ld) const {
+        const Index size = layer.hidden, batch = layer.batch;
+        for (Index r = 0; r < n; ++r, ++row, pre += ld) {
+            T* gates = out.gates + row * 4 * size;
+            const T* c_before = out.c + row * size;
+            T *h = out.h + (row + batch) * size, *c = out.c + (row + batch) * size;
+            each_vector<T>(size, [&](Index j, auto part) {
+                const Index fj = size + j, gj = 2 * size + j, oj = 3 * size + j;
+                const Vec<T> i = sigmoid<T>(node(pre + j, row, j, part));
+                const Vec<T> f = sigmoid<T>(node(pre + fj, row, fj, part));
+                const Vec<T> g = tanh<T>(node(pre + gj, row, gj, part));
+                const Vec<T> o = sigmoid<T>(node(pre + oj, row, oj, part));
+                const Vec<T> cell = fma(f, load(c_before + j, part), i * g);
+                const Vec<T> squashed = tanh<T>(cell);
+                store(gates + j, i, part);
+                store(gates + fj, f, part);
+                store(gates + gj, g, part);
+                store(gates + oj, o, part);
+                store(c + j, cell, part);
+                store(out.auxiliary + row * size + j, squashed, part);
+                store(h + j, o * squashed, part);
+            });
+        }
+    }
+
+    void gru_reset_after(Index row, Index n, const T* pre, Index ld, const T* candidate,
+                         const T* behind, Index ldn) const {
+        const Index size = layer.hidden, batch = layer.batch;
+        for (Index k = 0; k < n; ++k, ++row, pre += ld, candidate += ldn, behind += ldn) {
+            T* gates = out.gates + row * 3 * size;
+            const T* before = out.h + row * size;
+            T* h = out.h + (row + batch) * size;
+            each_vector<T>(size, [&](Index j, auto part) {
+                const Index zj = size + j, nj = 2 * size + j;
+                const Vec<T> r = sigmoid<T>(node(pre + j, row, j, part));
+                const Vec<T> z = sigmoid<T>(node(pre + zj, row, zj, part));
+                const Vec<T> gated = load(behind + j, part);
+                const Vec<T> c = tanh<T>(fma(r, gated, node(candidate + j, row, nj, part)));
+                store(gates + j, r, part);
+                store(gates + zj, z, part);
+                store(gates + nj, c, part);
+                store(out.auxiliary + row * size + j, gated, part);
+                store(h + j, fma(z, load(before + j, part) - c, c), part);
+            });
+        }
+    }
+
+    void reset(Index row, Index n, const T* pre, Index ld) const {
+        const Index size = layer.hidden;
+        for (Index k = 0; k < n; ++k, ++row, pre += ld) {
+            const T* before = out.h + row * size;
+            each_vector<T>(size, [&](Index j, auto part) {
+                const Vec<T> r = sigmoid<T>(node(pre + j, row, j, part));
+                store(out.gates + row * 3 * size + j, r, part);
+                store(out.auxiliary + row * size + j, r * load(before + j, part), part);
+            });
+        }
+    }
+
+    void gru_reset_before(Index row, Index n, const T* pre, Index ld, const T* candidate,
+                          Index ldn) const {
+        const Index size = layer.hidden, batch = layer.batch;
+        for (Index k = 0; k < n; ++k, ++row, pre += ld, candidate += ldn) {
+            T* gates = out.gates + row * 3 * size;
+            const T* before = out.h + row * size;
+            T* h = out.h + (row + batch) * size;
+            each_vector<T>(size, [&](Index j, auto part) {
+                const Index zj = size + j, nj = 2 * size + j;
+                const Vec<T> z = sigmoid<T>(node(pre + zj, row, zj, part));
+                const Vec<T> c = tanh<T>(node(candidate + j, row, nj, part));
+                store(gates + zj, z, part);
+                store(gates + nj, c, part);
+                store(h + j, fma(z, load(before + j, part) - c, c), part);
+            });
+        }
+    }
+
+    const Layer<T>& layer;
+    const T *inputs, *noise;
+    const History<T> out;
+    std::vector<Section<T>> sections;
+    Buffer<T> hidden_bias;  // b_hn of the GRU with reset after: it stands behind the reset gate
+};
+
+}  // namespace kernels

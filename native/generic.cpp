@@ -1,0 +1,2 @@
+#define TIMELOCAL_MODULE _native_generic
+#include "module.h"

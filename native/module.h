@@ -1,0 +1,139 @@
+// The Python module: sizes and addresses in, nothing but arithmetic inside, the GIL released.
+//
+// Include it once per instruction set with TIMELOCAL_MODULE (the module's name) defined. It trusts its
+// caller: `timelocal.kernels.native` checks shapes, dtypes and contiguity before it passes an address.
+#pragma once
+
+#define PY_SSIZE_T_CLEAN
+#define Py_LIMITED_API 0x030B0000
+#include <Python.h>
+
+#include "backward.h"
+#include "forward.h"
+
+namespace kernels {
+namespace {
+
+template <class T>
+T* address(Py_ssize_t value) {
+    return reinterpret_cast<T*>(value);
+}
+
+// What every kernel takes first; addresses as integers, 0 for "none".
+struct Call {
+    Py_ssize_t bytes, cell, threads, steps, batch, inputs, hidden;
+    double gain;
+    Py_ssize_t ih, hh, b_ih, b_hh, h, c, gates, auxiliary;
+
+    template <class T>
+    Layer<T> layer() const {
+        return {static_cast<Cell>(cell), threads,       steps,          batch,
+                inputs,                  hidden,        T(gain),        address<const T>(ih),
+                address<const T>(hh),    address<const T>(b_ih), address<const T>(b_hh)};
+    }
+    template <class T>
+    History<T> history() const {
+        return {address<T>(h), address<T>(c), address<T>(gates), address<T>(auxiliary)};
+    }
+};
+
+#define CALL_FORMAT "nnnnnnndnnnnnnnn"
+#define CALL_FIELDS(call)                                                                       \
+    &call.bytes, &call.cell, &call.threads, &call.steps, &call.batch, &call.inputs,             \
+        &call.hidden, &call.gain, &call.ih, &call.hh, &call.b_ih, &call.b_hh, &call.h, &call.c, \
+        &call.gates, &call.auxiliary
+
+// Run body(float or double) without the GIL; None, or the Python error that says what went wrong.
+template <class Body>
+PyObject* released(const Call& call, const Body& body) {
+    if (call.cell < 0 || call.cell > 3 || (call.bytes != 4 && call.bytes != 8)) {
+        PyErr_SetString(PyExc_ValueError, "cell must be 0..3 and the element size 4 or 8");
+        return nullptr;
+    }
+    bool exhausted = false;
+    Py_BEGIN_ALLOW_THREADS
+    try {
+        if (call.bytes == 4)
+            body(float());
+        else
+            body(double());
+    } catch (const std::bad_alloc&) {
+        exhausted = true;
+    }
+    Py_END_ALLOW_THREADS
+    if (exhausted) return PyErr_NoMemory();
+    Py_RETURN_NONE;
+}
+
+PyObject* scan(PyObject*, PyObject* args) {
+    Call call;
+    Py_ssize_t inputs, noise, h0, c0;
+    if (!PyArg_ParseTuple(args, CALL_FORMAT "nnnn", CALL_FIELDS(call), &inputs, &noise, &h0, &c0))
+        return nullptr;
+    return released(call, [&](auto zero) {
+        using T = decltype(zero);
+        const Layer<T> layer = call.layer<T>();
+        Forward<T>(layer, address<const T>(inputs), address<const T>(noise), call.history<T>())
+            .run(address<const T>(h0), address<const T>(c0));
+    });
+}
+
+PyObject* backward_scan(PyObject*, PyObject* args) {
+    Call call;
+    Py_ssize_t signal, delta, h, c;
+    if (!PyArg_ParseTuple(args, CALL_FORMAT "nnnn", CALL_FIELDS(call), &signal, &delta, &h, &c))
+        return nullptr;
+    return released(call, [&](auto zero) {
+        using T = decltype(zero);
+        const Layer<T> layer = call.layer<T>();
+        Backward<T>(layer, call.history<T>(), address<const T>(signal), address<T>(delta))
+            .run(address<T>(h), address<T>(c));
+    });
+}
+
+PyObject* node_signals(PyObject*, PyObject* args) {
+    Call call;
+    Py_ssize_t signal, step_stride, lengths, delta;
+    if (!PyArg_ParseTuple(args, CALL_FORMAT "nnnn", CALL_FIELDS(call), &signal, &step_stride,
+                          &lengths, &delta))
+        return nullptr;
+    return released(call, [&](auto zero) {
+        using T = decltype(zero);
+        const Layer<T> layer = call.layer<T>();
+        credit_all<T>(layer, call.history<T>(), address<const T>(signal), step_stride,
+                      address<const std::int64_t>(lengths), address<T>(delta));
+    });
+}
+
+PyMethodDef methods[] = {
+    {"scan", scan, METH_VARARGS, "Forward over a sequence."},
+    {"backward_scan", backward_scan, METH_VARARGS, "Signals back through time."},
+    {"node_signals", node_signals, METH_VARARGS, "State signals to node signals, step by step."},
+    {nullptr, nullptr, 0, nullptr}};
+
+}  // namespace
+}  // namespace kernels
+
+#define TIMELOCAL_STRING_(x) #x
+#define TIMELOCAL_STRING(x) TIMELOCAL_STRING_(x)
+#define TIMELOCAL_JOIN_(a, b) a##b
+#define TIMELOCAL_JOIN(a, b) TIMELOCAL_JOIN_(a, b)
+
+PyMODINIT_FUNC TIMELOCAL_JOIN(PyInit_, TIMELOCAL_MODULE)(void) {
+    static PyModuleDef definition = {PyModuleDef_HEAD_INIT,
+                                     TIMELOCAL_STRING(TIMELOCAL_MODULE),
+                                     "Recurrent layers over whole sequences.",
+                                     -1,
+                                     kernels::methods,
+                                     nullptr,
+                                     nullptr,
+                                     nullptr,
+                                     nullptr};
+    PyObject* module = PyModule_Create(&definition);
+    if (module && PyModule_AddIntConstant(module, "shares_torch_threads",
+                                          kernels::team_runner() != nullptr) < 0) {
+        Py_DECREF(module);
+        return nullptr;
+    }
+    return module;
+}

@@ -1,0 +1,177 @@
+// Vectors of the machine the file is compiled for: load, store, fused multiply-add, tails.
+//
+// GCC/Clang vector types carry the arithmetic; intrinsics appear only where the language has no word
+// for an instruction. Every lane of a row is computed by the same instructions, the tail included, so a
+// result does not depend on where in the vector an element falls.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+#if defined(__AVX2__)
+#include <immintrin.h>
+#elif defined(__ARM_NEON)
+#include <arm_neon.h>
+#elif defined(__SSE2__)
+#include <emmintrin.h>
+#endif
+
+namespace kernels {
+
+using Index = std::ptrdiff_t;
+
+#if defined(__AVX512F__)
+constexpr Index kVectorBytes = 64;
+#elif defined(__AVX2__)
+constexpr Index kVectorBytes = 32;
+#else
+constexpr Index kVectorBytes = 16;
+#endif
+
+// Accumulators of the multiply: rows x vectors, as many as the registers hold beside the operands.
+constexpr Index kTileRows = 6;
+#if defined(__AVX512F__) || defined(__aarch64__)
+constexpr Index kTileVectors = 4;  // of 32 registers
+#else
+constexpr Index kTileVectors = 2;  // of 16 registers
+#endif
+
+template <class T>
+struct BitsOf;
+template <>
+struct BitsOf<float> {
+    using type = std::int32_t;
+};
+template <>
+struct BitsOf<double> {
+    using type = std::int64_t;
+};
+
+template <class T>
+struct Simd {
+    using Bit = typename BitsOf<T>::type;
+    typedef T Vector __attribute__((vector_size(kVectorBytes)));
+    typedef Bit Bits __attribute__((vector_size(kVectorBytes)));
+    static constexpr Index lanes = kVectorBytes / sizeof(T);
+};
+
+template <class T>
+using Vec = typename Simd<T>::Vector;
+template <class T>
+using BitVec = typename Simd<T>::Bits;
+template <class T>
+constexpr Index kLanes = Simd<T>::lanes;
+
+template <class T>
+constexpr Index padded(Index n) {
+    return (n + kLanes<T> - 1) / kLanes<T> * kLanes<T>;
+}
+
+template <class T>
+inline Vec<T> broadcast(T x) {
+    return x - Vec<T>{};  // x - 0 keeps the sign of zero, and NaN
+}
+
+// How much of a vector lies inside the row: all of it, or the first `count` lanes.
+struct Whole {};
+struct Part {
+    Index count;
+};
+
+template <class T>
+inline Vec<T> load(const T* p, Whole = {}) {
+    Vec<T> v;
+    std::memcpy(&v, p, sizeof v);
+    return v;
+}
+template <class T>
+inline void store(T* p, Vec<T> v, Whole = {}) {
+    std::memcpy(p, &v, sizeof v);
+}
+
+#if defined(__AVX512F__)
+
+inline Vec<float> load(const float* p, Part part) {
+    return (Vec<float>)_mm512_maskz_loadu_ps((__mmask16)((1u << part.count) - 1), p);
+}
+inline Vec<double> load(const double* p, Part part) {
+    return (Vec<double>)_mm512_maskz_loadu_pd((__mmask8)((1u << part.count) - 1), p);
+}
+inline void store(float* p, Vec<float> v, Part part) {
+    _mm512_mask_storeu_ps(p, (__mmask16)((1u << part.count) - 1), (__m512)v);
+}
+inline void store(double* p, Vec<double> v, Part part) {
+    _mm512_mask_storeu_pd(p, (__mmask8)((1u << part.count) - 1), (__m512d)v);
+}
+inline Vec<float> fma(Vec<float> a, Vec<float> b, Vec<float> c) {
+    return (Vec<float>)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
+}
+inline Vec<double> fma(Vec<double> a, Vec<double> b, Vec<double> c) {
+    return (Vec<double>)_mm512_fmadd_pd((__m512d)a, (__m512d)b, (__m512d)c);
+}
+
+#elif defined(__AVX2__)
+
+inline __m256i head(Index bytes) {  // a mask whose first `bytes` bytes are set
+    alignas(32) static const std::int8_t window[64] = {
+        -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1,
+        -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1};
+    return _mm256_loadu_si256((const __m256i*)(window + 32 - bytes));
+}
+inline Vec<float> load(const float* p, Part part) {
+    return (Vec<float>)_mm256_maskload_ps(p, head(4 * part.count));
+}
+inline Vec<double> load(const double* p, Part part) {
+    return (Vec<double>)_mm256_maskload_pd(p, head(8 * part.count));
+}
+inline void store(float* p, Vec<float> v, Part part) {
+    _mm256_maskstore_ps(p, head(4 * part.count), (__m256)v);
+}
+inline void store(double* p, Vec<double> v, Part part) {
+    _mm256_maskstore_pd(p, head(8 * part.count), (__m256d)v);
+}
+inline Vec<float> fma(Vec<float> a, Vec<float> b, Vec<float> c) {
+    return (Vec<float>)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
+}
+inline Vec<double> fma(Vec<double> a, Vec<double> b, Vec<double> c) {
+    return (Vec<double>)_mm256_fmadd_pd((__m256d)a, (__m256d)b, (__m256d)c);
+}
+
+#else
+
+template <class T>
+inline Vec<T> load(const T* p, Part part) {
+    Vec<T> v{};
+    for (Index i = 0; i < part.count; ++i) v[i] = p[i];
+    return v;
+}
+template <class T>
+inline void store(T* p, Vec<T> v, Part part) {
+    for (Index i = 0; i < part.count; ++i) p[i] = v[i];
+}
+#if defined(__aarch64__)
+inline Vec<float> fma(Vec<float> a, Vec<float> b, Vec<float> c) {
+    return (Vec<float>)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b);
+}
+inline Vec<double> fma(Vec<double> a, Vec<double> b, Vec<double> c) {
+    return (Vec<double>)vfmaq_f64((float64x2_t)c, (float64x2_t)a, (float64x2_t)b);
+}
+#else
+template <class V>
+inline V fma(V a, V b, V c) {
+    return a * b + c;
+}
+#endif
+
+#endif
+
+// Call body(j, part) for every vector that starts at j in a row of n elements.
+template <class T, class Body>
+inline void each_vector(Index n, Body body) {
+    Index j = 0;
+    for (; j + kLanes<T> <= n; j += kLanes<T>) body(j, Whole{});
+    if (j < n) body(j, Part{n - j});
+}
+
+}  // namespace kernels
