@@ -7,13 +7,14 @@ class weights; a rule sees e already divided by Σ w.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from numbers import Real
 from typing import ClassVar
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from timelocal.errors import ArgumentError, Problem, raise_problems, unknown_name
+from timelocal.errors import Problem, raise_problems, unknown_name
 from timelocal.typing import LossFunction
 
 
@@ -74,10 +75,17 @@ class CrossEntropy(Loss):
 
     def __init__(self, label_smoothing: float = 0.0, class_weights: Tensor | None = None) -> None:
         problems = []
-        if not 0 <= label_smoothing <= 1:
-            problems.append(Problem("label_smoothing", label_smoothing, "a number in [0, 1]"))
-        if class_weights is not None and not bool((class_weights >= 0).all()):
-            problems.append(Problem("class_weights", "negative values", "non-negative numbers"))
+        if not (isinstance(label_smoothing, Real) and 0 <= label_smoothing <= 1):
+            problems.append(Problem("label_smoothing", repr(label_smoothing), "a number in [0, 1]"))
+        if class_weights is not None and not isinstance(class_weights, Tensor):
+            remedy = "Use torch.as_tensor(class_weights)."
+            got = f"a {type(class_weights).__name__}"
+            problems.append(Problem("class_weights", got, "a tensor of shape (o,)", remedy))
+        elif class_weights is not None and not bool(
+            (class_weights.isfinite() & (class_weights >= 0)).all()
+        ):
+            got = "negative or non-finite values"
+            problems.append(Problem("class_weights", got, "non-negative numbers"))
         raise_problems(problems)
         self.label_smoothing = label_smoothing
         self.class_weights = class_weights
@@ -231,13 +239,18 @@ class Custom(Loss):
 LOSSES: dict[str, type[Loss]] = {"bce": BCE, "cross_entropy": CrossEntropy, "mse": MSE}
 
 
+def loss_problem(loss: object) -> Problem | None:
+    """A problem unless `loss` can be resolved."""
+    if isinstance(loss, str):
+        return unknown_name("loss", loss, LOSSES)
+    if isinstance(loss, Loss) or callable(loss):
+        return None
+    return Problem("loss", repr(loss), "a name, a timelocal.losses.Loss or a function")
+
+
 def resolve(loss: str | Loss | LossFunction) -> Loss:
     """A loss from its name, itself, or a function of (outputs, targets)."""
+    raise_problems([loss_problem(loss)])
     if isinstance(loss, Loss):
         return loss
-    if isinstance(loss, str):
-        raise_problems([unknown_name("loss", loss, LOSSES)])
-        return LOSSES[loss]()
-    if callable(loss):
-        return Custom(loss)
-    raise ArgumentError(f"loss: got {loss!r}, expected a name, a Loss or a function")
+    return LOSSES[loss]() if isinstance(loss, str) else Custom(loss)

@@ -11,6 +11,7 @@ from torch import nn
 from timelocal.cells import Cell, GRUResetAfter, GRUResetBefore, LSTMCell, RNNCell
 from timelocal.errors import Problem, UnsupportedError, raise_problems
 from timelocal.network.network import Network
+from timelocal.network.readout import evaluation_mode
 from timelocal.network.recurrent import Recurrent, positive
 from timelocal.seeding import generator as seeded_generator
 
@@ -166,13 +167,15 @@ def from_torch(recurrent: nn.RNNBase, readout: nn.Module) -> Network:
     >>> network.recurrent.weight_hh_l0 is gru.weight_hh_l0
     True
     """
+    problems = []
     if type(recurrent) not in TORCH_CELLS:
         got = f"a {type(recurrent).__name__}"
         remedy = "Wrap a custom cell with its own file in timelocal.cells."
-        raise_problems([Problem("recurrent", got, "a torch.nn.RNN, GRU or LSTM", remedy)])
+        problems.append(Problem("recurrent", got, "a torch.nn.RNN, GRU or LSTM", remedy))
     if not isinstance(readout, nn.Module):
         got = f"a {type(readout).__name__}"
-        raise_problems([Problem("readout", got, "a torch.nn.Module such as nn.Linear")])
+        problems.append(Problem("readout", got, "a torch.nn.Module such as nn.Linear"))
+    raise_problems(problems)
     if recurrent.proj_size:
         raise UnsupportedError(
             f"proj_size: got {recurrent.proj_size}, expected 0. Use an LSTM without projection and put "
@@ -182,6 +185,11 @@ def from_torch(recurrent: nn.RNNBase, readout: nn.Module) -> Network:
         raise UnsupportedError(
             f"nonlinearity: got {recurrent.nonlinearity!r}, expected 'tanh'. Make the torch.nn.RNN with "
             "nonlinearity='tanh', or use a GRU or LSTM."
+        )
+    if not all(isinstance(w, nn.Parameter) for layer in recurrent.all_weights for w in layer):
+        raise UnsupportedError(
+            "recurrent: got weights computed from others (pruning, weight norm), expected plain "
+            "parameters. Use torch.nn.utils.prune.remove, or remove_weight_norm, first."
         )
     stack = Recurrent(
         TORCH_CELLS[type(recurrent)](),
@@ -193,11 +201,28 @@ def from_torch(recurrent: nn.RNNBase, readout: nn.Module) -> Network:
         dropout=recurrent.dropout if recurrent.num_layers > 1 else 0.0,
         parameters=dict(recurrent.named_parameters()),
     )
-    features = stack.hidden_size * stack.directions
-    if isinstance(readout, nn.Linear) and readout.in_features != features:
-        expected = f"in_features = {features} (hidden_size × directions)"
-        raise_problems([Problem("readout", f"in_features = {readout.in_features}", expected)])
+    _check_readout(stack, readout)
     return Network(stack, readout, batch_first=recurrent.batch_first)
+
+
+@torch.no_grad()
+def _check_readout(stack: Recurrent, readout: nn.Module) -> None:
+    """Ask the readout once: it takes the stack's features, in their type and on their device."""
+    features = stack.hidden_size * stack.directions
+    weight = stack.weights(0, 0).hh
+    try:
+        with evaluation_mode(readout):
+            found = readout(weight.new_zeros(1, features))
+        got = f"{tuple(found.shape)}" if isinstance(found, torch.Tensor) else repr(type(found))
+        if isinstance(found, torch.Tensor) and found.dim() == 2 and len(found) == 1:
+            return
+    except RuntimeError as error:
+        got = str(error)
+    expected = (
+        f"a module from (n, {features}), hidden_size × directions, in {weight.dtype} on {weight.device} "
+        "to (n, outputs)"
+    )
+    raise_problems([Problem("readout", got, expected)])
 
 
 def to_torch(network: Network) -> tuple[nn.RNNBase, nn.Module]:

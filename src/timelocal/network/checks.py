@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence
 
 from timelocal.errors import Problem
 
@@ -17,6 +18,9 @@ def input_problems(network: Network, inputs: object, lengths: object = None) -> 
     """What is wrong with `inputs` (b, t, i) and `lengths` (b,), if anything."""
     axes = "(batch, time, input)" if network.batch_first else "(time, batch, input)"
     expected = f"a tensor of shape {axes} with input = {network.input_size}"
+    if isinstance(inputs, PackedSequence):
+        remedy = "Use inputs, lengths = torch.nn.utils.rnn.pad_packed_sequence(...)."
+        return [Problem("inputs", "a PackedSequence", expected, remedy)]
     if not isinstance(inputs, Tensor):
         remedy = "Use torch.as_tensor(inputs)."
         return [Problem("inputs", f"a {type(inputs).__name__}", expected, remedy)]
@@ -39,13 +43,39 @@ def input_problems(network: Network, inputs: object, lengths: object = None) -> 
     if inputs.device != weight.device:
         remedy = f"Use inputs.to({str(weight.device)!r})."
         problems.append(Problem("inputs", f"device {inputs.device}", f"{weight.device}", remedy))
-    if problems:
-        return problems
-    problems += _length_problems(network, inputs, lengths)
+    if inputs.dim() == 3 and 0 not in inputs.shape:
+        problems += _length_problems(network, inputs, lengths)
     if not problems and inputs.is_floating_point() and not _finite(network, inputs, lengths):
         remedy = "Remove or impute these values before training."
         problems.append(Problem("inputs", "NaN or infinite values", "finite numbers", remedy))
     return problems
+
+
+def initial_problems(network: Network, initial: object, batch: int) -> list[Problem]:
+    """What is wrong with initial states [l][d] -> (h,) or (h, c), each (b, h), if anything."""
+    if initial is None:
+        return []
+    states, weight = network.cell.state_names, network.recurrent.weights(0, 0).hh
+    shape = (batch, network.hidden_size)
+    expected = (
+        f"for each of {network.num_layers} layers, for each of {network.directions} directions, "
+        f"({', '.join(states)}), each {shape} in {weight.dtype} on {weight.device}"
+    )
+    remedy = "Use the form of Trajectory.final_states()."
+    found = _described(initial)
+    wanted = _described(
+        [[[weight.new_empty(shape)] * len(states)] * network.directions] * network.num_layers
+    )
+    return [] if found == wanted else [Problem("initial", found, expected, remedy)]
+
+
+def _described(states: object) -> str:
+    """Nested states as their shapes, types and devices."""
+    if isinstance(states, Tensor):
+        return f"{tuple(states.shape)} {states.dtype} {states.device}"
+    if isinstance(states, list | tuple):
+        return f"[{', '.join(_described(part) for part in states)}]"
+    return f"a {type(states).__name__}"
 
 
 def _length_problems(network: Network, inputs: Tensor, lengths: object) -> list[Problem]:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from timelocal import kernels
 from timelocal.cells import Cell
 from timelocal.errors import raise_problems
-from timelocal.network.checks import input_problems
+from timelocal.network.checks import initial_problems, input_problems
 from timelocal.network.lengths import flip, masked, valid_steps
 from timelocal.network.readout import evaluation_mode, is_linear
 from timelocal.network.recurrent import Recurrent, parameter_name
@@ -73,7 +73,14 @@ class Network(nn.Module):
         """Outputs at every step, (b, t, i) -> (b, t, o), for inference: no autograd graph is built.
 
         lengths (b,): of right-padded sequences; outputs at padded steps mean nothing.
+
+        Raises:
+            ArgumentError: as `scan`.
         """
+        if (
+            not torch.compiler.is_compiling()
+        ):  # the values of an exported network's inputs are unknown
+            raise_problems(input_problems(self, inputs, lengths))
         trajectory = self.unroll(self.time_first(inputs), lengths)
         with torch.no_grad():
             outputs: Tensor = self.readout(trajectory.outputs)
@@ -104,7 +111,11 @@ class Network(nn.Module):
         >>> network.scan(torch.zeros(5, 7, 3)).outputs.shape
         torch.Size([7, 5, 8])
         """
-        raise_problems(input_problems(self, inputs, lengths))
+        problems = input_problems(self, inputs, lengths)
+        if not problems:
+            batch = inputs.shape[0 if self.batch_first else 1]
+            problems = initial_problems(self, initial, batch)
+        raise_problems(problems)
         return self.unroll(self.time_first(inputs), lengths, initial)
 
     def time_first(self, values: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from numbers import Integral, Real
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +23,7 @@ def parameter_name(kind: str, layer: int, direction: int) -> str:
 
 def positive(what: str, value: object) -> Problem | None:
     """A problem unless `value` is an integer of at least 1."""
-    if isinstance(value, int) and not isinstance(value, bool) and value >= 1:
+    if isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= 1:
         return None
     return Problem(what, repr(value), "an integer of at least 1")
 
@@ -52,8 +53,8 @@ class Recurrent(nn.Module):
             positive("hidden_size", hidden_size),
             positive("num_layers", num_layers),
         ]
-        if not 0 <= dropout < 1:
-            problems.append(Problem("dropout", dropout, "a probability in [0, 1)"))
+        if not (isinstance(dropout, Real) and 0 <= dropout < 1):
+            problems.append(Problem("dropout", repr(dropout), "a probability in [0, 1)"))
         elif dropout and num_layers == 1:
             remedy = "It acts between layers: add a layer, or leave it out."
             problems.append(Problem("dropout", dropout, "0 when num_layers is 1", remedy))

@@ -5,6 +5,7 @@ An *entry* is one place where the loss is taken: a sequence at "last", a step of
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import get_args
 
@@ -13,7 +14,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
 from timelocal.errors import Problem, UnsupportedError, raise_problems, unknown_name
-from timelocal.losses import Loss
+from timelocal.losses import Loss, loss_problem
 from timelocal.network import Network, input_problems, valid_steps
 from timelocal.typing import Place
 
@@ -83,10 +84,11 @@ def make_batch(
         raise_problems(problems)  # without axes nothing more can be said
     sequences = inputs.shape[0 if network.batch_first else 1]
     surface = inputs.shape[:2] if at == "every" else (sequences,)
-    counted = None
-    if not problems:
-        problems += _mask_problems(mask, tuple(surface))
-        counted = _counted(network, at, inputs, lengths, mask) if not problems else None
+    problems += _mask_problems(mask, tuple(surface), inputs.device)
+    if not problems or (lengths is None and mask is None):
+        counted = _counted(network, at, inputs, lengths, mask)
+    else:  # not known: shapes and types of the targets are checked, values are not
+        counted = torch.zeros(tuple(surface), dtype=torch.bool, device=inputs.device)
     problems += _target_problems(network, loss, targets, inputs, tuple(surface), counted)
     raise_problems(problems)
 
@@ -106,6 +108,11 @@ def make_batch(
     if by_class is not None:
         by_class = by_class.to(inputs.dtype)
         denominator = by_class.sum() if weights is None else torch.dot(by_class, weights)
+        if not bool(denominator > 0):
+            remedy = "Leave out batches in which every target has weight 0."
+            raise_problems(
+                [Problem("class_weights", "no entry that counts", "a positive sum", remedy)]
+            )
     return Batch(
         network.time_first(inputs), lengths, targets, weights, count, denominator, at,
         network.batch_first,
@@ -130,7 +137,7 @@ def _counted(
     return counted
 
 
-def _mask_problems(mask: object, surface: tuple[int, ...]) -> list[Problem]:
+def _mask_problems(mask: object, surface: tuple[int, ...], device: torch.device) -> list[Problem]:
     if mask is None:
         return []
     expected = f"a tensor of shape {surface}, bool or non-negative weights"
@@ -138,6 +145,9 @@ def _mask_problems(mask: object, surface: tuple[int, ...]) -> list[Problem]:
         return [Problem("mask", f"a {type(mask).__name__}", expected)]
     if tuple(mask.shape) != surface:
         return [Problem("mask", f"shape {tuple(mask.shape)}", expected)]
+    if mask.device != device:
+        remedy = f"Use mask.to({str(device)!r})."
+        return [Problem("mask", f"device {mask.device}", f"{device}", remedy)]
     if mask.dtype != torch.bool and not bool((mask.isfinite() & (mask >= 0)).all()):
         return [Problem("mask", "negative or non-finite weights", expected)]
     return []
@@ -160,13 +170,21 @@ def _target_problems(
     return loss.target_problems(targets, surface, network.output_size, inputs.dtype, counted)
 
 
-def check_rule(network: object, at: object, name: str, online: bool) -> None:
-    """What any rule asks of the network it is given and of the place of the loss."""
-    problems: list[Problem | None] = [unknown_name("at", at, get_args(Place))]
+def check_rule(
+    network: object,
+    loss: object,
+    at: object,
+    name: str,
+    online: bool,
+    others: Iterable[Problem | None],
+) -> None:
+    """What any rule asks of what it is made with; `others` are problems found elsewhere."""
+    problems: list[Problem | None] = []
     if not isinstance(network, Network):
         remedy = "Use timelocal.from_torch(recurrent, readout) on torch.nn modules."
         got = f"a {type(network).__name__}"
         problems.append(Problem("network", got, "a timelocal network", remedy))
+    problems += [loss_problem(loss), unknown_name("at", at, get_args(Place)), *others]
     raise_problems(problems)
     assert isinstance(network, Network)
     if online and network.directions > 1:

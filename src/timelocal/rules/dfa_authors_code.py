@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from timelocal.cells import CellWeights, GRUResetAfter, LayerTrajectory, LSTMCell
-from timelocal.errors import UnsupportedError, raise_problems, unknown_name
+from timelocal.errors import UnsupportedError, unknown_name
 from timelocal.losses import Loss
 from timelocal.network import Network
 from timelocal.rules.batch import Batch
@@ -61,8 +61,8 @@ class DFAAuthorsCode(Rule):
         quirks: Collection[str] = QUIRKS,
         seed: int = 0,
     ) -> None:
-        super().__init__(network, loss=loss, seed=seed)
-        raise_problems([unknown_name("quirks", quirk, QUIRKS) for quirk in quirks])
+        problems = [unknown_name("quirks", quirk, QUIRKS) for quirk in quirks]
+        super().__init__(network, loss=loss, seed=seed, problems=problems)
         if (
             network.num_layers > 1
             or network.directions > 1

@@ -8,6 +8,7 @@ network without owning it: the network's parameters are the network's.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from timelocal import losses
+from timelocal.errors import Problem, raise_problems
 from timelocal.losses import Loss
 from timelocal.network import (
     Network,
@@ -112,9 +114,11 @@ class Rule(nn.Module, ABC):
         loss: str | Loss | LossFunction = "cross_entropy",
         at: Place = "last",
         seed: int = 0,
+        problems: Iterable[Problem | None] = (),
     ) -> None:
+        """problems: what the rule has found wrong with arguments of its own, told with the rest."""
         super().__init__()
-        check_rule(network, at, self.spec.name, self.spec.online)
+        check_rule(network, loss, at, self.spec.name, self.spec.online, problems)
         object.__setattr__(self, "network", network)  # referred to, not owned: not a submodule
         self.loss = losses.resolve(loss)
         self.at: Place = at
@@ -145,6 +149,7 @@ class Rule(nn.Module, ABC):
         Raises:
             ArgumentError: for anything wrong with these, all at once.
         """
+        self._check_placement()
         batch = make_batch(self.network, self.loss, self.at, inputs, targets, lengths, mask)
         forward, gradients = self.compute(batch)
         return Estimate(
@@ -202,6 +207,18 @@ class Rule(nn.Module, ABC):
             batch.accuracy(self.loss, forward.outputs),
             batch.count,
         )
+
+    def _check_placement(self) -> None:
+        """The rule's tensors are where the network's are, in the same type."""
+        weight = self.network.recurrent.weights(0, 0).hh
+        for name, buffer in self.named_buffers():
+            if (buffer.dtype, buffer.device) != (weight.dtype, weight.device):
+                got = f"{name} in {buffer.dtype} on {buffer.device}"
+                expected = f"{weight.dtype} on {weight.device}, as the network"
+                remedy = (
+                    f"Use rule.to({str(weight.device)!r}, {weight.dtype}) after moving the network."
+                )
+                raise_problems([Problem("rule", got, expected, remedy)])
 
     # --- what rules are made of -------------------------------------------------------------
 
