@@ -1,7 +1,7 @@
 """Start `timelocal` again and again without importing torch each time.
 
-Reads command lines (JSON lists) from stdin. For each: forks, prints the child's id, lets the child
-run the command, waits for it and prints its exit status as `os.waitpid` gives it.
+Says "ready", then reads command lines (JSON lists) from stdin. For each: forks, prints the child's
+id, lets the child run the command, waits for it, prints its exit status as `os.waitpid` gives it.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import sklearn.linear_model  # noqa: F401 — imported once, for all children
 import timelocal.cli.summary  # noqa: F401
 from timelocal.cli.app import app
 
+print("ready", flush=True)
 for line in sys.stdin:
     child = os.fork()
     if child == 0:

@@ -98,10 +98,11 @@ def test_a_run_that_another_process_is_doing(train, tmp_path):
     train("--out", tmp_path)
     (folder,) = tmp_path.iterdir()
     (folder / "status.json").write_text('{"status": "running", "message": ""}')
-    with files.exclusive(folder):
+    with files.exclusive(folder / ".lock"):
         result = train("--out", tmp_path)
     assert result.exit_code == 2
     assert "another process" in result.stderr
+    assert '"running"' in (folder / "status.json").read_text()
 
 
 @pytest.mark.parametrize(

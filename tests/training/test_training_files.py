@@ -93,10 +93,10 @@ def test_damaged_files_are_told(tmp_path, data):
 
 def test_one_writer_at_a_time(tmp_path):
     with (
-        files.exclusive(tmp_path),
+        files.exclusive(tmp_path / "lock"),
         pytest.raises(RunError, match="another process"),
-        files.exclusive(tmp_path),
+        files.exclusive(tmp_path / "lock"),
     ):
         pass
-    with files.exclusive(tmp_path):
+    with files.exclusive(tmp_path / "lock"):
         pass

@@ -18,7 +18,7 @@ from timelocal.experiments.config import TrainConfig
 from timelocal.experiments.environment import environment
 from timelocal.network import Network
 from timelocal.training import History, fit
-from timelocal.training.files import make_folder, read_json, write_json
+from timelocal.training.files import exclusive, make_folder, read_json, write_json
 
 
 def run(
@@ -52,30 +52,30 @@ def run(
         "readout_only": _readout_only(network, split.train, split.test),
     }
 
-    make_folder(folder)
-    write_json(folder / "config.json", config.model_dump(mode="json"))
-    write_json(folder / "environment.json", environment())
-    _set_status(folder, "running")
-    try:
-        history = fit(
-            rule,
-            optimizer,
-            split.train,
-            split.validation,
-            test=split.test,
-            epochs=config.epochs,
-            batch_size=config.batch,
-            seed=config.seed,
-            clip=config.clip,
-            folder=folder,
-            progress=progress,
-        )
-        write_json(folder / "result.json", _result(config, history, trivial))
-        _set_status(folder, history.status, history.message)
-    except Exception as error:
-        with suppress(RunError):  # the disk that failed the run may fail its obituary too
-            _set_status(folder, "failed", f"{type(error).__name__}: {error}")
-        raise
+    with exclusive(make_folder(folder) / ".lock"):
+        write_json(folder / "config.json", config.model_dump(mode="json"))
+        write_json(folder / "environment.json", environment())
+        _set_status(folder, "running")
+        try:
+            history = fit(
+                rule,
+                optimizer,
+                split.train,
+                split.validation,
+                test=split.test,
+                epochs=config.epochs,
+                batch_size=config.batch,
+                seed=config.seed,
+                clip=config.clip,
+                folder=folder,
+                progress=progress,
+            )
+            write_json(folder / "result.json", _result(config, history, trivial))
+            _set_status(folder, history.status, history.message)
+        except Exception as error:
+            with suppress(RunError):  # the disk that failed the run may fail its obituary too
+                _set_status(folder, "failed", f"{type(error).__name__}: {error}")
+            raise
     return folder
 
 

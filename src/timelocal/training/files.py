@@ -122,8 +122,8 @@ def _damaged(path: Path, error: Exception) -> RunError:
 
 
 @contextmanager
-def exclusive(folder: Path) -> Iterator[None]:
-    """Hold `folder` for this process; a `RunError` if another one holds it.
+def exclusive(lock: Path) -> Iterator[None]:
+    """Hold the file `lock`, which stands for its folder; a `RunError` if it is held already.
 
     The system lets go of the lock when the process ends, however it ends. Where the system has no
     such locks (`fcntl`), nothing is locked.
@@ -133,17 +133,16 @@ def exclusive(folder: Path) -> Iterator[None]:
     except ImportError:
         yield
         return
-    path = folder / ".lock"
     try:
-        file = path.open("w")
+        file = lock.open("w")
     except OSError as error:
-        raise run_error(path, error) from error
+        raise run_error(lock, error) from error
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise RunError(
-                f"{folder} is being written by another process. Wait until it has finished, "
+                f"{lock.parent} is being written by another process. Wait until it has finished, "
                 "or choose another folder."
             ) from None
         yield

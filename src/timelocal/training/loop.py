@@ -82,7 +82,7 @@ def fit(
     named = {"train": train, "validation": validation, "test": test}
     parts = as_sequences(named, network)
     home = None if folder is None else make_folder(Path(folder))
-    with exclusive(home) if home else nullcontext():
+    with exclusive(home / ".fit.lock") if home else nullcontext():
         saver = home and Saver(home, run_settings(rule, optimizer, parts, batch_size, seed, clip))
         state, history = take(rule, optimizer), History()
         if saver and (saved := saver.load()):

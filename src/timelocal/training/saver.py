@@ -18,7 +18,7 @@ from timelocal.training.history import History
 from timelocal.training.parts import fingerprint
 from timelocal.training.snapshot import Snapshot
 
-_SHARE = 0.1
+_SHARE = 0.05
 """Saving after an epoch waits while it would take more than this share of the time."""
 
 
