@@ -172,7 +172,7 @@ class Network(nn.Module):
         if not p or not self.training or generator is None:
             return None
         kept = torch.empty(outputs.shape, device=generator.device)
-        return kept.bernoulli_(1 - p, generator=generator).div_(1 - p).to(outputs)
+        return kept.bernoulli_(1 - p, generator=generator).to(outputs).div_(1 - p)
 
     def parameter_gradients(
         self, trajectory: Trajectory, deltas: Sequence[Sequence[Tensor]]

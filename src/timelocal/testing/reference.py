@@ -210,11 +210,14 @@ def dfa(
     targets: Tensor,
     lengths: Tensor | None = None,
     mask: Tensor | None = None,
+    dropout: Sequence[Tensor | None] = (),
 ) -> Gradients:
     """Autograd of DFA's surrogate Σ_t ⟨stop(F e_t), h_t(θ; stop(h_{t-1}))⟩, plus the exact readout."""
 
     def backward() -> None:
-        value, runs = mean_loss(network, loss, at, inputs, targets, lengths, mask, cut=True)
+        value, runs = mean_loss(
+            network, loss, at, inputs, targets, lengths, mask, cut=True, dropout=dropout
+        )
         value.backward(retain_graph=True)  # the readout's own gradient, and e at the outputs
         surrogate = inputs.new_zeros(())
         for hidden, outputs in runs:
