@@ -68,3 +68,22 @@ def backward_scan(
         delta, carried = cell.backward_step(weights, factors[t], carried)
         delta_t.copy_(delta)
     return deltas, carried
+
+
+def node_signals(
+    cell: Cell,
+    weights: CellWeights,
+    trajectory: LayerTrajectory,
+    signal: Tensor,
+    lengths: Tensor | None = None,
+) -> Tensor:
+    """δ (t, b, g) at the nodes of every step from the signal at that step's hidden state.
+
+    signal: (t, b, h), or (b, h) for the same one at every step; lengths (b,): steps from lengths[b] on get
+    zeros.
+    """
+    deltas = cell.node_signal(weights, cell.local_jacobian(trajectory), signal)
+    if lengths is not None:
+        steps = torch.arange(len(deltas), device=deltas.device)
+        deltas[steps[:, None] >= lengths.to(deltas.device)] = 0
+    return deltas

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
 from timelocal import feedback as kinds
-from timelocal.errors import Problem, UnsupportedError, raise_problems, unknown_name
+from timelocal import kernels
+from timelocal.errors import Problem, UnsupportedError, unknown_name
 from timelocal.losses import Loss
-from timelocal.network import Network, flip, masked, parameter_name
+from timelocal.network import Network, flip, parameter_name
 from timelocal.rules.batch import Batch
 from timelocal.rules.rule import ForwardPass, Rule, RuleSpec
 from timelocal.typing import Gradients, LossFunction, Place
@@ -96,16 +96,14 @@ class DFA(Rule):
         normalize: Normalize | None = None,
         seed: int = 0,
     ) -> None:
-        super().__init__(network, loss=loss, at=at, seed=seed)
-        raise_problems(
-            (
-                unknown_name("feedback", feedback, (*kinds.FIXED, *kinds.FOLLOWING)),
-                unknown_name("feedback_per", feedback_per, get_args(FeedbackPer)),
-                None
-                if normalize in (None, *get_args(Normalize))
-                else Problem("normalize", repr(normalize), "None or 'frobenius'"),
-            )
+        problems = (
+            unknown_name("feedback", feedback, (*kinds.FIXED, *kinds.FOLLOWING)),
+            unknown_name("feedback_per", feedback_per, get_args(FeedbackPer)),
+            None
+            if normalize in (None, *get_args(Normalize))
+            else Problem("normalize", repr(normalize), "None or 'frobenius'"),
         )
+        super().__init__(network, loss=loss, at=at, seed=seed, problems=problems)
         self.feedback = feedback
         self.feedback_per = feedback_per
         self.normalize = normalize
@@ -162,21 +160,16 @@ class DFA(Rule):
             gradients = {name: unit_norm(gradient) for name, gradient in gradients.items()}
         return forward, gradients
 
-    def _node_signals(self, batch: Batch, forward: ForwardPass) -> Sequence[Sequence[Tensor]]:
+    def _node_signals(self, batch: Batch, forward: ForwardPass) -> list[list[Tensor]]:
         """δ [l][d] (t, b, g)."""
-        network = self.network
         return [
             [
-                network.cell.node_signal(
-                    network.recurrent.weights(layer, direction),
-                    network.cell.local_jacobian(own),
-                    self._project(
-                        self.feedback_matrix(layer, direction), direction, batch, forward
-                    ),
+                self._delta(
+                    self.feedback_matrix(layer, direction), layer, direction, batch, forward
                 )
-                for direction, own in enumerate(directions)
+                for direction in range(self.network.directions)
             ]
-            for layer, directions in enumerate(forward.trajectory.layers)
+            for layer in range(self.network.num_layers)
         ]
 
     def _gradients_per_parameter(self, batch: Batch, forward: ForwardPass) -> Gradients:
@@ -185,30 +178,31 @@ class DFA(Rule):
         gradients: Gradients = {}
         for layer, directions in enumerate(forward.trajectory.layers):
             for direction, own in enumerate(directions):
-                weights = network.recurrent.weights(layer, direction)
-                jacobian = cell.local_jacobian(own)
                 for kind in network.recurrent.kinds:
                     blocks = []
                     for gate, matrix in enumerate(self.feedback_matrix(layer, direction, kind)):
-                        signal = self._project(matrix, direction, batch, forward)
-                        delta = cell.node_signal(weights, jacobian, signal)
+                        delta = self._delta(matrix, layer, direction, batch, forward)
                         blocks.append(delta.chunk(len(cell.gate_names), -1)[gate])
                     name = parameter_name(kind, layer, direction)
                     gradients[f"recurrent.{name}"] = cell.gradient(kind, own, torch.cat(blocks, -1))
         return gradients
 
-    def _project(
-        self, matrix: Tensor, direction: int, batch: Batch, forward: ForwardPass
+    def _delta(
+        self, matrix: Tensor, layer: int, direction: int, batch: Batch, forward: ForwardPass
     ) -> Tensor:
-        """G = F e in a direction's own time: (t, b, h), or (b, h) where it is the same at every step."""
-        lengths, valid = forward.trajectory.lengths, forward.trajectory.valid
+        """δ (t, b, g) of one layer from G = F e, in that direction's own time."""
+        lengths = forward.trajectory.lengths
         signal = forward.errors @ matrix.t()
         if batch.at == "every":
             signal = signal.unflatten(0, batch.inputs.shape[:2])
-            return flip(signal, lengths) if direction else signal
-        if valid is None:
-            return signal
-        return masked(signal.expand(len(valid), *signal.shape), valid)
+            signal = flip(signal, lengths) if direction else signal
+        return kernels.node_signals(
+            self.network.cell,
+            self.network.recurrent.weights(layer, direction),
+            forward.trajectory.layers[layer][direction],
+            signal,
+            lengths,
+        )
 
 
 def unit_norm(gradient: Tensor) -> Tensor:
