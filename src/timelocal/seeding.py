@@ -7,9 +7,12 @@ seed 1's first one, as it would be with `seed + index`.
 from __future__ import annotations
 
 import zlib
+from numbers import Integral
 
 import numpy as np
 import torch
+
+from timelocal.errors import Problem, raise_problems
 
 
 def derive_seed(seed: int, *names: str | int) -> int:
@@ -21,14 +24,17 @@ def derive_seed(seed: int, *names: str | int) -> int:
     True
     >>> derive_seed(0, "split") == derive_seed(0, "batches")
     False
+
+    Raises:
+        ArgumentError: unless `seed` is a non-negative integer; None would mean another one each time.
     """
+    if not isinstance(seed, Integral) or seed < 0:
+        raise_problems([Problem("seed", repr(seed), "a non-negative integer")])
     keys = tuple(zlib.crc32(str(name).encode()) for name in names)
-    state = np.random.SeedSequence(seed, spawn_key=keys).generate_state(1, np.uint64)
+    state = np.random.SeedSequence(int(seed), spawn_key=keys).generate_state(1, np.uint64)
     return int(state[0] >> np.uint64(1))
 
 
-def generator(
-    seed: int, *names: str | int, device: torch.device | str = "cpu"
-) -> torch.Generator:
+def generator(seed: int, *names: str | int, device: torch.device | str = "cpu") -> torch.Generator:
     """A `torch.Generator` for the stream called `names` under `seed`."""
     return torch.Generator(device).manual_seed(derive_seed(seed, *names))

@@ -1,1 +1,34 @@
+"""Recurrent cells: one step, its local Jacobian, and the way from node signals to gradients.
 
+One file per cell. To add one, write its file and add it to `CELLS`.
+"""
+
+from timelocal.cells.cell import (
+    Cell,
+    CellWeights,
+    LayerTrajectory,
+    LocalJacobian,
+    StepBuffers,
+    outer_sum,
+)
+from timelocal.cells.gru import GRUResetAfter, GRUResetBefore
+from timelocal.cells.lstm import LSTMCell
+from timelocal.cells.rnn import RNNCell
+
+CELLS: dict[str, type[Cell]] = {
+    cell.name: cell for cell in (RNNCell, GRUResetAfter, GRUResetBefore, LSTMCell)
+}
+
+__all__ = [
+    "CELLS",
+    "Cell",
+    "CellWeights",
+    "GRUResetAfter",
+    "GRUResetBefore",
+    "LSTMCell",
+    "LayerTrajectory",
+    "LocalJacobian",
+    "RNNCell",
+    "StepBuffers",
+    "outer_sum",
+]

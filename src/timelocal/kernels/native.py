@@ -124,16 +124,19 @@ def backward_scan(
     weights: CellWeights,
     trajectory: LayerTrajectory,
     signal: Tensor | None,
-    final: State,
+    final: State | None,
 ) -> tuple[Tensor, State]:
     """Carry a signal back through time, exactly.
 
-    signal (t, b, h) or None: ∂L/∂h_t where the loss sees h_t directly; final: the signals at the
-    last state from anything later (zeros if nothing), each (b, h).
+    signal (t, b, h) or None: ∂L/∂h_t where something sees h_t directly; final, each (b, h), or None:
+    the signals at the last state from anything later.
     Returns δ (t, b, g) = ∂L/∂a_t and the signals at the initial state, each (b, h).
     """
     weights, trajectory = _dense_weights(weights), _dense_trajectory(trajectory)
-    carried = tuple(state.clone(memory_format=torch.contiguous_format) for state in final)
+    if final is None:
+        carried = tuple(torch.zeros_like(state[0]) for state in trajectory.states)
+    else:
+        carried = tuple(state.clone(memory_format=torch.contiguous_format) for state in final)
     signal = _dense(signal)
     steps, batch, features = trajectory.inputs.shape
     hidden = weights.hh.shape[1]
@@ -265,9 +268,7 @@ def _pair(states: State) -> tuple[int, int]:
     return states[0].data_ptr(), states[1].data_ptr() if len(states) > 1 else 0
 
 
-def _call(
-    cell: Cell, weights: CellWeights, trajectory: LayerTrajectory
-) -> tuple[int | float, ...]:
+def _call(cell: Cell, weights: CellWeights, trajectory: LayerTrajectory) -> tuple[int | float, ...]:
     """What every kernel takes first. The caller keeps the tensors alive until it returns."""
     return (
         weights.hh.element_size(),

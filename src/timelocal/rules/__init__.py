@@ -1,1 +1,14 @@
+"""Learning rules, one small file each: what signal reaches each node at each time.
 
+To add one, write its file and add it to `RULES`: the contract suite of `timelocal.testing` then runs
+over it.
+"""
+
+from timelocal.rules.bptt import BPTT
+from timelocal.rules.dfa import DFA
+from timelocal.rules.dfa_authors_code import DFAAuthorsCode
+from timelocal.rules.rule import Estimate, Evaluation, Rule, RuleSpec
+
+RULES: dict[str, type[Rule]] = {rule.spec.name: rule for rule in (BPTT, DFA, DFAAuthorsCode)}
+
+__all__ = ["BPTT", "DFA", "RULES", "DFAAuthorsCode", "Estimate", "Evaluation", "Rule", "RuleSpec"]

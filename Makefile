@@ -1,0 +1,47 @@
+# Everything here sets itself up: `make demo` and `make test` work on a fresh machine with Python ≥ 3.11.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.PHONY: help demo test test-slow test-browser lint format clean
+
+help:
+	@echo "make demo         install, train on an embedded data set, leave demo/report.html"
+	@echo "make test         install, run the fast tests"
+	@echo "make test-slow    the statistical and end-to-end tests as well"
+	@echo "make test-browser the tests of the report in a headless Chromium"
+	@echo "make lint         ruff, mypy, import-linter"
+	@echo "make format       let ruff format the code"
+	@echo "make clean        remove the environment and what was built"
+
+$(INSTALLED): pyproject.toml constraints.txt $(wildcard setup.py native/*)
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	@touch $@
+
+demo: $(INSTALLED)
+	$(BIN)/timelocal demo --out demo
+
+test: $(INSTALLED)
+	$(BIN)/python -m pytest -n auto -m "not slow and not browser"
+
+test-slow: $(INSTALLED)
+	$(BIN)/python -m pytest -n auto -m slow
+
+test-browser: $(INSTALLED)
+	$(BIN)/python -m pytest -m browser
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(INSTALLED)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:
+	rm -rf $(VENV) build dist src/*.egg-info demo

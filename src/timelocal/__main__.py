@@ -1,0 +1,5 @@
+"""`python -m timelocal`."""
+
+from timelocal.cli import main
+
+main()

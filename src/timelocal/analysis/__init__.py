@@ -1,0 +1,1 @@
+"""Numbers about finished runs: statistics for few seeds."""

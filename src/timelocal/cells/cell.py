@@ -1,0 +1,158 @@
+"""What a recurrent cell is: one step, its local Jacobian, and the way from node signals to gradients.
+
+A *node* is a gate pre-activation a: H of them for the tanh RNN, 3H for the GRU, 4H for the LSTM. A
+rule only says what signal δ reaches each node at each time; everything after that is here.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
+
+import torch
+from torch import Tensor
+
+from timelocal.typing import State
+
+
+class CellWeights(NamedTuple):
+    """The parameters of one layer and direction, in torch.nn's gate order.
+
+    ih (g, i), hh (g, h), b_ih (g,) and b_hh (g,); the biases are None together.
+    """
+
+    ih: Tensor
+    hh: Tensor
+    b_ih: Tensor | None
+    b_hh: Tensor | None
+
+
+@dataclass(frozen=True, slots=True)
+class LayerTrajectory:
+    """All that one layer did over a sequence, in its own time: what a rule may need later.
+
+    inputs (t, b, i): what entered weight_ih.
+    states: (h,) or (h, c), each (t + 1, b, h); index 0 is the initial state.
+    gates (t, b, g): the nodes after their nonlinearity.
+    auxiliary (t, b, h) or None: what else the cell must remember (its own file says what).
+    """
+
+    inputs: Tensor
+    states: State
+    gates: Tensor
+    auxiliary: Tensor | None = None
+
+    @property
+    def hidden(self) -> Tensor:
+        """h_1 … h_T, (t, b, h)."""
+        return self.states[0][1:]
+
+    @property
+    def previous(self) -> Tensor:
+        """h_0 … h_{T-1}, (t, b, h): the hidden state each step began with."""
+        return self.states[0][:-1]
+
+    @property
+    def recurrent_input(self) -> Tensor:
+        """What entered weight_hh at each step, (t, b, h): here the previous hidden state itself."""
+        return self.previous
+
+
+class StepBuffers(NamedTuple):
+    """Where one step writes: views of the trajectory's tensors at time t."""
+
+    states: State
+    gates: Tensor
+    auxiliary: Tensor | None
+
+
+LocalJacobian = tuple[Tensor, ...]
+"""Elementwise factors of one step's Jacobian, each (t, b, h), or (b, h) for a single step."""
+
+
+def outer_sum(post: Tensor, pre: Tensor) -> Tensor:
+    """Σ_t Σ_b post ⊗ pre, as one matrix product over t·b rows: (t, b, g), (t, b, i) -> (g, i)."""
+    return post.flatten(0, -2).t() @ pre.flatten(0, -2)
+
+
+class Cell(ABC):
+    """One recurrent step and its mathematics. Cells hold no weights and no state."""
+
+    name: ClassVar[str]
+    """The name in configs and on the command line."""
+    gate_names: ClassVar[tuple[str, ...]]
+    """Gates in torch.nn's order; each owns one block of H nodes."""
+    state_names: ClassVar[tuple[str, ...]] = ("h",)
+    has_auxiliary: ClassVar[bool] = False
+    gates_are_hidden: bool = False
+    """Whether the gates are the new hidden state itself, so that one buffer serves both."""
+
+    # --- the forward step -------------------------------------------------------------------
+
+    def drive(self, weights: CellWeights, inputs: Tensor, node_noise: Tensor | None) -> Tensor:
+        """The part of the pre-activations that does not wait for the state, for all t at once.
+
+        V x_t + b (+ ξ_t), (t, b, i) -> (t, b, g). Noise on the nodes joins here, once for all cells.
+        """
+        bias = self.drive_bias(weights)
+        flat = inputs.flatten(0, 1)
+        drive = flat @ weights.ih.t() if bias is None else torch.addmm(bias, flat, weights.ih.t())
+        drive = drive.unflatten(0, inputs.shape[:2])
+        return drive if node_noise is None else drive.add_(node_noise)
+
+    def drive_bias(self, weights: CellWeights) -> Tensor | None:
+        """The biases that are simply added to the pre-activation, (g,)."""
+        if weights.b_ih is None or weights.b_hh is None:
+            return None
+        return weights.b_ih + weights.b_hh
+
+    @abstractmethod
+    def step(self, weights: CellWeights, drive: Tensor, state: State, out: StepBuffers) -> None:
+        """One time step: write the new state, gates and auxiliary values into `out`."""
+
+    # --- state signal -> node signal --------------------------------------------------------
+
+    @abstractmethod
+    def local_jacobian(self, trajectory: LayerTrajectory) -> LocalJacobian:
+        """The elementwise derivatives of every step, for all t at once."""
+
+    @abstractmethod
+    def node_signal(self, weights: CellWeights, jacobian: LocalJacobian, signal: Tensor) -> Tensor:
+        """δ (…, g) at the nodes of a step from the signal G (…, h) at that step's hidden state.
+
+        Local to the step, so all t at once: `jacobian` (t, b, h), `signal` (t, b, h) or one that
+        broadcasts to it.
+        """
+
+    @abstractmethod
+    def backward_step(
+        self, weights: CellWeights, jacobian: LocalJacobian, signals: State
+    ) -> tuple[Tensor, State]:
+        """One step of backpropagation: signals at (h_t, …) -> δ_t (b, g), signals at (h_{t-1}, …)."""
+
+    # --- node signal -> weight gradients ----------------------------------------------------
+
+    def recurrent_signal(self, trajectory: LayerTrajectory, delta: Tensor) -> Tensor:
+        """δ where it meets weight_hh and b_hh; differs from δ only if a gate stands between."""
+        return delta
+
+    def gradient(self, kind: str, trajectory: LayerTrajectory, delta: Tensor) -> Tensor:
+        """Σ_t δ_t ⊗ (what entered this parameter at t), of the parameter's shape.
+
+        kind: "weight_ih", "weight_hh", "bias_ih" or "bias_hh".
+        """
+        if kind == "weight_ih":
+            return outer_sum(delta, trajectory.inputs)
+        if kind == "bias_ih":
+            return delta.sum((0, 1))
+        if kind == "bias_hh":
+            return self.recurrent_signal(trajectory, delta).sum((0, 1))
+        return self.gradient_hh(trajectory, delta)
+
+    def gradient_hh(self, trajectory: LayerTrajectory, delta: Tensor) -> Tensor:
+        """Σ_t δ_t ⊗ (what entered weight_hh at t), (g, h)."""
+        return outer_sum(self.recurrent_signal(trajectory, delta), trajectory.recurrent_input)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}()"

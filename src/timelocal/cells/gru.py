@@ -1,0 +1,161 @@
+"""The gated recurrent unit (Cho et al. 2014), in its two forms.
+
+    r, z = σ(V x_t + W h_{t-1} + b)                                     h = (1 − z) ⊙ n + z ⊙ h_{t-1}
+    reset after:  n = tanh(V_n x_t + b_in + r ⊙ (W_n h_{t-1} + b_hn))   as torch.nn.GRU and cuDNN
+    reset before: n = tanh(V_n x_t + b_in + W_n (r ⊙ h_{t-1}) + b_hn)   as in the DFA paper
+
+The DFA paper calls n "c". Nodes: a_r, a_z, a_n in this order, torch's.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from timelocal.cells.cell import (
+    Cell,
+    CellWeights,
+    LayerTrajectory,
+    LocalJacobian,
+    StepBuffers,
+    outer_sum,
+)
+from timelocal.typing import State
+
+
+def _candidate_and_update(trajectory: LayerTrajectory) -> tuple[Tensor, Tensor, Tensor]:
+    """∂h/∂a_n = (1 − z)(1 − n²), ∂h/∂a_z = (h_{t-1} − n) z (1 − z), and z itself."""
+    _, update, candidate = trajectory.gates.chunk(3, -1)
+    keep = 1 - update
+    by_candidate = (candidate * candidate).neg_().add_(1).mul_(keep)
+    by_update = (trajectory.previous - candidate).mul_(update).mul_(keep)
+    return by_candidate, by_update, update
+
+
+def _slope(gate: Tensor) -> Tensor:
+    """σ'(a) from σ(a)."""
+    return gate * (1 - gate)
+
+
+class GRUResetAfter(Cell):
+    """The GRU of torch.nn and cuDNN. Auxiliary: W_n h_{t-1} + b_hn, which r gates."""
+
+    name = "gru"
+    gate_names = ("r", "z", "n")
+    has_auxiliary = True
+
+    def drive_bias(self, weights: CellWeights) -> Tensor | None:
+        if weights.b_ih is None or weights.b_hh is None:
+            return None
+        hidden = weights.hh.shape[1]
+        bias = weights.b_ih + weights.b_hh
+        bias[2 * hidden :] = weights.b_ih[2 * hidden :]  # b_hn stands behind the reset gate
+        return bias
+
+    def step(self, weights: CellWeights, drive: Tensor, state: State, out: StepBuffers) -> None:
+        (previous,) = state
+        assert out.auxiliary is not None
+        size = previous.shape[-1]
+        gates, candidate = out.gates[:, : 2 * size], out.gates[:, 2 * size :]
+        torch.addmm(drive[:, : 2 * size], previous, weights.hh[: 2 * size].t(), out=gates)
+        gates.sigmoid_()
+        candidate_weights = weights.hh[2 * size :].t()
+        if weights.b_hh is None:
+            torch.mm(previous, candidate_weights, out=out.auxiliary)
+        else:
+            torch.addmm(weights.b_hh[2 * size :], previous, candidate_weights, out=out.auxiliary)
+        torch.addcmul(drive[:, 2 * size :], gates[:, :size], out.auxiliary, out=candidate)
+        candidate.tanh_()
+        torch.lerp(candidate, previous, gates[:, size:], out=out.states[0])
+
+    def local_jacobian(self, trajectory: LayerTrajectory) -> LocalJacobian:
+        """∂h/∂a_n, ∂h/∂a_z, ∂a_n/∂a_r = (W_n h_{t-1} + b_hn) r (1 − r), z, r."""
+        assert trajectory.auxiliary is not None
+        reset = trajectory.gates.chunk(3, -1)[0]
+        by_candidate, by_update, update = _candidate_and_update(trajectory)
+        return by_candidate, by_update, _slope(reset).mul_(trajectory.auxiliary), update, reset
+
+    def node_signal(self, weights: CellWeights, jacobian: LocalJacobian, signal: Tensor) -> Tensor:
+        """No weight appears here: DFA on this cell needs no weight transport at all."""
+        by_candidate, by_update, by_reset, *_ = jacobian
+        candidate = signal * by_candidate
+        return torch.cat((candidate * by_reset, signal * by_update, candidate), -1)
+
+    def backward_step(
+        self, weights: CellWeights, jacobian: LocalJacobian, signals: State
+    ) -> tuple[Tensor, State]:
+        (signal,) = signals
+        *_, update, reset = jacobian
+        delta = self.node_signal(weights, jacobian, signal)
+        recurrent = _gate_candidate(delta, reset)
+        return delta, (torch.addmm(signal * update, recurrent, weights.hh),)
+
+    def recurrent_signal(self, trajectory: LayerTrajectory, delta: Tensor) -> Tensor:
+        return _gate_candidate(delta, trajectory.gates.chunk(3, -1)[0])
+
+
+def _gate_candidate(delta: Tensor, reset: Tensor) -> Tensor:
+    """(δ_r, δ_z, r ⊙ δ_n): the node signals as they meet weight_hh behind the reset gate."""
+    gated = delta.clone()
+    gated[..., -reset.shape[-1] :] *= reset
+    return gated
+
+
+class GRUResetBefore(Cell):
+    """The GRU of the DFA paper. Auxiliary: r ⊙ h_{t-1}, what entered W_n."""
+
+    name = "gru-reset-before"
+    gate_names = ("r", "z", "n")
+    has_auxiliary = True
+
+    def step(self, weights: CellWeights, drive: Tensor, state: State, out: StepBuffers) -> None:
+        (previous,) = state
+        assert out.auxiliary is not None
+        size = previous.shape[-1]
+        gates, candidate = out.gates[:, : 2 * size], out.gates[:, 2 * size :]
+        torch.addmm(drive[:, : 2 * size], previous, weights.hh[: 2 * size].t(), out=gates)
+        gates.sigmoid_()
+        torch.mul(gates[:, :size], previous, out=out.auxiliary)
+        torch.addmm(drive[:, 2 * size :], out.auxiliary, weights.hh[2 * size :].t(), out=candidate)
+        candidate.tanh_()
+        torch.lerp(candidate, previous, gates[:, size:], out=out.states[0])
+
+    def local_jacobian(self, trajectory: LayerTrajectory) -> LocalJacobian:
+        """∂h/∂a_n, ∂h/∂a_z, h_{t-1} r (1 − r), z, r."""
+        reset = trajectory.gates.chunk(3, -1)[0]
+        by_candidate, by_update, update = _candidate_and_update(trajectory)
+        return by_candidate, by_update, _slope(reset).mul_(trajectory.previous), update, reset
+
+    def node_signal(self, weights: CellWeights, jacobian: LocalJacobian, signal: Tensor) -> Tensor:
+        """δ_r = (W_nᵀ δ_n) ⊙ h_{t-1} ⊙ r (1 − r): the one place where a weight is transposed."""
+        return self._signals(weights, jacobian, signal)[0]
+
+    def _signals(
+        self, weights: CellWeights, jacobian: LocalJacobian, signal: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """δ, and the signal W_nᵀ δ_n at r ⊙ h_{t-1}."""
+        by_candidate, by_update, by_reset, *_ = jacobian
+        candidate = signal * by_candidate
+        gated = candidate @ weights.hh[2 * candidate.shape[-1] :]
+        return torch.cat((gated * by_reset, signal * by_update, candidate), -1), gated
+
+    def backward_step(
+        self, weights: CellWeights, jacobian: LocalJacobian, signals: State
+    ) -> tuple[Tensor, State]:
+        (signal,) = signals
+        *_, update, reset = jacobian
+        size = signal.shape[-1]
+        delta, gated = self._signals(weights, jacobian, signal)
+        direct = (signal * update).addcmul_(gated, reset)
+        return delta, (torch.addmm(direct, delta[:, : 2 * size], weights.hh[: 2 * size]),)
+
+    def gradient_hh(self, trajectory: LayerTrajectory, delta: Tensor) -> Tensor:
+        assert trajectory.auxiliary is not None
+        size = trajectory.auxiliary.shape[-1]
+        gates, candidate = delta[..., : 2 * size], delta[..., 2 * size :]
+        return torch.cat(
+            (
+                outer_sum(gates, trajectory.recurrent_input),
+                outer_sum(candidate, trajectory.auxiliary),
+            )
+        )

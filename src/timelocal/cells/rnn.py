@@ -1,0 +1,52 @@
+"""The tanh RNN (Elman 1990), plain or leaky.
+
+    a_t = V x_t + W h_{t-1} + b        h_t = (1 − 1/τ) h_{t-1} + (1/τ) tanh a_t
+
+τ = 1 is `torch.nn.RNN`. Nodes: a, one per unit. Gates: tanh a.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from timelocal.cells.cell import Cell, CellWeights, LayerTrajectory, LocalJacobian, StepBuffers
+from timelocal.typing import State
+
+
+class RNNCell(Cell):
+    """h_t = (1 − 1/τ) h_{t-1} + (1/τ) tanh(V x_t + W h_{t-1} + b)."""
+
+    name = "rnn"
+    gate_names = ("a",)
+
+    def __init__(self, tau: float = 1.0) -> None:
+        self.tau = tau
+        self.gates_are_hidden = tau == 1.0
+
+    def step(self, weights: CellWeights, drive: Tensor, state: State, out: StepBuffers) -> None:
+        (hidden,) = state
+        torch.addmm(drive, hidden, weights.hh.t(), out=out.gates)
+        out.gates.tanh_()
+        if not self.gates_are_hidden:
+            torch.lerp(hidden, out.gates, 1 / self.tau, out=out.states[0])
+
+    def local_jacobian(self, trajectory: LayerTrajectory) -> LocalJacobian:
+        """(1/τ) φ'(a_t)."""
+        slope = (trajectory.gates * trajectory.gates).neg_().add_(1)
+        return (slope if self.tau == 1.0 else slope.div_(self.tau),)
+
+    def node_signal(self, weights: CellWeights, jacobian: LocalJacobian, signal: Tensor) -> Tensor:
+        return signal * jacobian[0]
+
+    def backward_step(
+        self, weights: CellWeights, jacobian: LocalJacobian, signals: State
+    ) -> tuple[Tensor, State]:
+        (signal,) = signals
+        delta = signal * jacobian[0]
+        if self.tau == 1.0:
+            return delta, (delta @ weights.hh,)
+        return delta, (torch.addmm(signal, delta, weights.hh, beta=1 - 1 / self.tau),)
+
+    def __repr__(self) -> str:
+        return f"RNNCell(tau={self.tau})"

@@ -1,0 +1,73 @@
+"""`timelocal data`: list the datasets, show one, fetch one."""
+
+from __future__ import annotations
+
+from typing import Annotated, TypeAlias
+
+import typer
+
+from timelocal.cli.options import DataDir
+
+app = typer.Typer(help="The datasets: list, show, fetch.", no_args_is_help=True)
+Name: TypeAlias = Annotated[str, typer.Argument(help="See `timelocal data list`.")]
+
+
+@app.command("list")
+def list_() -> None:
+    """List the datasets."""
+    from rich.console import Console
+
+    from timelocal.cli.tables import datasets_table
+
+    Console().print(datasets_table())
+
+
+@app.command()
+def show(
+    name: Name,
+    data_dir: DataDir = None,
+    seed: Annotated[int, typer.Option(help="Of the split.")] = 0,
+) -> None:
+    """Show a dataset's card, the sizes of its parts, and duplicates that lie in two parts."""
+    from rich.console import Console
+
+    from timelocal import data
+
+    card = data.card(name)
+    counts = card.class_counts or ()
+    lines = {
+        "name": card.name,
+        "title": card.title,
+        "sequences × steps × features": " × ".join(f"{n:,}" for n in card.shape),
+        "classes": ", ".join(
+            f"{label} ({count:,})" for label, count in zip(card.classes or (), counts, strict=True)
+        )
+        or "none",
+        "source": card.source,
+        "citation": "\n".join(card.citation),
+        "terms": card.terms,
+        "notes": "\n".join(card.notes) or "none",
+        "where": data.locate(name, data_dir) or "not here; `timelocal data fetch` gets it",
+    }
+    if data.locate(name, data_dir):
+        parts = data.split(data.load(name, data_dir), seed)
+        lines[f"parts at seed {seed}"] = (
+            f"{len(parts.train):,} train, {len(parts.validation):,} validation, "
+            f"{len(parts.test):,} test"
+        )
+        lines["equal sequences in two parts"] = ", ".join(
+            f"{pair}: {number}" for pair, number in parts.duplicates.items()
+        )
+    console = Console()
+    for key, value in lines.items():
+        console.print(f"[bold]{key}[/bold]")
+        console.print(value, markup=False, highlight=False)
+
+
+@app.command()
+def fetch(name: Name, data_dir: DataDir = None) -> None:
+    """Download a dataset into the cache if it is nowhere yet, and check its values."""
+    from timelocal import data
+
+    dataset = data.load(name, data_dir)
+    typer.echo(f"{name}: {len(dataset):,} sequences, checked, in {data.locate(name, data_dir)}")

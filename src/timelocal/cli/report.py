@@ -1,0 +1,38 @@
+"""`timelocal report`: run folders in, one page out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def report(
+    folders: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Run folders, or folders of them.", show_default="runs"),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="The page.", show_default="report.html in the first folder")
+    ] = None,
+) -> None:
+    """Turn run folders into one self-contained HTML page."""
+    from timelocal.errors import ArgumentError, Problem, raise_problems
+    from timelocal.report import write_report
+    from timelocal.studies.store import runs
+
+    folders = folders or [Path("runs")]
+    raise_problems(
+        Problem("folder", str(folder), "a folder that exists", "Train first: `timelocal train`")
+        for folder in folders
+        if not folder.is_dir()
+    )
+    found = {record.folder: record for folder in folders for record in runs(folder)}
+    if not found:
+        expected = "at least one run folder (it has a config.json)"
+        got = ", ".join(map(str, folders))
+        raise ArgumentError(
+            str(Problem("folders", got, expected, "Train first: `timelocal train`"))
+        )
+    typer.echo(f"report: {write_report(list(found), output or folders[0] / 'report.html')}")

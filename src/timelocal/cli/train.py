@@ -1,0 +1,70 @@
+"""`timelocal train`: one configuration, one run folder per seed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from timelocal.cli.options import DataDir, Out
+
+
+def train(
+    dataset: Annotated[str, typer.Option(help="See `timelocal list`.")] = "digits-rows",
+    cell: Annotated[str, typer.Option(help="rnn, gru, gru-reset-before or lstm.")] = "gru",
+    rule: Annotated[str, typer.Option(help="Learning rule; see `timelocal list`.")] = "dfa",
+    hidden: Annotated[int, typer.Option(help="Units per layer.")] = 128,
+    layers: Annotated[int, typer.Option(help="Recurrent layers.")] = 1,
+    optimizer: Annotated[str, typer.Option(help="See `timelocal list`.")] = "adam",
+    lr: Annotated[float, typer.Option(help="Learning rate.")] = 1e-3,
+    batch: Annotated[int, typer.Option(help="Sequences per step.")] = 32,
+    epochs: Annotated[int, typer.Option(help="Passes over the training part.")] = 20,
+    seeds: Annotated[str, typer.Option(help="How many (5), or which (0,3,7).")] = "1",
+    threads: Annotated[int, typer.Option(help="Threads of torch.")] = 1,
+    feedback: Annotated[
+        str | None, typer.Option(help="Kind of feedback matrix, for rules that have one.")
+    ] = None,
+    feedback_per: Annotated[
+        str | None, typer.Option(help="What has a feedback matrix of its own.")
+    ] = None,
+    normalize: Annotated[
+        str | None, typer.Option(help="Normalisation of the update, such as frobenius.")
+    ] = None,
+    clip: Annotated[float | None, typer.Option(help="Largest norm of the gradient.")] = None,
+    stratified: Annotated[
+        bool, typer.Option("--stratified", help="Same share of classes in all three parts.")
+    ] = False,
+    standardize: Annotated[
+        bool, typer.Option("--standardize", help="Zero mean, unit variance on the training part.")
+    ] = False,
+    data_dir: DataDir = None,
+    out: Out = Path("runs"),
+) -> None:
+    """Train one network per seed. A finished run is not repeated; a stopped one goes on."""
+    from timelocal.cli.seeds import parse_seeds
+    from timelocal.cli.summary import do_runs, print_summary
+    from timelocal.experiments.config import TrainConfig
+
+    options = {"feedback": feedback, "feedback_per": feedback_per, "normalize": normalize}
+    configs = [
+        TrainConfig(
+            dataset=dataset,
+            cell=cell,
+            rule=rule,
+            rule_options={name: value for name, value in options.items() if value is not None},
+            hidden=hidden,
+            layers=layers,
+            optimizer=optimizer,
+            lr=lr,
+            batch=batch,
+            epochs=epochs,
+            clip=clip,
+            seed=seed,
+            threads=threads,
+            stratified=stratified,
+            standardize=standardize,
+        )
+        for seed in parse_seeds(seeds)
+    ]
+    print_summary(do_runs(configs, out, data_dir))

@@ -1,0 +1,75 @@
+"""What a dataset is to the reader: arrays and a card."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+Arrays: TypeAlias = tuple[NDArray[np.float32], NDArray[Any]]
+"""Inputs (N, T, I) and N rows of targets."""
+
+
+@dataclass(frozen=True)
+class Card:
+    """What one should know of a dataset before using it.
+
+    `shape` is (sequences, steps, features). `classes` and `class_counts` are in the order of the
+    labels 0, 1, …, and None where the targets are not classes.
+    """
+
+    name: str
+    title: str
+    shape: tuple[int, int, int]
+    classes: tuple[str, ...] | None
+    class_counts: tuple[int, ...] | None
+    source: str
+    citation: tuple[str, ...]
+    terms: str
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """A named set of sequences: inputs (N, T, I) float32, targets (N, ...), and its card."""
+
+    name: str
+    inputs: Tensor
+    targets: Tensor
+    card: Card
+    lengths: Tensor | None = None
+
+    def __len__(self) -> int:
+        return self.inputs.shape[0]
+
+
+class Entry(Protocol):
+    """What the registry holds: a card, and the way to the arrays it describes."""
+
+    @property
+    def card(self) -> Card: ...
+
+    def locate(self, data_dir: Path | None) -> str | None:
+        """Where the data are at hand now, or None if they would have to be fetched."""
+
+    def read(self, data_dir: Path | None) -> Arrays:
+        """The arrays, fetched first if need be."""
+
+
+@dataclass(frozen=True)
+class BuiltIn:
+    """A dataset that needs no file: an installed library carries it, or a formula makes it."""
+
+    card: Card
+    make: Callable[[], Arrays]
+
+    def locate(self, data_dir: Path | None) -> str | None:
+        return "built in"
+
+    def read(self, data_dir: Path | None) -> Arrays:
+        return self.make()

@@ -1,0 +1,191 @@
+"""Download data files with pooch, and keep them only once they are known to be right."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import tempfile
+import time
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from timelocal.errors import DataError
+
+T = TypeVar("T")
+
+SLOWEST = 1000.0
+"""Bytes per second below which a server is given up."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """One file and where it can be had.
+
+    Args:
+        file: its name.
+        urls: addresses, tried in this order, of the file itself or of a .zip that holds it.
+        sha256: of the file itself (not of the .zip), or None where it could not be established:
+            such a file is pinned by the values parsed from it alone.
+    """
+
+    file: str
+    urls: tuple[str, ...]
+    sha256: str | None = None
+
+
+def cache_dir() -> Path:
+    """Where downloads are kept: TIMELOCAL_CACHE, or the system's usual place."""
+    import pooch
+
+    return Path(os.environ.get("TIMELOCAL_CACHE") or pooch.os_cache("timelocal"))
+
+
+def sha256_of(path: Path) -> str:
+    """The sha256 of a file, in hexadecimal."""
+    import pooch
+
+    return str(pooch.file_hash(str(path)))
+
+
+def fetch(
+    sources: Iterable[Source], folder: Path, verify: Callable[[Path], T], timeout: float = 30.0
+) -> T:
+    """Download the files into `folder`, if they are right.
+
+    They first go into a folder of their own, beside `folder`; each is checked against its sha256,
+    if that is known, and `verify` checks the whole. Only then are they moved.
+
+    Args:
+        sources: the files.
+        folder: where they shall be; made if need be. What is there already is replaced.
+        verify: called with the folder of the downloads; raises a DataError if they are wrong.
+        timeout: seconds a server may stay silent, and seconds until its mean speed is judged.
+
+    Returns:
+        What `verify` returned.
+
+    Raises:
+        DataError: no address gave the right file, or `folder` cannot be written; nothing is kept.
+    """
+    sources = tuple(sources)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".download-", dir=folder.parent) as name:
+            scratch = Path(name)
+            for source in sources:
+                _fetch_one(source, scratch, timeout)
+            try:
+                result = verify(scratch)
+            except DataError as error:
+                text = str(error).replace(f"{scratch}{os.sep}", "")
+                raise DataError(f"what was downloaded is wrong: {text}") from None
+            folder.mkdir(exist_ok=True)
+            for source in sources:
+                os.replace(scratch / source.file, folder / source.file)
+            return result
+    except DataError as error:
+        raise DataError(f"{error}\nNothing was kept. {by_hand(sources, folder)}") from None
+    except OSError as error:
+        raise DataError(
+            f"{folder}: {error.strerror or error}. Free the disk, or set TIMELOCAL_CACHE to a "
+            f"folder that can be written. {by_hand(sources, folder)}"
+        ) from error
+
+
+def by_hand(sources: Iterable[Source], folder: Path) -> str:
+    """What the reader has to fetch, from where, and where to put it."""
+    lines = [f"  {source.file}  from  {'  or  '.join(source.urls)}" for source in sources]
+    return f"To get the files yourself, put them into {folder}:\n" + "\n".join(lines)
+
+
+def _fetch_one(source: Source, scratch: Path, timeout: float) -> None:
+    """Put the file into `scratch`, from the first address that gives the right one."""
+    reasons = []
+    for url in source.urls:
+        try:
+            _take(source, url, scratch, timeout)
+        except DataError as error:
+            reasons.append(f"  {url}: {error}")
+        else:
+            return
+    raise DataError(f"{source.file} could not be fetched:\n" + "\n".join(reasons))
+
+
+def _take(source: Source, url: str, scratch: Path, timeout: float) -> None:
+    target = scratch / source.file
+    if url.endswith(".zip"):
+        # Several files may come from one archive: it is downloaded once.
+        archive = scratch / re.sub(r"\W", "_", url)
+        if not archive.exists():
+            _download(url, archive, timeout)
+        _extract(archive, target)
+    else:
+        _download(url, target, timeout)
+    if source.sha256 is not None and sha256_of(target) != source.sha256:
+        raise DataError(f"wrong checksum: got sha256 {sha256_of(target)}, expected {source.sha256}")
+
+
+class _Pace:
+    """What pooch calls a progress bar: here it gives up on a server that only trickles."""
+
+    def __init__(self, timeout: float) -> None:
+        self.total = 0
+        self.timeout = timeout
+        self.start = time.monotonic()
+        self.received = 0
+
+    def update(self, count: int) -> None:
+        self.received += count
+        seconds = time.monotonic() - self.start
+        if seconds > self.timeout and self.received < SLOWEST * seconds:
+            raise TimeoutError
+
+    def reset(self) -> None:
+        self.start = time.monotonic()
+
+    def close(self) -> None: ...
+
+
+def _download(url: str, target: Path, timeout: float) -> None:
+    import pooch
+    import requests
+
+    part = target.with_name(target.name + ".part")
+    download = pooch.HTTPDownloader(
+        progressbar=_Pace(timeout),
+        timeout=timeout,
+        chunk_size=256,  # the pace is looked at between two chunks
+        headers={"Accept-Encoding": "identity"},  # the bytes that are checked, not packed again
+    )
+    try:
+        download(url, str(part), None)
+    except requests.HTTPError as error:
+        raise DataError(f"refused: {str(error).split(' for url')[0]}") from None
+    except (requests.RequestException, TimeoutError) as error:
+        text = str(error)
+        if isinstance(error, TimeoutError | requests.Timeout) or "timed out" in text:
+            reason = f"too slow: silent for {timeout:g} s or below {SLOWEST:g} bytes/s"
+        elif "IncompleteRead" in text:
+            reason = "truncated: the connection was closed before the end of the file"
+        else:
+            known = re.search(r"\[Errno -?\d+\] [^'\")]+", text)
+            reason = f"no connection: {known.group() if known else text}"
+        raise DataError(reason) from None
+    part.replace(target)
+
+
+def _extract(archive: Path, target: Path) -> None:
+    try:
+        with zipfile.ZipFile(archive) as content:
+            member = next((n for n in content.namelist() if Path(n).name == target.name), None)
+            if member is None:
+                raise DataError(f"the archive holds no {target.name}")
+            with content.open(member) as stream, target.open("wb") as file:
+                shutil.copyfileobj(stream, file)
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
+        raise DataError(f"the archive is damaged, truncated or locked: {error}") from None

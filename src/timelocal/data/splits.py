@@ -1,0 +1,207 @@
+"""Cut a dataset into training, validation and test parts, seeded; and put it on a common scale."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections import Counter
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from timelocal.data.dataset import Dataset
+from timelocal.data.sequences import Sequences
+from timelocal.errors import Problem, raise_problems
+from timelocal.seeding import generator
+
+_PARTS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Three parts of one dataset."""
+
+    train: Sequences
+    validation: Sequences
+    test: Sequences
+
+    @cached_property
+    def duplicates(self) -> dict[str, int]:
+        """How many pairs of equal inputs lie in two different parts, by pair of parts.
+
+        Such a pair lets a network recall an answer that it should have had to work out.
+
+        >>> one = Sequences(torch.ones(1, 2, 1), torch.tensor([0]))
+        >>> Split(one, one, Sequences(torch.zeros(1, 2, 1), torch.tensor([0]))).duplicates
+        {'train/validation': 1, 'train/test': 0, 'validation/test': 0}
+        """
+        seen = {part: Counter(_keys(getattr(self, part))) for part in _PARTS}
+        return {
+            f"{a}/{b}": sum(count * seen[b][key] for key, count in seen[a].items())
+            for a, b in (_PARTS[:2], _PARTS[::2], _PARTS[1:])
+        }
+
+
+def _keys(sequences: Sequences) -> list[bytes]:
+    """A digest of each input that is equal where the valid steps are."""
+    inputs = (sequences.inputs + 0.0).cpu().numpy()  # -0.0 becomes 0.0: equal, but of other bits
+    steps = inputs.shape[1]
+    lengths = [steps] * len(inputs) if sequences.lengths is None else sequences.lengths.tolist()
+    return [
+        hashlib.blake2b(row[:length].tobytes(), digest_size=16).digest()
+        for row, length in zip(inputs, lengths, strict=True)
+    ]
+
+
+def split(
+    dataset: Dataset | Sequences,
+    seed: int,
+    fractions: tuple[float, float, float] = (0.6, 0.2, 0.2),
+    stratified: bool = False,
+) -> Split:
+    """Cut at random, but the same for the same seed, into training, validation and test parts.
+
+    The sizes follow from N and the fractions alone: the cuts are at N·f₁ and N·(f₁ + f₂), each
+    rounded to the nearest whole number, halves up. So 200 sequences give 120, 40, 40 and 983 give
+    590, 196, 197.
+
+    Args:
+        dataset: what to cut.
+        seed: 0 or more.
+        fractions: of the three parts; they sum to 1.
+        stratified: keep the shares of the classes: every part gets its share of each class up to
+            less than two sequences. The sizes of the parts stay the same.
+
+    Returns:
+        Split: every sequence is in exactly one part.
+
+    Raises:
+        ArgumentError: bad fractions or seed, too few sequences, or no class to stratify by.
+
+    >>> parts = split(Sequences(torch.zeros(10, 3, 2), torch.arange(10)), seed=0)
+    >>> len(parts.train), len(parts.validation), len(parts.test)
+    (6, 2, 2)
+    """
+    count = len(dataset.inputs)
+    labels = dataset.targets
+    raise_problems(
+        [
+            None
+            if isinstance(seed, int) and seed >= 0
+            else Problem("seed", seed, "a whole number, 0 or more"),
+            None
+            if len(fractions) == 3
+            and min(fractions) >= 0
+            and fractions[0] > 0
+            and math.isclose(sum(fractions), 1)
+            else Problem("fractions", fractions, "three numbers that sum to 1, the first above 0"),
+            None
+            if not stratified or (labels.ndim == 1 and not labels.is_floating_point())
+            else Problem(
+                "stratified",
+                f"targets {tuple(labels.shape)} {labels.dtype}",
+                "one class label per sequence",
+                "Use stratified=False",
+            ),
+        ]
+    )
+    sizes = _sizes(count, fractions)
+    raise_problems(
+        None
+        if size > 0 or fraction == 0
+        else Problem("dataset", f"{count} sequences", f"enough for a {name} part of {fraction:.0%}")
+        for name, size, fraction in zip(_PARTS, sizes, fractions, strict=True)
+    )
+    order = torch.randperm(count, generator=generator(seed, "split"))
+    if stratified:
+        order = _dealt_by_class(order, labels, sizes)
+    whole = Sequences(dataset.inputs, labels, dataset.lengths)
+    first, second = sizes[0], sizes[0] + sizes[1]
+    return Split(whole[order[:first]], whole[order[first:second]], whole[order[second:]])
+
+
+def _sizes(count: int, fractions: tuple[float, float, float]) -> list[int]:
+    # The small number undoes that 0.7 + 0.1 falls just short of 0.8, when it decides a half.
+    first, second = (
+        math.floor(count * f + 0.5 + 1e-9) for f in (fractions[0], fractions[0] + fractions[1])
+    )
+    return [first, second - first, count - second]
+
+
+def _dealt_by_class(order: Tensor, labels: Tensor, sizes: list[int]) -> Tensor:
+    """Reorder a permutation such that cutting it into `sizes` keeps the shares of the classes.
+
+    Sort by class, keeping the random order within; then deal out evenly spaced places: first the
+    training part's, then, from what is left, the validation part's.
+    """
+    by_class = order[labels[order].argsort(stable=True)]
+    train = _evenly(by_class, sizes[0])
+    rest = by_class[~train]
+    validation = _evenly(rest, sizes[1])
+    parts = (by_class[train], rest[validation], rest[~validation])
+    place = torch.empty_like(order)
+    place[order] = torch.arange(len(order))
+    return torch.cat([part[place[part].argsort()] for part in parts])  # back in random order
+
+
+def _evenly(items: Tensor, size: int) -> Tensor:
+    """A mask that takes `size` of the items, evenly spaced."""
+    steps = torch.arange(len(items) + 1) * size // max(len(items), 1)
+    return steps.diff() > 0
+
+
+def moments(sequences: Sequences) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation (I,) of each feature over all valid steps; 0 deviation becomes 1.
+
+    >>> mean, deviation = moments(Sequences(torch.tensor([[[1.0], [3.0]]]), torch.zeros(1)))
+    >>> mean.item(), deviation.item()
+    (2.0, 1.0)
+    """
+    inputs = sequences.inputs
+    lengths = sequences.lengths
+    rows = inputs.flatten(0, 1) if lengths is None else inputs[_valid(inputs, lengths)]
+    values: NDArray[np.floating] = rows.cpu().numpy()
+    # numpy, because its sums do not depend on the number of threads; twice, against cancellation.
+    mean = values.mean(0, dtype=np.float64)
+    deviation = np.sqrt(np.square(values - mean.astype(values.dtype)).mean(0, dtype=np.float64))
+    deviation[deviation == 0] = 1
+    return torch.from_numpy(mean).to(inputs), torch.from_numpy(deviation).to(inputs)
+
+
+def standardize(split: Split) -> Split:
+    """Shift and scale each feature to mean 0 and standard deviation 1 over the training part.
+
+    Only the training part is looked at; the three are changed alike. Padding stays 0. To treat
+    other data the same way use `moments(split.train)`.
+
+    Args:
+        split: the parts; left as they are.
+
+    Returns:
+        Split with new inputs.
+
+    >>> digits = Sequences(torch.rand(50, 3, 2), torch.zeros(50))
+    >>> scaled = standardize(split(digits, seed=0))
+    >>> bool(scaled.train.inputs.mean().abs() < 1e-5)
+    True
+    """
+    mean, deviation = moments(split.train)
+    train, validation, test = (_scaled(getattr(split, part), mean, deviation) for part in _PARTS)
+    return Split(train, validation, test)
+
+
+def _scaled(sequences: Sequences, mean: Tensor, deviation: Tensor) -> Sequences:
+    inputs = (sequences.inputs - mean) / deviation
+    if sequences.lengths is not None:
+        inputs[~_valid(inputs, sequences.lengths)] = 0
+    return Sequences(inputs, sequences.targets, sequences.lengths)
+
+
+def _valid(inputs: Tensor, lengths: Tensor) -> Tensor:
+    """(N, T), true where a step is not padding."""
+    steps = torch.arange(inputs.shape[1], device=inputs.device)
+    return steps < lengths.to(inputs.device).unsqueeze(1)

@@ -1,0 +1,1 @@
+"""Experiments: frozen configurations, and a run of one of them."""

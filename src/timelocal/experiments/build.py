@@ -1,0 +1,55 @@
+"""Names of cells and optimizers, and what they stand for."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from functools import partial
+
+import torch
+from torch.optim import Optimizer
+
+from timelocal.errors import Problem, raise_problems
+from timelocal.network import GRU, LSTM, RNN, Network
+from timelocal.rules import RULES, Rule
+
+CELLS: dict[str, Callable[..., Network]] = {
+    "rnn": RNN,
+    "gru": GRU,
+    "gru-reset-before": partial(GRU, reset_after=False),
+    "lstm": LSTM,
+}
+
+OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
+    "adam": torch.optim.Adam,
+    "adagrad": torch.optim.Adagrad,
+    "adamw": torch.optim.AdamW,
+    "momentum": partial(torch.optim.SGD, momentum=0.9),
+    "rmsprop": torch.optim.RMSprop,
+    "sgd": torch.optim.SGD,
+}
+
+
+def rule_arguments(name: str) -> set[str]:
+    """The names of the arguments that the constructor of the rule `name` takes."""
+    return set(inspect.signature(RULES[name]).parameters)
+
+
+def make_rule(
+    name: str, network: Network, loss: str, at: str, seed: int, options: Mapping[str, object]
+) -> Rule:
+    """The rule `name` on `network`.
+
+    A rule that has no choice where the loss is takes no `at`; asking it for another place than its
+    own is an `ArgumentError`.
+    """
+    arguments: dict[str, object] = {"loss": loss, "at": at, "seed": seed, **options}
+    if "at" not in rule_arguments(name):
+        del arguments["at"]
+    make: Callable[..., Rule] = RULES[name]
+    rule = make(network, **arguments)
+    if rule.at != at:
+        raise_problems(
+            [Problem("at", repr(at), f"{rule.at!r}, the only place rule {name!r} knows")]
+        )
+    return rule

@@ -1,0 +1,144 @@
+"""The configuration of one training run: checked as a whole, frozen, named by its hash."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from textwrap import indent
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic_core import ErrorDetails
+
+from timelocal import data
+from timelocal.errors import ArgumentError, Problem, TimelocalError, unknown_name
+from timelocal.experiments.build import CELLS, OPTIMIZERS, make_rule, rule_arguments
+from timelocal.rules import RULES
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1)]
+Option = None | bool | int | float | str | list[str]
+
+_COMMON = {"network", "loss", "at", "seed"}
+"""Arguments of a rule that are fields of the configuration, not rule options."""
+
+
+class TrainConfig(BaseModel):
+    """All that decides the result of one run (one seed).
+
+    `rule_options` are the further arguments of the rule's constructor (`feedback`, `normalize`, …).
+    Raises `ArgumentError` that lists every problem at once.
+
+    >>> config = TrainConfig(dataset="digits-rows", cell="gru", rule="dfa", epochs=3)
+    >>> config.lr
+    0.001
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    dataset: str = "digits-rows"
+    cell: str = "gru"
+    hidden: Count = 128
+    layers: Count = 1
+    rule: str = "dfa"
+    loss: str = "cross_entropy"
+    at: str = "last"
+    rule_options: dict[str, Option] = Field(default_factory=dict)
+    optimizer: str = "adam"
+    lr: Positive = 1e-3
+    batch: Count = 32
+    epochs: Count = 20
+    clip: Positive | None = None
+    seed: Annotated[int, Field(ge=0)] = 0
+    threads: Count = 1
+    stratified: bool = False
+    standardize: bool = False
+
+    def __init__(self, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            found = dict.fromkeys(text for item in error.errors() for text in _texts(item))
+        else:
+            return
+        raise ArgumentError(_listed(list(found)))
+
+    @field_validator("dataset", "cell", "rule", "loss", "at", "optimizer")
+    @classmethod
+    def _known(cls, value: str, info: ValidationInfo) -> str:
+        known: dict[str, Iterable[str]] = {
+            "dataset": data.names(),
+            "cell": CELLS,
+            "rule": RULES,
+            "loss": ("cross_entropy", "mse"),
+            "at": ("last", "every"),
+            "optimizer": OPTIMIZERS,
+        }
+        name = str(info.field_name)
+        problem = unknown_name(name, value, known[name])
+        if problem is not None:
+            raise _RefusedError([problem])
+        return value
+
+    @field_validator("rule_options")
+    @classmethod
+    def _options(cls, options: dict[str, Option], info: ValidationInfo) -> dict[str, Option]:
+        """Let the rule itself judge its options, on a network of few units."""
+        if not {"cell", "layers", "rule", "loss", "at"} <= info.data.keys():
+            return options  # reported already; nothing to judge by
+        rule = info.data["rule"]
+        arguments = rule_arguments(rule) - _COMMON
+        problems = [
+            problem
+            for name in options
+            if (problem := unknown_name(f"option of rule {rule!r}", name, arguments))
+        ]
+        if problems:
+            raise _RefusedError(problems)
+        network = CELLS[info.data["cell"]](2, 2, 2, num_layers=info.data["layers"])
+        try:
+            make_rule(rule, network, info.data["loss"], info.data["at"], 0, options)
+        except TimelocalError as error:
+            raise _RefusedError([error]) from error
+        return options
+
+    def canonical(self) -> str:
+        """The configuration as JSON with sorted keys and no spaces: equal runs, equal text."""
+        return json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+
+    def sha256(self) -> str:
+        """The identity of the run: the sha256 of its canonical JSON."""
+        return hashlib.sha256(self.canonical().encode()).hexdigest()
+
+    def folder_name(self) -> str:
+        """The name of the run's folder."""
+        return f"{self.dataset}-{self.cell}-{self.rule}-s{self.seed}-{self.sha256()[:8]}"
+
+
+class _RefusedError(ValueError):
+    """Carries our own problems through pydantic, which collects those of all fields."""
+
+    def __init__(self, problems: list[Problem] | list[TimelocalError]) -> None:
+        super().__init__("; ".join(map(str, problems)))
+        self.problems = problems
+
+
+def _texts(item: ErrorDetails) -> list[str]:
+    """One of pydantic's findings in this package's words."""
+    name = str(item["loc"][0])
+    if item["type"] == "extra_forbidden":
+        return [str(unknown_name("configuration field", name, TrainConfig.model_fields))]
+    cause = item.get("ctx", {}).get("error")
+    if isinstance(cause, _RefusedError):
+        return [str(problem) for problem in cause.problems]
+    expected = item["msg"].removeprefix("Input should be ")
+    return [str(Problem(name, repr(item["input"]), expected))]
+
+
+def _listed(texts: list[str]) -> str:
+    """One message; as a list if there are several."""
+    if len(texts) == 1:
+        return texts[0]
+    lines = (indent(text, "    ").strip() for text in texts)
+    return f"{len(texts)} problems:\n" + "\n".join(f"  - {line}" for line in lines)

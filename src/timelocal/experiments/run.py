@@ -1,0 +1,128 @@
+"""One run: a configuration in, a run folder out."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from timelocal import data
+from timelocal.data import Dataset, Sequences
+from timelocal.data.trivial import majority_class
+from timelocal.errors import RunError
+from timelocal.experiments.build import CELLS, OPTIMIZERS, make_rule
+from timelocal.experiments.config import TrainConfig
+from timelocal.experiments.environment import environment
+from timelocal.network import Network
+from timelocal.training import History, fit
+from timelocal.training.files import exclusive, make_folder, read_json, write_json
+
+
+def run(
+    config: TrainConfig, out: str | Path, data_dir: str | Path | None = None, progress: bool = False
+) -> Path:
+    """Do the run `config` in its own folder under `out`; return that folder.
+
+    A run that is there already is not done again, an interrupted one goes on. The data are loaded
+    and everything is built before the folder is touched, so a mistake leaves no trace. A later
+    error is recorded in `status.json` and raised.
+
+    Sets the number of torch's threads to `config.threads`, on which the last bits depend, and
+    flushes subnormal numbers to zero.
+
+    Raises `DataError` if the data cannot be had and `RunError` if the folder cannot be written.
+    """
+    folder = Path(out) / config.folder_name()
+    if _status(folder) in {"finished", "diverged"}:
+        return folder
+    torch.set_num_threads(config.threads)
+    torch.set_flush_denormal(True)
+    dataset = data.load(config.dataset, data_dir)
+    split = data.split(dataset, config.seed, stratified=config.stratified)
+    if config.standardize:
+        split = data.standardize(split)
+    network = _network(config, dataset)
+    rule = make_rule(config.rule, network, config.loss, config.at, config.seed, config.rule_options)
+    optimizer = OPTIMIZERS[config.optimizer](network.parameters(), lr=config.lr)
+    trivial = {
+        "majority_class": majority_class(split.train.targets, split.test.targets),
+        "readout_only": _readout_only(network, split.train, split.test),
+    }
+
+    with exclusive(make_folder(folder) / ".lock"):
+        write_json(folder / "config.json", config.model_dump(mode="json"))
+        write_json(folder / "environment.json", environment())
+        _set_status(folder, "running")
+        try:
+            history = fit(
+                rule,
+                optimizer,
+                split.train,
+                split.validation,
+                test=split.test,
+                epochs=config.epochs,
+                batch_size=config.batch,
+                seed=config.seed,
+                clip=config.clip,
+                folder=folder,
+                progress=progress,
+            )
+            write_json(folder / "result.json", _result(config, history, trivial))
+            _set_status(folder, history.status, history.message)
+        except Exception as error:
+            with suppress(RunError):  # the disk that failed the run may fail its obituary too
+                _set_status(folder, "failed", f"{type(error).__name__}: {error}")
+            raise
+    return folder
+
+
+def _network(config: TrainConfig, dataset: Dataset) -> Network:
+    classes = dataset.card.classes
+    outputs = dataset.targets.shape[-1] if classes is None else len(classes)
+    features = dataset.inputs.shape[-1]
+    return CELLS[config.cell](
+        features, config.hidden, outputs, num_layers=config.layers, seed=config.seed
+    )
+
+
+def _status(folder: Path) -> str:
+    path = folder / "status.json"
+    return str(read_json(path).get("status")) if path.exists() else ""
+
+
+def _set_status(folder: Path, status: str, message: str = "") -> None:
+    write_json(folder / "status.json", {"status": status, "message": message})
+
+
+def _result(config: TrainConfig, history: History, trivial: dict[str, float]) -> dict[str, object]:
+    """What one run found. `max_test_accuracy` chooses by the test part, as some papers do."""
+    test = ("epoch", "test_loss", "test_accuracy")
+    chosen = (*test, "validation_loss", "validation_accuracy")
+    last, best = history.last or {}, history.best or {}
+    accuracies = [record["test_accuracy"] for record in history.epochs if "test_accuracy" in record]
+    return {
+        "seed": config.seed,
+        "epochs": len(history.epochs),
+        "last": {key: last[key] for key in test if key in last},
+        "best_validation": {key: best[key] for key in chosen if key in best},
+        "max_test_accuracy": max(accuracies, default=None),
+        "seconds": sum(history.seconds),
+        "trivial": trivial,
+    }
+
+
+def _readout_only(network: Network, train: Sequences, test: Sequences) -> float:
+    """Accuracy of a ridge classifier on the last states of the untrained network."""
+    from sklearn.linear_model import RidgeClassifier
+
+    classifier = RidgeClassifier()
+    classifier.fit(_features(network, train), train.targets.numpy())
+    return float(classifier.score(_features(network, test), test.targets.numpy()))
+
+
+def _features(network: Network, part: Sequences) -> NDArray[np.float32]:
+    batches = data.minibatches(part, 256)
+    return torch.cat([network.features(b.inputs, b.lengths) for b in batches]).numpy()

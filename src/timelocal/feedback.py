@@ -1,0 +1,75 @@
+"""Feedback matrices F (h, o): how the output error e reaches the hidden units, G = F e.
+
+Every kind is scaled to the root mean square that a fresh readout of torch.nn has, 1/√(3H), so that the
+signal DFA sends back is as large as the one BPTT would send at the start, and learning rates carry over.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+
+def rms(hidden: int) -> float:
+    """The root mean square of U(−1/√H, 1/√H), torch.nn's initial readout."""
+    return 1 / math.sqrt(3 * hidden)
+
+
+def gaussian(hidden: int, outputs: int, generator: torch.Generator) -> Tensor:
+    """F_ij ~ N(0, s²)."""
+    return torch.randn(hidden, outputs, generator=generator) * rms(hidden)
+
+
+def uniform(hidden: int, outputs: int, generator: torch.Generator) -> Tensor:
+    """F_ij ~ U(−√3 s, √3 s)."""
+    bound = math.sqrt(3) * rms(hidden)
+    return torch.empty(hidden, outputs).uniform_(-bound, bound, generator=generator)
+
+
+def orthogonal(hidden: int, outputs: int, generator: torch.Generator) -> Tensor:
+    """Orthonormal columns (rows, if O > H), uniformly distributed, then scaled."""
+    tall = torch.randn(max(hidden, outputs), min(hidden, outputs), generator=generator)
+    basis, triangle = torch.linalg.qr(tall)
+    basis = basis * triangle.diagonal().sign()  # without this the distribution is not uniform
+    matrix = basis if hidden >= outputs else basis.t()
+    return matrix * (rms(hidden) * math.sqrt(max(hidden, outputs)))
+
+
+def sparse(hidden: int, outputs: int, generator: torch.Generator) -> Tensor:
+    """Each hidden unit hears one output only, with a Gaussian weight (Crafton et al. 2019)."""
+    heard = torch.randint(outputs, (hidden, 1), generator=generator)
+    weights = torch.randn(hidden, 1, generator=generator) * (rms(hidden) * math.sqrt(outputs))
+    return torch.zeros(hidden, outputs).scatter_(1, heard, weights)
+
+
+def ternary(hidden: int, outputs: int, generator: torch.Generator) -> Tensor:
+    """F_ij in {−1, 0, 1} with equal chances, then scaled."""
+    drawn = torch.randint(-1, 2, (hidden, outputs), generator=generator)
+    return drawn * (rms(hidden) * math.sqrt(1.5))
+
+
+FIXED: dict[str, Callable[[int, int, torch.Generator], Tensor]] = {
+    "gaussian": gaussian,
+    "orthogonal": orthogonal,
+    "sparse": sparse,
+    "ternary": ternary,
+    "uniform": uniform,
+}
+"""Kinds drawn once and kept."""
+
+
+def symmetric(readout_weight: Tensor) -> Tensor:
+    """F = W_outᵀ as it is now: the weight transport that random feedback avoids."""
+    return readout_weight.t()
+
+
+def sign(readout_weight: Tensor) -> Tensor:
+    """F = s · sign(W_out)ᵀ as it is now: only the signs are transported (Liao et al. 2016)."""
+    return readout_weight.t().sign() * rms(readout_weight.shape[1])
+
+
+FOLLOWING: dict[str, Callable[[Tensor], Tensor]] = {"sign": sign, "symmetric": symmetric}
+"""Kinds that follow the readout's weights (o, h) at every update."""

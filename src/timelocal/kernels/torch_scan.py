@@ -1,0 +1,89 @@
+"""A layer over a whole sequence, in plain torch: any device, any float type, any cell.
+
+The only place with a loop over time. Everything that does not wait for the previous step is done for
+all t at once, before and after the loop.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from timelocal.cells import Cell, CellWeights, LayerTrajectory, StepBuffers
+from timelocal.typing import State
+
+
+def scan(
+    cell: Cell,
+    weights: CellWeights,
+    inputs: Tensor,
+    initial: State,
+    node_noise: Tensor | None = None,
+) -> LayerTrajectory:
+    """Run the cell forward over inputs (t, b, i) from the initial state, each (b, h).
+
+    node_noise (t, b, g) is added to the pre-activations.
+    """
+    steps, batch, _ = inputs.shape
+    nodes, hidden = weights.hh.shape
+    drive = cell.drive(weights, inputs, node_noise)
+    states = tuple(inputs.new_empty(steps + 1, batch, hidden) for _ in cell.state_names)
+    for state, start in zip(states, initial, strict=True):
+        state[0] = start
+    gates = states[0][1:] if cell.gates_are_hidden else inputs.new_empty(steps, batch, nodes)
+    auxiliary = inputs.new_empty(steps, batch, hidden) if cell.has_auxiliary else None
+
+    rows = list(zip(*(state.unbind(0) for state in states), strict=True))
+    auxiliaries = auxiliary.unbind(0) if auxiliary is not None else (None,) * steps
+    for t, (drive_t, gates_t, auxiliary_t) in enumerate(
+        zip(drive.unbind(0), gates.unbind(0), auxiliaries, strict=True)
+    ):
+        cell.step(weights, drive_t, rows[t], StepBuffers(rows[t + 1], gates_t, auxiliary_t))
+    return LayerTrajectory(inputs, states, gates, auxiliary)
+
+
+def backward_scan(
+    cell: Cell,
+    weights: CellWeights,
+    trajectory: LayerTrajectory,
+    signal: Tensor | None,
+    final: State | None,
+) -> tuple[Tensor, State]:
+    """Carry a signal back through time, exactly.
+
+    signal (t, b, h) or None: ∂L/∂h_t where something sees h_t directly; final, each (b, h), or None:
+    the signals at the last state from anything later.
+    Returns δ (t, b, g) = ∂L/∂a_t and the signals at the initial state, each (b, h).
+    """
+    jacobian = cell.local_jacobian(trajectory)
+    factors = list(zip(*(factor.unbind(0) for factor in jacobian), strict=True))
+    direct = None if signal is None else signal.unbind(0)
+    carried = (
+        tuple(torch.zeros_like(state[0]) for state in trajectory.states) if final is None else final
+    )
+    deltas = torch.empty_like(trajectory.gates)
+    for t, delta_t in reversed(list(enumerate(deltas.unbind(0)))):
+        if direct is not None:
+            carried = (carried[0] + direct[t], *carried[1:])
+        delta, carried = cell.backward_step(weights, factors[t], carried)
+        delta_t.copy_(delta)
+    return deltas, carried
+
+
+def node_signals(
+    cell: Cell,
+    weights: CellWeights,
+    trajectory: LayerTrajectory,
+    signal: Tensor,
+    lengths: Tensor | None = None,
+) -> Tensor:
+    """δ (t, b, g) at the nodes of every step from the signal at that step's hidden state.
+
+    signal: (t, b, h), or (b, h) for the same one at every step; lengths (b,): steps from lengths[b] on get
+    zeros.
+    """
+    deltas = cell.node_signal(weights, cell.local_jacobian(trajectory), signal)
+    if lengths is not None:
+        steps = torch.arange(len(deltas), device=deltas.device)
+        deltas[steps[:, None] >= lengths.to(deltas.device)] = 0
+    return deltas

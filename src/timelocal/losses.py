@@ -1,0 +1,256 @@
+"""Losses: ℓ per entry (one sample at one step), and the output error e = ∂ℓ/∂outputs.
+
+The loss that is reported is the mean over valid entries, Σ w ℓ / Σ w, with w from masks, lengths and
+class weights; a rule sees e already divided by Σ w.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from numbers import Real
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+
+from timelocal.errors import Problem, raise_problems, unknown_name
+from timelocal.typing import LossFunction
+
+
+class Loss(ABC):
+    """A loss on rows: outputs (n, o) and targets (n, …) to losses (n,) and errors (n, o)."""
+
+    classifies: ClassVar[bool] = False
+    """Whether an accuracy makes sense."""
+
+    @abstractmethod
+    def losses_and_errors(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """ℓ (n,) and ∂ℓ/∂outputs (n, o), not divided by anything."""
+
+    def entry_weights(self, targets: Tensor) -> Tensor | None:
+        """How much each entry counts in the mean's denominator, (n,); None for 1."""
+        return None
+
+    def correct(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Which entries are classified right, (n,)."""
+        raise NotImplementedError
+
+    @abstractmethod
+    def target_problems(
+        self,
+        targets: Tensor,
+        entries: tuple[int, ...],
+        outputs: int,
+        dtype: torch.dtype,
+        counted: Tensor | None,
+    ) -> list[Problem]:
+        """What is wrong with `targets` for entries of shape `entries`, (b,) or (b, t).
+
+        counted (of shape `entries`) or None: where False, the target is never read.
+        """
+
+
+def _shape_problem(targets: Tensor, expected: tuple[int, ...], kind: str) -> list[Problem]:
+    if tuple(targets.shape) == expected:
+        return []
+    return [Problem("targets", f"shape {tuple(targets.shape)}", f"shape {expected} {kind}")]
+
+
+class CrossEntropy(Loss):
+    """Softmax cross-entropy, as `torch.nn.functional.cross_entropy`: e = ŷ − y.
+
+    Args:
+        label_smoothing: ε in [0, 1]; targets become (1 − ε) y + ε / O.
+        class_weights: (o,) non-negative; as in torch, the mean divides by the weights of the targets.
+
+    >>> import torch, timelocal as tl
+    >>> loss = tl.losses.CrossEntropy(label_smoothing=0.1)
+    >>> losses, errors = loss.losses_and_errors(torch.zeros(1, 2), torch.tensor([0]))
+    >>> errors
+    tensor([[-0.4500,  0.4500]])
+    """
+
+    classifies = True
+
+    def __init__(self, label_smoothing: float = 0.0, class_weights: Tensor | None = None) -> None:
+        problems = []
+        if not (isinstance(label_smoothing, Real) and 0 <= label_smoothing <= 1):
+            problems.append(Problem("label_smoothing", repr(label_smoothing), "a number in [0, 1]"))
+        if class_weights is not None and not isinstance(class_weights, Tensor):
+            remedy = "Use torch.as_tensor(class_weights)."
+            got = f"a {type(class_weights).__name__}"
+            problems.append(Problem("class_weights", got, "a tensor of shape (o,)", remedy))
+        elif class_weights is not None and not bool(
+            (class_weights.isfinite() & (class_weights >= 0)).all()
+        ):
+            got = "negative or non-finite values"
+            problems.append(Problem("class_weights", got, "non-negative numbers"))
+        raise_problems(problems)
+        self.label_smoothing = label_smoothing
+        self.class_weights = class_weights
+
+    def _weights(self, outputs: Tensor) -> Tensor | None:
+        return None if self.class_weights is None else self.class_weights.to(outputs)
+
+    def losses_and_errors(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        log_probabilities = F.log_softmax(outputs, -1)
+        index = targets[:, None]
+        weights = self._weights(outputs)
+        if weights is None and not self.label_smoothing:
+            losses = log_probabilities.gather(1, index).squeeze(1).neg()
+            return losses, log_probabilities.exp().scatter_add_(
+                1, index, outputs.new_full((1, 1), -1.0).expand(len(outputs), 1)
+            )
+        wanted = torch.zeros_like(outputs).scatter_(1, index, 1 - self.label_smoothing)
+        wanted += self.label_smoothing / outputs.shape[1]
+        if weights is not None:
+            wanted *= weights
+        losses = (wanted * log_probabilities).sum(1).neg()
+        return losses, log_probabilities.exp() * wanted.sum(1, keepdim=True) - wanted
+
+    def entry_weights(self, targets: Tensor) -> Tensor | None:
+        return (
+            None if self.class_weights is None else self.class_weights.to(targets.device)[targets]
+        )
+
+    def correct(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return outputs.argmax(-1) == targets
+
+    def target_problems(
+        self,
+        targets: Tensor,
+        entries: tuple[int, ...],
+        outputs: int,
+        dtype: torch.dtype,
+        counted: Tensor | None,
+    ) -> list[Problem]:
+        if targets.dtype != torch.int64:
+            remedy = (
+                "Use targets.long()."
+                if not targets.is_floating_point()
+                else ("Cross-entropy wants class indices; for real-valued targets use loss='mse'.")
+            )
+            return [Problem("targets", f"{targets.dtype}", "class indices, torch.int64", remedy)]
+        problems = _shape_problem(targets, entries, "of class indices")
+        if not problems:
+            read = targets if counted is None else targets[counted]
+            if read.numel() and (int(read.min()) < 0 or int(read.max()) >= outputs):
+                got = f"labels between {int(read.min())} and {int(read.max())}"
+                expected = f"labels between 0 and {outputs - 1} (the readout has {outputs} outputs)"
+                problems.append(Problem("targets", got, expected))
+        weights = self.class_weights
+        if weights is not None and tuple(weights.shape) != (outputs,):
+            got = f"shape {tuple(weights.shape)}"
+            problems.append(Problem("class_weights", got, f"shape ({outputs},)"))
+        return problems
+
+
+class _RealTargets(Loss):
+    """What losses on real-valued targets of the outputs' shape have in common."""
+
+    def target_problems(
+        self,
+        targets: Tensor,
+        entries: tuple[int, ...],
+        outputs: int,
+        dtype: torch.dtype,
+        counted: Tensor | None,
+    ) -> list[Problem]:
+        if targets.dtype != dtype:
+            remedy = f"Use targets.to({dtype})."
+            return [Problem("targets", f"{targets.dtype}", f"{dtype}", remedy)]
+        problems = _shape_problem(targets, (*entries, outputs), "like the outputs")
+        if not problems:
+            read = targets if counted is None else targets[counted]
+            if not bool(read.isfinite().all()):
+                problems.append(Problem("targets", "NaN or infinite values", "finite numbers"))
+        return problems
+
+
+class MSE(_RealTargets):
+    """Mean squared error over the outputs, as `torch.nn.functional.mse_loss`: e = 2 (β − y) / O."""
+
+    def losses_and_errors(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        difference = outputs - targets
+        return difference.square().mean(-1), difference * (2 / outputs.shape[-1])
+
+
+class BCE(_RealTargets):
+    """Binary cross-entropy with logits, mean over the outputs: e = (σ(β) − y) / O."""
+
+    def losses_and_errors(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        losses = F.binary_cross_entropy_with_logits(outputs, targets, reduction="none").mean(-1)
+        return losses, (outputs.sigmoid() - targets) / outputs.shape[-1]
+
+    def target_problems(
+        self,
+        targets: Tensor,
+        entries: tuple[int, ...],
+        outputs: int,
+        dtype: torch.dtype,
+        counted: Tensor | None,
+    ) -> list[Problem]:
+        problems = super().target_problems(targets, entries, outputs, dtype, counted)
+        if not problems:
+            read = targets if counted is None else targets[counted]
+            if read.numel() and not (float(read.min()) >= 0 and float(read.max()) <= 1):
+                got = f"values between {float(read.min()):g} and {float(read.max()):g}"
+                problems.append(Problem("targets", got, "probabilities in [0, 1]"))
+        return problems
+
+
+class Custom(Loss):
+    """Any function of outputs (n, o) and targets (n, …) that returns losses (n,).
+
+    Its error comes from autograd on the outputs alone.
+    """
+
+    def __init__(self, function: LossFunction) -> None:
+        self.function = function
+
+    def losses_and_errors(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        with torch.enable_grad():
+            leaf = outputs.detach().requires_grad_()
+            losses = self.function(leaf, targets)
+            if losses.shape != outputs.shape[:1]:
+                expected = f"shape {tuple(outputs.shape[:1])}, one loss per entry"
+                remedy = "Average over the outputs, not over the entries (reduction='none')."
+                raise_problems(
+                    [Problem("loss function", f"shape {tuple(losses.shape)}", expected, remedy)]
+                )
+            (errors,) = torch.autograd.grad(losses.sum(), leaf)
+        return losses.detach(), errors
+
+    def target_problems(
+        self,
+        targets: Tensor,
+        entries: tuple[int, ...],
+        outputs: int,
+        dtype: torch.dtype,
+        counted: Tensor | None,
+    ) -> list[Problem]:
+        if tuple(targets.shape[: len(entries)]) == entries:
+            return []
+        expected = f"shape {entries}, or more axes behind these"
+        return [Problem("targets", f"shape {tuple(targets.shape)}", expected)]
+
+
+LOSSES: dict[str, type[Loss]] = {"bce": BCE, "cross_entropy": CrossEntropy, "mse": MSE}
+
+
+def loss_problem(loss: object) -> Problem | None:
+    """A problem unless `loss` can be resolved."""
+    if isinstance(loss, str):
+        return unknown_name("loss", loss, LOSSES)
+    if isinstance(loss, Loss) or callable(loss):
+        return None
+    return Problem("loss", repr(loss), "a name, a timelocal.losses.Loss or a function")
+
+
+def resolve(loss: str | Loss | LossFunction) -> Loss:
+    """A loss from its name, itself, or a function of (outputs, targets)."""
+    raise_problems([loss_problem(loss)])
+    if isinstance(loss, Loss):
+        return loss
+    return LOSSES[loss]() if isinstance(loss, str) else Custom(loss)

@@ -1,0 +1,258 @@
+"""Making networks: `RNN`, `GRU`, `LSTM`, and to and from torch.nn."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import nn
+
+from timelocal.cells import Cell, GRUResetAfter, GRUResetBefore, LSTMCell, RNNCell
+from timelocal.errors import Problem, UnsupportedError, raise_problems
+from timelocal.network.network import Network
+from timelocal.network.readout import evaluation_mode
+from timelocal.network.recurrent import Recurrent, positive
+from timelocal.seeding import generator as seeded_generator
+
+
+def RNN(  # noqa: N802 — named as the torch.nn class it stands in for
+    input_size: int,
+    hidden_size: int,
+    output_size: int,
+    *,
+    tau: float = 1.0,
+    num_layers: int = 1,
+    bias: bool = True,
+    bidirectional: bool = False,
+    dropout: float = 0.0,
+    seed: int = 0,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | None = None,
+) -> Network:
+    """A tanh RNN with a linear readout.
+
+        a_t = V x_t + W h_{t-1} + b     h_t = (1 − 1/τ) h_{t-1} + (1/τ) tanh a_t     y_t = W_out h_t + b_out
+
+    Args:
+        input_size, hidden_size, output_size: I, H and O.
+        tau: time constant in steps, at least 1; 1 is `torch.nn.RNN`, more is a leaky RNN.
+        num_layers, bias, bidirectional, dropout: as in `torch.nn.RNN`.
+        seed: of the initial parameters, drawn from U(−1/√H, 1/√H) as torch.nn does.
+
+    Raises:
+        ArgumentError: for sizes that are not positive integers, and the like.
+
+    >>> import torch, timelocal as tl
+    >>> network = tl.RNN(2, 16, output_size=3)
+    >>> network(torch.zeros(4, 10, 2)).shape
+    torch.Size([4, 10, 3])
+    """
+    if not (isinstance(tau, int | float) and math.isfinite(tau) and tau >= 1):
+        raise_problems([Problem("tau", repr(tau), "a number of at least 1, in steps")])
+    return _build(
+        RNNCell(float(tau)), input_size, hidden_size, output_size, seed,
+        num_layers=num_layers, bias=bias, bidirectional=bidirectional, dropout=dropout,
+        device=device, dtype=dtype,
+    )  # fmt: skip
+
+
+def GRU(  # noqa: N802
+    input_size: int,
+    hidden_size: int,
+    output_size: int,
+    *,
+    reset_after: bool = True,
+    num_layers: int = 1,
+    bias: bool = True,
+    bidirectional: bool = False,
+    dropout: float = 0.0,
+    seed: int = 0,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | None = None,
+) -> Network:
+    """A gated recurrent unit network with a linear readout.
+
+        r, z = σ(V x_t + W h_{t-1} + b)     h_t = (1 − z) ⊙ n + z ⊙ h_{t-1}
+        reset_after=True:   n = tanh(V_n x_t + b_in + r ⊙ (W_n h_{t-1} + b_hn))
+        reset_after=False:  n = tanh(V_n x_t + b_in + W_n (r ⊙ h_{t-1}) + b_hn)
+
+    Args:
+        reset_after: True is `torch.nn.GRU` and cuDNN, whose DFA needs no weight transport at all; False
+            is the cell of Cho et al. (2014) and of the DFA paper.
+        The rest: as in `RNN`.
+
+    >>> import timelocal as tl
+    >>> tl.GRU(28, 512, output_size=10, reset_after=False).cell
+    GRUResetBefore()
+    """
+    return _build(
+        GRUResetAfter() if reset_after else GRUResetBefore(),
+        input_size, hidden_size, output_size, seed,
+        num_layers=num_layers, bias=bias, bidirectional=bidirectional, dropout=dropout,
+        device=device, dtype=dtype,
+    )  # fmt: skip
+
+
+def LSTM(  # noqa: N802
+    input_size: int,
+    hidden_size: int,
+    output_size: int,
+    *,
+    num_layers: int = 1,
+    bias: bool = True,
+    bidirectional: bool = False,
+    dropout: float = 0.0,
+    seed: int = 0,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | None = None,
+) -> Network:
+    """An LSTM network with a linear readout: the cell of `torch.nn.LSTM`.
+
+        i, f, o = σ(V x_t + W h_{t-1} + b)     g = tanh(V_g x_t + W_g h_{t-1} + b_g)
+        c_t = f ⊙ c_{t-1} + i ⊙ g              h_t = o ⊙ tanh c_t
+
+    Args: as in `RNN`.
+
+    >>> import timelocal as tl
+    >>> tl.LSTM(2, 16, output_size=3).recurrent.weight_hh_l0.shape
+    torch.Size([64, 16])
+    """
+    return _build(
+        LSTMCell(), input_size, hidden_size, output_size, seed,
+        num_layers=num_layers, bias=bias, bidirectional=bidirectional, dropout=dropout,
+        device=device, dtype=dtype,
+    )  # fmt: skip
+
+
+def _build(
+    cell: Cell, input_size: int, hidden_size: int, output_size: int, seed: int, **options: Any
+) -> Network:
+    raise_problems((positive("output_size", output_size),))
+    recurrent = Recurrent(cell, input_size, hidden_size, seed=seed, **options)
+    weight = recurrent.weights(0, 0).hh
+    features = hidden_size * recurrent.directions
+    readout = nn.utils.skip_init(
+        nn.Linear, features, output_size, device=weight.device, dtype=weight.dtype
+    )
+    generator = seeded_generator(seed, "readout")
+    bound = 1 / math.sqrt(features)
+    with torch.no_grad():
+        for parameter in readout.parameters():
+            drawn = torch.empty(parameter.shape, dtype=parameter.dtype)
+            parameter.copy_(drawn.uniform_(-bound, bound, generator=generator))
+    return Network(recurrent, readout)
+
+
+TORCH_CELLS = {nn.RNN: RNNCell, nn.GRU: GRUResetAfter, nn.LSTM: LSTMCell}
+
+
+def from_torch(recurrent: nn.RNNBase, readout: nn.Module) -> Network:
+    """A network over modules you already have, sharing their parameters.
+
+    The very same tensors: your optimizer, your `state_dict`, your checkpoints go on working.
+
+    Args:
+        recurrent: a `torch.nn.RNN` (tanh), `GRU` or `LSTM`; its `batch_first` is respected.
+        readout: `nn.Linear`, or any module from (n, h·directions) to (n, o). It is applied to one step at
+            a time; one that is not linear is trained by ordinary autograd, never through time.
+
+    Raises:
+        UnsupportedError: for ReLU RNNs and `proj_size`.
+        ArgumentError: for anything that is not such a module, or a readout of the wrong width.
+
+    >>> import torch, timelocal as tl
+    >>> gru, head = torch.nn.GRU(3, 8, batch_first=True), torch.nn.Linear(8, 2)
+    >>> network = tl.from_torch(gru, head)
+    >>> network.recurrent.weight_hh_l0 is gru.weight_hh_l0
+    True
+    """
+    problems = []
+    if type(recurrent) not in TORCH_CELLS:
+        got = f"a {type(recurrent).__name__}"
+        remedy = "Wrap a custom cell with its own file in timelocal.cells."
+        problems.append(Problem("recurrent", got, "a torch.nn.RNN, GRU or LSTM", remedy))
+    if not isinstance(readout, nn.Module):
+        got = f"a {type(readout).__name__}"
+        problems.append(Problem("readout", got, "a torch.nn.Module such as nn.Linear"))
+    raise_problems(problems)
+    if recurrent.proj_size:
+        raise UnsupportedError(
+            f"proj_size: got {recurrent.proj_size}, expected 0. Use an LSTM without projection and put "
+            "the projection in the readout."
+        )
+    if isinstance(recurrent, nn.RNN) and recurrent.nonlinearity != "tanh":
+        raise UnsupportedError(
+            f"nonlinearity: got {recurrent.nonlinearity!r}, expected 'tanh'. Make the torch.nn.RNN with "
+            "nonlinearity='tanh', or use a GRU or LSTM."
+        )
+    if not all(isinstance(w, nn.Parameter) for layer in recurrent.all_weights for w in layer):
+        raise UnsupportedError(
+            "recurrent: got weights computed from others (pruning, weight norm), expected plain "
+            "parameters. Use torch.nn.utils.prune.remove, or remove_weight_norm, first."
+        )
+    stack = Recurrent(
+        TORCH_CELLS[type(recurrent)](),
+        recurrent.input_size,
+        recurrent.hidden_size,
+        num_layers=recurrent.num_layers,
+        bias=recurrent.bias,
+        bidirectional=recurrent.bidirectional,
+        dropout=recurrent.dropout if recurrent.num_layers > 1 else 0.0,
+        parameters=dict(recurrent.named_parameters()),
+    )
+    _check_readout(stack, readout)
+    return Network(stack, readout, batch_first=recurrent.batch_first)
+
+
+@torch.no_grad()
+def _check_readout(stack: Recurrent, readout: nn.Module) -> None:
+    """Ask the readout once: it takes the stack's features, in their type and on their device."""
+    features = stack.hidden_size * stack.directions
+    weight = stack.weights(0, 0).hh
+    try:
+        with evaluation_mode(readout):
+            found = readout(weight.new_zeros(1, features))
+        got = f"{tuple(found.shape)}" if isinstance(found, torch.Tensor) else repr(type(found))
+        if isinstance(found, torch.Tensor) and found.dim() == 2 and len(found) == 1:
+            return
+    except RuntimeError as error:
+        got = str(error)
+    expected = (
+        f"a module from (n, {features}), hidden_size × directions, in {weight.dtype} on {weight.device} "
+        "to (n, outputs)"
+    )
+    raise_problems([Problem("readout", got, expected)])
+
+
+def to_torch(network: Network) -> tuple[nn.RNNBase, nn.Module]:
+    """The torch.nn module and readout that compute the same, sharing the network's parameters.
+
+    Raises:
+        UnsupportedError: for cells that torch.nn does not have (leaky RNN, GRU with reset before).
+
+    >>> import timelocal as tl
+    >>> recurrent, readout = tl.to_torch(tl.GRU(3, 8, output_size=2))
+    >>> recurrent
+    GRU(3, 8, batch_first=True)
+    """
+    stack, cell = network.recurrent, network.cell
+    if isinstance(cell, GRUResetBefore) or (isinstance(cell, RNNCell) and cell.tau != 1.0):
+        raise UnsupportedError(
+            f"to_torch: got {cell!r}, which torch.nn does not have; expected RNNCell(tau=1.0), "
+            "GRUResetAfter() or LSTMCell(). Keep the timelocal network for inference."
+        )
+    (kind,) = (kind for kind, own in TORCH_CELLS.items() if type(cell) is own)
+    with torch.device("meta"):
+        module: nn.RNNBase = kind(
+            stack.input_size,
+            stack.hidden_size,
+            num_layers=stack.num_layers,
+            bias=stack.bias,
+            batch_first=network.batch_first,
+            dropout=stack.dropout,
+            bidirectional=stack.bidirectional,
+        )
+    for name, parameter in stack.named_parameters():
+        setattr(module, name, parameter)
+    return module, network.readout

@@ -1,0 +1,105 @@
+"""What may enter a network: every problem that can be seen, told at once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence
+
+from timelocal.errors import Problem
+
+if TYPE_CHECKING:
+    from timelocal.network.network import Network
+
+
+def input_problems(network: Network, inputs: object, lengths: object = None) -> list[Problem]:
+    """What is wrong with `inputs` (b, t, i) and `lengths` (b,), if anything."""
+    axes = "(batch, time, input)" if network.batch_first else "(time, batch, input)"
+    expected = f"a tensor of shape {axes} with input = {network.input_size}"
+    if isinstance(inputs, PackedSequence):
+        remedy = "Use inputs, lengths = torch.nn.utils.rnn.pad_packed_sequence(...)."
+        return [Problem("inputs", "a PackedSequence", expected, remedy)]
+    if not isinstance(inputs, Tensor):
+        remedy = "Use torch.as_tensor(inputs)."
+        return [Problem("inputs", f"a {type(inputs).__name__}", expected, remedy)]
+    problems = []
+    weight = network.recurrent.weights(0, 0).hh
+    if inputs.dim() != 3:
+        remedy = "Add an axis of length 1 for a single sequence." if inputs.dim() == 2 else ""
+        problems.append(Problem("inputs", f"shape {tuple(inputs.shape)}", expected, remedy))
+    elif inputs.shape[-1] != network.input_size:
+        problems.append(Problem("inputs", f"shape {tuple(inputs.shape)}", expected))
+    elif 0 in inputs.shape:
+        empty = "an empty batch" if inputs.shape[0 if network.batch_first else 1] == 0 else "T = 0"
+        remedy = "Leave empty batches and sequences out."
+        problems.append(
+            Problem("inputs", f"{empty}, shape {tuple(inputs.shape)}", expected, remedy)
+        )
+    if inputs.dtype != weight.dtype:
+        remedy = f"Use inputs.to({weight.dtype}), or network.to({inputs.dtype})."
+        problems.append(Problem("inputs", f"{inputs.dtype}", f"{weight.dtype}", remedy))
+    if inputs.device != weight.device:
+        remedy = f"Use inputs.to({str(weight.device)!r})."
+        problems.append(Problem("inputs", f"device {inputs.device}", f"{weight.device}", remedy))
+    if inputs.dim() == 3 and 0 not in inputs.shape:
+        problems += _length_problems(network, inputs, lengths)
+    if not problems and inputs.is_floating_point() and not _finite(network, inputs, lengths):
+        remedy = "Remove or impute these values before training."
+        problems.append(Problem("inputs", "NaN or infinite values", "finite numbers", remedy))
+    return problems
+
+
+def initial_problems(network: Network, initial: object, batch: int) -> list[Problem]:
+    """What is wrong with initial states [l][d] -> (h,) or (h, c), each (b, h), if anything."""
+    if initial is None:
+        return []
+    states, weight = network.cell.state_names, network.recurrent.weights(0, 0).hh
+    shape = (batch, network.hidden_size)
+    expected = (
+        f"for each of {network.num_layers} layers, for each of {network.directions} directions, "
+        f"({', '.join(states)}), each {shape} in {weight.dtype} on {weight.device}"
+    )
+    remedy = "Use the form of Trajectory.final_states()."
+    found = _described(initial)
+    wanted = _described(
+        [[[weight.new_empty(shape)] * len(states)] * network.directions] * network.num_layers
+    )
+    return [] if found == wanted else [Problem("initial", found, expected, remedy)]
+
+
+def _described(states: object) -> str:
+    """Nested states as their shapes, types and devices."""
+    if isinstance(states, Tensor):
+        return f"{tuple(states.shape)} {states.dtype} {states.device}"
+    if isinstance(states, list | tuple):
+        return f"[{', '.join(_described(part) for part in states)}]"
+    return f"a {type(states).__name__}"
+
+
+def _length_problems(network: Network, inputs: Tensor, lengths: object) -> list[Problem]:
+    if lengths is None:
+        return []
+    batch, steps = inputs.shape[:2] if network.batch_first else (inputs.shape[1], inputs.shape[0])
+    expected = f"a tensor of {batch} integers between 1 and {steps}, one per sequence"
+    if not isinstance(lengths, Tensor):
+        remedy = "Use torch.as_tensor(lengths)."
+        return [Problem("lengths", f"a {type(lengths).__name__}", expected, remedy)]
+    if lengths.shape != (batch,) or lengths.is_floating_point() or lengths.dtype == torch.bool:
+        got = f"shape {tuple(lengths.shape)}, {lengths.dtype}"
+        return [Problem("lengths", got, expected)]
+    low, high = int(lengths.min()), int(lengths.max())
+    if low < 1 or high > steps:
+        return [Problem("lengths", f"values between {low} and {high}", expected)]
+    return []
+
+
+def _finite(network: Network, inputs: Tensor, lengths: object) -> bool:
+    """Whether all valid values are finite; a sum is finite only if every term is (or overflows)."""
+    if not isinstance(lengths, Tensor):
+        # One pass and no temporary of the inputs' size; the slow test only if this one is in doubt.
+        return bool(inputs.sum().isfinite()) or bool(inputs.isfinite().all())
+    steps = torch.arange(inputs.shape[1 if network.batch_first else 0], device=inputs.device)
+    valid = steps[None, :] < lengths.to(inputs.device)[:, None]
+    return bool(inputs[valid if network.batch_first else valid.t()].isfinite().all())

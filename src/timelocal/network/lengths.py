@@ -1,0 +1,53 @@
+"""Sequences of unequal length: right-padded tensors, time first, and `lengths` (b,).
+
+`lengths=None` means that every sequence fills all the steps; nothing here then costs anything.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def valid_steps(lengths: Tensor, steps: int, device: torch.device) -> Tensor:
+    """True where a step is not padding, (t, b)."""
+    return torch.arange(steps, device=device)[:, None] < lengths.to(device)[None, :]
+
+
+def masked(values: Tensor, valid: Tensor) -> Tensor:
+    """Values (t, b, …) with padding replaced by zero, whatever was there (NaN too)."""
+    return torch.where(
+        valid[..., None], values, torch.zeros((), dtype=values.dtype, device=values.device)
+    )
+
+
+def flip(values: Tensor, lengths: Tensor | None) -> Tensor:
+    """Reverse each sequence's valid steps in place of themselves; padding stays behind them.
+
+    Its own inverse: it leads into a backward direction's own time and back. values (t, b, …).
+    """
+    if lengths is None:
+        return values.flip(0)
+    steps = torch.arange(values.shape[0], device=values.device)[:, None]
+    lengths = lengths.to(values.device)[None, :]
+    source = torch.where(steps < lengths, lengths - 1 - steps, steps)
+    return values.gather(0, source[..., None].expand_as(values))
+
+
+def last_valid(values: Tensor, lengths: Tensor | None) -> Tensor:
+    """The row of each sequence's last valid step: (t, b, …) -> (b, …)."""
+    if lengths is None:
+        return values[-1]
+    rows = torch.arange(values.shape[1], device=values.device)
+    return values[lengths.to(values.device) - 1, rows]
+
+
+def at_last_valid(values: Tensor, steps: int, lengths: Tensor | None) -> Tensor:
+    """The transpose of `last_valid`: (b, …) -> (t, b, …), zero elsewhere."""
+    spread = values.new_zeros(steps, *values.shape)
+    if lengths is None:
+        spread[-1] = values
+    else:
+        rows = torch.arange(values.shape[0], device=values.device)
+        spread[lengths.to(values.device) - 1, rows] = values
+    return spread

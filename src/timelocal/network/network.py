@@ -1,0 +1,192 @@
+"""A recurrent network: layers of one cell and a readout. It runs forward; rules say what it learns.
+
+Data enters batch first and is turned time first at the door (`scan`); everything behind the door,
+`unroll` and below, is time first and unchecked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from timelocal import kernels
+from timelocal.cells import Cell
+from timelocal.errors import raise_problems
+from timelocal.network.checks import initial_problems, input_problems
+from timelocal.network.lengths import flip, masked, valid_steps
+from timelocal.network.readout import evaluation_mode, is_linear
+from timelocal.network.recurrent import Recurrent, parameter_name
+from timelocal.network.trajectory import Trajectory
+from timelocal.typing import Gradients, State
+
+
+class Network(nn.Module):
+    """A recurrent stack and a readout, made by `RNN`, `GRU`, `LSTM` or `from_torch`.
+
+    Attributes:
+        recurrent: the stack; its `state_dict` is that of the torch.nn module.
+        readout: any module from (n, h·directions) to (n, o).
+        batch_first: whether sequences enter as (b, t, i), the default, or (t, b, i).
+    """
+
+    def __init__(
+        self, recurrent: Recurrent, readout: nn.Module, *, batch_first: bool = True
+    ) -> None:
+        super().__init__()
+        self.recurrent = recurrent
+        self.readout = readout
+        self.batch_first = batch_first
+
+    @property
+    def cell(self) -> Cell:
+        return self.recurrent.cell
+
+    @property
+    def input_size(self) -> int:
+        return self.recurrent.input_size
+
+    @property
+    def hidden_size(self) -> int:
+        return self.recurrent.hidden_size
+
+    @property
+    def output_size(self) -> int:
+        """O: from a linear readout's sizes, else by asking the readout once."""
+        if isinstance(self.readout, nn.Linear) and is_linear(self.readout):
+            return self.readout.out_features
+        weight = self.recurrent.weights(0, 0).hh
+        with torch.no_grad(), evaluation_mode(self.readout):
+            probe: Tensor = self.readout(weight.new_zeros(1, self.hidden_size * self.directions))
+        return probe.shape[-1]
+
+    @property
+    def num_layers(self) -> int:
+        return self.recurrent.num_layers
+
+    @property
+    def directions(self) -> int:
+        return self.recurrent.directions
+
+    def forward(self, inputs: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Outputs at every step, (b, t, i) -> (b, t, o), for inference: no autograd graph is built.
+
+        lengths (b,): of right-padded sequences; outputs at padded steps mean nothing.
+
+        Raises:
+            ArgumentError: as `scan`.
+        """
+        if (
+            not torch.compiler.is_compiling()
+        ):  # the values of an exported network's inputs are unknown
+            raise_problems(input_problems(self, inputs, lengths))
+        trajectory = self.unroll(self.time_first(inputs), lengths)
+        with torch.no_grad():
+            outputs: Tensor = self.readout(trajectory.outputs)
+        return outputs.transpose(0, 1) if self.batch_first else outputs
+
+    def features(self, inputs: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """What a readout at the last step sees: (b, t, i) -> (b, h·directions)."""
+        return self.unroll(self.time_first(inputs), lengths).last()
+
+    def scan(
+        self,
+        inputs: Tensor,
+        lengths: Tensor | None = None,
+        initial: Sequence[Sequence[State]] | None = None,
+    ) -> Trajectory:
+        """Run forward and keep everything a rule may need.
+
+        Args:
+            inputs: (b, t, i), the network's dtype and device, finite.
+            lengths: (b,) integers in 1 … t of right-padded sequences; None if all are t long.
+            initial: [l][d] -> (h,) or (h, c), each (b, h); zeros if None.
+
+        Raises:
+            ArgumentError: for whatever of this does not hold, all at once.
+
+        >>> import torch, timelocal as tl
+        >>> network = tl.GRU(3, 8, output_size=2)
+        >>> network.scan(torch.zeros(5, 7, 3)).outputs.shape
+        torch.Size([7, 5, 8])
+        """
+        problems = input_problems(self, inputs, lengths)
+        if not problems:
+            batch = inputs.shape[0 if self.batch_first else 1]
+            problems = initial_problems(self, initial, batch)
+        raise_problems(problems)
+        return self.unroll(self.time_first(inputs), lengths, initial)
+
+    def time_first(self, values: Tensor) -> Tensor:
+        """(b, t, …) -> (t, b, …), contiguous; as given if the network is not batch first."""
+        return (values.transpose(0, 1) if self.batch_first else values).contiguous()
+
+    @torch.no_grad()
+    def unroll(
+        self,
+        inputs: Tensor,
+        lengths: Tensor | None = None,
+        initial: Sequence[Sequence[State]] | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Trajectory:
+        """`scan` behind the door: inputs (t, b, i), already checked.
+
+        generator: draws the dropout masks between layers; none are drawn without it, or in eval mode.
+        """
+        recurrent = self.recurrent
+        if lengths is not None:
+            lengths = lengths.to(inputs.device, torch.int64)  # the type that indexes
+        valid = None if lengths is None else valid_steps(lengths, inputs.shape[0], inputs.device)
+        entering = outputs = inputs if valid is None else masked(inputs, valid)
+        layers = []
+        masks: list[Tensor | None] = []
+        for layer in range(recurrent.num_layers):
+            if layer > 0:
+                masks.append(self._dropout_mask(outputs, generator))
+                entering = outputs if masks[-1] is None else outputs * masks[-1]
+            directions = tuple(
+                kernels.scan(
+                    recurrent.cell,
+                    recurrent.weights(layer, direction),
+                    flip(entering, lengths) if direction else entering,
+                    self._zeros(inputs) if initial is None else initial[layer][direction],
+                )
+                for direction in range(recurrent.directions)
+            )
+            layers.append(directions)
+            hidden = [directions[0].hidden]
+            hidden += [flip(backward.hidden, lengths) for backward in directions[1:]]
+            outputs = hidden[0] if len(hidden) == 1 else torch.cat(hidden, -1)
+            if valid is not None:
+                outputs = masked(outputs, valid)
+        return Trajectory(tuple(layers), outputs, lengths, valid, tuple(masks))
+
+    def _zeros(self, inputs: Tensor) -> State:
+        shape = (inputs.shape[1], self.hidden_size)
+        return tuple(inputs.new_zeros(shape) for _ in self.cell.state_names)
+
+    def _dropout_mask(self, outputs: Tensor, generator: torch.Generator | None) -> Tensor | None:
+        """Bernoulli(1 − p) / (1 − p), drawn where the generator lives: one seed, one mask."""
+        p = self.recurrent.dropout
+        if not p or not self.training or generator is None:
+            return None
+        kept = torch.empty(outputs.shape, device=generator.device)
+        return kept.bernoulli_(1 - p, generator=generator).to(outputs).div_(1 - p)
+
+    def parameter_gradients(
+        self, trajectory: Trajectory, deltas: Sequence[Sequence[Tensor]]
+    ) -> Gradients:
+        """The contraction that every rule which credits nodes ends in: dW = Σ_t δ_t ⊗ pre_t.
+
+        deltas[l][d] (t, b, g): the node signals, in each direction's own time. Returns the gradients
+        of the recurrent parameters by their names in `named_parameters()`.
+        """
+        return {
+            f"recurrent.{parameter_name(kind, layer, direction)}": self.cell.gradient(
+                kind, own, deltas[layer][direction]
+            )
+            for layer, directions in enumerate(trajectory.layers)
+            for direction, own in enumerate(directions)
+            for kind in self.recurrent.kinds
+        }

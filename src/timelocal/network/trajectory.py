@@ -1,0 +1,49 @@
+"""What a forward run leaves behind: everything that any rule needs, and nothing else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from timelocal.cells import LayerTrajectory
+from timelocal.network.lengths import last_valid
+from timelocal.typing import State
+
+
+@dataclass(frozen=True, slots=True)
+class Trajectory:
+    """A whole forward run, time first.
+
+    layers[l][d]: the trajectory of layer l in direction d, in that direction's own time (the backward
+    direction's step 0 is each sequence's last valid one).
+    outputs (t, b, h·directions): the top layer's hidden states, in the sequence's time; zero at padding.
+    lengths (b,) and valid (t, b), or None if nothing is padded.
+    dropout: the mask on the output of each layer but the top one, (t, b, h·directions) or None.
+    """
+
+    layers: tuple[tuple[LayerTrajectory, ...], ...]
+    outputs: Tensor
+    lengths: Tensor | None
+    valid: Tensor | None
+    dropout: tuple[Tensor | None, ...]
+
+    def final_states(self) -> tuple[tuple[State, ...], ...]:
+        """[l][d]: the state after that direction's own last valid step, (h,) or (h, c), each (b, h)."""
+        return tuple(
+            tuple(
+                tuple(last_valid(state[1:], self.lengths) for state in direction.states)
+                for direction in directions
+            )
+            for directions in self.layers
+        )
+
+    def last(self) -> Tensor:
+        """The top layer's hidden state at the last valid step, directions side by side, (b, h·d).
+
+        For the backward direction that is the state after its own last step, the sequence's first,
+        as in torch's `h_n`.
+        """
+        hidden = [last_valid(direction.hidden, self.lengths) for direction in self.layers[-1]]
+        return hidden[0] if len(hidden) == 1 else torch.cat(hidden, -1)

@@ -1,0 +1,193 @@
+"""Learning curves as plotly figures in plain JSON.
+
+Written as dictionaries and not with plotly's Python classes: the JSON schema is what stays the same
+from one plotly to the next, and importing the classes costs seconds.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from timelocal.report.runs import seed_of
+from timelocal.report.style import cell_dash, rule_colours, variant_symbol
+from timelocal.report.tables import ACCURACY, LOSS, Group, Metric, Section, TrivialRow, is_number
+from timelocal.report.words import number
+from timelocal.studies.store import RunRecord
+
+TRIVIAL_COLOUR = "#888888"
+
+
+@dataclass(frozen=True)
+class Series:
+    """One entry of the legend: the line's look and the key its traces carry."""
+
+    key: str
+    label: str
+    colour: str
+    dash: str
+    symbol: str | None
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A plotly figure as JSON, with a caption and the text that stands for it."""
+
+    caption: str
+    description: str
+    spec: Mapping[str, Any]
+
+
+def legend(section: Section) -> list[Series]:
+    """The lines of a section's figures, in the order of its table."""
+    colours = rule_colours(group.rule for group in section.groups)
+    lines: list[Series] = []
+    alike: Counter[tuple[str, str]] = Counter()
+    for index, group in enumerate(section.groups):
+        symbol = variant_symbol(alike[group.cell, group.rule])
+        alike[group.cell, group.rule] += 1
+        look = (colours[group.rule], cell_dash(group.cell), symbol)
+        lines.append(Series(f"group{index}", group.label, *look))
+    if section.trivial:
+        lines.append(Series("trivial", "trivial predictors", TRIVIAL_COLOUR, "dot", None))
+    return lines
+
+
+def learning_curves(section: Section) -> list[Figure]:
+    """Test accuracy (if there is one) and test loss per epoch: every seed, and their mean."""
+    metrics = [ACCURACY, LOSS] if section.metric is ACCURACY else [LOSS]
+    return [_curves(section, metric) for metric in metrics]
+
+
+def _curves(section: Section, metric: Metric) -> Figure:
+    traces: list[dict[str, Any]] = []
+    lines = legend(section)
+    for line, group in zip(lines, section.groups, strict=False):
+        traces += [_seed_trace(line, run, metric) for run in group.runs]
+        traces += _mean_trace(line, group, metric)
+    horizontals = section.trivial if metric is section.metric else ()
+    title = metric.name.capitalize() + (f" ({metric.unit.strip()})" if metric.unit else "")
+    layout = {
+        "margin": {"l": 52, "r": 12, "t": 8, "b": 44},
+        "showlegend": False,
+        "hovermode": "closest",
+        "xaxis": {"title": {"text": "Epoch"}, "rangemode": "tozero", "zeroline": False},
+        "yaxis": {"title": {"text": title}, "zeroline": False} | _scale(traces, metric),
+        "shapes": [_horizontal(row, metric) for row in horizontals],
+        "annotations": [_horizontal_label(i, row, metric) for i, row in enumerate(horizontals)],
+    }
+    ends = [
+        f"{group.label} {number(metric.scale * end, metric.digits)}{metric.unit}"
+        for group in section.groups
+        if (end := _last(_mean_curve(group, metric))) is not None
+    ]
+    return Figure(
+        caption=f"{metric.name.capitalize()} per epoch",
+        description=f"Line chart of the {metric.name} per epoch on {section.dataset}. "
+        f"Means at the last epoch: {', '.join(ends) or 'none yet'}.",
+        spec={"data": traces, "layout": layout},
+    )
+
+
+def _seed_trace(line: Series, run: RunRecord, metric: Metric) -> dict[str, Any]:
+    curve = _curve(run, metric)
+    trace = _trace(line, curve, metric, f"seed {seed_of(run)}", width=1)
+    # A run that stopped early ends in a cross: its line must not look like one that goes on.
+    stopped = run.status in ("diverged", "failed") and bool(curve)
+    symbols = ["x" if stopped else "circle"] * len(curve)
+    sizes = [0] * (len(curve) - 1) + [8 if stopped else 4 * (len(curve) == 1)]
+    return trace | {
+        "mode": "lines+markers",
+        "opacity": 0.5,
+        "marker": {"color": line.colour, "symbol": symbols, "size": sizes[-len(curve) :]},
+    }
+
+
+def _mean_trace(line: Series, group: Group, metric: Metric) -> list[dict[str, Any]]:
+    curve = _mean_curve(group, metric)
+    if not curve:
+        return []
+    trace = _trace(line, curve, metric, f"mean of {len(group.finished)}", width=3)
+    if line.symbol is None and len(curve) > 1:
+        return [trace | {"mode": "lines"}]
+    marker = {"color": line.colour, "symbol": line.symbol or "circle", "size": 9, "maxdisplayed": 8}
+    return [trace | {"mode": "lines+markers", "marker": marker}]
+
+
+def _trace(
+    line: Series, curve: Mapping[int, float], metric: Metric, what: str, width: int
+) -> dict[str, Any]:
+    return {
+        "type": "scatter",
+        "x": list(curve),
+        "y": [metric.scale * value for value in curve.values()],
+        "name": line.label,
+        "meta": line.key,
+        "line": {"color": line.colour, "dash": line.dash, "width": width},
+        "hovertemplate": f"{what}, epoch %{{x}}: %{{y:.{metric.digits}f}}{metric.unit}"
+        "<extra>%{fullData.name}</extra>",
+    }
+
+
+def _curve(run: RunRecord, metric: Metric) -> dict[int, float]:
+    return {
+        int(epoch["epoch"]): epoch[metric.key]
+        for epoch in run.epochs
+        if is_number(epoch.get(metric.key))
+    }
+
+
+def _mean_curve(group: Group, metric: Metric) -> dict[int, float]:
+    """The mean over finished runs, at the epochs that all of them reached."""
+    curves = [_curve(run, metric) for run in group.finished]
+    if not curves:
+        return {}
+    shared = [epoch for epoch in curves[0] if all(epoch in curve for curve in curves)]
+    return {epoch: statistics.fmean(curve[epoch] for curve in curves) for epoch in shared}
+
+
+def _last(curve: Mapping[int, float]) -> float | None:
+    return curve[max(curve)] if curve else None
+
+
+def _scale(traces: Sequence[Mapping[str, Any]], metric: Metric) -> dict[str, str]:
+    """Losses over more than a factor of 20 are read on a logarithmic axis."""
+    found = [value for trace in traces for value in trace["y"]]
+    factor = max(found) / min(found) if found and min(found) > 0 else 1.0
+    if metric is not LOSS or factor <= 20:
+        return {}
+    marks = {"dtick": "D2", "tickformat": "~g"} if factor < 1e4 else {"exponentformat": "power"}
+    return {"type": "log", **marks}
+
+
+def _horizontal(row: TrivialRow, metric: Metric) -> dict[str, Any]:
+    height = metric.scale * row.summary.mean
+    return {
+        "type": "line",
+        "xref": "paper",
+        "x0": 0,
+        "x1": 1,
+        "y0": height,
+        "y1": height,
+        "name": "trivial",
+        "line": {"color": TRIVIAL_COLOUR, "dash": "dot", "width": 1.5},
+    }
+
+
+def _horizontal_label(index: int, row: TrivialRow, metric: Metric) -> dict[str, Any]:
+    # Alternate sides, so that two predictors of similar score do not write over each other.
+    side = ("right", "left")[index % 2]
+    return {
+        "text": row.label,
+        "name": "trivial",
+        "xref": "paper",
+        "x": 1 if side == "right" else 0,
+        "xanchor": side,
+        "y": metric.scale * row.summary.mean,
+        "yanchor": "bottom",
+        "showarrow": False,
+        "font": {"size": 11, "color": TRIVIAL_COLOUR},
+    }

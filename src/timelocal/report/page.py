@@ -1,0 +1,95 @@
+"""Put the page together: one HTML file with everything in it, that asks nothing of a network."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+from plotly.offline import get_plotlyjs
+
+from timelocal.errors import Problem, raise_problems
+from timelocal.report import figures, provenance, runs, style, tables, words
+from timelocal.studies.store import RunRecord
+from timelocal.training.files import make_folder, write_text
+
+
+def write_report(run_folders: Sequence[Path], output: Path) -> Path:
+    """Turn run folders into one self-contained HTML page.
+
+    Args:
+        run_folders: folders of runs, or folders that hold such folders at any depth.
+        output: the file to write; its folder is made if need be, and an old file replaced at once
+            when the new one is complete.
+
+    Returns:
+        `output`.
+
+    Raises:
+        ArgumentError: there is no readable run in any of the folders.
+        RunError: `output` cannot be written.
+
+    What could not be read, and runs that did not finish, are said on the page.
+
+    >>> write_report([], Path("report.html"))
+    Traceback (most recent call last):
+    timelocal.errors.ArgumentError: run_folders: got no run, expected at least one...
+    """
+    found, problems = runs.load(run_folders)
+    if not found:
+        remedy = "Make runs with `timelocal train`"
+        where = "; ".join(problems) or "no folder"
+        raise_problems([Problem("run_folders", "no run", f"at least one ({where})", remedy)])
+    html = render("report.html", **_content(found, problems))
+    make_folder(output.parent)
+    write_text(output, html)
+    return output
+
+
+def render(template: str, **content: Any) -> str:
+    """Fill in a template of this package; `base.html` gives every page its style and its script."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("timelocal.report"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters |= {
+        "spread": words.spread,
+        "interval": words.interval,
+        "number": words.number,
+        "cell": style.cell_label,
+        "rule": style.rule_label,
+    }
+    return environment.get_template(template).render(plotly=Markup(get_plotlyjs()), **content)
+
+
+def _content(found: Sequence[RunRecord], problems: Sequence[str]) -> dict[str, Any]:
+    sections = tables.sections(found)
+    rules = sorted({group.rule for section in sections for group in section.groups})
+    return {
+        "title": words.title(sections),
+        "run_count": len(found),
+        "sections": [
+            {
+                "section": section,
+                "findings": words.findings(section),
+                "legend": figures.legend(section),
+                "figures": figures.learning_curves(section),
+                "settings": provenance.settings(section),
+            }
+            for section in sections
+        ],
+        "problems": problems,
+        "unfinished": [run for run in found if not runs.finished(run)],
+        "configurations": [
+            (run.folder.name, json.dumps(run.config, indent=2, sort_keys=True)) for run in found
+        ],
+        "environment": provenance.environment(found),
+        "commands": provenance.commands(found),
+        "references": provenance.references(rules),
+    }

@@ -1,0 +1,65 @@
+"""Where the numbers come from: settings, environment, commands, references."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from timelocal.report.tables import Section, flatten
+from timelocal.rules import RULES
+from timelocal.studies.store import RunRecord
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The settings all groups of a section share, and those in which they differ."""
+
+    common: Mapping[str, str]
+    differing: Sequence[str]
+
+
+def settings(section: Section) -> Settings:
+    """Split a section's settings; its dataset, and the cell and rule of each group, are known."""
+    tables = [
+        {
+            key: value
+            for key, value in group.settings.items()
+            if key not in ("dataset", "cell", "rule")
+        }
+        for group in section.groups
+    ]
+    keys = list(dict.fromkeys(key for table in tables for key in table))
+    common = {
+        key: tables[0][key]
+        for key in keys
+        if all(table.get(key) == tables[0].get(key) for table in tables) and key in tables[0]
+    }
+    return Settings(common, [key for key in keys if key not in common])
+
+
+def environment(runs: Sequence[RunRecord]) -> dict[str, str]:
+    """What the runs say of their machine and libraries; where they disagree, how many say what."""
+    seen: dict[str, Counter[str]] = defaultdict(Counter)
+    for run in runs:
+        for key, value in flatten(run.environment).items():
+            if key != "command":
+                seen[key][value] += 1
+    return {key: _counted(values) for key, values in seen.items()}
+
+
+def commands(runs: Sequence[RunRecord]) -> list[str]:
+    """The command lines that made the runs, each once."""
+    return list(dict.fromkeys(filter(None, (run.environment.get("command") for run in runs))))
+
+
+def references(rules: Sequence[str]) -> list[str]:
+    """The bibliography of the rules used, each work once, in the order of the rules."""
+    works = [work for rule in rules if rule in RULES for work in RULES[rule].spec.references]
+    return list(dict.fromkeys(works))
+
+
+def _counted(values: Counter[str]) -> str:
+    if len(values) == 1:
+        return next(iter(values))
+    return ", ".join(f"{value} ({count} runs)" for value, count in values.most_common())

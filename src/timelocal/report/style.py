@@ -1,0 +1,57 @@
+"""How rules and cells look and are called on every page.
+
+A rule is a colour, a cell a dash, and a variant of the two a marker.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import cycle
+
+# Okabe and Ito's palette: told apart with any kind of colour blindness, on white and on black.
+_RULES = {
+    "bptt": ("BPTT", "#0072B2"),
+    "dfa": ("DFA", "#D55E00"),
+    "dfa-authors-code": ("DFA (authors’ code)", "#CC79A7"),
+}
+_OTHER_COLOURS = ("#009E73", "#E69F00", "#56B4E9")
+_VARIANT_SYMBOLS = (None, "square", "diamond", "triangle-up", "circle")
+_CELLS = {
+    "rnn": ("RNN", "solid"),
+    "gru": ("GRU", "dash"),
+    "gru-reset-before": ("GRU (reset before)", "dot"),
+    "lstm": ("LSTM", "dashdot"),
+}
+
+
+def rule_colours(rules: Iterable[str]) -> dict[str, str]:
+    """A colour for each rule: fixed for those named above, else by alphabetical order."""
+    others = sorted(set(rules) - _RULES.keys())
+    known = {rule: colour for rule, (_, colour) in _RULES.items()}
+    return known | dict(zip(others, cycle(_OTHER_COLOURS), strict=False))
+
+
+def variant_symbol(index: int) -> str | None:
+    """The marker, by plotly's name, on the line of a cell and rule's variant number `index`."""
+    return _VARIANT_SYMBOLS[index % len(_VARIANT_SYMBOLS)]
+
+
+def cell_dash(cell: str) -> str:
+    """The dash of a cell's lines, by plotly's name."""
+    return _CELLS[cell][1] if cell in _CELLS else "longdash"
+
+
+def cell_label(cell: str) -> str:
+    """A cell's name in text."""
+    return _CELLS[cell][0] if cell in _CELLS else cell
+
+
+def cell_order(cell: str) -> tuple[int, str]:
+    """The key that sorts cells from simple to complex, unknown ones last."""
+    names = list(_CELLS)
+    return (names.index(cell) if cell in names else len(names), cell)
+
+
+def rule_label(rule: str) -> str:
+    """A rule's name in text."""
+    return _RULES[rule][0] if rule in _RULES else rule

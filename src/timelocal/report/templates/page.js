@@ -1,0 +1,58 @@
+"use strict";
+{
+  const charts = [...document.querySelectorAll(".chart")];
+  const dark = matchMedia("(prefers-color-scheme: dark)");
+  const touch = matchMedia("(pointer: coarse)").matches;
+
+  // The colours of the page are the stylesheet's; the charts take theirs from it.
+  const theme = () => {
+    const style = getComputedStyle(document.documentElement);
+    const colour = (name) => style.getPropertyValue(name).trim();
+    const axis = { gridcolor: colour("--line"), linecolor: colour("--muted"), automargin: true };
+    return {
+      paper_bgcolor: "rgba(0,0,0,0)",
+      plot_bgcolor: "rgba(0,0,0,0)",
+      modebar: { bgcolor: "rgba(0,0,0,0)", color: colour("--muted"), activecolor: colour("--ink") },
+      font: { family: colour("--sans"), size: 13, color: colour("--ink") },
+      xaxis: axis,
+      yaxis: axis,
+    };
+  };
+  const layoutOf = (spec) => {
+    const { xaxis, yaxis, ...rest } = theme();
+    return {
+      ...spec.layout,
+      ...rest,
+      xaxis: { ...spec.layout.xaxis, ...xaxis },
+      yaxis: { ...spec.layout.yaxis, ...yaxis },
+      dragmode: touch ? false : "zoom", // a finger on a chart scrolls the page
+    };
+  };
+
+  for (const chart of charts) {
+    const spec = JSON.parse(chart.nextElementSibling.textContent);
+    const options = {
+      responsive: true,
+      displaylogo: false,
+      displayModeBar: touch ? false : "hover",
+      modeBarButtons: [["toImage"]],
+    };
+    Plotly.newPlot(chart, spec.data, layoutOf(spec), options);
+    dark.addEventListener("change", () => Plotly.react(chart, chart.data, layoutOf(chart), options));
+  }
+
+  for (const button of document.querySelectorAll(".legend button")) {
+    button.addEventListener("click", () => {
+      const shown = button.getAttribute("aria-pressed") === "false";
+      button.setAttribute("aria-pressed", String(shown));
+      const key = button.dataset.key;
+      for (const chart of button.closest("section").querySelectorAll(".chart")) {
+        const traces = chart.data.flatMap((trace, index) => (trace.meta === key ? [index] : []));
+        if (traces.length) Plotly.restyle(chart, { visible: shown }, traces);
+        const drawn = (item) => (item.name === key ? { ...item, visible: shown } : item);
+        const { shapes = [], annotations = [] } = chart.layout;
+        Plotly.relayout(chart, { shapes: shapes.map(drawn), annotations: annotations.map(drawn) });
+      }
+    });
+  }
+}

@@ -1,0 +1,194 @@
+"""A batch at the door: every problem told at once, then everything time first, one row per entry.
+
+An *entry* is one place where the loss is taken: a sequence at "last", a step of a sequence at "every".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import get_args
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
+
+from timelocal.errors import Problem, UnsupportedError, raise_problems, unknown_name
+from timelocal.losses import Loss, loss_problem
+from timelocal.network import Network, input_problems, valid_steps
+from timelocal.typing import Place
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """A checked batch.
+
+    inputs (t, b, i); lengths (b,) or None; targets (n, …), time first at "every", zero where not counted;
+    weights (n,): how much each entry counts, or None if all count 1; count: their sum;
+    denominator: what the mean loss divides by (the count, unless the loss weighs classes).
+    """
+
+    inputs: Tensor
+    lengths: Tensor | None
+    targets: Tensor
+    weights: Tensor | None
+    count: float
+    denominator: Tensor | float
+    at: Place
+    batch_first: bool
+
+    def mean(self, values: Tensor, denominator: Tensor | float) -> Tensor:
+        """Σ w · values / denominator, over entries (n,)."""
+        if self.weights is None:
+            return values.sum() / denominator
+        return torch.dot(values.masked_fill(self.weights == 0, 0), self.weights) / denominator
+
+    def scale_errors(self, errors: Tensor) -> Tensor:
+        """∂ℓ/∂outputs of each entry (n, o) to ∂L/∂outputs of the mean loss L."""
+        if self.weights is None:
+            return errors / self.denominator
+        missing = (self.weights == 0)[:, None]  # where the loss may well be NaN
+        return errors.masked_fill(missing, 0) * (self.weights / self.denominator)[:, None]
+
+    def accuracy(self, loss: Loss, outputs: Tensor) -> Tensor | None:
+        """The share of entries classified right, by weight; None for regression."""
+        if not loss.classifies:
+            return None
+        return self.mean(loss.correct(outputs, self.targets).to(outputs.dtype), self.count)
+
+    def surface(self, outputs: Tensor) -> Tensor:
+        """Rows (n, o) as the user sees them: (b, o), or (b, t, o) as the inputs came."""
+        if self.at == "last":
+            return outputs
+        stepwise = outputs.unflatten(0, self.inputs.shape[:2])
+        return stepwise.transpose(0, 1) if self.batch_first else stepwise
+
+
+def make_batch(
+    network: Network,
+    loss: Loss,
+    at: Place,
+    inputs: Tensor | PackedSequence,
+    targets: Tensor,
+    lengths: Tensor | None,
+    mask: Tensor | None,
+) -> Batch:
+    """Check what the user gave and turn it time first."""
+    if isinstance(inputs, PackedSequence):
+        if lengths is not None:
+            remedy = "A PackedSequence carries its own: leave lengths out."
+            raise_problems([Problem("lengths", "lengths beside a PackedSequence", "None", remedy)])
+        inputs, lengths = pad_packed_sequence(inputs, batch_first=network.batch_first)
+    problems = input_problems(network, inputs, lengths)
+    if problems and not (isinstance(inputs, Tensor) and inputs.dim() == 3):
+        raise_problems(problems)  # without axes nothing more can be said
+    sequences = inputs.shape[0 if network.batch_first else 1]
+    surface = inputs.shape[:2] if at == "every" else (sequences,)
+    problems += _mask_problems(mask, tuple(surface), inputs.device)
+    if not problems or (lengths is None and mask is None):
+        counted = _counted(network, at, inputs, lengths, mask)
+    else:  # not known: shapes and types of the targets are checked, values are not
+        counted = torch.zeros(tuple(surface), dtype=torch.bool, device=inputs.device)
+    problems += _target_problems(network, loss, targets, inputs, tuple(surface), counted)
+    raise_problems(problems)
+
+    weights = None
+    if counted is not None:
+        missing = ~counted.reshape(*counted.shape, *(1,) * (targets.dim() - counted.dim()))
+        targets = targets.masked_fill(missing, 0)
+        weights = counted if mask is None else counted * mask
+        weights = _rows(network, at, weights).to(inputs.dtype)
+    targets = _rows(network, at, targets)
+    count = float(len(targets)) if weights is None else float(weights.sum())
+    if weights is not None and not count > 0:
+        remedy = "Leave out batches in which nothing counts."
+        raise_problems([Problem("mask", "no entry that counts", "a positive sum", remedy)])
+    by_class = loss.entry_weights(targets)
+    denominator: Tensor | float = count
+    if by_class is not None:
+        by_class = by_class.to(inputs.dtype)
+        denominator = by_class.sum() if weights is None else torch.dot(by_class, weights)
+        if not bool(denominator > 0):
+            remedy = "Leave out batches in which every target has weight 0."
+            raise_problems(
+                [Problem("class_weights", "no entry that counts", "a positive sum", remedy)]
+            )
+    return Batch(
+        network.time_first(inputs), lengths, targets, weights, count, denominator, at,
+        network.batch_first,
+    )  # fmt: skip
+
+
+def _rows(network: Network, at: Place, values: Tensor) -> Tensor:
+    """Entries as rows: (b, …) as they are, (b, t, …) to (t·b, …)."""
+    return values if at == "last" else network.time_first(values).flatten(0, 1)
+
+
+def _counted(
+    network: Network, at: Place, inputs: Tensor, lengths: Tensor | None, mask: Tensor | None
+) -> Tensor | None:
+    """Which entries count at all, of the surface's shape; None if every one does."""
+    counted = None if mask is None else mask.bool()
+    if lengths is not None and at == "every":
+        steps = inputs.shape[1] if network.batch_first else inputs.shape[0]
+        valid = valid_steps(lengths, steps, inputs.device)
+        valid = valid.t() if network.batch_first else valid
+        counted = valid if counted is None else counted & valid
+    return counted
+
+
+def _mask_problems(mask: object, surface: tuple[int, ...], device: torch.device) -> list[Problem]:
+    if mask is None:
+        return []
+    expected = f"a tensor of shape {surface}, bool or non-negative weights"
+    if not isinstance(mask, Tensor):
+        return [Problem("mask", f"a {type(mask).__name__}", expected)]
+    if tuple(mask.shape) != surface:
+        return [Problem("mask", f"shape {tuple(mask.shape)}", expected)]
+    if mask.device != device:
+        remedy = f"Use mask.to({str(device)!r})."
+        return [Problem("mask", f"device {mask.device}", f"{device}", remedy)]
+    if mask.dtype != torch.bool and not bool((mask.isfinite() & (mask >= 0)).all()):
+        return [Problem("mask", "negative or non-finite weights", expected)]
+    return []
+
+
+def _target_problems(
+    network: Network,
+    loss: Loss,
+    targets: object,
+    inputs: Tensor,
+    surface: tuple[int, ...],
+    counted: Tensor | None,
+) -> list[Problem]:
+    if not isinstance(targets, Tensor):
+        remedy = "Use torch.as_tensor(targets)."
+        return [Problem("targets", f"a {type(targets).__name__}", "a tensor", remedy)]
+    if targets.device != inputs.device:
+        remedy = f"Use targets.to({str(inputs.device)!r})."
+        return [Problem("targets", f"device {targets.device}", f"{inputs.device}", remedy)]
+    return loss.target_problems(targets, surface, network.output_size, inputs.dtype, counted)
+
+
+def check_rule(
+    network: object,
+    loss: object,
+    at: object,
+    name: str,
+    online: bool,
+    others: Iterable[Problem | None],
+) -> None:
+    """What any rule asks of what it is made with; `others` are problems found elsewhere."""
+    problems: list[Problem | None] = []
+    if not isinstance(network, Network):
+        remedy = "Use timelocal.from_torch(recurrent, readout) on torch.nn modules."
+        got = f"a {type(network).__name__}"
+        problems.append(Problem("network", got, "a timelocal network", remedy))
+    problems += [loss_problem(loss), unknown_name("at", at, get_args(Place)), *others]
+    raise_problems(problems)
+    assert isinstance(network, Network)
+    if online and network.directions > 1:
+        raise UnsupportedError(
+            f"bidirectional: got a bidirectional network, expected one direction: {name} learns "
+            "online, and a backward direction needs the whole sequence. Use DFA or BPTT."
+        )

@@ -1,0 +1,127 @@
+"""DFA as the DFA paper's authors run it, for reproductions only: each of their quirks by its name."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from timelocal.cells import CellWeights, GRUResetAfter, LayerTrajectory, LSTMCell
+from timelocal.errors import UnsupportedError, unknown_name
+from timelocal.losses import Loss
+from timelocal.network import Network
+from timelocal.rules.batch import Batch
+from timelocal.rules.dfa import DFA, unit_norm
+from timelocal.rules.rule import ForwardPass, Rule, RuleSpec
+from timelocal.typing import Gradients, LossFunction
+
+QUIRKS = ("shifted-time", "untransposed-candidate", "frozen-gate-biases", "frobenius")
+
+
+class DFAAuthorsCode(Rule):
+    """DFA with the deviations of the DFA paper's public code, to see what they cost.
+
+    Args:
+        network: one layer, one direction, a tanh RNN or a GRU with `reset_after=False`.
+        loss: as in `DFA`; always at the last step of sequences of equal length.
+        quirks: which deviations to make, of
+            "shifted-time": σ' is taken at h_{t-1} and pairs with h_{t-2}; the first steps wrap round to h_T;
+            "untransposed-candidate": δ_r uses W_n where W_nᵀ is right (GRU);
+            "frozen-gate-biases": the biases of r and z get no update (GRU);
+            "frobenius": each gate's block of each update is divided by its Frobenius norm.
+        seed: of the feedback matrix; the same as `DFA`'s for the same seed.
+
+    With no quirks this is `DFA`.
+
+    >>> import torch, timelocal as tl
+    >>> network = tl.RNN(3, 8, output_size=2)
+    >>> rule = tl.DFAAuthorsCode(network, quirks=["shifted-time"])
+    >>> loss = rule(torch.rand(5, 6, 3), torch.tensor([0, 1, 0, 1, 0]))
+    """
+
+    spec = RuleSpec(
+        name="dfa-authors-code",
+        summary="DFA with the mistakes of the paper's code, for reproductions",
+        estimates="biased",
+        target="the output error through fixed random feedback, with the wrong algebra",
+        online=False,
+        autograd_free=True,
+        memory="linear",
+        weight_transport=False,
+        references=DFA.spec.references[:1],
+    )
+
+    def __init__(
+        self,
+        network: Network,
+        *,
+        loss: str | Loss | LossFunction = "cross_entropy",
+        quirks: Collection[str] = QUIRKS,
+        seed: int = 0,
+    ) -> None:
+        problems = [unknown_name("quirks", quirk, QUIRKS) for quirk in quirks]
+        super().__init__(network, loss=loss, seed=seed, problems=problems)
+        if (
+            network.num_layers > 1
+            or network.directions > 1
+            or isinstance(network.cell, GRUResetAfter | LSTMCell)
+        ):
+            raise UnsupportedError(
+                f"dfa-authors-code: got {network.recurrent}, expected one layer and one direction of a "
+                "tanh RNN or a GRU with reset_after=False, as in that code. Use DFA."
+            )
+        self.quirks = tuple(quirks)
+        self.dfa = DFA(network, loss=loss, seed=seed)
+
+    def compute(self, batch: Batch) -> tuple[ForwardPass, Gradients]:
+        if batch.lengths is not None:
+            raise UnsupportedError(
+                "lengths: got sequences of unequal length, expected equal ones, as in that code. Use DFA."
+            )
+        cell, weights = self.network.cell, self.network.recurrent.weights(0, 0)
+        forward = self.forward_pass(batch, None)
+        gradients, _ = self.readout_gradients(forward)
+        own = forward.trajectory.layers[0][0]
+        if "shifted-time" in self.quirks:
+            own = shift_time(own)
+        if "untransposed-candidate" in self.quirks:
+            weights = transpose_last_gate(weights)
+        signal = forward.errors @ self.dfa.feedback_matrix().t()
+        delta = cell.node_signal(weights, cell.local_jacobian(own), signal)
+        gates = len(cell.gate_names)
+        for kind in self.network.recurrent.kinds:
+            blocks = list(cell.gradient(kind, own, delta).chunk(gates))
+            if "frozen-gate-biases" in self.quirks and kind.startswith("bias"):
+                blocks[:-1] = [torch.zeros_like(block) for block in blocks[:-1]]
+            gradients[f"recurrent.{kind}_l0"] = self._scaled(blocks)
+        for name in ("readout.weight", "readout.bias"):
+            if name in gradients:
+                gradients[name] = self._scaled([gradients[name]])
+        return forward, gradients
+
+    def _scaled(self, blocks: list[Tensor]) -> Tensor:
+        if "frobenius" in self.quirks:
+            blocks = [unit_norm(block) for block in blocks]
+        return torch.cat(blocks)
+
+
+def shift_time(own: LayerTrajectory) -> LayerTrajectory:
+    """What was computed one step before, the first steps wrapping round to the end.
+
+    With H = (h_1, …, h_T): step t reads h_{t-1} where h_t is right, and h_{t-2} where h_{t-1} is.
+    """
+    hidden = own.hidden
+    states = torch.cat((hidden[-2:], hidden[:-1])) if len(hidden) > 1 else torch.cat((hidden,) * 2)
+    gates = own.gates.roll(1, 0)
+    auxiliary = None
+    if own.auxiliary is not None:
+        auxiliary = gates.chunk(3, -1)[0] * states[:-1]
+    return replace(own, states=(states,), gates=gates, auxiliary=auxiliary)
+
+
+def transpose_last_gate(weights: CellWeights) -> CellWeights:
+    """W_nᵀ in the place of W_n; of no effect where the cell has no gates."""
+    size = weights.hh.shape[1]
+    return weights._replace(hh=torch.cat((weights.hh[:-size], weights.hh[-size:].t())))

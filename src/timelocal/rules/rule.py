@@ -1,0 +1,246 @@
+"""What a learning rule is: it turns a batch into an `Estimate` of the gradient, and writes nothing.
+
+A rule is an `nn.Module`, so that whatever it must remember (feedback matrices, the state of its random
+generator) is in its `state_dict()`, moves with `.to()` and survives a checkpoint. It refers to the
+network without owning it: the network's parameters are the network's.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
+
+from timelocal import losses
+from timelocal.errors import Problem, raise_problems
+from timelocal.losses import Loss
+from timelocal.network import (
+    Network,
+    Trajectory,
+    evaluation_mode,
+    read,
+    readout_gradients,
+)
+from timelocal.rules.batch import Batch, check_rule, make_batch
+from timelocal.seeding import generator
+from timelocal.typing import Gradients, LossFunction, Place
+
+
+@dataclass(frozen=True)
+class RuleSpec:
+    """What a rule declares of itself; `timelocal.testing` measures whether it is true."""
+
+    name: str
+    """On the command line and in configs."""
+    summary: str
+    """One line for a table."""
+    estimates: Literal["exact", "unbiased", "biased"]
+    target: str
+    """The gradient it estimates, "bptt" or "tbptt1"; for a biased rule, what it follows instead."""
+    online: bool
+    """Whether it can update at every step of a stream, in memory that does not grow."""
+    autograd_free: bool
+    """Whether it trains a cell whose backward raises."""
+    memory: Literal["linear", "constant"]
+    """How its memory grows with the length of a sequence."""
+    weight_transport: bool
+    """Whether the signal at hidden units is made with the transpose of a forward weight."""
+    references: tuple[str, ...] = ()
+    """Bibliography lines."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a rule says about one batch.
+
+    loss: scalar, the mean over entries. gradients: by `network.named_parameters()` names.
+    outputs: (b, o) at "last", (b, t, o) at "every". accuracy: scalar, None for regression.
+    count: how many entries the means are over (their total weight).
+    diagnostics: what a rule reports besides.
+    """
+
+    loss: Tensor
+    gradients: Gradients
+    outputs: Tensor
+    accuracy: Tensor | None
+    count: float
+    diagnostics: dict[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What the network does on one batch: as in `Estimate`, without gradients."""
+
+    loss: Tensor
+    outputs: Tensor
+    accuracy: Tensor | None
+    count: float
+
+
+@dataclass(frozen=True, slots=True)
+class ForwardPass:
+    """A trajectory, what the readout made of it, and the output error, one row per entry.
+
+    features (n, h·directions) and outputs (n, o), as `read` returned them; errors e = ∂L/∂outputs
+    (n, o) of the mean loss L;
+    n = b at "last", t·b (time first) at "every".
+    """
+
+    trajectory: Trajectory
+    features: Tensor
+    outputs: Tensor
+    errors: Tensor
+    loss: Tensor
+
+
+class Rule(nn.Module, ABC):
+    """Base of all rules: the checks at the door, the forward pass, how gradients are written.
+
+    A rule implements `compute`.
+    """
+
+    spec: ClassVar[RuleSpec]
+    network: Network
+
+    def __init__(
+        self,
+        network: Network,
+        *,
+        loss: str | Loss | LossFunction = "cross_entropy",
+        at: Place = "last",
+        seed: int = 0,
+        problems: Iterable[Problem | None] = (),
+    ) -> None:
+        """problems: what the rule has found wrong with arguments of its own, told with the rest."""
+        super().__init__()
+        check_rule(network, loss, at, self.spec.name, self.spec.online, problems)
+        object.__setattr__(self, "network", network)  # referred to, not owned: not a submodule
+        self.loss = losses.resolve(loss)
+        self.at: Place = at
+        self.seed = seed
+        self.generator = generator(seed, self.spec.name)
+
+    @abstractmethod
+    def compute(self, batch: Batch) -> tuple[ForwardPass, Gradients]:
+        """Run the passes the rule needs and return one of them with the gradients."""
+
+    @torch.no_grad()
+    def estimate(
+        self,
+        inputs: Tensor | PackedSequence,
+        targets: Tensor,
+        lengths: Tensor | None = None,
+        *,
+        mask: Tensor | None = None,
+    ) -> Estimate:
+        """What this rule says the gradient is. Nothing is written.
+
+        Args:
+            inputs: (b, t, i), right-padded if unequal; or a `PackedSequence`.
+            targets: (b,) or (b, t) class indices, or (b, o) or (b, t, o) real values.
+            lengths: (b,) integers, or None if every sequence is t long.
+            mask: (b,) or (b, t), bool or non-negative weights of the entries in the mean.
+
+        Raises:
+            ArgumentError: for anything wrong with these, all at once.
+        """
+        self._check_placement()
+        batch = make_batch(self.network, self.loss, self.at, inputs, targets, lengths, mask)
+        forward, gradients = self.compute(batch)
+        return Estimate(
+            forward.loss,
+            gradients,
+            batch.surface(forward.outputs.detach()),
+            batch.accuracy(self.loss, forward.outputs),
+            batch.count,
+        )
+
+    @torch.no_grad()
+    def accumulate(self, estimate: Estimate) -> None:
+        """Add the estimate to `.grad`, as `loss.backward()` would; frozen parameters are left alone.
+
+        The estimate stays what it was, whatever is done to `.grad` afterwards (clipping, zeroing).
+        """
+        for name, parameter in self.network.named_parameters():
+            gradient = estimate.gradients.get(name)
+            if gradient is None or not parameter.requires_grad:
+                continue
+            if parameter.grad is None:
+                parameter.grad = gradient.clone()
+            else:
+                parameter.grad += gradient
+
+    def forward(
+        self,
+        inputs: Tensor | PackedSequence,
+        targets: Tensor,
+        lengths: Tensor | None = None,
+        *,
+        mask: Tensor | None = None,
+    ) -> Tensor:
+        """`estimate`, then `accumulate`: fills `.grad` and returns the loss, a scalar."""
+        estimate = self.estimate(inputs, targets, lengths, mask=mask)
+        self.accumulate(estimate)
+        return estimate.loss
+
+    @torch.no_grad()
+    def evaluate(
+        self,
+        inputs: Tensor | PackedSequence,
+        targets: Tensor,
+        lengths: Tensor | None = None,
+        *,
+        mask: Tensor | None = None,
+    ) -> Evaluation:
+        """Loss, outputs and accuracy of the network as it is: no dropout, nothing is changed."""
+        batch = make_batch(self.network, self.loss, self.at, inputs, targets, lengths, mask)
+        with evaluation_mode(self.network):
+            forward = self.forward_pass(batch, None)
+        return Evaluation(
+            forward.loss,
+            batch.surface(forward.outputs.detach()),
+            batch.accuracy(self.loss, forward.outputs),
+            batch.count,
+        )
+
+    def _check_placement(self) -> None:
+        """The rule's tensors are where the network's are, in the same type."""
+        weight = self.network.recurrent.weights(0, 0).hh
+        for name, buffer in self.named_buffers():
+            if (buffer.dtype, buffer.device) != (weight.dtype, weight.device):
+                got = f"{name} in {buffer.dtype} on {buffer.device}"
+                expected = f"{weight.dtype} on {weight.device}, as the network"
+                remedy = (
+                    f"Use rule.to({str(weight.device)!r}, {weight.dtype}) after moving the network."
+                )
+                raise_problems([Problem("rule", got, expected, remedy)])
+
+    # --- what rules are made of -------------------------------------------------------------
+
+    def forward_pass(self, batch: Batch, generator: torch.Generator | None) -> ForwardPass:
+        """One clean run with its losses and output errors; the generator draws dropout masks."""
+        trajectory = self.network.unroll(batch.inputs, batch.lengths, generator=generator)
+        features = trajectory.last() if batch.at == "last" else trajectory.outputs.flatten(0, 1)
+        features, outputs = read(self.network.readout, features)
+        per_entry, errors = self.loss.losses_and_errors(outputs.detach(), batch.targets)
+        loss = batch.mean(per_entry, batch.denominator)
+        return ForwardPass(trajectory, features, outputs, batch.scale_errors(errors), loss)
+
+    def readout_gradients(self, forward: ForwardPass) -> tuple[Gradients, Tensor]:
+        """The readout's gradients by the network's names, and the signal at its features (n, h·d)."""
+        found, signal = readout_gradients(
+            self.network.readout, forward.features, forward.outputs, forward.errors
+        )
+        return {f"readout.{name}": gradient for name, gradient in found.items()}, signal
+
+    def get_extra_state(self) -> Tensor:
+        """The generator's state, a uint8 tensor."""
+        return self.generator.get_state()
+
+    def set_extra_state(self, state: Tensor) -> None:
+        self.generator.set_state(state)

@@ -1,0 +1,82 @@
+"""Find and read run folders, however unfinished."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+STATUSES = ("running", "finished", "diverged", "failed")
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """One run folder, read.
+
+    `problems` says what is missing or unreadable in it; a run that is still going, or was killed,
+    has status `"running"` and no `result`.
+    """
+
+    folder: Path
+    status: str
+    message: str
+    config: Mapping[str, Any]
+    environment: Mapping[str, Any] = field(default_factory=dict)
+    epochs: tuple[Mapping[str, float], ...] = ()
+    timing: Mapping[str, Any] = field(default_factory=dict)
+    result: Mapping[str, Any] | None = None
+    problems: tuple[str, ...] = ()
+
+
+def runs(path: str | Path) -> list[RunRecord]:
+    """The runs in `path`: a run folder itself, or a folder of them at any depth, sorted by path.
+
+    A folder is a run folder if it has a `config.json`; others are passed over. Nothing is fatal:
+    what cannot be read is told in `RunRecord.problems`. A `path` that does not exist holds no runs.
+
+    >>> runs("no/such/folder")
+    []
+    """
+    return [read(config.parent) for config in sorted(Path(path).rglob("config.json"))]
+
+
+def read(folder: Path) -> RunRecord:
+    """Read one run folder."""
+    problems: list[str] = []
+
+    def part(name: str, needed: bool = True) -> dict[str, Any]:
+        path = folder / name
+        if not needed and not path.exists():
+            return {}
+        try:
+            value = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            problems.append(f"{name} is missing")
+        except (OSError, ValueError) as error:
+            problems.append(f"{name} cannot be read: {error}")
+        else:
+            if isinstance(value, dict):
+                return value
+            problems.append(f"{name} holds no JSON object")
+        return {}
+
+    config = part("config.json")
+    status = part("status.json")
+    name = status.get("status")
+    if name not in STATUSES:
+        problems.append(f"status is {name!r}, not one of {', '.join(STATUSES)}")
+    done = name == "finished"
+    epochs = part("history.json", done).get("epochs", [])
+    return RunRecord(
+        folder=folder,
+        status=str(name) if name in STATUSES else "unknown",
+        message=str(status.get("message", "")),
+        config=config,
+        environment=part("environment.json", done),
+        epochs=tuple(epochs) if isinstance(epochs, list) else (),
+        timing=part("timing.json", done),
+        result=part("result.json", done) or None,
+        problems=tuple(problems),
+    )

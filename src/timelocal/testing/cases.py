@@ -1,0 +1,146 @@
+"""What a user's network and batch may look like: the grid every rule is run over."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from timelocal.losses import Loss, resolve
+from timelocal.network import GRU, LSTM, RNN, Network
+from timelocal.seeding import generator
+from timelocal.typing import Place
+
+
+@dataclass(frozen=True)
+class Case:
+    """A network and a batch, small and in float64. `network()` and `batch()` make them afresh."""
+
+    cell: str = "rnn"
+    layers: int = 1
+    bidirectional: bool = False
+    bias: bool = True
+    dropout: float = 0.0
+    readout: str = "linear"
+    loss: str = "cross_entropy"
+    at: Place = "last"
+    sequences: int = 3
+    steps: int = 5
+    unequal: bool = False
+    mask: bool = False
+    batch_first: bool = True
+    seed: int = 0
+
+    INPUTS = 2
+    HIDDEN = 4
+    OUTPUTS = 3
+
+    def __str__(self) -> str:
+        default = Case()
+        told = [self.cell, f"{self.layers}x", self.at, self.loss]
+        told += [
+            name
+            for name in ("bidirectional", "unequal", "mask")
+            if getattr(self, name) != getattr(default, name)
+        ]
+        told += [] if self.bias else ["no-bias"]
+        told += [] if self.readout == "linear" else [self.readout]
+        told += [] if self.batch_first else ["time-first"]
+        told += [f"dropout{self.dropout}"] if self.dropout else []
+        return f"{'-'.join(told)}-b{self.sequences}-t{self.steps}"
+
+    def network(self) -> Network:
+        """A network with weights larger than torch.nn's, so that the past matters."""
+        options = {
+            "num_layers": self.layers,
+            "bidirectional": self.bidirectional,
+            "bias": self.bias,
+            "dropout": self.dropout,
+            "dtype": torch.float64,
+            "seed": self.seed,
+        }
+        sizes = (self.INPUTS, self.HIDDEN, self.OUTPUTS)
+        match self.cell:
+            case "rnn":
+                network = RNN(*sizes, **options)  # type: ignore[arg-type]
+            case "leaky":
+                network = RNN(*sizes, tau=2.5, **options)  # type: ignore[arg-type]
+            case "gru":
+                network = GRU(*sizes, **options)  # type: ignore[arg-type]
+            case "gru-reset-before":
+                network = GRU(*sizes, reset_after=False, **options)  # type: ignore[arg-type]
+            case "lstm":
+                network = LSTM(*sizes, **options)  # type: ignore[arg-type]
+            case _:
+                raise ValueError(self.cell)
+        network.batch_first = self.batch_first
+        width = self.HIDDEN * network.directions
+        if self.readout == "mlp":
+            with torch.random.fork_rng():
+                torch.manual_seed(self.seed)
+                network.readout = nn.Sequential(
+                    nn.LayerNorm(width), nn.Linear(width, 5), nn.Tanh(), nn.Linear(5, self.OUTPUTS)
+                ).double()
+        with torch.no_grad():
+            for parameter in network.parameters():
+                parameter.mul_(2)
+        return network
+
+    def loss_function(self) -> Loss:
+        return resolve(self.loss)
+
+    def batch(self) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
+        """inputs, targets, lengths, mask. Padding is NaN, and targets at padding are nonsense."""
+        g = generator(self.seed, "case")
+        surface = (self.sequences, self.steps)
+        inputs = torch.randn(*surface, self.INPUTS, generator=g, dtype=torch.float64)
+        entries = surface if self.at == "every" else surface[:1]
+        if self.loss == "cross_entropy":
+            targets = torch.randint(self.OUTPUTS, entries, generator=g)
+        else:
+            targets = torch.rand(*entries, self.OUTPUTS, generator=g, dtype=torch.float64)
+        lengths = mask = None
+        if self.unequal:
+            lengths = 1 + torch.arange(self.sequences).flip(0) * 2 % self.steps
+            padding = torch.arange(self.steps) >= lengths[:, None]
+            inputs[padding] = float("nan")
+            if self.at == "every":
+                nonsense = -100 if self.loss == "cross_entropy" else float("nan")
+                targets[padding] = nonsense
+        if self.mask:
+            mask = torch.rand(entries, generator=g, dtype=torch.float64)
+            mask[0] = 0
+            mask[-1] += 0.5
+        if not self.batch_first:
+            inputs = inputs.transpose(0, 1)
+            if self.at == "every":
+                targets = targets.transpose(0, 1)
+                mask = None if mask is None else mask.transpose(0, 1)
+        return inputs, targets, lengths, mask
+
+
+CELLS = ("rnn", "leaky", "gru", "gru-reset-before", "lstm")
+
+
+def cases() -> Iterator[Case]:
+    """Every cell alone in every way the others are varied; then the combinations that interact."""
+    for cell in CELLS:
+        plain = Case(cell=cell)
+        for at in ("last", "every"):
+            here = replace(plain, at=at)
+            yield here
+            yield replace(here, loss="mse")
+            yield replace(here, loss="bce", mask=True)
+            yield replace(here, unequal=True)
+            yield replace(here, layers=2, unequal=True)
+            yield replace(here, layers=3, bidirectional=True, unequal=True)
+            yield replace(here, sequences=1, steps=1)
+            yield replace(here, readout="mlp", unequal=True)
+            yield replace(here, batch_first=False, unequal=True)
+        yield replace(plain, bias=False)
+        yield replace(plain, sequences=1)
+        yield replace(plain, steps=1)
+        yield replace(plain, bidirectional=True)
+        yield replace(plain, layers=2, dropout=0.5, at="every")

@@ -1,0 +1,326 @@
+"""The contract of a learning rule: what must hold for every one, over every kind of network and batch.
+
+    from timelocal.testing import check_rule
+    report = check_rule(MyRule)          # raises AssertionError at the first broken promise
+
+Each check is a function of a rule class and a `Case`; `CHECKS` lists them all. A rule may refuse a case
+with an `UnsupportedError` that says what to use instead; that is counted, never silent.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any, cast
+from unittest import mock
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pack_padded_sequence
+
+from timelocal.errors import UnsupportedError
+from timelocal.network import Network
+from timelocal.rules import Estimate, Rule
+from timelocal.testing import reference
+from timelocal.testing.cases import Case, cases
+
+RuleFactory = type[Rule]
+close = torch.testing.assert_close
+exactly = partial(close, rtol=0, atol=0)
+to_rounding = partial(close, rtol=1e-10, atol=1e-10)
+
+
+def make(rule: RuleFactory, network: Network, case: Case, **options: Any) -> Rule:
+    """The rule for a case; a rule without a choice of place (`at`) refuses the other one."""
+    if case.at == "every":
+        options["at"] = "every"
+    try:
+        return rule(network, loss=case.loss, **options)
+    except TypeError as error:
+        if "'at'" not in str(error):
+            raise
+        raise UnsupportedError(
+            f"at: {rule.__name__} has no choice of it. Use DFA or BPTT."
+        ) from None
+
+
+def estimate(rule: Rule, case: Case) -> Estimate:
+    inputs, targets, lengths, mask = case.batch()
+    return rule.estimate(inputs, targets, lengths, mask=mask)
+
+
+def same(one: Estimate, other: Estimate) -> None:
+    """Bit for bit."""
+    exactly(one.loss, other.loss)
+    exactly(one.gradients, other.gradients)
+
+
+def deterministic(rule: RuleFactory, case: Case) -> bool:
+    """Whether the rule draws nothing while it estimates."""
+    return rule.spec.estimates != "unbiased" and not case.dropout
+
+
+def estimates_purely(rule: RuleFactory, case: Case) -> None:
+    """Names, shapes and dtypes are the parameters'; everything is finite; nothing is written."""
+    network = case.network()
+    learner = make(rule, network, case)
+    before = copy.deepcopy((network.state_dict(), dict(learner.named_buffers())))
+    found = estimate(learner, case)
+    for name, parameter in network.named_parameters():
+        assert found.gradients[name].shape == parameter.shape, name
+        assert found.gradients[name].dtype == parameter.dtype, name
+        assert found.gradients[name].isfinite().all(), name
+        assert parameter.grad is None, f"estimate wrote to {name}.grad"
+    assert set(found.gradients) == {name for name, _ in network.named_parameters()}
+    assert found.loss.shape == ()
+    assert found.loss.isfinite()
+    assert not found.loss.requires_grad
+    exactly((network.state_dict(), dict(learner.named_buffers())), before)
+
+
+def is_alive(rule: RuleFactory, case: Case) -> None:
+    """Every gradient moves: a zero gradient would agree with many oracles."""
+    found = estimate(make(rule, case.network(), case), case)
+    for name, gradient in found.gradients.items():
+        idle = case.steps == 1 and "weight_hh" in name  # h_0 = 0: nothing enters it
+        assert idle or bool((gradient != 0).any()) or _frozen_by_design(rule, name), name
+
+
+def _frozen_by_design(rule: RuleFactory, name: str) -> bool:
+    return rule.spec.name == "dfa-authors-code"
+
+
+def accumulates(rule: RuleFactory, case: Case) -> None:
+    """`rule(...)` adds the estimate to `.grad`, and leaves frozen parameters alone."""
+    network = case.network()
+    frozen = network.recurrent.weights(0, 0).ih
+    frozen.requires_grad_(False)
+    found = estimate(make(rule, network, case), case)
+    inputs, targets, lengths, mask = case.batch()
+    for _ in range(2):
+        loss = make(rule, network, case)(inputs, targets, lengths, mask=mask)
+        exactly(loss, found.loss)
+    for name, parameter in network.named_parameters():
+        if parameter is frozen:
+            assert parameter.grad is None
+        else:
+            to_rounding(parameter.grad, 2 * found.gradients[name])
+
+
+def is_seeded(rule: RuleFactory, case: Case) -> None:
+    """The same seed gives the same estimate, whatever the global generator does."""
+    network = case.network()
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        one = estimate(make(rule, network, case, seed=7), case)
+        torch.manual_seed(2)
+        other = estimate(make(rule, network, case, seed=7), case)
+        same(one, other)
+
+
+def state_survives(rule: RuleFactory, case: Case) -> None:
+    """A rule restored from its `state_dict` goes on as if it had never stopped."""
+    network = case.network()
+    one, other = make(rule, network, case, seed=1), make(rule, network, case, seed=2)
+    estimate(one, case)
+    state = one.state_dict()
+    owned = {id(parameter) for parameter in network.parameters()}
+    assert all(isinstance(value, Tensor) for value in state.values())
+    assert not any(id(value) in owned for value in state.values()), "the rule owns the network"
+    assert not list(one.parameters())
+    other.load_state_dict({name: value.clone() for name, value in state.items()})
+    same(estimate(one, case), estimate(other, case))
+
+
+def survives_a_copy(rule: RuleFactory, case: Case) -> None:
+    """`copy.deepcopy` of a rule copies the network with it, and the copy estimates the same."""
+    one = make(rule, case.network(), case)
+    other = copy.deepcopy(one)
+    assert other.network is not one.network
+    same(estimate(one, case), estimate(other, case))
+
+
+def ignores_padding(rule: RuleFactory, case: Case) -> None:
+    """What stands in the padding (NaN here, in the cases) changes nothing."""
+    inputs, targets, lengths, mask = case.batch()
+    if lengths is None:
+        return
+    clean = inputs.nan_to_num(0.5)
+    one = make(rule, case.network(), case).estimate(inputs, targets, lengths, mask=mask)
+    other = make(rule, case.network(), case).estimate(clean, targets, lengths, mask=mask)
+    same(one, other)
+
+
+def is_the_mean_of_its_members(rule: RuleFactory, case: Case) -> None:
+    """A batch's gradients are the mean of its sequences' own, each cut to its length."""
+    inputs, targets, lengths, mask = case.batch()
+    if not deterministic(rule, case) or not rule_is_linear(rule):
+        return
+    whole = estimate(make(rule, case.network(), case), case)
+    total: dict[str, Tensor] = {}
+    for b in range(case.sequences):
+        steps = case.steps if lengths is None else int(lengths[b])
+        time = 1 if case.batch_first else 0
+
+        def own(values: Tensor, b: int = b, steps: int = steps, time: int = time) -> Tensor:
+            one = values.narrow(1 - time, b, 1)
+            return one.narrow(time, 0, steps)
+
+        stepwise = case.at == "every"
+        cut_mask = None if mask is None else (own(mask) if stepwise else mask[b : b + 1])
+        if cut_mask is not None and not bool((cut_mask > 0).any()):
+            continue
+        part = make(rule, case.network(), case).estimate(
+            own(inputs), own(targets) if stepwise else targets[b : b + 1], mask=cut_mask
+        )
+        for name, gradient in part.gradients.items():
+            weighted = gradient * (part.count / whole.count)
+            total[name] = total[name] + weighted if name in total else weighted
+    to_rounding(whole.gradients, total)
+
+
+def rule_is_linear(rule: RuleFactory) -> bool:
+    """Whether the estimate is linear in the losses (no normalisation by its own size)."""
+    return rule.spec.name != "dfa-authors-code"
+
+
+def reads_packed_sequences(rule: RuleFactory, case: Case) -> None:
+    """A `PackedSequence` says the same as padding with lengths."""
+    inputs, targets, lengths, mask = case.batch()
+    if lengths is None:
+        return
+    packed = pack_padded_sequence(
+        inputs.nan_to_num(), lengths, batch_first=case.batch_first, enforce_sorted=False
+    )
+    one = make(rule, case.network(), case).estimate(inputs, targets, lengths, mask=mask)
+    other = make(rule, case.network(), case).estimate(packed, targets, mask=mask)
+    same(one, other)
+
+
+def is_exact_if_it_says_so(rule: RuleFactory, case: Case) -> None:
+    """An exact rule equals autograd through everything; a biased one is not the exact one in disguise."""
+    network = case.network()
+    learner = make(rule, network, case)
+    inputs, targets, lengths, mask = case.batch()
+    masks: tuple[Tensor | None, ...] = ()
+    if case.dropout:
+        drawn = copy.deepcopy(learner.generator)
+        masks = network.unroll(network.time_first(inputs), lengths, generator=drawn).dropout
+    loss, gradients = reference.bptt(
+        network, case.loss_function(), case.at, inputs, targets, lengths, mask, masks
+    )
+    found = learner.estimate(inputs, targets, lengths, mask=mask)
+    to_rounding(found.loss, loss)
+    if rule.spec.estimates == "exact":
+        to_rounding(found.gradients, gradients)
+        return
+    hidden = "recurrent.weight_ih_l0"
+    assert not torch.allclose(found.gradients[hidden], gradients[hidden], rtol=1e-3, atol=1e-8)
+
+
+def needs_no_autograd_if_it_says_so(rule: RuleFactory, case: Case) -> None:
+    """Trains with every way into autograd shut (linear readouts and named losses)."""
+    if not rule.spec.autograd_free or case.readout != "linear":
+        return
+    with autograd_shut():
+        estimate(make(rule, case.network(), case), case)
+
+
+@contextmanager
+def autograd_shut() -> Iterator[None]:
+    """Any backward pass, and any graph that is built, raises."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("a rule that declares itself free of autograd used it")
+
+    with (
+        mock.patch("torch.autograd.grad", refuse),
+        mock.patch("torch.autograd.backward", refuse),
+        mock.patch("torch.Tensor.backward", refuse),
+        torch.autograd.graph.saved_tensors_hooks(
+            cast(Callable[[Tensor], Any], refuse), cast(Callable[[Any], Tensor], refuse)
+        ),
+    ):
+        yield
+
+
+def evaluates_without_a_trace(rule: RuleFactory, case: Case) -> None:
+    """`evaluate` changes neither network, rule nor generator, and uses no dropout."""
+    network = case.network()
+    learner = make(rule, network, case)
+    before = copy.deepcopy((network.state_dict(), learner.state_dict()))
+    inputs, targets, lengths, mask = case.batch()
+    one = learner.evaluate(inputs, targets, lengths, mask=mask)
+    other = learner.evaluate(inputs, targets, lengths, mask=mask)
+    exactly(one.loss, other.loss)
+    exactly((network.state_dict(), learner.state_dict()), before)
+
+
+def refuses_both_directions_online(rule: RuleFactory, case: Case) -> None:
+    """A rule that says it learns online refuses a network that needs the end of the sequence."""
+    if not rule.spec.online:
+        return
+    network = replace(case, bidirectional=True).network()
+    try:
+        make(rule, network, case)
+    except UnsupportedError:
+        return
+    raise AssertionError("an online rule accepted a bidirectional network")
+
+
+CHECKS: tuple[Callable[[RuleFactory, Case], None], ...] = (
+    estimates_purely,
+    is_alive,
+    accumulates,
+    is_seeded,
+    state_survives,
+    survives_a_copy,
+    ignores_padding,
+    is_the_mean_of_its_members,
+    reads_packed_sequences,
+    is_exact_if_it_says_so,
+    needs_no_autograd_if_it_says_so,
+    evaluates_without_a_trace,
+    refuses_both_directions_online,
+)
+
+
+@dataclass
+class ContractReport:
+    """How much was checked: (case, check) pairs that held, and cases refused with the reason."""
+
+    held: int = 0
+    refused: dict[str, str] = field(default_factory=dict)
+
+
+def check_case(rule: RuleFactory, case: Case, report: ContractReport) -> None:
+    """All checks on one case; a refusal must say what was given and what to use instead."""
+    for check in CHECKS:
+        try:
+            check(rule, case)
+        except UnsupportedError as refusal:
+            message = str(refusal)
+            assert "Use " in message, f"a refusal that names no alternative: {message}"
+            report.refused[str(case)] = message
+            return
+        report.held += 1
+
+
+def check_rule(rule: RuleFactory) -> ContractReport:
+    """Run the whole contract over a rule class; raises AssertionError at the first broken promise.
+
+    >>> import timelocal as tl
+    >>> from timelocal.testing import check_rule
+    >>> check_rule(tl.BPTT).refused
+    {}
+    """
+    report = ContractReport()
+    for case in cases():
+        check_case(rule, case, report)
+    return report
+
+
+__all__ = ["CHECKS", "ContractReport", "check_case", "check_rule"]

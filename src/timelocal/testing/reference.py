@@ -1,0 +1,237 @@
+"""Gradients by autograd through a plain, slow network: the oracle the library is held to.
+
+Nothing here is shared with the code it judges: one sequence at a time, one step at a time, the cells'
+equations written out again, no padding, no batching, torch's own losses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+
+from timelocal.cells import Cell, GRUResetAfter, GRUResetBefore, LSTMCell, RNNCell
+from timelocal.losses import BCE, MSE, CrossEntropy, Custom, Loss
+from timelocal.network import Network
+from timelocal.typing import Gradients, Place, State
+
+HiddenStates = list[list[list[Tensor]]]
+"""[l][d][s]: the hidden state (h,) after step s of that direction's own time."""
+
+
+def step(cell: Cell, parameters: Mapping[str, Tensor], x: Tensor, state: State) -> State:
+    """One step of one sequence, from the cells' textbook equations. x (i,), states (h,)."""
+    h = state[0]
+    zero = x.new_zeros(())
+    from_input = parameters["weight_ih"] @ x + parameters.get("bias_ih", zero)
+    w_hh, b_hh = parameters["weight_hh"], parameters.get("bias_hh", zero)
+    if isinstance(cell, RNNCell):
+        return ((1 - 1 / cell.tau) * h + torch.tanh(from_input + w_hh @ h + b_hh) / cell.tau,)
+    if isinstance(cell, LSTMCell):
+        i, f, g, o = (from_input + w_hh @ h + b_hh).chunk(4)
+        c = torch.sigmoid(f) * state[1] + torch.sigmoid(i) * torch.tanh(g)
+        return torch.sigmoid(o) * torch.tanh(c), c
+    w_r, w_z, w_n = w_hh.chunk(3)
+    b_r, b_z, b_n = b_hh.chunk(3) if b_hh.dim() else (b_hh,) * 3
+    x_r, x_z, x_n = from_input.chunk(3)
+    r = torch.sigmoid(x_r + w_r @ h + b_r)
+    z = torch.sigmoid(x_z + w_z @ h + b_z)
+    if isinstance(cell, GRUResetAfter):
+        n = torch.tanh(x_n + r * (w_n @ h + b_n))
+    elif isinstance(cell, GRUResetBefore):
+        n = torch.tanh(x_n + w_n @ (r * h) + b_n)
+    else:
+        raise TypeError(f"no textbook equations for {cell!r}")
+    return ((1 - z) * n + z * h,)
+
+
+def run(
+    network: Network,
+    sequence: Tensor,
+    *,
+    cut: bool = False,
+    dropout: Sequence[Tensor | None] | None = None,
+) -> tuple[HiddenStates, Tensor]:
+    """One sequence (t, i) through the stack, with an autograd graph.
+
+    cut: stop the graph between steps and between layers, so that ∂h_t/∂θ is local to the step.
+    dropout: what multiplies the output of each layer but the top one, (t, h·directions) or None.
+    Returns the hidden states, and the top layer's outputs (t, h·directions) in the sequence's time.
+    """
+    stack = network.recurrent
+    kinds = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")[: 4 if stack.bias else 2]
+    hidden: HiddenStates = []
+    entering = list(sequence)
+    for layer in range(stack.num_layers):
+        per_direction = []
+        for direction in range(stack.directions):
+            suffix = f"_l{layer}" + ("_reverse" if direction else "")
+            parameters = {kind: stack.get_parameter(kind + suffix) for kind in kinds}
+            state: State = tuple(
+                sequence.new_zeros(stack.hidden_size) for _ in stack.cell.state_names
+            )
+            steps = []
+            for x in reversed(entering) if direction else entering:
+                if cut:
+                    x, state = x.detach(), tuple(part.detach() for part in state)
+                state = step(stack.cell, parameters, x, state)
+                steps.append(state[0])
+            per_direction.append(steps)
+        hidden.append(per_direction)
+        in_time = [per_direction[0], *(steps[::-1] for steps in per_direction[1:])]
+        entering = [torch.cat(parts) for parts in zip(*in_time, strict=True)]
+        mask = dropout[layer] if dropout and layer < stack.num_layers - 1 else None
+        if mask is not None:
+            entering = [x * kept for x, kept in zip(entering, mask, strict=True)]
+    return hidden, torch.stack(entering)
+
+
+def features(hidden: HiddenStates, outputs: Tensor, at: Place) -> Tensor:
+    """What the readout sees: (1, h·d) at "last", (t, h·d) at "every"."""
+    return torch.cat([steps[-1] for steps in hidden[-1]])[None] if at == "last" else outputs
+
+
+def entry_losses(loss: Loss, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Losses (n,) and their weights in the mean (n,), by torch.nn.functional."""
+    ones = outputs.new_ones(len(outputs))
+    if isinstance(loss, CrossEntropy):
+        weights = loss.class_weights
+        values = F.cross_entropy(
+            outputs, targets, weights, reduction="none", label_smoothing=loss.label_smoothing
+        )
+        return values, ones if weights is None else weights[targets]
+    if isinstance(loss, MSE):
+        return F.mse_loss(outputs, targets, reduction="none").mean(-1), ones
+    if isinstance(loss, BCE):
+        losses = F.binary_cross_entropy_with_logits(outputs, targets, reduction="none")
+        return losses.mean(-1), ones
+    assert isinstance(loss, Custom)
+    return loss.function(outputs, targets), ones
+
+
+def _entries(values: Tensor, b: int, steps: int, at: Place, batch_first: bool) -> Tensor:
+    """Sample b's rows of targets or mask."""
+    if at == "last":
+        return values[b : b + 1]
+    return (values[b] if batch_first else values[:, b])[:steps]
+
+
+def mean_loss(
+    network: Network,
+    loss: Loss,
+    at: Place,
+    inputs: Tensor,
+    targets: Tensor,
+    lengths: Tensor | None = None,
+    mask: Tensor | None = None,
+    *,
+    cut: bool = False,
+    dropout: Sequence[Tensor | None] = (),
+) -> tuple[Tensor, list[tuple[HiddenStates, Tensor]]]:
+    """The loss with its graph, and for each sequence its hidden states and outputs (n, o)."""
+    batch = inputs.shape[0 if network.batch_first else 1]
+    longest = inputs.shape[1 if network.batch_first else 0]
+    total, weight = inputs.new_zeros(()), inputs.new_zeros(())
+    runs = []
+    for b in range(batch):
+        steps = longest if lengths is None else int(lengths[b])
+        sequence = (inputs[b] if network.batch_first else inputs[:, b])[:steps]
+        kept = [None if layer is None else layer[:steps, b] for layer in dropout]
+        hidden, top = run(network, sequence, cut=cut, dropout=kept)
+        seen = features(hidden, top, at)
+        outputs = network.readout(seen.detach() if cut else seen)
+        outputs.retain_grad()
+        own = _entries(targets, b, steps, at, network.batch_first)
+        counts = (
+            outputs.new_ones(len(outputs))
+            if mask is None
+            else _entries(mask, b, steps, at, network.batch_first).to(outputs.dtype)
+        )
+        own = own.masked_fill((counts == 0).reshape(-1, *(1,) * (own.dim() - 1)), 0)
+        values, weights = entry_losses(loss, outputs, own)
+        total = total + (values * counts).sum()
+        weight = weight + (weights * counts).sum()
+        runs.append((hidden, outputs))
+    return total / weight, runs
+
+
+def _collect(network: Network, run_backward: Callable[[], None]) -> Gradients:
+    """Gradients that `run_backward` leaves, without touching any `.grad` there is."""
+    before = {name: p.grad for name, p in network.named_parameters()}
+    for p in network.parameters():
+        p.grad = None
+    try:
+        run_backward()
+        return {
+            name: torch.zeros_like(p) if p.grad is None else p.grad
+            for name, p in network.named_parameters()
+        }
+    finally:
+        for name, p in network.named_parameters():
+            p.grad = before[name]
+
+
+@torch.enable_grad()
+def bptt(
+    network: Network,
+    loss: Loss,
+    at: Place,
+    inputs: Tensor,
+    targets: Tensor,
+    lengths: Tensor | None = None,
+    mask: Tensor | None = None,
+    dropout: Sequence[Tensor | None] = (),
+) -> tuple[Tensor, Gradients]:
+    """The loss and its gradient by autograd through everything; dropout masks [l] (t, b, h·d)."""
+    value = inputs.new_zeros(())
+
+    def backward() -> None:
+        nonlocal value
+        value, _ = mean_loss(network, loss, at, inputs, targets, lengths, mask, dropout=dropout)
+        value.backward()
+
+    gradients = _collect(network, backward)
+    return value.detach(), gradients
+
+
+Feedback = Callable[[int, int], Tensor]
+"""(layer, direction) -> F (h, o)."""
+
+
+@torch.enable_grad()
+def dfa(
+    network: Network,
+    feedback: Feedback,
+    loss: Loss,
+    at: Place,
+    inputs: Tensor,
+    targets: Tensor,
+    lengths: Tensor | None = None,
+    mask: Tensor | None = None,
+    dropout: Sequence[Tensor | None] = (),
+) -> Gradients:
+    """Autograd of DFA's surrogate Σ_t ⟨stop(F e_t), h_t(θ; stop(h_{t-1}))⟩, plus the exact readout."""
+
+    def backward() -> None:
+        value, runs = mean_loss(
+            network, loss, at, inputs, targets, lengths, mask, cut=True, dropout=dropout
+        )
+        value.backward(retain_graph=True)  # the readout's own gradient, and e at the outputs
+        surrogate = inputs.new_zeros(())
+        for hidden, outputs in runs:
+            errors = outputs.grad
+            assert errors is not None
+            for layer, directions in enumerate(hidden):
+                for direction, steps in enumerate(directions):
+                    per_step: Sequence[Tensor] = list(errors)
+                    if at == "last":
+                        per_step = [errors[0]] * len(steps)
+                    elif direction:
+                        per_step = per_step[::-1]
+                    for error, h in zip(per_step, steps, strict=True):
+                        surrogate = surrogate + (feedback(layer, direction) @ error.detach()) @ h
+        surrogate.backward()
+
+    return _collect(network, backward)

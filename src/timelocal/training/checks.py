@@ -1,0 +1,64 @@
+"""The checks on the arguments of `fit`."""
+
+from __future__ import annotations
+
+import inspect
+import math
+
+from torch.optim import Optimizer
+
+from timelocal.errors import Problem, raise_problems
+from timelocal.rules import Rule
+
+
+def check_fit(
+    rule: Rule, optimizer: Optimizer, *, epochs: int, batch_size: int, clip: float | None
+) -> None:
+    """Raise an `ArgumentError` that lists all that is wrong."""
+    problems = []
+    if not isinstance(rule, Rule):
+        problems.append(
+            Problem("rule", type(rule).__name__, "a learning rule such as tl.DFA(network)")
+        )
+    if not isinstance(optimizer, Optimizer):
+        problems.append(
+            Problem("optimizer", type(optimizer).__name__, "an optimizer of torch.optim")
+        )
+    elif isinstance(rule, Rule):
+        problems += _check_optimizer(rule, optimizer)
+    problems += [
+        Problem(name, repr(value), "a whole number of at least 1")
+        for name, value in (("epochs", epochs), ("batch_size", batch_size))
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1
+    ]
+    if clip is not None and not (
+        isinstance(clip, int | float) and math.isfinite(clip) and clip > 0
+    ):
+        problems.append(Problem("clip", repr(clip), "a positive finite number, or None"))
+    raise_problems(problems)
+
+
+def _check_optimizer(rule: Rule, optimizer: Optimizer) -> list[Problem]:
+    problems = []
+    own = {id(parameter) for parameter in rule.network.parameters()}
+    held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+    if not own & held:
+        problems.append(
+            Problem(
+                "optimizer",
+                "none of the parameters of the rule's network",
+                "some of them",
+                "Build it from `network.parameters()` of the network the rule was given",
+            )
+        )
+    closure = inspect.signature(optimizer.step).parameters.get("closure")
+    if closure is not None and closure.default is inspect.Parameter.empty:
+        problems.append(
+            Problem(
+                "optimizer",
+                type(optimizer).__name__,
+                "one whose step() needs no closure",
+                "Use one such as torch.optim.Adam",
+            )
+        )
+    return problems

@@ -1,0 +1,148 @@
+"""Files that are either wholly there or not there at all, and one writer at a time."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from timelocal.errors import RunError
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+def run_error(path: Path, error: OSError, deed: str = "write") -> RunError:
+    """A `RunError` that says why `path` cannot be written (or read) and what to do."""
+    if error.errno in _FULL:
+        remedy = "Free some space, then give the same command again: it goes on where it stopped"
+    else:
+        remedy = "Choose another folder, or change the permissions of this one"
+    return RunError(f"cannot {deed} {path}: {error.strerror or error}. {remedy}.")
+
+
+def make_folder(path: Path) -> Path:
+    """Make `path` and its parents; a `RunError` if that is impossible or it cannot be written.
+
+    >>> import tempfile
+    >>> make_folder(Path(tempfile.mkdtemp()) / "runs" / "one").name
+    'one'
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise run_error(path, error) from error
+    if not os.access(path, os.W_OK | os.X_OK):
+        raise run_error(path, PermissionError(errno.EACCES, os.strerror(errno.EACCES)))
+    return path
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Replace `path` by `data` in one indivisible step that survives a power cut.
+
+    The data go to a hidden file beside `path`, reach the disk, and only then take its name. After
+    a failure `path` is what it was before.
+    """
+    hidden = path.with_name(f".{path.name}.tmp")
+    try:
+        with hidden.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(hidden, path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        with suppress(OSError):
+            hidden.unlink(missing_ok=True)
+        raise run_error(path, error) from error
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the names in `folder` durable, where the system can open a folder."""
+    with suppress(PermissionError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def write_text(path: Path, text: str) -> None:
+    """`write_bytes` for text, in UTF-8."""
+    write_bytes(path, text.encode())
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write strict JSON, numbers exact (`repr` round trip), keys in the order given."""
+    write_text(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write named tensors as one safetensors file."""
+    write_bytes(path, save({name: tensor.contiguous() for name, tensor in tensors.items()}))
+
+
+def read_json(path: Path) -> Any:
+    """The JSON value in `path`; a `RunError` if it cannot be read."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise run_error(path, error, "read") from error
+    except ValueError as error:
+        raise RunError(
+            f"{path} is damaged ({error}). Delete it and start this run again."
+        ) from None
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors in the safetensors file `path`, in memory of their own.
+
+    The copies are aligned as fresh tensors are. Vector code may round differently on unaligned
+    memory, and a resumed run has to repeat the very same bits.
+    """
+    try:
+        return {name: tensor.clone() for name, tensor in load(path.read_bytes()).items()}
+    except OSError as error:
+        raise run_error(path, error, "read") from error
+    except SafetensorError as error:
+        raise RunError(
+            f"{path} is damaged ({error}). Delete it and start this run again."
+        ) from None
+
+
+def _damaged(path: Path, error: Exception) -> RunError:
+    return RunError(f"{path} is damaged ({error}). Delete its folder and start this run again.")
+
+
+@contextmanager
+def exclusive(lock: Path) -> Iterator[None]:
+    """Hold the file `lock`, which stands for its folder; a `RunError` if it is held already.
+
+    The system lets go of the lock when the process ends, however it ends. Where the system has no
+    such locks (`fcntl`), nothing is locked.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        yield
+        return
+    try:
+        file = lock.open("w")
+    except OSError as error:
+        raise run_error(lock, error) from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RunError(
+                f"{lock.parent} is being written by another process. Wait until it has finished, "
+                "or choose another folder."
+            ) from None
+        yield

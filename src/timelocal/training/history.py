@@ -1,0 +1,72 @@
+"""What a training run leaves behind: one record per epoch, and which epoch was the best."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from statistics import median
+from typing import Literal, TypeAlias
+
+from torch import Tensor
+
+Record: TypeAlias = dict[str, float]
+"""`epoch`, and `<part>_loss`, `<part>_accuracy` for the parts train, validation and test."""
+
+
+@dataclass
+class History:
+    """The course of one run.
+
+    `epochs`: one `Record` per finished epoch; a value is a mean over the valid entries (`train_*`:
+    over the epoch's minibatches, each before its own update). `seconds`: time spent learning in
+    each epoch, evaluation not counted; `step_seconds`: the median over its steps. `best_weights`:
+    the network's `state_dict` after the best epoch.
+
+    >>> history = History(epochs=[{"epoch": 1, "validation_accuracy": 0.5},
+    ...                           {"epoch": 2, "validation_accuracy": 0.5}])
+    >>> history.best["epoch"]
+    1
+    """
+
+    epochs: list[Record] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+    step_seconds: list[float] = field(default_factory=list)
+    steps_per_epoch: int = 0
+    status: Literal["running", "finished", "diverged"] = "running"
+    message: str = ""
+    best_weights: dict[str, Tensor] | None = None
+
+    @property
+    def last(self) -> Record | None:
+        """The record of the last finished epoch."""
+        return self.epochs[-1] if self.epochs else None
+
+    @property
+    def best(self) -> Record | None:
+        """The record of the best epoch on the validation part, if there was one."""
+        return best_epoch(self.epochs)
+
+    def curves(self) -> dict[str, object]:
+        """The deterministic part, as `history.json` holds it."""
+        return {"epochs": self.epochs}
+
+    def timing(self) -> dict[str, object]:
+        """The part that no two runs share, as `timing.json` holds it."""
+        return {
+            "seconds": self.seconds,
+            "steps_per_epoch": self.steps_per_epoch,
+            "step_seconds_median": median(self.step_seconds) if self.step_seconds else None,
+            "step_seconds": self.step_seconds,
+        }
+
+
+def best_epoch(epochs: Sequence[Record]) -> Record | None:
+    """The record of highest validation accuracy (lowest loss in regression); the first one wins.
+
+    None if nothing was validated.
+    """
+    validated = [record for record in epochs if "validation_loss" in record]
+    if validated and "validation_accuracy" not in validated[0]:
+        return min(validated, key=lambda record: record["validation_loss"])
+    scored = [record for record in epochs if "validation_accuracy" in record]
+    return max(scored, key=lambda record: record["validation_accuracy"], default=None)

@@ -1,0 +1,193 @@
+"""The training loop: minibatches, a learning rule, any optimizer, a history."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterable
+from contextlib import nullcontext
+from pathlib import Path
+from statistics import median
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from timelocal import seeding
+from timelocal.data import Sequences, minibatches
+from timelocal.rules import Estimate, Evaluation, Rule
+from timelocal.training.checks import check_fit
+from timelocal.training.files import exclusive, make_folder
+from timelocal.training.history import History, Record
+from timelocal.training.parts import Part, as_sequences
+from timelocal.training.progress import Show, no_bar, progress_bar
+from timelocal.training.saver import Saver, run_settings
+from timelocal.training.snapshot import is_finite, put_back, take
+
+_EVALUATION_BATCH = 256
+"""Sequences at a time in evaluation: more would only cost memory."""
+
+
+class _DivergedError(Exception):
+    """The loss or the weights are no longer finite."""
+
+
+def fit(
+    rule: Rule,
+    optimizer: Optimizer,
+    train: Part,
+    validation: Part | None = None,
+    *,
+    test: Part | None = None,
+    epochs: int,
+    batch_size: int,
+    seed: int = 0,
+    clip: float | None = None,
+    folder: str | Path | None = None,
+    progress: bool = False,
+) -> History:
+    """Train the network of `rule` for `epochs` passes over `train`.
+
+    Arguments:
+        rule: what fills the gradients, for example `tl.DFA(network)`.
+        optimizer: any `torch.optim` optimizer over `network.parameters()`.
+        train, validation, test: `Sequences`, or `(inputs, targets[, lengths])`, tensors or arrays:
+            inputs (n, t, i), batch first whatever the network takes, and targets as the loss wants
+            them. `validation` selects the best epoch; `test` is only measured.
+        epochs: passes over `train` in all, those of an earlier, interrupted call included.
+        batch_size: sequences per step; the last batch of an epoch may be smaller.
+        seed: of the order of the minibatches. Epoch e is shuffled by a generator of its own,
+            derived from (`seed`, e).
+        clip: the largest norm of the whole gradient; None does not clip.
+        folder: where checkpoints go. If it holds the checkpoint of the same run, training goes on
+            from there, and ends in the same bits as if it had never stopped.
+        progress: draw a progress bar on the error stream.
+
+    Returns the `History`. Its `status` is `"diverged"` if the loss or the weights stopped being
+    finite; network, rule and optimizer are then as after the last good epoch.
+
+    Raises `ArgumentError` for wrong arguments and `RunError` if `folder` cannot be used.
+
+    >>> import torch, timelocal as tl
+    >>> inputs = torch.randn(20, 5, 3, generator=torch.Generator().manual_seed(0))
+    >>> targets = (inputs[:, -1, 0] > 0).long()
+    >>> network = tl.RNN(3, 16, 2)
+    >>> optimizer = torch.optim.Adam(network.parameters(), lr=0.01)
+    >>> history = tl.fit(tl.DFA(network), optimizer, (inputs, targets), epochs=20, batch_size=10)
+    >>> history.epochs[-1]["train_loss"] < history.epochs[0]["train_loss"]
+    True
+    """
+    check_fit(rule, optimizer, epochs=epochs, batch_size=batch_size, clip=clip)
+    network = rule.network
+    named = {"train": train, "validation": validation, "test": test}
+    parts = as_sequences(named, network)
+    home = None if folder is None else make_folder(Path(folder))
+    with exclusive(home / ".fit.lock") if home else nullcontext():
+        saver = home and Saver(home, run_settings(rule, optimizer, parts, batch_size, seed, clip))
+        state, history = take(rule, optimizer), History()
+        if saver and (saved := saver.load()):
+            state, history = saved
+            put_back(state, rule, optimizer)
+        history.steps_per_epoch = -(-len(parts["train"]) // batch_size)
+        done = len(history.epochs)
+        bar = progress_bar(epochs, done, history.steps_per_epoch) if progress else no_bar()
+        try:
+            with bar as show:
+                for epoch in range(done + 1, epochs + 1):
+                    order = seeding.generator(seed, "batches", epoch)
+                    batches = minibatches(parts["train"], batch_size, order)
+                    learned, steps = _learn(rule, optimizer, batches, epoch, clip, show)
+                    record: Record = {"epoch": epoch, **learned}
+                    if not is_finite(network.state_dict()):
+                        raise _DivergedError(f"a weight is not finite after epoch {epoch}")
+                    for name in [name for name in parts if name != "train"]:
+                        record |= _measure(rule, parts[name], name, epoch)
+                    state = take(rule, optimizer)
+                    history.epochs.append(record)
+                    history.seconds.append(sum(steps))
+                    history.step_seconds.append(median(steps))
+                    if history.best is record:
+                        history.best_weights = state.network
+                    if saver:
+                        saver.offer(state, history)
+            history.status = "finished"
+        except _DivergedError as reason:
+            history.status, history.message = "diverged", str(reason)
+            put_back(state, rule, optimizer)
+        if saver:
+            saver.save(state, history)
+        return history
+
+
+def _learn(
+    rule: Rule,
+    optimizer: Optimizer,
+    batches: Iterable[Sequences],
+    epoch: int,
+    clip: float | None,
+    show: Show,
+) -> tuple[Record, list[float]]:
+    """One epoch of updates: its mean loss and accuracy, and the seconds of every step."""
+    mean = _Mean("train", epoch)
+    seconds = []
+    for batch in batches:
+        start = time.perf_counter()
+        optimizer.zero_grad()
+        estimate = rule.estimate(*_entering(rule, batch))
+        mean.add(estimate)
+        rule.accumulate(estimate)
+        if clip is not None:
+            torch.nn.utils.clip_grad_norm_(rule.network.parameters(), clip)
+        optimizer.step()
+        seconds.append(time.perf_counter() - start)
+        show(epoch, mean.loss, mean.accuracy)
+    return mean.record(), seconds
+
+
+def _measure(rule: Rule, part: Sequences, name: str, epoch: int) -> Record:
+    """Mean loss and accuracy on a part of the data; nothing is changed."""
+    mean = _Mean(name, epoch)
+    for batch in minibatches(part, _EVALUATION_BATCH):
+        mean.add(rule.evaluate(*_entering(rule, batch)))
+    return mean.record()
+
+
+def _entering(rule: Rule, batch: Sequences) -> tuple[Tensor, Tensor, Tensor | None]:
+    """A batch (b, t, ...) as the network wants it: some take time first."""
+    inputs, targets = batch.inputs, batch.targets
+    if not rule.network.batch_first:
+        inputs = inputs.transpose(0, 1)
+        targets = targets.transpose(0, 1) if rule.at == "every" else targets
+    return inputs, targets, batch.lengths
+
+
+class _Mean:
+    """Loss and accuracy averaged over batches, each with the weight of its valid entries."""
+
+    def __init__(self, part: str, epoch: int) -> None:
+        self.part, self.epoch = part, epoch
+        self.count = self.loss_sum = self.accuracy_sum = 0.0
+        self.scored = False
+
+    def add(self, batch: Estimate | Evaluation) -> None:
+        loss = float(batch.loss)
+        if not math.isfinite(loss):
+            raise _DivergedError(f"the {self.part} loss is {loss} in epoch {self.epoch}")
+        self.count += batch.count
+        self.loss_sum += loss * batch.count
+        if batch.accuracy is not None:
+            self.scored = True
+            self.accuracy_sum += float(batch.accuracy) * batch.count
+
+    @property
+    def loss(self) -> float:
+        return self.loss_sum / self.count
+
+    @property
+    def accuracy(self) -> float | None:
+        return self.accuracy_sum / self.count if self.scored else None
+
+    def record(self) -> Record:
+        accuracy = self.accuracy
+        record: Record = {f"{self.part}_loss": self.loss}
+        return record if accuracy is None else {**record, f"{self.part}_accuracy": accuracy}

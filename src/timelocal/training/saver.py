@@ -1,0 +1,85 @@
+"""When a run is saved, what it is known by, and the two plain files for human eyes."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from torch import Tensor
+from torch.optim import Optimizer
+
+from timelocal.data import Sequences
+from timelocal.rules import Rule
+from timelocal.training import checkpoint
+from timelocal.training.files import write_json
+from timelocal.training.history import History
+from timelocal.training.parts import fingerprint
+from timelocal.training.snapshot import Snapshot
+
+_SHARE = 0.05
+"""Saving after an epoch waits while it would take more than this share of the time."""
+
+
+class Saver:
+    """Saves the run of `settings` in `folder`: `checkpoint/`, `history.json` and `timing.json`.
+
+    Only the checkpoint counts when a run goes on; the two files repeat a part of it. Training can
+    go on from any epoch and end in the same bits, so short epochs need not all be saved.
+    """
+
+    def __init__(self, folder: Path, settings: Mapping[str, object]) -> None:
+        self.folder, self.settings = folder, settings
+        self._next_save = 0.0
+
+    def load(self) -> tuple[Snapshot, History] | None:
+        """The saved run, if there is one."""
+        return checkpoint.load(self.folder / "checkpoint", self.settings)
+
+    def offer(self, state: Snapshot, history: History) -> None:
+        """Save if the last saving was long enough ago."""
+        if time.perf_counter() >= self._next_save:
+            self.save(state, history)
+
+    def save(self, state: Snapshot, history: History) -> None:
+        """Save now."""
+        start = time.perf_counter()
+        checkpoint.save(self.folder / "checkpoint", state, history, self.settings)
+        write_json(self.folder / "history.json", history.curves())
+        write_json(self.folder / "timing.json", history.timing())
+        end = time.perf_counter()
+        self._next_save = end + (end - start) / _SHARE
+
+
+def run_settings(
+    rule: Rule,
+    optimizer: Optimizer,
+    parts: Mapping[str, Sequences],
+    batch_size: int,
+    seed: int,
+    clip: float | None,
+) -> dict[str, object]:
+    """What must be the same for a run to go on; as JSON would give it back."""
+    groups = [
+        {
+            key: float(value) if isinstance(value, Tensor) else value
+            for key, value in group.items()
+            if key != "params"
+        }
+        for group in optimizer.state_dict()["param_groups"]
+    ]
+    shapes = {name: list(tensor.shape) for name, tensor in rule.network.state_dict().items()}
+    settings = {
+        "rule": type(rule).__name__,
+        "rule_state": {name: list(tensor.shape) for name, tensor in rule.state_dict().items()},
+        "network": shapes,
+        "optimizer": type(optimizer).__name__,
+        "optimizer_groups": groups,
+        "batch_size": batch_size,
+        "seed": seed,
+        "clip": clip,
+        "data": {name: fingerprint(part) for name, part in parts.items()},
+    }
+    plain: dict[str, object] = json.loads(json.dumps(settings))
+    return plain

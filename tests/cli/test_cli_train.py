@@ -1,0 +1,138 @@
+"""`timelocal train`: what a run leaves behind."""
+
+from __future__ import annotations
+
+import inspect
+import json
+
+import pytest
+
+from timelocal.cli.train import train as train_command
+from timelocal.experiments.build import CELLS
+from timelocal.experiments.config import TrainConfig
+from timelocal.experiments.run import run
+from timelocal.rules import RULES
+from timelocal.studies.store import runs
+
+
+def _json(path):
+    return json.loads(path.read_text())
+
+
+def test_a_run_leaves_a_folder(train, tmp_path):
+    result = train("--out", tmp_path, "--seeds", "0,3", "--cell", "rnn")
+    assert result.exit_code == 0, result.output
+    assert "digits-rows" in result.stdout
+    assert "±" in result.stdout
+    folders = sorted(tmp_path.iterdir())
+    assert [folder.name.rsplit("-", 1)[0] for folder in folders] == [
+        "digits-rows-rnn-dfa-s0",
+        "digits-rows-rnn-dfa-s3",
+    ]
+    folder = folders[1]
+    config = TrainConfig(**_json(folder / "config.json"))
+    assert (config.seed, config.hidden, config.cell) == (3, 8, "rnn")
+    assert folder.name.endswith(config.sha256()[:8])
+    assert _json(folder / "status.json") == {"status": "finished", "message": ""}
+    assert _json(folder / "environment.json")["packages"]["torch"]
+    timing = _json(folder / "timing.json")
+    assert len(timing["seconds"]) == 2
+    assert timing["steps_per_epoch"] == 6
+    assert timing["step_seconds_median"] > 0
+    epochs = _json(folder / "history.json")["epochs"]
+    found = _json(folder / "result.json")
+    assert found["seed"] == 3
+    assert found["epochs"] == len(epochs) == 2
+    assert found["last"] == {key: epochs[1][key] for key in ("epoch", "test_loss", "test_accuracy")}
+    best = max(epochs, key=lambda record: record["validation_accuracy"])
+    assert found["best_validation"].items() <= best.items()
+    assert found["max_test_accuracy"] == max(record["test_accuracy"] for record in epochs)
+    assert 0.05 < found["trivial"]["majority_class"] < 0.2
+    assert 0.2 < found["trivial"]["readout_only"] < 1
+    assert {path.suffix for path in (folder / "checkpoint").iterdir()} == {".json", ".safetensors"}
+
+
+def test_a_finished_run_is_not_done_again(train, tmp_path):
+    train("--out", tmp_path)
+    (folder,) = tmp_path.iterdir()
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    assert train("--out", tmp_path).exit_code == 0
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
+
+
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("rule", RULES)
+def test_every_cell_and_rule_runs(train, tmp_path, cell, rule):
+    options = ("--epochs", 1, "--hidden", 4, "--stratified", "--standardize", "--clip", 1)
+    result = train("--out", tmp_path, "--cell", cell, "--rule", rule, *options)
+    if result.exit_code:  # a rule may refuse a cell, politely
+        assert result.exit_code == 2
+        assert "error: " in result.stderr
+        assert not list(tmp_path.iterdir())
+    else:
+        (record,) = runs(tmp_path)
+        assert record.status == "finished"
+        assert not record.problems
+
+
+def test_the_rules_options_reach_the_rule(train, tmp_path):
+    arguments = ("--feedback", "sign", "--feedback-per", "layer", "--normalize", "frobenius")
+    assert train("--out", tmp_path, *arguments).exit_code == 0
+    (record,) = runs(tmp_path)
+    assert record.config["rule_options"] == {
+        "feedback": "sign",
+        "feedback_per": "layer",
+        "normalize": "frobenius",
+    }
+
+
+def test_a_diverged_run_is_recorded_as_such(train, tmp_path):
+    result = train("--out", tmp_path, "--optimizer", "sgd", "--lr", 3e38)
+    assert result.exit_code == 0
+    assert "diverged" in result.output
+    (record,) = runs(tmp_path)
+    assert record.status == "diverged"
+    assert record.message
+    assert train("--out", tmp_path, "--optimizer", "sgd", "--lr", 3e38).exit_code == 0
+
+
+def test_a_crash_is_recorded_and_the_run_can_go_on(tmp_path, monkeypatch):
+    config = TrainConfig(hidden=4, epochs=1, batch=500)
+
+    def crash(*arguments, **options):
+        raise ZeroDivisionError("oh")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("timelocal.experiments.run.fit", crash)
+        with pytest.raises(ZeroDivisionError):
+            run(config, tmp_path)
+    (record,) = runs(tmp_path)
+    assert (record.status, record.message) == ("failed", "ZeroDivisionError: oh")
+    run(config, tmp_path)
+    assert runs(tmp_path)[0].status == "finished"
+
+
+def test_the_defaults_are_those_of_the_config():
+    config = TrainConfig()
+    for name, parameter in inspect.signature(train_command).parameters.items():
+        if name in TrainConfig.model_fields:
+            assert parameter.default == getattr(config, name), name
+
+
+def test_the_store_reads_what_it_can(train, tmp_path):
+    train("--out", tmp_path / "good")
+    foreign = tmp_path / "foreign"
+    foreign.mkdir()
+    (foreign / "config.json").write_text("{}")
+    torn = tmp_path / "torn"
+    torn.mkdir()
+    (torn / "config.json").write_text('{"dataset')
+    (torn / "status.json").write_text('{"status": "finished"}')
+    records = {record.folder.parent.name + record.folder.name: record for record in runs(tmp_path)}
+    assert len(records) == 3
+    by_status = sorted(record.status for record in records.values())
+    assert by_status == ["finished", "finished", "unknown"]
+    problems = [problem for r in records.values() for problem in r.problems]
+    assert any("config.json cannot be read" in problem for problem in problems)
+    assert any("result.json is missing" in problem for problem in problems)
+    assert any("status is None" in problem for problem in problems)

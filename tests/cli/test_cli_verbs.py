@@ -1,0 +1,73 @@
+"""list, doctor, data, report, demo."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+import timelocal
+from timelocal import data
+from timelocal.experiments.build import CELLS, OPTIMIZERS
+from timelocal.rules import RULES
+
+
+def test_list_names_everything(call, train, tmp_path):
+    train("--out", tmp_path)
+    result = call("list", "--out", tmp_path)
+    assert result.exit_code == 0
+    for name in (*data.names(), *RULES, *CELLS, *OPTIMIZERS, "finished"):
+        assert name in result.stdout
+    assert "no runs under" in call("list", "--out", tmp_path / "nowhere").stdout
+
+
+def test_doctor(call, monkeypatch, tmp_path):
+    monkeypatch.delenv("TIMELOCAL_DATA", raising=False)
+    monkeypatch.setenv("TIMELOCAL_CACHE", str(tmp_path))
+    result = call("doctor")
+    assert result.exit_code == 0
+    for word in (timelocal.__version__, "torch threads", "kernels: ", str(tmp_path), "built in"):
+        assert word in result.stdout
+    assert result.stdout.count("fetched at first use") == len(data.names()) - 1
+
+
+def test_data(call):
+    assert all(name in call("data", "list").stdout for name in data.names())
+    shown = call("data", "show", "digits-rows").stdout
+    for word in ("1,797 × 8 × 8", "1,078 train, 360 validation, 359 test", "train/test: 0"):
+        assert word in shown
+    assert "1,797 sequences, checked" in call("data", "fetch", "digits-rows").stdout
+
+
+def test_data_that_are_not_here_are_shown_by_their_card(call, monkeypatch, tmp_path):
+    monkeypatch.setenv("TIMELOCAL_DATA", str(tmp_path))
+    result = call("data", "show", "libras")
+    assert result.exit_code == 0
+    assert "360 × 45 × 2" in result.stdout
+    assert "timelocal data fetch" in result.stdout
+
+
+def test_report(call, train, tmp_path):
+    train("--out", tmp_path)
+    result = call("report", tmp_path)
+    assert result.exit_code == 0, result.output
+    assert "<html" in (tmp_path / "report.html").read_text()
+    call("report", tmp_path, "--output", tmp_path / "page.html")
+    assert (tmp_path / "page.html").exists()
+
+
+def test_help_and_version_of_the_module():
+    done = subprocess.run(
+        [sys.executable, "-m", "timelocal", "--help"], capture_output=True, text=True, check=True
+    )
+    for verb in ("demo", "train", "report", "list", "doctor", "data"):
+        assert verb in done.stdout
+
+
+@pytest.mark.slow
+def test_demo(call, tmp_path):
+    result = call("demo", "--out", tmp_path)
+    assert result.exit_code == 0
+    assert str(tmp_path / "report.html") in result.stdout
+    assert len(list(tmp_path.glob("digits-rows-*"))) == 12

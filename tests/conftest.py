@@ -1,0 +1,28 @@
+"""Settings that every test shares."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import HealthCheck, settings
+
+torch.set_num_threads(1)  # small tensors: threads only get in each other's way
+
+settings.register_profile(
+    "timelocal", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("timelocal")
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """The folder of real data sets: TIMELOCAL_DATA, or `shared/data` beside the checkout."""
+    folder = Path(
+        os.environ.get("TIMELOCAL_DATA", Path(__file__).parents[2] / "shared" / "data")
+    )
+    if not folder.is_dir():
+        pytest.skip("no real data: set TIMELOCAL_DATA to a folder of data sets")
+    return folder

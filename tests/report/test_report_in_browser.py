@@ -1,0 +1,59 @@
+from collections.abc import Iterator
+from pathlib import Path
+
+import chromium
+import pytest
+from made_up_runs import make_run, make_runs
+
+from timelocal.report import write_report
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(chromium.EXECUTABLE is None, reason="there is no Chromium on this machine"),
+]
+
+TROUBLE = {"Runtime.exceptionThrown", "Log.entryAdded", "Runtime.consoleAPICalled"}
+
+
+@pytest.fixture(scope="module")
+def tab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[chromium.Page]:
+    with chromium.browser(tmp_path_factory.mktemp("profile")) as page:
+        yield page
+
+
+def test_the_page_works_in_a_browser(tmp_path: Path, tab: chromium.Page) -> None:
+    make_runs(tmp_path / "runs", seeds=2)
+    make_runs(tmp_path / "runs", "mackey-glass", seeds=2, regression=True)
+    make_run(tmp_path / "runs", seed=7, epochs=4, status="diverged")
+    output = write_report([tmp_path / "runs"], tmp_path / "report.html")
+    tab.open(output)
+    # Every line of every figure is drawn: 8 or 9 seeds and 4 means in each of three.
+    lines = "[...document.querySelectorAll('.chart')].map(c => c.querySelectorAll('{}').length)"
+    assert tab.evaluate(lines.format(".scatter")) == [13, 13, 12]
+    assert tab.evaluate(lines.format(".shapelayer path"))[0] == 3
+
+    tab.evaluate("document.querySelector('.legend button').click()")
+    assert tab.evaluate(lines.format(".scatter")) == [10, 10, 12]
+    tab.evaluate("document.querySelector('.legend [data-key=trivial]').click()")
+    assert tab.evaluate(lines.format(".shapelayer path"))[0] == 0
+
+    for width, dark in ((1280, False), (390, False), (1280, True)):
+        tab.show(width, dark)
+        assert tab.evaluate("document.documentElement.scrollWidth") <= width
+    ink = "getComputedStyle(document.querySelector('.chart .xtitle')).fill"
+    assert tab.evaluate(ink) == "rgb(228, 231, 234)"
+
+    assert [event for event in tab.events if event["method"] in TROUBLE] == []
+    requests = [e for e in tab.events if e["method"] == "Network.requestWillBeSent"]
+    assert [e["params"]["request"]["url"] for e in requests] == [output.as_uri()]
+
+
+def test_the_page_is_forbidden_to_load_anything(tmp_path: Path, tab: chromium.Page) -> None:
+    make_run(tmp_path / "runs")
+    output = write_report([tmp_path / "runs"], tmp_path / "report.html")
+    tampered = output.read_text().replace("</main>", '<img src="http://127.0.0.1:9/x.png"></main>')
+    output.write_text(tampered)
+    tab.open(output)
+    # So the check above is alive: what it must catch does show among the events.
+    said = [e["params"]["entry"]["text"] for e in tab.events if e["method"] == "Log.entryAdded"]
+    assert any("Content Security Policy" in text for text in said)

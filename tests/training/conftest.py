@@ -1,0 +1,73 @@
+"""A problem small enough to be learned in a moment."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import torch
+from torch.optim import Optimizer
+
+import timelocal as tl
+from timelocal.data import Sequences
+from timelocal.training import History
+
+
+class Problem(NamedTuple):
+    train: Sequences
+    validation: Sequences
+    test: Sequences
+
+
+class Trained(NamedTuple):
+    history: History
+    network: tl.Network
+    rule: tl.Rule
+    optimizer: Optimizer
+
+
+def _part(count: int, seed: int) -> Sequences:
+    inputs = torch.randn(count, 5, 3, generator=torch.Generator().manual_seed(seed))
+    return Sequences(inputs, (inputs[:, -1, 0] > 0).long())
+
+
+@pytest.fixture(scope="session")
+def problem() -> Problem:
+    """Is the first feature of the last step positive?"""
+    return Problem(_part(40, 1), _part(20, 2), _part(20, 3))
+
+
+Train = Callable[..., Trained]
+
+
+@pytest.fixture
+def train(problem: Problem) -> Train:
+    """Train fresh objects; whatever is not said is the same each time."""
+
+    def start(
+        epochs: int,
+        folder: Path | None = None,
+        *,
+        network: tl.Network | None = None,
+        optimizer: Callable[..., Optimizer] = torch.optim.Adam,
+        **options: object,
+    ) -> Trained:
+        network = network or tl.GRU(3, 8, 2, dropout=0.2, num_layers=2)
+        rule = tl.DFA(network)
+        built = optimizer(network.parameters(), lr=0.01)
+        history = tl.fit(
+            rule,
+            built,
+            problem.train,
+            problem.validation,
+            test=problem.test,
+            epochs=epochs,
+            batch_size=16,
+            folder=folder,
+            **options,
+        )
+        return Trained(history, network, rule, built)
+
+    return start

@@ -1,0 +1,102 @@
+"""Files appear whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+
+import pytest
+import torch
+
+from timelocal.errors import RunError
+from timelocal.training import files
+
+
+def test_written_values_come_back(tmp_path):
+    files.write_json(tmp_path / "a.json", {"x": 0.1 + 0.2, "y": [1, None, True]})
+    assert files.read_json(tmp_path / "a.json") == {"x": 0.1 + 0.2, "y": [1, None, True]}
+    tensors = {"a": torch.randn(3, 2).t(), "b": torch.tensor(7), "c": torch.tensor([1, 255]).byte()}
+    files.write_tensors(tmp_path / "b.safetensors", tensors)
+    torch.testing.assert_close(
+        files.read_tensors(tmp_path / "b.safetensors"), tensors, rtol=0, atol=0
+    )
+    assert sorted(os.listdir(tmp_path)) == ["a.json", "b.safetensors"]
+
+
+def test_json_has_no_words_for_infinity(tmp_path):
+    with pytest.raises(ValueError, match="JSON compliant"):
+        files.write_json(tmp_path / "a.json", float("inf"))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("broken", ["replace", "fsync"])
+def test_a_failure_leaves_the_old_file(tmp_path, monkeypatch, broken):
+    path = tmp_path / "a.json"
+    files.write_json(path, "old")
+
+    def fail(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, broken, fail)
+    with pytest.raises(RunError, match=r"a\.json: No space left on device\. Free some space"):
+        files.write_json(path, "new")
+    monkeypatch.undo()
+    assert files.read_json(path) == "old"
+    assert os.listdir(tmp_path) == ["a.json"]
+
+
+@pytest.fixture
+def small_disk():
+    """No file of this process may grow beyond 10 kB."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    signal.signal(signal.SIGXFSZ, before)
+
+
+def test_a_write_that_the_system_cuts_short_leaves_the_old_file(tmp_path, small_disk):
+    path = tmp_path / "a.json"
+    files.write_text(path, "old")
+    with pytest.raises(RunError, match="Free some space"):
+        files.write_text(path, "new" * 10_000)
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["a.json"]
+
+
+def test_a_folder_that_cannot_be(tmp_path):
+    (tmp_path / "file").write_text("")
+    for path in (tmp_path / "file", tmp_path / "file" / "runs"):
+        with pytest.raises(RunError, match="Choose another folder"):
+            files.make_folder(path)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_that_may_not_be_written(tmp_path):
+    tmp_path.chmod(0o500)
+    with pytest.raises(RunError, match="Permission denied"):
+        files.make_folder(tmp_path)
+
+
+@pytest.mark.parametrize("data", [b"", b"{", b"\xff\xfe"])
+def test_damaged_files_are_told(tmp_path, data):
+    path = tmp_path / "x"
+    path.write_bytes(data)
+    for read in (files.read_json, files.read_tensors):
+        with pytest.raises(RunError, match="damaged"):
+            read(path)
+    with pytest.raises(RunError, match="cannot read"):
+        files.read_json(tmp_path / "absent")
+
+
+def test_one_writer_at_a_time(tmp_path):
+    with (
+        files.exclusive(tmp_path / "lock"),
+        pytest.raises(RunError, match="another process"),
+        files.exclusive(tmp_path / "lock"),
+    ):
+        pass
+    with files.exclusive(tmp_path / "lock"):
+        pass

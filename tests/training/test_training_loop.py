@@ -1,0 +1,247 @@
+"""What `fit` does, apart from saving."""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+
+import timelocal as tl
+from timelocal.data import Sequences
+
+
+def test_it_learns_and_tells_how(problem):
+    network = tl.RNN(3, 32, 2)
+    history = tl.fit(
+        tl.DFA(network),
+        torch.optim.Adam(network.parameters(), lr=0.01),
+        problem.train,
+        problem.validation,
+        test=problem.test,
+        epochs=30,
+        batch_size=16,
+    )
+    assert history.status == "finished"
+    assert [record["epoch"] for record in history.epochs] == list(range(1, 31))
+    scores = {f"{p}_{s}" for p in ("train", "validation", "test") for s in ("loss", "accuracy")}
+    assert all(record.keys() == {"epoch", *scores} for record in history.epochs)
+    assert history.last["train_loss"] < 0.6 * history.epochs[0]["train_loss"]
+    assert history.last["test_accuracy"] >= 0.8
+    assert len(history.seconds) == 30
+    assert history.steps_per_epoch == 3
+
+
+def test_the_same_call_gives_the_same_bits(train):
+    first, second = train(3), train(3)
+    assert first.history.epochs == second.history.epochs
+    torch.testing.assert_close(
+        first.network.state_dict(), second.network.state_dict(), rtol=0, atol=0
+    )
+
+
+def test_the_seed_decides_the_order(train):
+    assert train(2, seed=0).history.epochs != train(2, seed=1).history.epochs
+
+
+def test_one_epoch_is_one_step_per_minibatch(problem):
+    """The loop against the same steps written out by hand."""
+    by_hand, fitted = tl.RNN(3, 4, 2), tl.RNN(3, 4, 2)
+    rule = tl.BPTT(by_hand)
+    optimizer = torch.optim.SGD(by_hand.parameters(), lr=0.5)
+    losses = []
+    order = tl.seeding.generator(7, "batches", 1)
+    for batch in tl.data.minibatches(problem.train, 16, order):
+        optimizer.zero_grad()
+        losses.append((float(rule(batch.inputs, batch.targets)), len(batch)))
+        torch.nn.utils.clip_grad_norm_(by_hand.parameters(), 0.1)
+        optimizer.step()
+    history = tl.fit(
+        tl.BPTT(fitted),
+        torch.optim.SGD(fitted.parameters(), lr=0.5),
+        problem.train,
+        epochs=1,
+        batch_size=16,
+        seed=7,
+        clip=0.1,
+    )
+    torch.testing.assert_close(by_hand.state_dict(), fitted.state_dict(), rtol=0, atol=0)
+    mean = sum(loss * n for loss, n in losses) / sum(n for _, n in losses)
+    assert math.isclose(history.last["train_loss"], mean, rel_tol=1e-12)
+
+
+def test_evaluation_is_a_mean_over_the_whole_part(train, problem):
+    trained = train(2)
+    whole = trained.rule.evaluate(problem.test.inputs, problem.test.targets)
+    assert math.isclose(trained.history.last["test_loss"], float(whole.loss), rel_tol=1e-6)
+    assert math.isclose(trained.history.last["test_accuracy"], float(whole.accuracy))
+
+
+def test_best_is_the_first_of_the_best_validation_epochs(train):
+    history = train(10).history
+    accuracies = [record["validation_accuracy"] for record in history.epochs]
+    assert history.best["epoch"] == 1 + accuracies.index(max(accuracies))
+    again = train(history.best["epoch"])
+    torch.testing.assert_close(history.best_weights, again.network.state_dict(), rtol=0, atol=0)
+
+
+def test_regression_is_selected_by_loss(problem):
+    network = tl.RNN(3, 8, 3)
+    targets = problem.train.inputs.cumsum(1)
+    history = tl.fit(
+        tl.BPTT(network, loss="mse", at="every"),
+        torch.optim.Adam(network.parameters(), lr=0.05),
+        (problem.train.inputs, targets),
+        (problem.train.inputs, targets),
+        epochs=15,
+        batch_size=8,
+    )
+    losses = [record["validation_loss"] for record in history.epochs]
+    assert history.last.keys() == {"epoch", "train_loss", "validation_loss"}
+    assert history.best["epoch"] == 1 + losses.index(min(losses))
+    assert losses[-1] < 0.5 * losses[0]
+
+
+@pytest.mark.parametrize("at", ["last", "every"])
+def test_a_network_with_time_first_learns_the_same(problem, at):
+    """fit's data are batch first, whatever the network takes."""
+    targets = problem.train.targets
+    if at == "every":
+        targets = (problem.train.inputs[..., 0] > 0).long()
+    lengths = torch.arange(40) % 5 + 1
+    found = []
+    for batch_first in (True, False):
+        torch.manual_seed(0)
+        gru = torch.nn.GRU(3, 8, batch_first=batch_first)
+        network = tl.from_torch(gru, torch.nn.Linear(8, 2))
+        history = tl.fit(
+            tl.DFA(network, at=at),
+            torch.optim.Adam(network.parameters(), lr=0.01),
+            (problem.train.inputs, targets, lengths),
+            epochs=3,
+            batch_size=16,
+        )
+        found.append(history.epochs)
+    assert found[0] == found[1]
+
+
+def test_arrays_and_lists_are_welcome(problem):
+    network = tl.RNN(3, 4, 2)
+    history = tl.fit(
+        tl.DFA(network),
+        torch.optim.SGD(network.parameters(), lr=0.1),
+        (problem.train.inputs.double().numpy(), problem.train.targets.numpy().astype(np.int32)),
+        (problem.test.inputs.tolist(), problem.test.targets.tolist(), [5] * 20),
+        epochs=1,
+        batch_size=20,
+    )
+    assert history.status == "finished"
+
+
+@pytest.mark.parametrize("rule", [tl.DFA, tl.BPTT])
+def test_a_loss_that_explodes_stops_the_run(problem, rule):
+    network = tl.RNN(3, 4, 2)
+    inputs = problem.train.inputs
+    history = tl.fit(
+        rule(network, loss="mse"),
+        torch.optim.SGD(network.parameters(), lr=1e6),
+        (inputs, inputs[:, -1, :2]),
+        epochs=50,
+        batch_size=10,
+    )
+    assert history.status == "diverged"
+    assert "in epoch" in history.message
+    assert all(bool(p.isfinite().all()) for p in network.parameters())
+    assert all(math.isfinite(value) for record in history.epochs for value in record.values())
+
+
+class _Poison(torch.optim.SGD):
+    """Breaks a weight that saturates a tanh: the loss stays finite."""
+
+    def step(self, closure=None):
+        super().step(closure)
+        with torch.no_grad():
+            next(iter(self.param_groups[0]["params"])).fill_(math.inf)
+
+
+def test_weights_that_are_not_finite_stop_the_run(problem):
+    network = tl.RNN(3, 4, 2)
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    optimizer = _Poison(network.parameters(), lr=0.1)
+    history = tl.fit(tl.DFA(network), optimizer, problem.train, epochs=3, batch_size=40)
+    assert (history.status, history.message) == (
+        "diverged",
+        "a weight is not finite after epoch 1",
+    )
+    torch.testing.assert_close(network.state_dict(), before, rtol=0, atol=0)
+
+
+def test_the_bar_is_drawn_on_the_error_stream_and_only_when_asked(train, capsys):
+    train(2)
+    assert capsys.readouterr() == ("", "")
+    train(2, progress=True)
+    assert capsys.readouterr().out == ""
+
+
+def test_a_bar_shows_loss_accuracy_and_speed():
+    from timelocal.training import progress
+
+    with progress.progress_bar(epochs=2, done=0, steps_per_epoch=3) as show:
+        show(1, 0.5, 0.25)
+        show(1, 0.5, None)
+
+
+def _call(problem, **changes):
+    network = tl.RNN(3, 4, 2)
+    arguments = {
+        "rule": tl.DFA(network),
+        "optimizer": torch.optim.SGD(network.parameters(), lr=0.1),
+        "train": problem.train,
+        "epochs": 1,
+        "batch_size": 4,
+        **changes,
+    }
+    return tl.fit(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"epochs": 0}, ["epochs", "0", "at least 1"]),
+        ({"epochs": True}, ["epochs"]),
+        ({"batch_size": 2.5, "clip": -1}, ["2 problems", "batch_size", "2.5", "clip"]),
+        ({"clip": math.nan}, ["clip"]),
+        ({"rule": torch.nn.Linear(1, 1)}, ["rule", "Linear", "tl.DFA(network)"]),
+        ({"optimizer": "adam"}, ["optimizer", "torch.optim"]),
+        (
+            {"optimizer": torch.optim.SGD(torch.nn.Linear(1, 1).parameters(), lr=1.0)},
+            ["none of the parameters", "network.parameters()"],
+        ),
+        ({"train": torch.zeros(3, 2, 3)}, ["train", "Tensor", "(inputs, targets)"]),
+        ({"train": (torch.zeros(3, 2, 3), torch.zeros(4))}, ["train: targets", "(4,)"]),
+        ({"train": (torch.zeros(3, 3), torch.zeros(3))}, ["train: inputs", "unsqueeze"]),
+        ({"train": (torch.zeros(0, 2, 3), torch.zeros(0).long())}, ["train", "at least one"]),
+        ({"test": ([[[1.0]]], ["cat"])}, ["test: targets", "Encode labels as integers"]),
+        ({"train": (torch.zeros(3, 2, 7), torch.zeros(3).long())}, ["7", "3"]),
+        ({"train": (torch.zeros(3, 2, 3), torch.tensor([0, 1, 9]))}, ["9"]),
+    ],
+)
+def test_mistakes_are_told(problem, changes, words):
+    with pytest.raises(tl.ArgumentError) as raised:
+        _call(problem, **changes)
+    assert all(word in str(raised.value) for word in words), raised.value
+
+
+def test_an_optimizer_that_wants_a_closure_is_refused(problem):
+    network = tl.RNN(3, 4, 2)
+    optimizer = torch.optim.LBFGS(network.parameters())
+    with pytest.raises(tl.ArgumentError, match="LBFGS"):
+        tl.fit(tl.DFA(network), optimizer, problem.train, epochs=1, batch_size=4)
+
+
+def test_sequences_are_taken_as_they_are(problem):
+    part = Sequences(problem.train.inputs, problem.train.targets, torch.full((40,), 5))
+    full = partial(_call, problem)
+    assert full(train=part).epochs == full().epochs
