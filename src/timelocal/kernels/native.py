@@ -3,13 +3,18 @@
 One extension module per instruction set is built from the same C++ source (`native/`), each of them
 optional; the best one the processor can run is picked at import. `TIMELOCAL_KERNELS` chooses:
 `auto` (the default), `native` (an error where none can run) or `torch` (never).
+
+Under `torch.compile` and `torch.export` the kernels appear as the operators `timelocal::scan`,
+`timelocal::backward_scan` and `timelocal::node_signals`; elsewhere they are called directly.
 """
 
 from __future__ import annotations
 
 import importlib
 import os
+from collections.abc import Callable
 from types import ModuleType
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -35,7 +40,8 @@ from timelocal.typing import State
 CHOICES = ("auto", "native", "torch")
 
 _CAPABILITIES = {"AVX512": ("avx512", "avx2", "generic"), "AVX2": ("avx2", "generic")}
-_CELLS: dict[type[Cell], int] = {RNNCell: 0, GRUResetAfter: 1, GRUResetBefore: 2, LSTMCell: 3}
+_CODES: dict[type[Cell], int] = {RNNCell: 0, GRUResetAfter: 1, GRUResetBefore: 2, LSTMCell: 3}
+_GATES = (1, 3, 3, 4)
 _DTYPES = (torch.float32, torch.float64)
 
 
@@ -79,10 +85,7 @@ def describe() -> dict[str, str]:
 def handles(cell: Cell, tensor: Tensor) -> bool:
     """Whether a native kernel can run this cell on tensors like this one."""
     return (
-        _module is not None
-        and type(cell) in _CELLS
-        and tensor.device.type == "cpu"
-        and tensor.dtype in _DTYPES
+        _module is not None and type(cell) in _CODES and tensor.is_cpu and tensor.dtype in _DTYPES
     )
 
 
@@ -97,26 +100,12 @@ def scan(
 
     node_noise (t, b, g) is added to the pre-activations.
     """
-    weights, inputs = _dense_weights(weights), inputs.contiguous()
-    initial, noise = tuple(map(_dense, initial)), _dense(node_noise)
-    steps, batch, features = inputs.shape
-    nodes, hidden = weights.hh.shape
-    _check(
-        cell,
-        weights,
-        features,
-        ("inputs", inputs, (steps, batch, features)),
-        ("node_noise", noise, (steps, batch, nodes)),
-        *_states("initial", cell, initial, (batch, hidden)),
-    )
-    states = tuple(inputs.new_empty(steps + 1, batch, hidden) for _ in initial)
-    gates = states[0][1:] if cell.gates_are_hidden else inputs.new_empty(steps, batch, nodes)
-    auxiliary = inputs.new_empty(steps, batch, hidden) if cell.has_auxiliary else None
-    trajectory = LayerTrajectory(inputs, states, gates, auxiliary)
-    _native().scan(
-        *_call(cell, weights, trajectory), inputs.data_ptr(), _address(noise), *_pair(initial)
-    )
-    return trajectory
+    inputs = inputs.contiguous()
+    run: Any = torch.ops.timelocal.scan if torch.compiler.is_compiling() else _scan
+    done = run(*_kind(cell), inputs, *weights, list(initial), node_noise)
+    states, rest = tuple(done[: len(initial)]), done[len(initial) :]
+    gates = states[0][1:] if cell.gates_are_hidden else rest[0]
+    return LayerTrajectory(inputs, states, gates, rest[1] if cell.has_auxiliary else None)
 
 
 def backward_scan(
@@ -132,27 +121,13 @@ def backward_scan(
     the signals at the last state from anything later.
     Returns δ (t, b, g) = ∂L/∂a_t and the signals at the initial state, each (b, h).
     """
-    weights, trajectory = _dense_weights(weights), _dense_trajectory(trajectory)
-    if final is None:
-        carried = tuple(torch.zeros_like(state[0]) for state in trajectory.states)
-    else:
-        carried = tuple(state.clone(memory_format=torch.contiguous_format) for state in final)
-    signal = _dense(signal)
-    steps, batch, features = trajectory.inputs.shape
-    hidden = weights.hh.shape[1]
-    _check(
-        cell,
-        weights,
-        features,
-        ("signal", signal, (steps, batch, hidden)),
-        *_states("final", cell, carried, (batch, hidden)),
-        *_past(cell, trajectory, hidden),
+    run: Any = (
+        torch.ops.timelocal.backward_scan if torch.compiler.is_compiling() else _backward_scan
     )
-    deltas = torch.empty_like(trajectory.gates)
-    _native().backward_scan(
-        *_call(cell, weights, trajectory), _address(signal), deltas.data_ptr(), *_pair(carried)
-    )
-    return deltas, carried
+    past = (list(trajectory.states), trajectory.gates, trajectory.auxiliary)
+    last = [torch.zeros_like(s[0]) for s in trajectory.states] if final is None else list(final)
+    deltas, *carried = run(*_kind(cell), weights.hh, *past, signal, last)
+    return deltas, tuple(carried)
 
 
 def node_signals(
@@ -167,24 +142,117 @@ def node_signals(
     signal: (t, b, h), or (b, h) for the same one at every step. lengths (b,) int64: steps from
     lengths[b] on get zeros.
     """
-    weights, trajectory = _dense_weights(weights), _dense_trajectory(trajectory)
-    signal, lengths = signal.contiguous(), _dense(lengths)
-    steps, batch, features = trajectory.inputs.shape
-    hidden = weights.hh.shape[1]
+    run: Any = torch.ops.timelocal.node_signals if torch.compiler.is_compiling() else _node_signals
+    past = (list(trajectory.states), trajectory.gates, trajectory.auxiliary)
+    deltas: Tensor = run(*_kind(cell), weights.hh, *past, signal, lengths)
+    return deltas
+
+
+def _kind(cell: Cell) -> tuple[int, float]:
+    """The cell as the kernels know it: its code, and how far its state moves in one step, 1/τ."""
+    if _module is None or type(cell) not in _CODES:
+        why = _reason if _module is None else f"no native kernel knows {cell!r}"
+        raise UnsupportedError(f"{why}. Use the torch twin")
+    return _CODES[type(cell)], 1 / cell.tau if isinstance(cell, RNNCell) else 1.0
+
+
+# --- the operators: tensors in, new tensors out ---------------------------------------------
+
+
+def _scan(
+    code: int,
+    gain: float,
+    inputs: Tensor,
+    ih: Tensor,
+    hh: Tensor,
+    b_ih: Tensor | None,
+    b_hh: Tensor | None,
+    initial: list[Tensor],
+    noise: Tensor | None,
+) -> list[Tensor]:
+    steps, batch, features = inputs.shape
+    hidden, nodes = _sizes(code, hh)
+    weights = CellWeights(*_dense(ih, hh, b_ih, b_hh))
+    inputs, noise, *initial = _dense(inputs, noise, *initial)
+    _check(
+        hh,
+        ("inputs", inputs, (steps, batch, features)),
+        ("weight_ih", weights.ih, (nodes, features)),
+        ("weight_hh", weights.hh, (nodes, hidden)),
+        ("bias_ih", weights.b_ih, (nodes,)),
+        ("bias_hh", weights.b_hh, (nodes,)),
+        ("node_noise", noise, (steps, batch, nodes)),
+        *(("initial state", state, (batch, hidden)) for state in initial),
+    )
+    made = _empty_trajectory(code, gain, inputs, hh, len(initial))
+    states, rest = made[: len(initial)], made[len(initial) :]
+    gates, auxiliary = rest if len(rest) == 2 else (rest[0] if rest else states[0][1:], None)
+    _native().scan(
+        *_call(code, gain, inputs.shape, weights, states, gates, auxiliary),
+        inputs.data_ptr(),
+        _address(noise),
+        *_pair(initial),
+    )
+    return made
+
+
+def _backward_scan(
+    code: int,
+    gain: float,
+    hh: Tensor,
+    states: list[Tensor],
+    gates: Tensor,
+    auxiliary: Tensor | None,
+    signal: Tensor | None,
+    final: list[Tensor],
+) -> list[Tensor]:
+    steps, batch, _ = gates.shape
+    hidden, _ = _sizes(code, hh)
+    hh, gates, auxiliary, signal, *states = _dense(hh, gates, auxiliary, signal, *states)
+    carried = [state.clone(memory_format=torch.contiguous_format) for state in final]
+    _check(
+        hh,
+        *_expected(code, hh, states, gates, auxiliary),
+        ("signal", signal, (steps, batch, hidden)),
+        *(("final signal", state, (batch, hidden)) for state in carried),
+    )
+    deltas = gates.new_empty(gates.shape)
+    _native().backward_scan(
+        *_call(code, gain, gates.shape, CellWeights(hh, hh, None, None), states, gates, auxiliary),
+        _address(signal),
+        deltas.data_ptr(),
+        *_pair(carried),
+    )
+    return [deltas, *carried]
+
+
+def _node_signals(
+    code: int,
+    gain: float,
+    hh: Tensor,
+    states: list[Tensor],
+    gates: Tensor,
+    auxiliary: Tensor | None,
+    signal: Tensor,
+    lengths: Tensor | None,
+) -> Tensor:
+    steps, batch, _ = gates.shape
+    hidden, _ = _sizes(code, hh)
+    hh, gates, auxiliary, signal, lengths, *states = _dense(
+        hh, gates, auxiliary, signal, lengths, *states
+    )
     everywhere = signal.dim() == 2
     _check(
-        cell,
-        weights,
-        features,
+        hh,
+        *_expected(code, hh, states, gates, auxiliary),
         ("signal", signal, (batch, hidden) if everywhere else (steps, batch, hidden)),
-        *_past(cell, trajectory, hidden),
     )
     if lengths is not None and (lengths.shape != (batch,) or lengths.dtype != torch.int64):
         got = f"{tuple(lengths.shape)} {lengths.dtype}"
         raise_problems([Problem("lengths", got, f"({batch},) torch.int64")])
-    deltas = torch.empty_like(trajectory.gates)
+    deltas = gates.new_empty(gates.shape)
     _native().node_signals(
-        *_call(cell, weights, trajectory),
+        *_call(code, gain, gates.shape, CellWeights(hh, hh, None, None), states, gates, auxiliary),
         signal.data_ptr(),
         0 if everywhere else batch * hidden,
         _address(lengths),
@@ -194,91 +262,137 @@ def node_signals(
 
 
 def _native() -> ModuleType:
-    if _module is None:
-        raise UnsupportedError(f"the native kernels are off: {_reason}. Use the torch twin")
+    assert _module is not None  # _kind has seen to it
     return _module
 
 
-def _dense(tensor: Tensor | None) -> Tensor | None:
-    return None if tensor is None else tensor.contiguous()
+def _sizes(code: int, hh: Tensor) -> tuple[int, int]:
+    """Hidden units and nodes."""
+    hidden = hh.shape[-1]
+    return hidden, _GATES[code] * hidden
 
 
-def _dense_weights(weights: CellWeights) -> CellWeights:
-    ih, hh, b_ih, b_hh = weights
-    return CellWeights(ih.contiguous(), hh.contiguous(), _dense(b_ih), _dense(b_hh))
+def _dense(*tensors: Any) -> list[Any]:
+    return [None if tensor is None else tensor.contiguous() for tensor in tensors]
 
 
-def _dense_trajectory(trajectory: LayerTrajectory) -> LayerTrajectory:
-    return LayerTrajectory(
-        trajectory.inputs,
-        tuple(state.contiguous() for state in trajectory.states),
-        trajectory.gates.contiguous(),
-        _dense(trajectory.auxiliary),
-    )
+def _empty_trajectory(
+    code: int, gain: float, inputs: Tensor, hh: Tensor, states: int
+) -> list[Tensor]:
+    """The states, then what the cell remembers besides: nothing (plain RNN), gates, auxiliary."""
+    steps, batch, _ = inputs.shape
+    hidden, nodes = _sizes(code, hh)
+    made = [inputs.new_empty(steps + 1, batch, hidden) for _ in range(states)]
+    if code > 0 or gain != 1.0:
+        made.append(inputs.new_empty(steps, batch, nodes))
+    if code > 0:
+        made.append(inputs.new_empty(steps, batch, hidden))
+    return made
 
 
 Expected = tuple[str, Tensor | None, tuple[int, ...]]
 """A tensor's name, the tensor if there is one, and the shape it must have."""
 
 
-def _states(prefix: str, cell: Cell, states: State, shape: tuple[int, ...]) -> list[Expected]:
-    names = cell.state_names
-    return [(f"{prefix} {n}", s, shape) for n, s in zip(names, states, strict=True)]
-
-
-def _past(cell: Cell, trajectory: LayerTrajectory, hidden: int) -> list[Expected]:
-    steps, batch, _ = trajectory.inputs.shape
+def _expected(
+    code: int, hh: Tensor, states: list[Tensor], gates: Tensor, auxiliary: Tensor | None
+) -> list[Expected]:
+    steps, batch, _ = gates.shape
+    hidden, nodes = _sizes(code, hh)
     return [
-        *_states("states", cell, trajectory.states, (steps + 1, batch, hidden)),
-        ("gates", trajectory.gates, (steps, batch, len(cell.gate_names) * hidden)),
-        ("auxiliary", trajectory.auxiliary, (steps, batch, hidden)),
+        ("weight_hh", hh, (nodes, hidden)),
+        *(("states", state, (steps + 1, batch, hidden)) for state in states),
+        ("gates", gates, (steps, batch, nodes)),
+        ("auxiliary", auxiliary, (steps, batch, hidden)),
     ]
 
 
-def _check(cell: Cell, weights: CellWeights, features: int, *tensors: Expected) -> None:
+def _check(like: Tensor, *tensors: Expected) -> None:
     """Refuse what the kernels would read wrongly: another shape, dtype or device."""
-    hidden = weights.hh.shape[1]
-    nodes = len(cell.gate_names) * hidden
-    dtype = weights.hh.dtype
-    problems = []
-    for name, tensor, shape in (
-        ("weight_ih", weights.ih, (nodes, features)),
-        ("weight_hh", weights.hh, (nodes, hidden)),
-        ("bias_ih", weights.b_ih, (nodes,)),
-        ("bias_hh", weights.b_hh, (nodes,)),
-        *tensors,
-    ):
-        if tensor is not None and (
-            tensor.shape != shape or tensor.dtype != dtype or not tensor.is_cpu
-        ):
-            got = f"{tuple(tensor.shape)} {tensor.dtype} on {tensor.device}"
-            problems.append(Problem(name, got, f"{shape} {dtype} on cpu"))
-    if not handles(cell, weights.hh):
-        known = ", ".join(repr(kind.name) for kind in _CELLS)
-        got = f"{cell!r} with {dtype}"
-        problems.append(Problem("cell", got, f"one of {known} with float32 or float64"))
-    raise_problems(problems)
+    dtype = like.dtype
+    raise_problems(
+        Problem(
+            name,
+            f"{tuple(tensor.shape)} {tensor.dtype} on {tensor.device}",
+            f"{shape} {dtype if dtype in _DTYPES else 'torch.float32 or float64'} on cpu",
+        )
+        for name, tensor, shape in tensors
+        if tensor is not None
+        and (
+            tensor.shape != shape
+            or tensor.dtype != dtype
+            or dtype not in _DTYPES
+            or not tensor.is_cpu
+        )
+    )
 
 
 def _address(tensor: Tensor | None) -> int:
     return 0 if tensor is None else tensor.data_ptr()
 
 
-def _pair(states: State) -> tuple[int, int]:
+def _pair(states: list[Tensor]) -> tuple[int, int]:
     return states[0].data_ptr(), states[1].data_ptr() if len(states) > 1 else 0
 
 
-def _call(cell: Cell, weights: CellWeights, trajectory: LayerTrajectory) -> tuple[int | float, ...]:
+def _call(
+    code: int,
+    gain: float,
+    shape: torch.Size,
+    weights: CellWeights,
+    states: list[Tensor],
+    gates: Tensor,
+    auxiliary: Tensor | None,
+) -> tuple[int | float, ...]:
     """What every kernel takes first. The caller keeps the tensors alive until it returns."""
     return (
         weights.hh.element_size(),
-        _CELLS[type(cell)],
+        code,
         torch.get_num_threads(),
-        *trajectory.inputs.shape,
+        *shape,
         weights.hh.shape[1],
-        1 / cell.tau if isinstance(cell, RNNCell) else 1.0,
+        gain,
         *map(_address, weights),
-        *_pair(trajectory.states),
-        trajectory.gates.data_ptr(),
-        _address(trajectory.auxiliary),
+        *_pair(states),
+        gates.data_ptr(),
+        _address(auxiliary),
     )
+
+
+def _scan_shapes(
+    code: int, gain: float, inputs: Tensor, ih: Tensor, hh: Tensor, *rest: Any
+) -> list[Tensor]:
+    return _empty_trajectory(code, gain, inputs, hh, len(rest[2]))
+
+
+def _backward_shapes(
+    code: int, gain: float, hh: Tensor, states: list[Tensor], gates: Tensor, *rest: Any
+) -> list[Tensor]:
+    return [gates.new_empty(gates.shape), *(torch.empty_like(state) for state in rest[-1])]
+
+
+def _signals_shapes(
+    code: int, gain: float, hh: Tensor, states: list[Tensor], gates: Tensor, *rest: Any
+) -> Tensor:
+    return gates.new_empty(gates.shape)
+
+
+_PAST = "int code, float gain, Tensor hh, Tensor[] states, Tensor gates, Tensor? auxiliary"
+_OPERATORS: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
+    "scan(int code, float gain, Tensor inputs, Tensor ih, Tensor hh, Tensor? b_ih, Tensor? b_hh, "
+    "Tensor[] initial, Tensor? noise) -> Tensor[]": (_scan, _scan_shapes),
+    f"backward_scan({_PAST}, Tensor? signal, Tensor[] final) -> Tensor[]": (
+        _backward_scan,
+        _backward_shapes,
+    ),
+    f"node_signals({_PAST}, Tensor signal, Tensor? lengths) -> Tensor": (
+        _node_signals,
+        _signals_shapes,
+    ),
+}
+_library = torch.library.Library("timelocal", "DEF")
+for _schema, (_run, _shapes) in _OPERATORS.items():
+    _name = _schema.partition("(")[0]
+    _library.define(_schema)
+    _library.impl(_name, _run, "CPU")
+    torch.library.register_fake(f"timelocal::{_name}", _shapes, lib=_library)
