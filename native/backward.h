@@ -113,7 +113,7 @@ class Credit {
 
     void reset(Index row, Index n, T* gated) const {
         const Index size = layer.hidden, ld = padded<T>(size);
-        multiply<T>(candidate, 0, n, {delta + row * 3 * size + 2 * size, 3 * size, size}, {}, nothing.get(),
+        multiply<T>(candidate, 0, n, {delta + row * 3 * size + 2 * size, 3 * size, 1, size}, {}, nothing.get(),
                     0, gated, ld);
         for (Index k = 0; k < n; ++k, ++row, gated += ld)
             each_vector<T>(size, [&](Index j, auto part) {
@@ -193,10 +193,10 @@ class Backward {
             credit.rows(row, n, at_h, ld, at_c, gated);
             if (!restarts) pass_by(row, n, at_h, gated);
             const T* start = restarts ? credit.nothing.get() : at_h;
-            multiply<T>(recurrent, 0, n, {delta + row * nodes, nodes, recurrent.k}, {}, start,
+            multiply<T>(recurrent, 0, n, {delta + row * nodes, nodes, 1, recurrent.k}, {}, start,
                         restarts ? 0 : ld, at_h, ld);
             if (layer.cell == Cell::gru)
-                multiply<T>(candidate, 0, n, {gated, ld, size}, {}, at_h, ld, at_h, ld);
+                multiply<T>(candidate, 0, n, {gated, ld, 1, size}, {}, at_h, ld, at_h, ld);
         }
         copy(n, at_h, ld, h + b0 * size, size);
         if (at_c) copy(n, at_c, ld, c + b0 * size, size);

@@ -74,11 +74,11 @@ class Forward {
         const Index wide = padded<T>(section.weights.n), narrow = padded<T>(last.weights.n);
         const Buffer<T> first_sum(n * wide), second_sum(n * narrow), hidden_sum(n * narrow);
         T *pre = first_sum.get(), *candidate = second_sum.get(), *behind = hidden_sum.get();
-        const Operand<T> none{nullptr, 0, 0};
+        const Operand<T> none{nullptr, 0, 0, 0};
         for (Index t = 0; t < layer.steps; ++t) {
             const Index row = t * layer.batch + b0;
-            const Operand<T> x{inputs + row * layer.inputs, layer.inputs, layer.inputs};
-            const Operand<T> h{out.h + row * size, size, size};
+            const Operand<T> x{inputs + row * layer.inputs, layer.inputs, 1, layer.inputs};
+            const Operand<T> h{out.h + row * size, size, 1, size};
             multiply(section.weights, 0, n, x, h, section.bias.get(), 0, pre, wide);
             switch (layer.cell) {
                 case Cell::rnn:
@@ -95,7 +95,7 @@ class Forward {
                     break;
                 case Cell::gru_reset_before: {
                     reset(row, n, pre, wide);
-                    const Operand<T> gated{out.auxiliary + row * size, size, size};
+                    const Operand<T> gated{out.auxiliary + row * size, size, 1, size};
                     multiply(last.weights, 0, n, x, gated, last.bias.get(), 0, candidate, narrow);
                     gru_reset_before(row, n, pre, wide, candidate, narrow);
                     break;

@@ -10,6 +10,7 @@
 
 #include "backward.h"
 #include "forward.h"
+#include "gradients.h"
 
 namespace kernels {
 namespace {
@@ -105,10 +106,26 @@ PyObject* node_signals(PyObject*, PyObject* args) {
     });
 }
 
+PyObject* weight_gradients(PyObject*, PyObject* args) {
+    Call call;
+    Py_ssize_t inputs, delta, ih, hh, b_ih, b_hh;
+    if (!PyArg_ParseTuple(args, CALL_FORMAT "nnnnnn", CALL_FIELDS(call), &inputs, &delta, &ih, &hh,
+                          &b_ih, &b_hh))
+        return nullptr;
+    return released(call, [&](auto zero) {
+        using T = decltype(zero);
+        const Layer<T> layer = call.layer<T>();
+        weight_gradients<T>(layer, call.history<T>(), address<const T>(inputs),
+                            address<const T>(delta),
+                            {address<T>(ih), address<T>(hh), address<T>(b_ih), address<T>(b_hh)});
+    });
+}
+
 PyMethodDef methods[] = {
     {"scan", scan, METH_VARARGS, "Forward over a sequence."},
     {"backward_scan", backward_scan, METH_VARARGS, "Signals back through time."},
     {"node_signals", node_signals, METH_VARARGS, "State signals to node signals, step by step."},
+    {"weight_gradients", weight_gradients, METH_VARARGS, "Sums of node signals (x) what entered."},
     {nullptr, nullptr, 0, nullptr}};
 
 }  // namespace

@@ -73,11 +73,11 @@ class Packed {
     Buffer<T> data_;
 };
 
-// Some columns of the left factor: rows are `stride` apart.
+// Some columns of the left factor: element (row, column) is at[row * stride + column * step].
 template <class T>
 struct Operand {
     const T* at;
-    Index stride, columns;
+    Index stride, step, columns;
 };
 
 // sum += a w for one register tile of R rows by V vectors; w moves on past the rows it used.
@@ -85,7 +85,7 @@ template <class T, int R, int V>
 inline __attribute__((always_inline)) void accumulate(Vec<T> (&sum)[R][V], const Operand<T>& a,
                                                       const T*& w) {
     const T* x = a.at;
-    for (Index k = a.columns; k > 0; --k, w += V * kLanes<T>, ++x) {
+    for (Index k = a.columns; k > 0; --k, w += V * kLanes<T>, x += a.step) {
         Vec<T> weight[V];
 #pragma GCC unroll 8
         for (int v = 0; v < V; ++v) weight[v] = load(w + v * kLanes<T>);
@@ -143,8 +143,8 @@ inline void multiply(const Packed<T>& w, Index first_k, Index rows, const Operan
         for (Index k = 0; k < depth_of_all; k += depth) {
             const Index end = k + depth < depth_of_all ? k + depth : depth_of_all;
             const Index split = end < a.columns ? end : k > a.columns ? k : a.columns;
-            Operand<T> left{a.at + k, a.stride, split - k};
-            Operand<T> right{b.at + (split - a.columns), b.stride, end - split};
+            Operand<T> left{a.at + k * a.step, a.stride, a.step, split - k};
+            Operand<T> right{b.at + (split - a.columns) * b.step, b.stride, b.step, end - split};
             for (Index r = 0; r < rows;) {
                 const Index rest = rows - r;  // the last two tiles are of nearly equal height
                 const Index height = rest >= 2 * kTileRows ? kTileRows
