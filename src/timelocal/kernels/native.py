@@ -83,6 +83,7 @@ def handles(cell: Cell, tensor: Tensor) -> bool:
         and type(cell) in _CELLS
         and tensor.device.type == "cpu"
         and tensor.dtype in _DTYPES
+        and not torch.compiler.is_compiling()  # a traced tensor has no memory to point at
     )
 
 
