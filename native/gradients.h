@@ -81,7 +81,7 @@ struct Gradients {
 };
 
 template <class T>
-void weight_gradients(const Layer<T>& layer, History<T> past, const T* inputs, const T* delta,
+void gradients(const Layer<T>& layer, History<T> past, const T* inputs, const T* delta,
                       Gradients<T> out) {
     const Index size = layer.hidden, nodes = layer.nodes(), features = layer.inputs;
     const Index rows = layer.steps * layer.batch;

@@ -115,7 +115,7 @@ PyObject* weight_gradients(PyObject*, PyObject* args) {
     return released(call, [&](auto zero) {
         using T = decltype(zero);
         const Layer<T> layer = call.layer<T>();
-        weight_gradients<T>(layer, call.history<T>(), address<const T>(inputs),
+        gradients<T>(layer, call.history<T>(), address<const T>(inputs),
                             address<const T>(delta),
                             {address<T>(ih), address<T>(hh), address<T>(b_ih), address<T>(b_hh)});
     });

@@ -168,6 +168,12 @@ def test_a_config_is_frozen_and_known_by_its_hash():
     assert config.sha256() == TrainConfig(lr=1e-3).sha256()
     assert config.sha256() != TrainConfig(seed=1).sha256()
     assert TrainConfig(**config.model_dump()) == config
+    assert TrainConfig(rule_options={"feedback": "gaussian"}) == config  # the default by its name
+    assert config.rule_options == {
+        "feedback": "gaussian",
+        "feedback_per": "layer",
+        "normalize": None,
+    }
 
 
 def test_run_errors_name_the_path(tmp_path):

@@ -77,6 +77,7 @@ def test_operators_keep_the_compiler_s_rules(name):
         (operators.scan, (inputs, *weights, list(initial), None)),
         (operators.backward_scan, (weights.hh, *past, signal, list(initial))),
         (operators.node_signals, (weights.hh, *past, signal, torch.tensor([4, 2]))),
+        (operators.weight_gradients, (weights.hh, *past, inputs, trajectory.gates.clone(), True)),
     ):
         torch.library.opcheck(
             operator, (*kind, *rest), test_utils=("test_schema", "test_faketensor")

@@ -129,6 +129,29 @@ def test_node_signals(module, name, tau, shape, everywhere, padded):
 
 
 @pytest.mark.parametrize(("name", "tau"), CASES)
+@LEAVES
+@given(shape=shapes)
+def test_weight_gradients(module, name, tau, shape):
+    cell = make_cell(name, tau)
+    weights, inputs, initial, noise, draw = problem(cell, **shape)
+    trajectory = torch_scan.scan(cell, weights, inputs, initial, noise)
+    signal = draw(*trajectory.hidden.shape)
+    leaves = [None if w is None else w.double().clone().requires_grad_() for w in weights]
+    hs, _ = run(
+        name, tau, leaves, inputs.double(), doubled(initial), noise.double(), through_time=False
+    )
+    total = (torch.stack(hs) * signal.double()).sum()
+    expected = torch.autograd.grad(total, [leaf for leaf in leaves if leaf is not None])
+
+    deltas = torch_scan.node_signals(cell, weights, trajectory, signal)
+    found = module.weight_gradients(cell, weights, trajectory, deltas)
+    assert [w is None for w in found] == [w is None for w in weights]
+    tolerance = TOLERANCE[shape["dtype"]]
+    for one, other in zip([w for w in found if w is not None], expected, strict=True):
+        assert_close(one.double(), other, atol=5 * tolerance["atol"], rtol=tolerance["rtol"])
+
+
+@pytest.mark.parametrize(("name", "tau"), CASES)
 @pytest.mark.parametrize("dtype", [SINGLE, DOUBLE])
 def test_one_and_two_threads_agree_to_the_bit(module, threads, name, tau, dtype):
     cell = make_cell(name, tau)
@@ -142,7 +165,8 @@ def test_one_and_two_threads_agree_to_the_bit(module, threads, name, tau, dtype)
         trajectory = module.scan(cell, weights, inputs, initial, noise)
         deltas, carried = module.backward_scan(cell, weights, trajectory, signal, initial)
         local = module.node_signals(cell, weights, trajectory, signal)
-        runs.append([*trajectory.states, trajectory.gates, deltas, *carried, local])
+        gradients = module.weight_gradients(cell, weights, trajectory, deltas)
+        runs.append([*trajectory.states, trajectory.gates, deltas, *carried, local, *gradients])
     for other in runs[1:]:
         assert all(map(torch.equal, runs[0], other))
 

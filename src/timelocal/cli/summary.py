@@ -84,4 +84,4 @@ def _values(group: Sequence[RunRecord], moment: str, score: str) -> list[float]:
 def _spread(values: Sequence[float]) -> str:
     if not values:
         return "–"
-    return f"{mean(values):.4f}" + (f" ± {stdev(values):.4f}" if len(values) > 1 else "")
+    return f"{mean(values):.3g}" + (f" ± {stdev(values):.2g}" if len(values) > 1 else "")

@@ -24,20 +24,19 @@ def datasets_table() -> Table:
 
 
 def rules_table() -> Table:
-    """What every rule declares of itself."""
+    """What every rule does and declares of itself."""
     table = Table(title="rules")
-    for name in ("name", "what", "gradient", "online", "memory in T", "weight transport"):
-        table.add_column(name)
+    table.add_column("name")
+    table.add_column("what it does, and declares of itself")
     for name, rule in RULES.items():
         spec = rule.spec
-        table.add_row(
-            name,
-            spec.summary,
-            f"{spec.estimates} ({spec.target})",
-            "yes" if spec.online else "no",
-            spec.memory,
-            "yes" if spec.weight_transport else "no",
+        declared = (
+            f"gradient: {spec.estimates}, of {spec.target}",
+            "online" if spec.online else "whole sequences",
+            f"memory {spec.memory} in their length",
+            "weight transport" if spec.weight_transport else "no weight transport",
         )
+        table.add_row(name, spec.summary + "\n[dim]" + "; ".join(declared) + "[/dim]")
     return table
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from functools import partial
+from typing import Any
 
 import torch
 from torch.optim import Optimizer
@@ -30,9 +31,15 @@ OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
 }
 
 
-def rule_arguments(name: str) -> set[str]:
-    """The names of the arguments that the constructor of the rule `name` takes."""
-    return set(inspect.signature(RULES[name]).parameters)
+def rule_defaults(name: str) -> dict[str, Any]:
+    """What one may choose when making the rule `name`: arguments and their defaults.
+
+    >>> rule_defaults("bptt")
+    {'loss': 'cross_entropy', 'at': 'last', 'seed': 0}
+    """
+    parameters = inspect.signature(RULES[name]).parameters
+    # `network` is made for the rule, and `problems` is how a rule's class talks to its base
+    return {k: p.default for k, p in parameters.items() if k not in {"network", "problems"}}
 
 
 def make_rule(
@@ -44,7 +51,7 @@ def make_rule(
     own is an `ArgumentError`.
     """
     arguments: dict[str, object] = {"loss": loss, "at": at, "seed": seed, **options}
-    if "at" not in rule_arguments(name):
+    if "at" not in rule_defaults(name):
         del arguments["at"]
     make: Callable[..., Rule] = RULES[name]
     rule = make(network, **arguments)

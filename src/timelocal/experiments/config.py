@@ -13,21 +13,23 @@ from pydantic_core import ErrorDetails
 
 from timelocal import data
 from timelocal.errors import ArgumentError, Problem, TimelocalError, unknown_name
-from timelocal.experiments.build import CELLS, OPTIMIZERS, make_rule, rule_arguments
+from timelocal.experiments.build import CELLS, OPTIMIZERS, make_rule, rule_defaults
+from timelocal.losses import LOSSES
 from timelocal.rules import RULES
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
 Option = None | bool | int | float | str | list[str]
 
-_COMMON = {"network", "loss", "at", "seed"}
+_COMMON = {"loss", "at", "seed"}
 """Arguments of a rule that are fields of the configuration, not rule options."""
 
 
 class TrainConfig(BaseModel):
     """All that decides the result of one run (one seed).
 
-    `rule_options` are the further arguments of the rule's constructor (`feedback`, `normalize`, …).
+    `rule_options` are the further arguments of the rule's constructor (`feedback`, `normalize`, …),
+    completed by their defaults.
     Raises `ArgumentError` that lists every problem at once.
 
     >>> config = TrainConfig(dataset="digits-rows", cell="gru", rule="dfa", epochs=3)
@@ -44,7 +46,7 @@ class TrainConfig(BaseModel):
     rule: str = "dfa"
     loss: str = "cross_entropy"
     at: str = "last"
-    rule_options: dict[str, Option] = Field(default_factory=dict)
+    rule_options: dict[str, Option] = Field(default_factory=dict, validate_default=True)
     optimizer: str = "adam"
     lr: Positive = 1e-3
     batch: Count = 32
@@ -71,7 +73,7 @@ class TrainConfig(BaseModel):
             "dataset": data.names(),
             "cell": CELLS,
             "rule": RULES,
-            "loss": ("cross_entropy", "mse"),
+            "loss": LOSSES,
             "at": ("last", "every"),
             "optimizer": OPTIMIZERS,
         }
@@ -88,11 +90,11 @@ class TrainConfig(BaseModel):
         if not {"cell", "layers", "rule", "loss", "at"} <= info.data.keys():
             return options  # reported already; nothing to judge by
         rule = info.data["rule"]
-        arguments = rule_arguments(rule) - _COMMON
+        defaults = {k: v for k, v in rule_defaults(rule).items() if k not in _COMMON}
         problems = [
             problem
             for name in options
-            if (problem := unknown_name(f"option of rule {rule!r}", name, arguments))
+            if (problem := unknown_name(f"option of rule {rule!r}", name, defaults))
         ]
         if problems:
             raise _RefusedError(problems)
@@ -101,7 +103,8 @@ class TrainConfig(BaseModel):
             make_rule(rule, network, info.data["loss"], info.data["at"], 0, options)
         except TimelocalError as error:
             raise _RefusedError([error]) from error
-        return options
+        lists = {k: list(v) for k, v in defaults.items() if isinstance(v, tuple)}
+        return {**defaults, **lists, **options}
 
     def canonical(self) -> str:
         """The configuration as JSON with sorted keys and no spaces: equal runs, equal text."""

@@ -5,7 +5,8 @@ optional; the best one the processor can run is picked at import. `TIMELOCAL_KER
 `auto` (the default), `native` (an error where none can run) or `torch` (never).
 
 Under `torch.compile` and `torch.export` the kernels appear as the operators `timelocal::scan`,
-`timelocal::backward_scan` and `timelocal::node_signals`; elsewhere they are called directly.
+`timelocal::backward_scan`, `timelocal::node_signals` and `timelocal::weight_gradients`; elsewhere
+they are called directly.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ _CAPABILITIES = {"AVX512": ("avx512", "avx2", "generic"), "AVX2": ("avx2", "gene
 _CODES: dict[type[Cell], int] = {RNNCell: 0, GRUResetAfter: 1, GRUResetBefore: 2, LSTMCell: 3}
 _GATES = (1, 3, 3, 4)
 _DTYPES = (torch.float32, torch.float64)
+_is_exporting = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)
 
 
 def _pick() -> tuple[ModuleType | None, str, str]:
@@ -146,6 +148,20 @@ def node_signals(
     past = (list(trajectory.states), trajectory.gates, trajectory.auxiliary)
     deltas: Tensor = run(*_kind(cell), weights.hh, *past, signal, lengths)
     return deltas
+
+
+def weight_gradients(
+    cell: Cell, weights: CellWeights, trajectory: LayerTrajectory, deltas: Tensor
+) -> CellWeights:
+    """Σ_t δ_t ⊗ (what entered each parameter at t), in the parameters' shapes; deltas (t, b, g)."""
+    run: Any = (
+        torch.ops.timelocal.weight_gradients if torch.compiler.is_compiling() else _weight_gradients
+    )
+    past = (list(trajectory.states), trajectory.gates, trajectory.auxiliary)
+    biased = weights.b_ih is not None
+    ih, hh, *biases = run(*_kind(cell), weights.hh, *past, trajectory.inputs, deltas, biased)
+    b_ih, b_hh = biases if biased else (None, None)
+    return CellWeights(ih, hh, b_ih, b_hh)
 
 
 def _kind(cell: Cell) -> tuple[int, float]:
@@ -261,6 +277,36 @@ def _node_signals(
     return deltas
 
 
+def _weight_gradients(
+    code: int,
+    gain: float,
+    hh: Tensor,
+    states: list[Tensor],
+    gates: Tensor,
+    auxiliary: Tensor | None,
+    inputs: Tensor,
+    deltas: Tensor,
+    biased: bool,
+) -> list[Tensor]:
+    steps, batch, features = inputs.shape
+    gates, auxiliary, inputs, deltas, *states = _dense(gates, auxiliary, inputs, deltas, *states)
+    _check(
+        hh,
+        *_expected(code, hh, states, gates, auxiliary),
+        ("inputs", inputs, (steps, batch, features)),
+        ("deltas", deltas, tuple(gates.shape)),
+    )
+    made = _empty_gradients(hh, inputs, biased)
+    weights = CellWeights(hh, hh, None, None)
+    _native().weight_gradients(
+        *_call(code, gain, inputs.shape, weights, states, gates, auxiliary),
+        inputs.data_ptr(),
+        deltas.data_ptr(),
+        *(made[i].data_ptr() if i < len(made) else 0 for i in range(4)),
+    )
+    return made
+
+
 def _native() -> ModuleType:
     assert _module is not None  # _kind has seen to it
     return _module
@@ -288,6 +334,12 @@ def _empty_trajectory(
     if code > 0:
         made.append(inputs.new_empty(steps, batch, hidden))
     return made
+
+
+def _empty_gradients(hh: Tensor, inputs: Tensor, biased: bool) -> list[Tensor]:
+    nodes, hidden = hh.shape
+    shapes = [(nodes, inputs.shape[-1]), (nodes, hidden), *([(nodes,)] * 2 if biased else [])]
+    return [inputs.new_empty(shape) for shape in shapes]
 
 
 Expected = tuple[str, Tensor | None, tuple[int, ...]]
@@ -377,6 +429,12 @@ def _signals_shapes(
     return gates.new_empty(gates.shape)
 
 
+def _gradient_shapes(
+    code: int, gain: float, hh: Tensor, states: list[Tensor], gates: Tensor, *rest: Any
+) -> list[Tensor]:
+    return _empty_gradients(hh, rest[1], rest[3])
+
+
 _PAST = "int code, float gain, Tensor hh, Tensor[] states, Tensor gates, Tensor? auxiliary"
 _OPERATORS: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
     "scan(int code, float gain, Tensor inputs, Tensor ih, Tensor hh, Tensor? b_ih, Tensor? b_hh, "
@@ -388,6 +446,10 @@ _OPERATORS: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
     f"node_signals({_PAST}, Tensor signal, Tensor? lengths) -> Tensor": (
         _node_signals,
         _signals_shapes,
+    ),
+    f"weight_gradients({_PAST}, Tensor inputs, Tensor deltas, bool biased) -> Tensor[]": (
+        _weight_gradients,
+        _gradient_shapes,
     ),
 }
 _library = torch.library.Library("timelocal", "DEF")

@@ -1,0 +1,336 @@
+"""Networks are plain modules over the user's own tensors: optimizers, checkpoints and wrappers go on."""
+
+from __future__ import annotations
+
+import copy
+import io
+from pathlib import Path
+
+import pytest
+import torch
+from core_oracles import TORCH_CELLS, close, exactly
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence
+
+import timelocal as tl
+from timelocal.testing import CELLS, Case
+
+KINDS = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
+X = torch.randn(4, 5, 3, generator=torch.Generator().manual_seed(0))
+Y = torch.tensor([0, 1, 1, 0])
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    torch.manual_seed(0)  # the users' own modules draw from the global generator
+
+
+class Classifier(nn.Module):
+    """A model that somebody already had."""
+
+    def __init__(self, kind: type[nn.RNNBase] = nn.GRU, **options: object) -> None:
+        super().__init__()
+        self.body = kind(3, 8, **options)
+        self.head = nn.Linear(8 * (2 if self.body.bidirectional else 1), 2)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.head(self.body(inputs)[0])
+
+
+@pytest.mark.parametrize("kind", KINDS.values())
+def test_the_very_same_parameters(kind: type[nn.RNNBase]) -> None:
+    model = Classifier(kind, num_layers=2, bidirectional=True, batch_first=True)
+    network = tl.from_torch(model.body, model.head)
+    mine = {id(p) for p in model.parameters()}
+    assert {id(p) for p in network.parameters()} == mine
+    assert network.readout is model.head
+    close(network(X), model(X).detach(), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", KINDS.values())
+@pytest.mark.parametrize("rule", [tl.BPTT, tl.DFA])
+def test_the_users_optimizer_steps_what_the_rule_filled(
+    kind: type[nn.RNNBase], rule: type[tl.Rule]
+) -> None:
+    model = Classifier(kind, num_layers=2, batch_first=True)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+    learner = rule(tl.from_torch(model.body, model.head))
+    first = learner(X, Y)
+    before = copy.deepcopy(model.state_dict())
+    optimizer.step()
+    for name, parameter in model.named_parameters():
+        assert not torch.equal(parameter, before[name]), name
+    for _ in range(40):
+        optimizer.zero_grad()
+        learner(X, Y)
+        optimizer.step()
+    found = learner.evaluate(X, Y)
+    assert found.loss < 0.9 * first
+    close(found.outputs, model(X)[:, -1].detach(), rtol=1e-5, atol=1e-5)
+
+
+def test_frozen_parameters_stay_without_gradients() -> None:
+    model = Classifier()
+    model.body.weight_hh_l0.requires_grad_(False)
+    head = nn.Sequential(nn.Linear(8, 8), nn.Tanh(), nn.Linear(8, 2))
+    head[0].requires_grad_(False)
+    network = tl.from_torch(model.body, head)
+    tl.BPTT(network)(X.transpose(0, 1), Y)
+    filled = {name for name, p in network.named_parameters() if p.grad is not None}
+    assert filled == {name for name, p in network.named_parameters() if p.requires_grad}
+
+
+@pytest.mark.parametrize("cell", TORCH_CELLS)
+@pytest.mark.parametrize("layers", [1, 2])
+@pytest.mark.parametrize("bidirectional", [False, True])
+@pytest.mark.parametrize("bias", [False, True])
+def test_state_dicts_move_both_ways(
+    cell: str, layers: int, bidirectional: bool, bias: bool
+) -> None:
+    case = Case(cell, layers=layers, bidirectional=bidirectional, bias=bias)
+    ours = case.network()
+    options = {"num_layers": layers, "bidirectional": bidirectional, "bias": bias}
+    theirs = KINDS[cell](case.INPUTS, case.HIDDEN, **options, batch_first=True).double()
+    assert list(ours.recurrent.state_dict()) == list(theirs.state_dict())
+    inputs = case.batch()[0]
+    theirs.load_state_dict(ours.recurrent.state_dict(), strict=True)
+    close(theirs(inputs)[0].detach(), ours.scan(inputs).outputs.transpose(0, 1))
+    other = KINDS[cell](case.INPUTS, case.HIDDEN, **options, batch_first=True).double()
+    ours.recurrent.load_state_dict(other.state_dict(), strict=True)
+    close(other(inputs)[0].detach(), ours.scan(inputs).outputs.transpose(0, 1))
+
+
+@pytest.mark.parametrize("cell", TORCH_CELLS)
+def test_to_torch_and_back_share_parameters(cell: str) -> None:
+    case = Case(cell, layers=2, bidirectional=True, dropout=0.25)
+    network = case.network()
+    module, readout = tl.to_torch(network)
+    assert type(module) is KINDS[cell]
+    assert (module.dropout, module.batch_first, readout) == (0.25, True, network.readout)
+    back = tl.from_torch(module, readout)
+    for name, parameter in network.named_parameters():
+        assert back.get_parameter(name) is parameter
+    with torch.no_grad():
+        network.recurrent.weight_hh_l1 *= 0.5
+    module.eval()
+    inputs = case.batch()[0]
+    close(module(inputs)[0].detach(), network.scan(inputs).outputs.transpose(0, 1))
+
+
+def test_batch_first_is_the_sources() -> None:
+    model = Classifier(batch_first=False)
+    network = tl.from_torch(model.body, model.head)
+    time_first = X.transpose(0, 1)
+    targets = torch.arange(20).reshape(5, 4) % 2
+    assert network(time_first).shape == (5, 4, 2)
+    found = tl.BPTT(network, at="every").estimate(time_first, targets)
+    assert found.outputs.shape == (5, 4, 2)
+    model.body.batch_first = True
+    again = tl.from_torch(model.body, model.head)
+    same = tl.BPTT(again, at="every").estimate(X, targets.t())
+    exactly(found.gradients, same.gradients)
+    exactly(found.outputs, same.outputs.transpose(0, 1))
+
+
+@pytest.mark.parametrize("batch_first", [False, True])
+@pytest.mark.parametrize("at", ["last", "every"])
+@pytest.mark.parametrize("lengths", [(5, 4, 2, 1), (1, 5, 3, 5)])
+def test_packed_sequences(batch_first: bool, at: str, lengths: tuple[int, ...]) -> None:
+    model = Classifier(nn.LSTM, batch_first=batch_first, bidirectional=True)
+    network = tl.from_torch(model.body, model.head)
+    inputs = X if batch_first else X.transpose(0, 1)
+    targets = Y if at == "last" else torch.zeros(inputs.shape[:2], dtype=torch.long)
+    packed = pack_padded_sequence(
+        inputs, torch.tensor(lengths), batch_first=batch_first, enforce_sorted=False
+    )
+    for kind in (tl.BPTT, tl.DFA):
+        rule = kind(network, at=at)
+        padded = rule.estimate(inputs, targets, torch.tensor(lengths))
+        exactly(rule.estimate(packed, targets).gradients, padded.gradients)
+        exactly(rule.evaluate(packed, targets).loss, padded.loss)
+
+
+def test_initial_states_are_given_and_returned() -> None:
+    """A sequence in two halves, the second started where the first ended, is the sequence."""
+    for cell in CELLS:
+        network = Case(cell, layers=2).network()
+        inputs = Case(cell).batch()[0]
+        whole = network.scan(inputs)
+        first = network.scan(inputs[:, :2])
+        second = network.scan(inputs[:, 2:], initial=first.final_states())
+        close(torch.cat((first.outputs, second.outputs)), whole.outputs)
+        close(second.final_states(), whole.final_states())
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_copies_saves_and_moves(cell: str) -> None:
+    network = Case(cell, layers=2, bidirectional=True, readout="mlp").network()
+    inputs = Case(cell).batch()[0]
+    expected = network(inputs)
+    twin = copy.deepcopy(network)
+    exactly(twin(inputs), expected)
+    assert not {id(p) for p in twin.parameters()} & {id(p) for p in network.parameters()}
+    file = io.BytesIO()
+    torch.save(network.state_dict(), file)
+    file.seek(0)
+    other = Case(cell, layers=2, bidirectional=True, readout="mlp", seed=9).network()
+    assert not torch.equal(other(inputs), expected)
+    other.load_state_dict(torch.load(file, weights_only=True), strict=True)
+    exactly(other(inputs), expected)
+    single = twin.to(torch.float32)
+    assert {p.dtype for p in single.parameters()} == {torch.float32}
+    close(single(inputs.float()).double(), expected, rtol=1e-4, atol=1e-4)
+    assert not network.eval().training
+    assert network.train().recurrent.training
+
+
+def test_a_rules_state_saves_as_weights_only() -> None:
+    network = tl.GRU(3, 8, output_size=2, num_layers=2, dropout=0.5)
+    rule = tl.DFA(network, seed=1)
+    rule.estimate(X, Y)
+    file = io.BytesIO()
+    torch.save(rule.state_dict(), file)
+    file.seek(0)
+    other = tl.DFA(network, seed=2)
+    other.load_state_dict(torch.load(file, weights_only=True), strict=True)
+    exactly(other.estimate(X, Y).gradients, rule.estimate(X, Y).gradients)
+
+
+def test_moving_the_network_moves_the_users_module() -> None:
+    model = Classifier(batch_first=True)
+    network = tl.from_torch(model.body, model.head)
+    rule = tl.DFA(network)
+    network.to(torch.float64)
+    rule.to(torch.float64)
+    rule(X.double(), Y)
+    assert model.body.weight_hh_l0.grad.dtype == torch.float64
+    close(network(X.double()), model(X.double()).detach())
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_inference_is_exported(cell: str) -> None:
+    case = Case(cell, layers=2, bidirectional=True, readout="mlp", steps=2)
+    network, inputs = case.network().eval(), case.batch()[0]
+    program = torch.export.export(network, (inputs,))
+    close(program.module()(inputs + 1), network(inputs + 1))
+
+
+@pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")  # torch's own
+def test_an_exported_program_decomposes() -> None:
+    case = Case("gru", steps=2)
+    network, inputs = case.network().eval(), case.batch()[0]
+    program = torch.export.export(network, (inputs,)).run_decompositions()
+    close(program.module()(inputs + 1).detach(), network(inputs + 1))
+
+
+def test_inference_on_unequal_lengths_is_exported() -> None:
+    case = Case("lstm", bidirectional=True, steps=3)
+    network, inputs = case.network().eval(), case.batch()[0]
+    program = torch.export.export(network, (inputs, torch.tensor([3, 2, 1])))
+    lengths = torch.tensor([1, 3, 2])
+    close(program.module()(inputs, lengths), network(inputs, lengths))
+
+
+@pytest.mark.skipif(
+    not (torch.distributed.is_available() and torch.distributed.is_gloo_available()),
+    reason="torch is built without gloo",
+)
+def test_a_ddp_wrapper_goes_on_working(tmp_path: Path) -> None:
+    store = torch.distributed.FileStore(str(tmp_path / "store"), 1)
+    torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
+    try:
+        model = Classifier(batch_first=True)
+        wrapped = nn.parallel.DistributedDataParallel(model)
+        optimizer = torch.optim.SGD(wrapped.parameters(), lr=0.1)
+        rule = tl.BPTT(tl.from_torch(model.body, model.head))
+        rule(X, Y)
+        ours = {name: p.grad.clone() for name, p in model.named_parameters()}
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(wrapped(X)[:, -1], Y).backward()
+        close(ours, {name: p.grad for name, p in model.named_parameters()}, rtol=1e-4, atol=1e-6)
+        optimizer.zero_grad()
+        loss = rule(X, Y)
+        optimizer.step()
+        assert torch.nn.functional.cross_entropy(wrapped(X)[:, -1], Y) < loss
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+# --- readouts of every sort ---------------------------------------------------------------------
+
+
+class Squashed(nn.Linear):
+    """A Linear that is not linear."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        return 3 * torch.tanh(super().forward(features))
+
+
+READOUTS = {
+    "linear": lambda: nn.Linear(8, 2),
+    "no bias": lambda: nn.Linear(8, 2, bias=False),
+    "subclass": lambda: Squashed(8, 2),
+    "weight norm": lambda: nn.utils.parametrizations.weight_norm(nn.Linear(8, 2)),
+    "layer norm": lambda: nn.Sequential(nn.LayerNorm(8), nn.Linear(8, 2)),
+    "frozen": lambda: nn.Linear(8, 2).requires_grad_(False),
+}
+
+
+@pytest.mark.parametrize("kind", READOUTS)
+def test_any_readout_is_trained_as_autograd_would(kind: str) -> None:
+    model = Classifier(batch_first=True)
+    model.head = READOUTS[kind]()
+    network = tl.from_torch(model.body, model.head).double()
+    found = tl.BPTT(network).estimate(X.double(), Y)
+    tl.BPTT(network)(X.double(), Y)
+    filled = {name: p.grad for name, p in model.named_parameters()}
+    assert not found.outputs.requires_grad
+    model.zero_grad()
+    torch.nn.functional.cross_entropy(model(X.double())[:, -1], Y).backward()
+    close(filled, {name: p.grad for name, p in model.named_parameters()})
+
+
+def test_a_readout_with_dropout_is_asked_once() -> None:
+    """The error and the gradient are those of one and the same mask."""
+    head = nn.Sequential(nn.Linear(8, 8), nn.Dropout(0.5), nn.Linear(8, 2))
+    model = Classifier(batch_first=True)
+    network = tl.from_torch(model.body, head).double()
+    with torch.random.fork_rng():
+        found = tl.BPTT(network).estimate(X.double(), Y)
+    outputs = head(model.body(X.double())[0][:, -1])
+    loss = torch.nn.functional.cross_entropy(outputs, Y)
+    close(found.loss, loss.detach())
+    close(found.gradients["readout.0.weight"], torch.autograd.grad(loss, head[0].weight)[0])
+
+
+def test_evaluation_leaves_dropout_and_batch_norm_of_the_readout_alone() -> None:
+    head = nn.Sequential(nn.BatchNorm1d(8), nn.Dropout(0.5), nn.Linear(8, 2))
+    head[1].eval()  # a part in a mode of its own
+    network = tl.from_torch(nn.GRU(3, 8, batch_first=True), head)
+    rule = tl.DFA(network)
+    before = copy.deepcopy(network.state_dict())
+    modes = [part.training for part in network.modules()]
+    torch_state = torch.get_rng_state()
+    exactly(rule.evaluate(X, Y).loss, rule.evaluate(X, Y).loss)
+    exactly(network.state_dict(), before)
+    assert [part.training for part in network.modules()] == modes
+    assert torch.equal(torch.get_rng_state(), torch_state)
+    rule.estimate(X, Y)
+    assert int(head[0].num_batches_tracked) == 1
+
+
+# --- estimates and `.grad` ----------------------------------------------------------------------
+
+
+def test_gradients_accumulate_as_backward_would_and_the_estimate_stays() -> None:
+    network = tl.GRU(3, 8, output_size=2)
+    rule = tl.DFA(network)
+    estimate = rule.estimate(X, Y)
+    kept = copy.deepcopy(estimate.gradients)
+    for _ in range(3):
+        rule.accumulate(estimate)
+    for name, parameter in network.named_parameters():
+        close(parameter.grad, 3 * kept[name], rtol=1e-6, atol=1e-6)
+    torch.nn.utils.clip_grad_norm_(network.parameters(), 1e-3)
+    network.zero_grad(set_to_none=False)
+    exactly(estimate.gradients, kept)

@@ -1,0 +1,300 @@
+"""The contract of a rule: held by every rule over every case, and broken by rules that break it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+import timelocal as tl
+from timelocal.network import Network, readout_gradients
+from timelocal.rules import RULES, Rule, RuleSpec
+from timelocal.rules.batch import Batch
+from timelocal.rules.rule import ForwardPass
+from timelocal.testing import CELLS, CHECKS, Case, ContractReport, cases, check_case, check_rule
+from timelocal.typing import Gradients
+
+ALL_CASES = tuple(cases())
+
+
+def authors_can(case: Case) -> bool:
+    """What the paper's code runs: one layer and direction, equal lengths, the loss at the last step."""
+    plain = case.layers == 1 and not case.bidirectional and not case.unequal and case.at == "last"
+    return plain and case.cell in ("rnn", "leaky", "gru-reset-before")
+
+
+def test_how_many_there_are() -> None:
+    assert list(RULES) == ["bptt", "dfa", "dfa-authors-code"]
+    assert all(rule.spec.name == name for name, rule in RULES.items())
+    assert len(CELLS) == 5
+    assert len(CHECKS) == 13
+    assert len(ALL_CASES) == 115
+    assert len({str(case) for case in ALL_CASES}) == len(set(ALL_CASES)) == len(ALL_CASES)
+    assert sum(map(authors_can, ALL_CASES)) == 21
+    for what, values in {
+        "layers": {1, 2, 3}, "bidirectional": {False, True}, "bias": {False, True},
+        "dropout": {0.0, 0.5}, "readout": {"linear", "mlp"}, "at": {"last", "every"},
+        "loss": {"cross_entropy", "mse", "bce"}, "unequal": {False, True}, "mask": {False, True},
+        "batch_first": {False, True}, "cell": set(CELLS),
+    }.items():  # fmt: skip
+        assert {getattr(case, what) for case in ALL_CASES} == values
+
+
+@pytest.mark.parametrize("case", ALL_CASES, ids=str)
+@pytest.mark.parametrize("name", RULES)
+def test_every_rule_over_every_case(name: str, case: Case) -> None:
+    report = ContractReport()
+    check_case(RULES[name], case, report)
+    if name == "dfa-authors-code" and not authors_can(case):
+        assert list(report.refused) == [str(case)]
+    else:
+        assert (report.held, report.refused) == (len(CHECKS), {})
+
+
+# --- rules of other people ---------------------------------------------------------------------
+
+
+class OneStep(Rule):
+    """A third party's rule, from public parts only: the exact error, one step of the past at a time."""
+
+    spec = RuleSpec(
+        name="one-step",
+        summary="the output error at each step, no further back",
+        estimates="biased",
+        target="tbptt1",
+        online=True,
+        autograd_free=True,
+        memory="linear",
+        weight_transport=True,
+    )
+
+    def compute(self, batch: Batch) -> tuple[ForwardPass, Gradients]:
+        network = self.network
+        if network.num_layers > 1 or batch.at == "last":
+            raise tl.UnsupportedError("one-step: got depth or a last-step loss. Use BPTT.")
+        forward = self.forward_pass(batch, self.generator)
+        gradients, signal = self.readout_gradients(forward)
+        (own,) = forward.trajectory.layers[0]
+        weights, cell = network.recurrent.weights(0, 0), network.cell
+        signal = signal.unflatten(0, batch.inputs.shape[:2])
+        delta = cell.node_signal(weights, cell.local_jacobian(own), signal)
+        return forward, gradients | network.parameter_gradients(forward.trajectory, [[delta]])
+
+
+def test_a_rule_of_a_third_party_passes() -> None:
+    report = check_rule(OneStep)
+    can = [c for c in ALL_CASES if c.layers == 1 and not c.bidirectional and c.at == "every"]
+    assert len(can) == 35
+    assert report.held == len(can) * len(CHECKS)
+    assert set(report.refused) == {str(case) for case in ALL_CASES} - {str(case) for case in can}
+
+
+def spec(**changes: object) -> RuleSpec:
+    return replace(tl.DFA.spec, name="broken", **changes)
+
+
+class Writes(tl.DFA):
+    """An estimate that leaves its gradients behind."""
+
+    spec = spec()
+
+    def estimate(self, *args: object, **options: object) -> tl.Estimate:
+        found = super().estimate(*args, **options)
+        self.accumulate(found)
+        return found
+
+
+class Learns(tl.DFA):
+    """An estimate that already moves a weight."""
+
+    spec = spec()
+
+    def compute(self, batch: Batch) -> tuple[ForwardPass, Gradients]:
+        result = super().compute(batch)
+        self.network.recurrent.weights(0, 0).hh.mul_(0.9)
+        return result
+
+
+class Overwrites(tl.DFA):
+    """`.grad` is replaced, not added to."""
+
+    spec = spec()
+
+    def accumulate(self, estimate: tl.Estimate) -> None:
+        for name, parameter in self.network.named_parameters():
+            parameter.grad = estimate.gradients[name]
+
+
+class Forgets(tl.DFA):
+    """One parameter gets nothing."""
+
+    spec = spec()
+
+    def compute(self, batch: Batch) -> tuple[ForwardPass, Gradients]:
+        forward, gradients = super().compute(batch)
+        del gradients["recurrent.weight_hh_l0"]
+        return forward, gradients
+
+
+class Idles(tl.DFA):
+    """One parameter always gets zero."""
+
+    spec = spec()
+
+    def compute(self, batch: Batch) -> tuple[ForwardPass, Gradients]:
+        forward, gradients = super().compute(batch)
+        gradients["recurrent.weight_ih_l0"].zero_()
+        return forward, gradients
+
+
+class DrawsGlobally(tl.DFA):
+    """Chance from the global generator."""
+
+    spec = spec()
+
+    def compute(self, batch: Batch) -> tuple[ForwardPass, Gradients]:
+        forward, gradients = super().compute(batch)
+        gradients["readout.weight"] += torch.randn(())
+        return forward, gradients
+
+
+class LosesItsState(tl.DFA):
+    """Feedback in a plain attribute: not in the state_dict."""
+
+    spec = spec()
+
+    def _draw(self) -> None:
+        super()._draw()
+        for name, matrix in list(self.named_buffers()):
+            delattr(self, name)
+            self.__dict__[name] = matrix
+
+    def get_buffer(self, name: str) -> Tensor:
+        return self.__dict__[name]
+
+
+class OwnsTheNetwork(tl.DFA):
+    """The network as a submodule: saved with the rule, twice."""
+
+    spec = spec()
+
+    def __init__(self, network: Network, **options: object) -> None:
+        super().__init__(network, **options)
+        self.owned = network
+
+
+class ReadsPadding(tl.DFA):
+    """Lengths are ignored: what is padded counts."""
+
+    spec = spec()
+
+    def forward_pass(self, batch: Batch, generator: torch.Generator | None) -> ForwardPass:
+        return super().forward_pass(replace(batch, lengths=None), generator)
+
+
+class Sums(tl.DFA):
+    """Gradients of the sum, not of the mean."""
+
+    spec = spec()
+
+    def compute(self, batch: Batch) -> tuple[ForwardPass, Gradients]:
+        forward, gradients = super().compute(batch)
+        return forward, {name: g * batch.count for name, g in gradients.items()}
+
+
+class SaysExact(tl.DFA):
+    """Exact in name only."""
+
+    spec = spec(estimates="exact")
+
+
+class SaysBiased(tl.BPTT):
+    """The exact rule under another name."""
+
+    spec = replace(tl.BPTT.spec, name="broken", estimates="biased")
+
+
+class UsesAutograd(tl.DFA):
+    """Declares itself free of autograd, and is not."""
+
+    spec = spec()
+
+    def readout_gradients(self, forward: ForwardPass) -> tuple[Gradients, Tensor]:
+        with torch.enable_grad():
+            leaf = forward.features.detach().requires_grad_()
+            (signal,) = torch.autograd.grad(self.network.readout(leaf), leaf, forward.errors)
+        found, _ = readout_gradients(
+            self.network.readout, forward.features, forward.outputs, forward.errors
+        )
+        return {f"readout.{name}": gradient for name, gradient in found.items()}, signal
+
+
+class RemembersEvaluation(tl.DFA):
+    """Evaluation advances the generator."""
+
+    spec = spec()
+
+    def evaluate(self, *args: object, **options: object) -> tl.Evaluation:
+        torch.rand((), generator=self.generator)
+        return super().evaluate(*args, **options)
+
+
+class RefusesWithoutHelp(tl.DFA):
+    """A refusal that leaves its reader alone."""
+
+    spec = spec()
+
+    def compute(self, batch: Batch) -> tuple[ForwardPass, Gradients]:
+        raise tl.UnsupportedError("no.")
+
+
+class OnlineInBothDirections(tl.DFA):
+    """Online, and takes what needs the end of the sequence."""
+
+    spec = spec(online=True)
+
+    def __init__(self, network: Network, **options: object) -> None:
+        object.__setattr__(self, "spec", replace(self.spec, online=False))
+        super().__init__(network, **options)
+
+
+BROKEN = {
+    Writes: "estimates_purely",
+    Learns: "estimates_purely",
+    Forgets: "estimates_purely",
+    Idles: "is_alive",
+    Overwrites: "accumulates",
+    DrawsGlobally: "accumulates",
+    LosesItsState: "state_survives",
+    OwnsTheNetwork: "state_survives",
+    ReadsPadding: "estimates_purely",
+    Sums: "is_the_mean_of_its_members",
+    SaysExact: "is_exact_if_it_says_so",
+    SaysBiased: "is_exact_if_it_says_so",
+    UsesAutograd: "needs_no_autograd_if_it_says_so",
+    RemembersEvaluation: "evaluates_without_a_trace",
+    RefusesWithoutHelp: "names no alternative",
+    OnlineInBothDirections: "refuses_both_directions_online",
+}
+
+
+@pytest.mark.parametrize("rule", BROKEN, ids=lambda rule: rule.__name__)
+def test_a_broken_rule_is_caught_where_it_breaks(rule: type[Rule]) -> None:
+    with pytest.raises((AssertionError, KeyError)) as caught:
+        check_rule(rule)
+    told = " ".join([str(caught.value), *getattr(caught.value, "__notes__", ())])
+    assert BROKEN[rule] in told
+
+
+def test_a_dfa_that_breaks_nothing_passes() -> None:
+    """The rules above fail for what they break, not for being subclasses."""
+
+    class Renamed(tl.DFA):
+        spec = spec()
+
+    for case in ALL_CASES[::10]:
+        report = ContractReport()
+        check_case(Renamed, case, report)
+        assert report.held == len(CHECKS)
