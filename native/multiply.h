@@ -128,37 +128,25 @@ inline Tile<T> tile_of(Index rows, Index vectors) {
 
 // c (rows, n) = start + [a, b] w[first_k:, :]. Rows of `start` are lds apart (0: one row for all; it may be
 // c itself). c and start have padded<T>(w.n) readable columns. Each element is summed in the order of k,
-// whatever the number of rows.
+// whatever the number of rows. All rows pass over a panel before the next one: it stays in the second cache.
 template <class T>
 inline void multiply(const Packed<T>& w, Index first_k, Index rows, const Operand<T>& a,
                      const Operand<T>& b, const T* start, Index lds, T* c, Index ldc) {
-    // A stretch of a panel that stays in the first cache while all rows pass over it.
-    constexpr Index depth = 96;
-    const Index depth_of_all = a.columns + b.columns;
     for (Index p = 0; p < w.panels(); ++p) {
         const Index vectors = padded<T>(w.columns_of(p)) / kLanes<T>;
         const Index column = p * Packed<T>::width;
-        const T *panel = w.panel(p) + first_k * vectors * kLanes<T>, *from = start + column;
-        Index from_stride = lds;
-        for (Index k = 0; k < depth_of_all; k += depth) {
-            const Index end = k + depth < depth_of_all ? k + depth : depth_of_all;
-            const Index split = end < a.columns ? end : k > a.columns ? k : a.columns;
-            Operand<T> left{a.at + k * a.step, a.stride, a.step, split - k};
-            Operand<T> right{b.at + (split - a.columns) * b.step, b.stride, b.step, end - split};
-            for (Index r = 0; r < rows;) {
-                const Index rest = rows - r;  // the last two tiles are of nearly equal height
-                const Index height = rest >= 2 * kTileRows ? kTileRows
-                                     : rest > kTileRows    ? (rest + 1) / 2
-                                                           : rest;
-                tile_of<T>(height, vectors)(panel, left, right, from + r * from_stride, from_stride,
-                                            c + column + r * ldc, ldc);
-                left.at += height * left.stride;
-                right.at += height * right.stride;
-                r += height;
-            }
-            panel += (end - k) * vectors * kLanes<T>;
-            from = c + column;
-            from_stride = ldc;
+        const T* panel = w.panel(p) + first_k * vectors * kLanes<T>;
+        Operand<T> left = a, right = b;
+        for (Index r = 0; r < rows;) {
+            const Index rest = rows - r;  // the last two tiles are of nearly equal height
+            const Index height = rest >= 2 * kTileRows ? kTileRows
+                                 : rest > kTileRows    ? (rest + 1) / 2
+                                                       : rest;
+            tile_of<T>(height, vectors)(panel, left, right, start + column + r * lds, lds,
+                                        c + column + r * ldc, ldc);
+            left.at += height * left.stride;
+            right.at += height * right.stride;
+            r += height;
         }
     }
 }
