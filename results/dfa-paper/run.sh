@@ -14,16 +14,16 @@ runs() { # dataset cell rule hidden lr batch epochs: one command a seed
 }
 
 {
-    runs libras gru-reset-before bptt 512 0.01 10 900
-    runs libras gru-reset-before dfa 512 0.0005 10 900
-    runs libras rnn dfa 512 0.0005 10 900
-    runs libras rnn bptt 512 0.0005 10 900
-    runs strawberry rnn dfa 512 0.0005 100 300
-    runs strawberry rnn bptt 50 0.0005 256 300
-    runs strawberry gru-reset-before dfa 50 0.0005 10 300
-    runs strawberry gru-reset-before bptt 50 0.005 10 300
     runs ecg200 rnn dfa 50 0.0005 256 500
     runs ecg200 rnn bptt 50 0.0005 256 500
     runs ecg200 gru-reset-before dfa 50 0.01 256 500
     runs ecg200 gru-reset-before bptt 50 0.0005 256 500
+    runs strawberry rnn bptt 50 0.0005 256 300
+    runs strawberry gru-reset-before dfa 50 0.0005 10 300
+    runs strawberry gru-reset-before bptt 50 0.005 10 300
+    runs libras rnn dfa 512 0.0005 10 900
+    runs libras rnn bptt 512 0.0005 10 900
+    runs strawberry rnn dfa 512 0.0005 100 300
+    runs libras gru-reset-before dfa 512 0.0005 10 900
+    runs libras gru-reset-before bptt 512 0.01 10 900
 } | xargs -P "${JOBS:-1}" -L 1 timelocal
