@@ -151,9 +151,7 @@ def test_padding_says_nothing(setting: Setting) -> None:
     trajectory = network.scan(inputs, lengths)
     for b in range(setting.case.sequences):
         steps = int(setting.valid()[b].sum())
-        alone = (
-            inputs[b : b + 1, :steps] if setting.case.batch_first else inputs[:steps, b : b + 1]
-        )
+        alone = inputs[b : b + 1, :steps] if setting.case.batch_first else inputs[:steps, b : b + 1]
         single = network.scan(alone)
         close(trajectory.outputs[:steps, b], single.outputs[:, 0])
         close(trajectory.last()[b], single.last()[0])
@@ -166,7 +164,9 @@ def test_padding_says_nothing(setting: Setting) -> None:
 
 @pytest.mark.parametrize("cell", CELLS)
 def test_finite_differences_agree_with_the_oracle_of_bptt(cell: str) -> None:
-    setting = Setting(Case(cell, layers=2, bidirectional=True, at="every", mask=True), lengths=(4, 2, 5))
+    setting = Setting(
+        Case(cell, layers=2, bidirectional=True, at="every", mask=True), lengths=(4, 2, 5)
+    )
     network, batch = setting.network(), setting.batch()
     _, gradients = reference.bptt(network, setting.loss, "every", *batch)
 
