@@ -29,7 +29,7 @@ WIDEST = Setting(
 SMALLEST = Setting(Case("gru-reset-before", sequences=1, steps=1))
 
 
-@settings(max_examples=100)
+@settings(max_examples=60)
 @given(settings_drawn(TORCH_CELLS))
 @example(WIDEST)
 def test_forward_is_that_of_torch(setting: Setting) -> None:
@@ -66,21 +66,21 @@ def test_forward_is_the_textbook_where_torch_has_no_such_cell(setting: Setting) 
         exactly(trajectory.outputs[steps:, b], torch.zeros_like(trajectory.outputs[steps:, b]))
 
 
-@settings(max_examples=150)
+@settings(max_examples=80)
 @given(settings_drawn(TORCH_CELLS))
 @example(WIDEST)
 def test_bptt_is_autograd_through_torch(setting: Setting) -> None:
     assert_bptt_exact(setting)
 
 
-@settings(max_examples=50)
+@settings(max_examples=40)
 @given(settings_drawn(("leaky", "gru-reset-before")))
 @example(SMALLEST)
 def test_bptt_is_autograd_through_the_textbook(setting: Setting) -> None:
     assert_bptt_exact(setting)
 
 
-@settings(max_examples=100)
+@settings(max_examples=60)
 @given(settings_drawn(max_sequences=3, max_steps=5))
 @example(WIDEST)
 @example(SMALLEST)
@@ -88,7 +88,7 @@ def test_dfa_is_its_surrogate(setting: Setting) -> None:
     assert_dfa_is_its_surrogate(setting)
 
 
-@settings(max_examples=25)
+@settings(max_examples=20)
 @given(settings_drawn(max_layers=2, max_sequences=2, max_steps=4))
 @example(SMALLEST)
 def test_dfa_with_one_matrix_per_parameter_is_its_surrogate(setting: Setting) -> None:
@@ -125,7 +125,7 @@ def part(setting: Setting, b: int, kind: type[tl.Rule]) -> tuple[tl.Estimate, Te
     return estimate, (counts if by_class is None else counts * by_class).sum()
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(settings_drawn())
 @example(WIDEST)
 def test_a_batch_is_the_weighted_mean_of_its_sequences(setting: Setting) -> None:
