@@ -41,10 +41,8 @@ def test_forward_is_that_of_torch(setting: Setting) -> None:
     trajectory = network.scan(inputs, lengths)
     outside_first = expected.outputs.transpose(0, 1) if network.batch_first else expected.outputs
     close(trajectory.outputs, outside_first)
-    finals = [state for layer in trajectory.final_states() for state in layer]
-    close(torch.stack([state[0] for state in finals]), expected.h_n)
-    if expected.c_n is not None:
-        close(torch.stack([state[1] for state in finals]), expected.c_n)
+    wanted = expected.h_n if expected.c_n is None else (expected.h_n, expected.c_n)
+    close(trajectory.final_states(), wanted)
     close(trajectory.last(), torch.cat(tuple(expected.h_n[-network.directions :]), -1))
     valid = setting.valid() if network.batch_first else setting.valid().t()
     close(network(inputs, lengths)[valid], outputs[valid])
