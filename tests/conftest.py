@@ -20,9 +20,7 @@ settings.load_profile("timelocal")
 @pytest.fixture(scope="session")
 def data_dir() -> Path:
     """The folder of real data sets: TIMELOCAL_DATA, or `shared/data` beside the checkout."""
-    folder = Path(
-        os.environ.get("TIMELOCAL_DATA", Path(__file__).parents[2] / "shared" / "data")
-    )
+    folder = Path(os.environ.get("TIMELOCAL_DATA", Path(__file__).parents[2] / "shared" / "data"))
     if not folder.is_dir():
         pytest.skip("no real data: set TIMELOCAL_DATA to a folder of data sets")
     return folder

@@ -24,4 +24,7 @@ LossFunction: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 State: TypeAlias = tuple[Tensor, ...]
 """The recurrent state of one layer and direction: (h,) or, for the LSTM, (h, c), each (b, h)."""
 
+States: TypeAlias = Tensor | tuple[Tensor, ...]
+"""States of a whole stack as torch.nn has them: h, or (h, c) for the LSTM, each (l·directions, b, h)."""
+
 Metrics: TypeAlias = Mapping[str, float]

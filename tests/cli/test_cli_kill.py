@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import random
 import select
@@ -17,7 +18,8 @@ import pytest
 
 SOURCE = Path(__file__).parents[2] / "src"
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(SOURCE)}
-TRAIN = ["train", "--cell", "gru", "--hidden", "24", "--epochs", "20", "--batch", "128"]
+EPOCHS = 20
+TRAIN = ["train", "--cell", "gru", "--hidden", "24", "--batch", "128", "--epochs", str(EPOCHS)]
 
 
 class Forks:
@@ -35,16 +37,18 @@ class Forks:
         )
         assert self.server.stdout.readline() == "ready\n"
 
-    def run(self, arguments: list[str], seconds: float | None = None) -> bool:
-        """Run to the end, or kill after `seconds`. Whether it got to the end."""
+    def start(self, arguments: list[str]) -> None:
         self.server.stdin.write(json.dumps(arguments) + "\n")
-        child = int(self.server.stdout.readline())
-        ended, _, _ = select.select([self.server.stdout], [], [], seconds)
-        if not ended:
-            os.kill(child, signal.SIGKILL)
-        status = int(self.server.stdout.readline())
-        assert status in (0, signal.SIGKILL)
-        return status == 0
+        self.child = int(self.server.stdout.readline())
+
+    def ended(self, seconds: float) -> bool:
+        return bool(select.select([self.server.stdout], [], [], seconds)[0])
+
+    def kill(self) -> None:
+        os.kill(self.child, signal.SIGKILL)
+
+    def status(self) -> int:
+        return os.waitstatus_to_exitcode(int(self.server.stdout.readline()))
 
     def close(self) -> None:
         self.server.stdin.close()
@@ -55,17 +59,23 @@ class Forks:
 class Processes:
     """Runs every command in a process of its own, as a user does."""
 
-    def run(self, arguments: list[str], seconds: float | None = None) -> bool:
+    def start(self, arguments: list[str]) -> None:
         command = [sys.executable, "-m", "timelocal", *arguments]
         quiet = subprocess.DEVNULL
-        with subprocess.Popen(command, env=ENVIRONMENT, stdout=quiet, stderr=quiet) as process:
-            try:
-                process.wait(seconds)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-        assert process.returncode in (0, -signal.SIGKILL)
-        return process.returncode == 0
+        self.process = subprocess.Popen(command, env=ENVIRONMENT, stdout=quiet, stderr=quiet)
+
+    def ended(self, seconds: float) -> bool:
+        try:
+            self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
+    def kill(self) -> None:
+        self.process.kill()
+
+    def status(self) -> int:
+        return self.process.wait()
 
     def close(self) -> None:
         pass
@@ -99,10 +109,30 @@ def epoch(out: Path) -> int:
     return 0
 
 
-def test_kill_at_random_moments(launcher, tmp_path):
+def begun(out: Path) -> list[int]:
+    """When the run was last begun or gone on with: this file is then written anew."""
+    return [path.stat().st_mtime_ns for path in out.glob("*/environment.json")]
+
+
+def run(launcher: Forks | Processes, out: Path, seconds: float | None = None) -> float:
+    """Train into `out`; kill it `seconds` after it has begun to write.
+
+    Returns the seconds from there to the end of the run; infinity if it was killed before.
+    """
+    before = begun(out)
+    launcher.start([*TRAIN, "--out", str(out)])
+    while begun(out) == before and not launcher.ended(0.001):
+        pass
     start = time.monotonic()
-    assert launcher.run([*TRAIN, "--out", str(tmp_path / "whole")])
-    duration = time.monotonic() - start
+    if not launcher.ended(1000 if seconds is None else seconds):
+        launcher.kill()
+    status = launcher.status()
+    assert status in (0, -signal.SIGKILL)
+    return math.inf if status else time.monotonic() - start
+
+
+def test_kill_at_random_moments(launcher, tmp_path):
+    duration = run(launcher, tmp_path / "whole")
     expected = deterministic(tmp_path / "whole")
     assert {"history.json", "config.json", "status.json"} <= expected.keys()
     assert any(name.startswith("last-") for name in expected)
@@ -111,9 +141,9 @@ def test_kill_at_random_moments(launcher, tmp_path):
     kills = goings_on = 0
     for attempt in range(20):
         out = tmp_path / str(attempt)
-        while not launcher.run([*TRAIN, "--out", str(out)], chance.uniform(0.3, 1) * duration):
+        while run(launcher, out, chance.uniform(0, duration)) == math.inf:
             kills += 1
-            goings_on += 0 < epoch(out) < 20
+            goings_on += 0 < epoch(out) < EPOCHS
         assert deterministic(out) == expected
         if kills >= 5 and goings_on >= 3:
             break

@@ -162,6 +162,79 @@ def test_initial_states_are_given_and_returned() -> None:
         close(second.final_states(), whole.final_states())
 
 
+@pytest.mark.parametrize("kind", [torch.nn.RNN, torch.nn.GRU, torch.nn.LSTM])
+def test_states_have_torchs_form(kind: type[torch.nn.RNNBase]) -> None:
+    """h_n (and c_n) as torch returns them enter a rule, and come out of it."""
+    module = kind(2, 4, num_layers=2, bidirectional=True, batch_first=True).double()
+    network = tl.from_torch(module, torch.nn.Linear(8, 3).double())
+    inputs, targets, *_ = Case("rnn").batch()
+    _, before = module(inputs)
+    outputs, after = module(inputs, before)
+    found = tl.BPTT(network, at="every").estimate(
+        inputs, targets[:, None].expand(inputs.shape[:2]), initial=before
+    )
+    close(found.outputs, network.readout(outputs).detach())
+    close(found.final_states, after)
+
+
+def test_a_batch_may_be_split_in_time_with_states_carried() -> None:
+    network = Case("lstm", layers=2).network()
+    inputs, targets, *_ = Case("lstm", at="every").batch()
+    rule = tl.DFA(network, at="every")
+    whole = rule.estimate(inputs, targets)
+    first = rule.estimate(inputs[:, :2], targets[:, :2])
+    second = rule.estimate(inputs[:, 2:], targets[:, 2:], initial=first.final_states)
+    shares = (first.count / whole.count, second.count / whole.count)
+    close(  # DFA has no path through time: the two halves' gradients add up
+        {n: shares[0] * first.gradients[n] + shares[1] * g for n, g in second.gradients.items()},
+        whole.gradients,
+    )
+
+
+def test_tied_weights_are_refused() -> None:
+    rnn = torch.nn.RNN(4, 4)
+    readout = torch.nn.Linear(4, 4)
+    readout.weight = rnn.weight_hh_l0
+    with pytest.raises(tl.UnsupportedError, match=r"weight_hh_l0.*Use a copy"):
+        tl.from_torch(rnn, readout)
+
+
+def test_a_module_in_eval_mode_stays_in_it() -> None:
+    gru = torch.nn.GRU(2, 4, num_layers=2, dropout=0.5).eval()
+    network = tl.from_torch(gru, torch.nn.Linear(4, 3))
+    assert not network.training
+    assert not network.recurrent.training
+
+
+def test_padding_never_enters_a_readout_that_is_not_linear() -> None:
+    class Normalised(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = torch.nn.Linear(4, 3).double()
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.inner(x / x.norm(dim=-1, keepdim=True))  # NaN at a row of zeros
+
+    case = Case("gru", at="every", unequal=True)
+    network = case.network()
+    network.readout = Normalised()
+    inputs, targets, lengths, _ = case.batch()
+    for kind in (tl.BPTT, tl.DFA):
+        found = kind(network, at="every").estimate(inputs, targets, lengths)
+        assert all(gradient.isfinite().all() for gradient in found.gradients.values())
+        assert found.loss.isfinite()
+
+
+def test_autocast_does_not_reach_inside_a_rule() -> None:
+    network = tl.GRU(2, 4, output_size=3)
+    inputs, targets = torch.randn(5, 6, 2), torch.zeros(5, dtype=torch.long)
+    for kind in (tl.BPTT, tl.DFA):
+        plain = kind(network).estimate(inputs, targets)
+        with torch.autocast("cpu"):
+            cast = kind(network).estimate(inputs, targets)
+        exactly(cast.gradients, plain.gradients)
+
+
 @pytest.mark.parametrize("cell", CELLS)
 def test_copies_saves_and_moves(cell: str) -> None:
     network = Case(cell, layers=2, bidirectional=True, readout="mlp").network()

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 import timelocal as tl
-from timelocal.network import Network, readout_gradients
+from timelocal.network import Network
 from timelocal.rules import RULES, Rule, RuleSpec
 from timelocal.rules.batch import Batch
 from timelocal.rules.rule import ForwardPass
@@ -75,20 +75,23 @@ class OneStep(Rule):
         if network.num_layers > 1 or batch.at == "last":
             raise tl.UnsupportedError("one-step: got depth or a last-step loss. Use BPTT.")
         forward = self.forward_pass(batch, self.generator)
-        gradients, signal = self.readout_gradients(forward)
+        gradients = self.readout_gradients(forward)
         (own,) = forward.trajectory.layers[0]
         weights, cell = network.recurrent.weights(0, 0), network.cell
-        signal = signal.unflatten(0, batch.inputs.shape[:2])
+        signal = self.readout_signal(forward).unflatten(0, batch.inputs.shape[:2])
         delta = cell.node_signal(weights, cell.local_jacobian(own), signal)
         return forward, gradients | network.parameter_gradients(forward.trajectory, [[delta]])
 
 
 def test_a_rule_of_a_third_party_passes() -> None:
-    report = check_rule(OneStep)
-    can = [c for c in ALL_CASES if c.layers == 1 and not c.bidirectional and c.at == "every"]
-    assert len(can) == 35
+    report = ContractReport()
+    some = ALL_CASES[::2]  # half of them, for time
+    for case in some:
+        check_case(OneStep, case, report)
+    can = [c for c in some if c.layers == 1 and not c.bidirectional and c.at == "every"]
     assert report.held == len(can) * len(CHECKS)
-    assert set(report.refused) == {str(case) for case in ALL_CASES} - {str(case) for case in can}
+    assert set(report.refused) == {str(case) for case in some} - {str(case) for case in can}
+    assert len(can) == 17
 
 
 def spec(**changes: object) -> RuleSpec:
@@ -221,14 +224,11 @@ class UsesAutograd(tl.DFA):
 
     spec = spec()
 
-    def readout_gradients(self, forward: ForwardPass) -> tuple[Gradients, Tensor]:
+    def readout_gradients(self, forward: ForwardPass) -> Gradients:
         with torch.enable_grad():
             leaf = forward.features.detach().requires_grad_()
-            (signal,) = torch.autograd.grad(self.network.readout(leaf), leaf, forward.errors)
-        found, _ = readout_gradients(
-            self.network.readout, forward.features, forward.outputs, forward.errors
-        )
-        return {f"readout.{name}": gradient for name, gradient in found.items()}, signal
+            torch.autograd.grad(self.network.readout(leaf), leaf, forward.errors)
+        return super().readout_gradients(forward)
 
 
 class RemembersEvaluation(tl.DFA):

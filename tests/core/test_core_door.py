@@ -336,15 +336,14 @@ def test_what_cannot_be_done_names_what_can(make: Callable[[], object], told: st
 
 def test_initial_states() -> None:
     lstm = tl.LSTM(3, 8, output_size=2, num_layers=2)
-    right = torch.zeros(4, 8)
-    states = [[(right, right)], [(right, right)]]
-    lstm.scan(X, initial=states)
+    right = torch.zeros(2, 4, 8)
+    lstm.scan(X, initial=(right, right))
     for wrong in (
-        torch.zeros(2, 4, 8),
-        states[:1],
-        [[(right,)], [(right,)]],
-        [[(right, right)], [(right, right[0])]],
-        [[(right, right)], [(right, right.double())]],
+        right,
+        (right,),
+        (right, right[:1]),
+        (right, right[:, :1]),
+        (right, right.double()),
         "zeros",
     ):
         raises(lambda wrong=wrong: lstm.scan(X, initial=wrong), "initial: got", "final_states")

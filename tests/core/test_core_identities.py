@@ -158,9 +158,7 @@ def test_without_quirks_it_is_dfa(cell: str) -> None:
         ("frobenius", {"ih": "rzn", "hh": "rzn", "b": "rzn", "readout": "all"}),
     ],
 )
-def test_a_quirk_changes_what_it_says_and_nothing_else(
-    quirk: str, changed: dict[str, str]
-) -> None:
+def test_a_quirk_changes_what_it_says_and_nothing_else(quirk: str, changed: dict[str, str]) -> None:
     case = Case("gru-reset-before")
     plain = gradients(case, tl.DFA)
     quirky = gradients(case, tl.DFAAuthorsCode, quirks=[quirk])

@@ -85,7 +85,9 @@ class TestAGateSignal:
             return self.spoil(delta, gate, GATES[cell], factor), carried
 
         must_fail(
-            setting_of(cell), BPTT_ORACLES, lambda: monkeypatch.setattr(kind, "backward_step", wrong)
+            setting_of(cell),
+            BPTT_ORACLES,
+            lambda: monkeypatch.setattr(kind, "backward_step", wrong),
         )
 
 

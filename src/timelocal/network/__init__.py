@@ -1,10 +1,10 @@
 """Networks: layers of cells and a readout; `scan` runs one forward and keeps what rules need."""
 
 from timelocal.network.build import GRU, LSTM, RNN, from_torch, to_torch
-from timelocal.network.checks import input_problems
+from timelocal.network.checks import initial_problems, input_problems
 from timelocal.network.lengths import at_last_valid, flip, last_valid, masked, valid_steps
 from timelocal.network.network import Network
-from timelocal.network.readout import evaluation_mode, read, readout_gradients
+from timelocal.network.readout import evaluation_mode, read, readout_gradients, readout_signal
 from timelocal.network.recurrent import Recurrent, parameter_name
 from timelocal.network.trajectory import Trajectory
 
@@ -19,12 +19,14 @@ __all__ = [
     "evaluation_mode",
     "flip",
     "from_torch",
+    "initial_problems",
     "input_problems",
     "last_valid",
     "masked",
     "parameter_name",
     "read",
     "readout_gradients",
+    "readout_signal",
     "to_torch",
     "valid_steps",
 ]

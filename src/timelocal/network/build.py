@@ -202,7 +202,9 @@ def from_torch(recurrent: nn.RNNBase, readout: nn.Module) -> Network:
         parameters=dict(recurrent.named_parameters()),
     )
     _check_readout(stack, readout)
-    return Network(stack, readout, batch_first=recurrent.batch_first)
+    network = Network(stack, readout, batch_first=recurrent.batch_first)
+    network.training, stack.training = recurrent.training, recurrent.training
+    return network
 
 
 @torch.no_grad()

@@ -52,25 +52,21 @@ def input_problems(network: Network, inputs: object, lengths: object = None) -> 
 
 
 def initial_problems(network: Network, initial: object, batch: int) -> list[Problem]:
-    """What is wrong with initial states [l][d] -> (h,) or (h, c), each (b, h), if anything."""
+    """What is wrong with initial states, h or (h, c), each (l·directions, b, h), if anything."""
     if initial is None:
         return []
-    states, weight = network.cell.state_names, network.recurrent.weights(0, 0).hh
-    shape = (batch, network.hidden_size)
-    expected = (
-        f"for each of {network.num_layers} layers, for each of {network.directions} directions, "
-        f"({', '.join(states)}), each {shape} in {weight.dtype} on {weight.device}"
-    )
-    remedy = "Use the form of Trajectory.final_states()."
-    found = _described(initial)
-    wanted = _described(
-        [[[weight.new_empty(shape)] * len(states)] * network.directions] * network.num_layers
-    )
+    names, weight = network.cell.state_names, network.recurrent.weights(0, 0).hh
+    shape = (network.num_layers * network.directions, batch, network.hidden_size)
+    one = weight.new_empty(shape)
+    found, wanted = _described(initial), _described(one if len(names) == 1 else [one] * len(names))
+    form = names[0] if len(names) == 1 else f"({', '.join(names)})"
+    expected = f"{form}, as torch.nn has it: {wanted} (layers · directions, batch, hidden)"
+    remedy = "Use what final_states() of an earlier run gives."
     return [] if found == wanted else [Problem("initial", found, expected, remedy)]
 
 
 def _described(states: object) -> str:
-    """Nested states as their shapes, types and devices."""
+    """States as their shapes, types and devices."""
     if isinstance(states, Tensor):
         return f"{tuple(states.shape)} {states.dtype} {states.device}"
     if isinstance(states, list | tuple):

@@ -13,13 +13,13 @@ from torch import Tensor, nn
 
 from timelocal import kernels
 from timelocal.cells import Cell
-from timelocal.errors import raise_problems
+from timelocal.errors import UnsupportedError, raise_problems
 from timelocal.network.checks import initial_problems, input_problems
 from timelocal.network.lengths import flip, masked, valid_steps
 from timelocal.network.readout import evaluation_mode, is_linear
 from timelocal.network.recurrent import Recurrent, parameter_name
 from timelocal.network.trajectory import Trajectory
-from timelocal.typing import Gradients, State
+from timelocal.typing import Gradients, State, States
 
 
 class Network(nn.Module):
@@ -35,6 +35,7 @@ class Network(nn.Module):
         self, recurrent: Recurrent, readout: nn.Module, *, batch_first: bool = True
     ) -> None:
         super().__init__()
+        _refuse_tied_weights(recurrent, readout)
         self.recurrent = recurrent
         self.readout = readout
         self.batch_first = batch_first
@@ -94,14 +95,14 @@ class Network(nn.Module):
         self,
         inputs: Tensor,
         lengths: Tensor | None = None,
-        initial: Sequence[Sequence[State]] | None = None,
+        initial: States | None = None,
     ) -> Trajectory:
         """Run forward and keep everything a rule may need.
 
         Args:
             inputs: (b, t, i), the network's dtype and device, finite.
             lengths: (b,) integers in 1 … t of right-padded sequences; None if all are t long.
-            initial: [l][d] -> (h,) or (h, c), each (b, h); zeros if None.
+            initial: h, or (h, c) for the LSTM, each (l·directions, b, h) as in torch.nn; zeros if None.
 
         Raises:
             ArgumentError: for whatever of this does not hold, all at once.
@@ -127,7 +128,7 @@ class Network(nn.Module):
         self,
         inputs: Tensor,
         lengths: Tensor | None = None,
-        initial: Sequence[Sequence[State]] | None = None,
+        initial: States | None = None,
         generator: torch.Generator | None = None,
     ) -> Trajectory:
         """`scan` behind the door: inputs (t, b, i), already checked.
@@ -150,7 +151,7 @@ class Network(nn.Module):
                     recurrent.cell,
                     recurrent.weights(layer, direction),
                     flip(entering, lengths) if direction else entering,
-                    self._zeros(inputs) if initial is None else initial[layer][direction],
+                    self._start(inputs, initial, layer, direction),
                 )
                 for direction in range(recurrent.directions)
             )
@@ -162,9 +163,13 @@ class Network(nn.Module):
                 outputs = masked(outputs, valid)
         return Trajectory(tuple(layers), outputs, lengths, valid, tuple(masks))
 
-    def _zeros(self, inputs: Tensor) -> State:
-        shape = (inputs.shape[1], self.hidden_size)
-        return tuple(inputs.new_zeros(shape) for _ in self.cell.state_names)
+    def _start(self, inputs: Tensor, initial: States | None, layer: int, direction: int) -> State:
+        """The state (h,) or (h, c), each (b, h), that one layer and direction begins with."""
+        if initial is None:
+            shape = (inputs.shape[1], self.hidden_size)
+            return tuple(inputs.new_zeros(shape) for _ in self.cell.state_names)
+        states = (initial,) if isinstance(initial, Tensor) else initial
+        return tuple(state[layer * self.directions + direction] for state in states)
 
     def _dropout_mask(self, outputs: Tensor, generator: torch.Generator | None) -> Tensor | None:
         """Bernoulli(1 − p) / (1 − p), drawn where the generator lives: one seed, one mask."""
@@ -190,3 +195,14 @@ class Network(nn.Module):
             for direction, own in enumerate(directions)
             for kind in self.recurrent.kinds
         }
+
+
+def _refuse_tied_weights(recurrent: nn.Module, readout: nn.Module) -> None:
+    """A tensor in both would get two gradients under two names."""
+    owned = {id(parameter): name for name, parameter in recurrent.named_parameters()}
+    for name, parameter in readout.named_parameters():
+        if id(parameter) in owned:
+            raise UnsupportedError(
+                f"readout: got a {name} that is the recurrent stack's own {owned[id(parameter)]}, "
+                "expected parameters of its own. Use a copy of it for the readout."
+            )

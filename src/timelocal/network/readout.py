@@ -21,38 +21,54 @@ def is_linear(readout: nn.Module) -> bool:
     return type(readout) is nn.Linear and names <= {"weight", "bias"}
 
 
-def read(readout: nn.Module, features: Tensor) -> tuple[Tensor, Tensor]:
+def read(
+    readout: nn.Module, features: Tensor, valid: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """The features (n, h) as they enter, and the outputs (n, o).
 
     Unless the readout is linear they carry the autograd graph of this one call, for
-    `readout_gradients`: a readout with chance in it (dropout) is asked once only.
+    `readout_gradients`: a readout with chance in it (dropout) is asked once only; and it sees only
+    `valid` rows (n,), for padding may have no meaning to it. Its outputs there are zero.
     """
     if is_linear(readout):
         return features, readout(features)
     with torch.enable_grad():
         entered = features.detach().requires_grad_()
-        return entered, readout(entered)
+        if valid is None:
+            return entered, readout(entered)
+        some: Tensor = readout(entered[valid])
+        return entered, some.new_zeros(len(features), some.shape[1]).index_put((valid,), some)
 
 
 def readout_gradients(
     readout: nn.Module, features: Tensor, outputs: Tensor, error: Tensor
-) -> tuple[Gradients, Tensor]:
-    """Gradients of the readout's parameters, and the signal at its input.
+) -> Gradients:
+    """Gradients of the readout's parameters, by its own names for them.
 
-    features (n, h) and outputs (n, o) as `read` returned them, error e = ∂L/∂outputs (n, o). Returns the
-    gradients by the readout's own parameter names, and ∂L/∂features (n, h).
+    features (n, h) and outputs (n, o) as `read` returned them, error e = ∂L/∂outputs (n, o).
     """
     if is_linear(readout):
-        assert isinstance(readout, nn.Linear)
         found = {"weight": error.t() @ features}
         if readout.bias is not None:
             found["bias"] = error.sum(0)
-        return found, error @ readout.weight
+        return found
     trained = {name: p for name, p in readout.named_parameters() if p.requires_grad}
-    signal, *rest = torch.autograd.grad(
-        outputs, (features, *trained.values()), error, materialize_grads=True
+    if not trained:
+        return {}
+    gradients = torch.autograd.grad(
+        outputs, tuple(trained.values()), error, materialize_grads=True, retain_graph=True
     )
-    return dict(zip(trained, rest, strict=True)), signal
+    return dict(zip(trained, gradients, strict=True))
+
+
+def readout_signal(readout: nn.Module, features: Tensor, outputs: Tensor, error: Tensor) -> Tensor:
+    """∂L/∂features (n, h), for rules that carry the error back through the readout."""
+    if is_linear(readout):
+        return error @ readout.weight  # type: ignore[operator]
+    (signal,) = torch.autograd.grad(
+        outputs, features, error, materialize_grads=True, retain_graph=True
+    )
+    return signal
 
 
 @contextmanager

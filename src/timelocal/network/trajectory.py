@@ -9,7 +9,7 @@ from torch import Tensor
 
 from timelocal.cells import LayerTrajectory
 from timelocal.network.lengths import last_valid
-from timelocal.typing import State
+from timelocal.typing import States
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,15 +29,18 @@ class Trajectory:
     valid: Tensor | None
     dropout: tuple[Tensor | None, ...]
 
-    def final_states(self) -> tuple[tuple[State, ...], ...]:
-        """[l][d]: the state after that direction's own last valid step, (h,) or (h, c), each (b, h)."""
-        return tuple(
-            tuple(
-                tuple(last_valid(state[1:], self.lengths) for state in direction.states)
-                for direction in directions
-            )
+    def final_states(self) -> States:
+        """The states after each direction's own last valid step, as torch.nn returns them.
+
+        h, or (h, c) for the LSTM, each (l·directions, b, h); the `initial` of a next call.
+        """
+        per_layer = [
+            [last_valid(state[1:], self.lengths) for state in direction.states]
             for directions in self.layers
-        )
+            for direction in directions
+        ]
+        stacked = tuple(torch.stack(states) for states in zip(*per_layer, strict=True))
+        return stacked[0] if len(stacked) == 1 else stacked
 
     def last(self) -> Tensor:
         """The top layer's hidden state at the last valid step, directions side by side, (b, h·d).

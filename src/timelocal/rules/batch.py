@@ -15,21 +15,23 @@ from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
 from timelocal.errors import Problem, UnsupportedError, raise_problems, unknown_name
 from timelocal.losses import Loss, loss_problem
-from timelocal.network import Network, input_problems, valid_steps
-from timelocal.typing import Place
+from timelocal.network import Network, initial_problems, input_problems, valid_steps
+from timelocal.typing import Place, States
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
     """A checked batch.
 
-    inputs (t, b, i); lengths (b,) or None; targets (n, …), time first at "every", zero where not counted;
+    inputs (t, b, i); lengths (b,) or None; initial states or None;
+    targets (n, …), time first at "every", zero where not counted;
     weights (n,): how much each entry counts, or None if all count 1; count: their sum;
     denominator: what the mean loss divides by (the count, unless the loss weighs classes).
     """
 
     inputs: Tensor
     lengths: Tensor | None
+    initial: States | None
     targets: Tensor
     weights: Tensor | None
     count: float
@@ -72,6 +74,7 @@ def make_batch(
     targets: Tensor,
     lengths: Tensor | None,
     mask: Tensor | None,
+    initial: States | None,
 ) -> Batch:
     """Check what the user gave and turn it time first."""
     if isinstance(inputs, PackedSequence):
@@ -89,6 +92,7 @@ def make_batch(
         counted = _counted(network, at, inputs, lengths, mask)
     else:  # not known: shapes and types of the targets are checked, values are not
         counted = torch.zeros(tuple(surface), dtype=torch.bool, device=inputs.device)
+    problems += initial_problems(network, initial, sequences)
     problems += _target_problems(network, loss, targets, inputs, tuple(surface), counted)
     raise_problems(problems)
 
@@ -114,7 +118,7 @@ def make_batch(
                 [Problem("class_weights", "no entry that counts", "a positive sum", remedy)]
             )
     return Batch(
-        network.time_first(inputs), lengths, targets, weights, count, denominator, at,
+        network.time_first(inputs), lengths, initial, targets, weights, count, denominator, at,
         network.batch_first,
     )  # fmt: skip
 

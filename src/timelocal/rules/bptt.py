@@ -56,7 +56,8 @@ class BPTT(Rule):
 
     def compute(self, batch: Batch) -> tuple[ForwardPass, Gradients]:
         forward = self.forward_pass(batch, self.generator)
-        gradients, signal = self.readout_gradients(forward)
+        gradients = self.readout_gradients(forward)
+        signal = self.readout_signal(forward)
         deltas = backpropagate(self.network, forward.trajectory, signal, batch.at)
         gradients |= self.network.parameter_gradients(forward.trajectory, deltas)
         return forward, gradients

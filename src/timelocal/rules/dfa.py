@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal, get_args
 
 import torch
@@ -126,6 +127,8 @@ class DFA(Rule):
                         matrix = draw(*size, self.generator)
                     else:
                         matrix = torch.stack([draw(*size, self.generator) for _ in range(gates)])
+                    # A readout of both directions has twice the inputs, and smaller weights.
+                    matrix = matrix / math.sqrt(network.directions)
                     self.register_buffer(name, matrix.to(weight))
 
     def _buffer_names(self, layer: int, direction: int) -> tuple[str, ...]:
@@ -149,7 +152,7 @@ class DFA(Rule):
 
     def compute(self, batch: Batch) -> tuple[ForwardPass, Gradients]:
         forward = self.forward_pass(batch, self.generator)
-        gradients, _ = self.readout_gradients(forward)
+        gradients = self.readout_gradients(forward)
         if self.feedback_per == "layer":
             gradients |= self.network.parameter_gradients(
                 forward.trajectory, self._node_signals(batch, forward)

@@ -82,7 +82,7 @@ class DFAAuthorsCode(Rule):
             )
         cell, weights = self.network.cell, self.network.recurrent.weights(0, 0)
         forward = self.forward_pass(batch, None)
-        gradients, _ = self.readout_gradients(forward)
+        gradients = self.readout_gradients(forward)
         own = forward.trajectory.layers[0][0]
         if "shifted-time" in self.quirks:
             own = shift_time(own)

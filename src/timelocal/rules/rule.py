@@ -25,10 +25,11 @@ from timelocal.network import (
     evaluation_mode,
     read,
     readout_gradients,
+    readout_signal,
 )
 from timelocal.rules.batch import Batch, check_rule, make_batch
 from timelocal.seeding import generator
-from timelocal.typing import Gradients, LossFunction, Place
+from timelocal.typing import Gradients, LossFunction, Place, States
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,7 @@ class Estimate:
     loss: scalar, the mean over entries. gradients: by `network.named_parameters()` names.
     outputs: (b, o) at "last", (b, t, o) at "every". accuracy: scalar, None for regression.
     count: how many entries the means are over (their total weight).
+    final_states: the states after the last valid step, the `initial` of a next call.
     diagnostics: what a rule reports besides.
     """
 
@@ -69,6 +71,7 @@ class Estimate:
     outputs: Tensor
     accuracy: Tensor | None
     count: float
+    final_states: States
     diagnostics: dict[str, Tensor] = field(default_factory=dict)
 
 
@@ -80,6 +83,7 @@ class Evaluation:
     outputs: Tensor
     accuracy: Tensor | None
     count: float
+    final_states: States
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +141,7 @@ class Rule(nn.Module, ABC):
         lengths: Tensor | None = None,
         *,
         mask: Tensor | None = None,
+        initial: States | None = None,
     ) -> Estimate:
         """What this rule says the gradient is. Nothing is written.
 
@@ -145,19 +150,23 @@ class Rule(nn.Module, ABC):
             targets: (b,) or (b, t) class indices, or (b, o) or (b, t, o) real values.
             lengths: (b,) integers, or None if every sequence is t long.
             mask: (b,) or (b, t), bool or non-negative weights of the entries in the mean.
+            initial: h, or (h, c) for the LSTM, each (l·directions, b, h) as in torch.nn; zeros if None. It is
+                taken as it is: no gradient flows into it.
 
         Raises:
             ArgumentError: for anything wrong with these, all at once.
         """
         self._check_placement()
-        batch = make_batch(self.network, self.loss, self.at, inputs, targets, lengths, mask)
-        forward, gradients = self.compute(batch)
+        batch = self._batch(inputs, targets, lengths, mask, initial)
+        with _own_precision(batch.inputs):
+            forward, gradients = self.compute(batch)
         return Estimate(
             forward.loss,
             gradients,
             batch.surface(forward.outputs.detach()),
             batch.accuracy(self.loss, forward.outputs),
             batch.count,
+            forward.trajectory.final_states(),
         )
 
     @torch.no_grad()
@@ -182,9 +191,10 @@ class Rule(nn.Module, ABC):
         lengths: Tensor | None = None,
         *,
         mask: Tensor | None = None,
+        initial: States | None = None,
     ) -> Tensor:
         """`estimate`, then `accumulate`: fills `.grad` and returns the loss, a scalar."""
-        estimate = self.estimate(inputs, targets, lengths, mask=mask)
+        estimate = self.estimate(inputs, targets, lengths, mask=mask, initial=initial)
         self.accumulate(estimate)
         return estimate.loss
 
@@ -196,17 +206,29 @@ class Rule(nn.Module, ABC):
         lengths: Tensor | None = None,
         *,
         mask: Tensor | None = None,
+        initial: States | None = None,
     ) -> Evaluation:
         """Loss, outputs and accuracy of the network as it is: no dropout, nothing is changed."""
-        batch = make_batch(self.network, self.loss, self.at, inputs, targets, lengths, mask)
-        with evaluation_mode(self.network):
+        batch = self._batch(inputs, targets, lengths, mask, initial)
+        with evaluation_mode(self.network), _own_precision(batch.inputs):
             forward = self.forward_pass(batch, None)
         return Evaluation(
             forward.loss,
             batch.surface(forward.outputs.detach()),
             batch.accuracy(self.loss, forward.outputs),
             batch.count,
+            forward.trajectory.final_states(),
         )
+
+    def _batch(
+        self,
+        inputs: Tensor | PackedSequence,
+        targets: Tensor,
+        lengths: Tensor | None,
+        mask: Tensor | None,
+        initial: States | None,
+    ) -> Batch:
+        return make_batch(self.network, self.loss, self.at, inputs, targets, lengths, mask, initial)
 
     def _check_placement(self) -> None:
         """The rule's tensors are where the network's are, in the same type."""
@@ -224,19 +246,29 @@ class Rule(nn.Module, ABC):
 
     def forward_pass(self, batch: Batch, generator: torch.Generator | None) -> ForwardPass:
         """One clean run with its losses and output errors; the generator draws dropout masks."""
-        trajectory = self.network.unroll(batch.inputs, batch.lengths, generator=generator)
-        features = trajectory.last() if batch.at == "last" else trajectory.outputs.flatten(0, 1)
-        features, outputs = read(self.network.readout, features)
+        trajectory = self.network.unroll(batch.inputs, batch.lengths, batch.initial, generator)
+        if batch.at == "last":
+            features, outputs = read(self.network.readout, trajectory.last())
+        else:
+            valid = None if trajectory.valid is None else trajectory.valid.flatten()
+            features = trajectory.outputs.flatten(0, 1)
+            features, outputs = read(self.network.readout, features, valid)
         per_entry, errors = self.loss.losses_and_errors(outputs.detach(), batch.targets)
         loss = batch.mean(per_entry, batch.denominator)
         return ForwardPass(trajectory, features, outputs, batch.scale_errors(errors), loss)
 
-    def readout_gradients(self, forward: ForwardPass) -> tuple[Gradients, Tensor]:
-        """The readout's gradients by the network's names, and the signal at its features (n, h·d)."""
-        found, signal = readout_gradients(
+    def readout_gradients(self, forward: ForwardPass) -> Gradients:
+        """The readout's gradients, by the network's names for its parameters."""
+        found = readout_gradients(
             self.network.readout, forward.features, forward.outputs, forward.errors
         )
-        return {f"readout.{name}": gradient for name, gradient in found.items()}, signal
+        return {f"readout.{name}": gradient for name, gradient in found.items()}
+
+    def readout_signal(self, forward: ForwardPass) -> Tensor:
+        """∂L/∂features (n, h·directions): the error carried back through the readout."""
+        return readout_signal(
+            self.network.readout, forward.features, forward.outputs, forward.errors
+        )
 
     def get_extra_state(self) -> Tensor:
         """The generator's state, a uint8 tensor."""
@@ -244,3 +276,8 @@ class Rule(nn.Module, ABC):
 
     def set_extra_state(self, state: Tensor) -> None:
         self.generator.set_state(state)
+
+
+def _own_precision(inputs: Tensor) -> torch.autocast:
+    """Switches autocast off: a rule works in the network's own type throughout."""
+    return torch.autocast(inputs.device.type, enabled=False)

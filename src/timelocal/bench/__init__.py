@@ -1,0 +1,6 @@
+"""How fast: this library against torch.nn and JAX, and against the hardware's own limit."""
+
+from timelocal.bench.run import Comparison, benchmark, summary
+from timelocal.bench.shapes import SHAPES, Shape, long_sequences
+
+__all__ = ["SHAPES", "Comparison", "Shape", "benchmark", "long_sequences", "summary"]

@@ -1,0 +1,83 @@
+"""Timing that a shared machine cannot fool too easily: interleaved, repeated, reported with its spread."""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median, quantiles
+
+import torch
+
+Call = Callable[[], object]
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds per call: the median over repeats and the quartiles around it."""
+
+    median: float
+    low: float
+    high: float
+
+
+def interleaved(
+    calls: Mapping[str, Call], *, repeats: int, at_least: float = 0.005
+) -> dict[str, Timing]:
+    """Time the calls in turn, A B C A B C …, so that a slow spell of the machine meets all of them.
+
+    Each sample is as many calls in a row as fill `at_least` seconds, after one round that is not counted.
+    """
+    rounds: dict[str, int] = {}
+    for name, call in calls.items():
+        call()
+        rounds[name] = max(1, round(at_least / max(_seconds(call, 1), 1e-7)))
+    samples: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(repeats):
+        for name, call in calls.items():
+            samples[name].append(_seconds(call, rounds[name]))
+    return {name: _timing(found) for name, found in samples.items()}
+
+
+def _seconds(call: Call, rounds: int) -> float:
+    start = time.perf_counter()
+    for _ in range(rounds):
+        call()
+    return (time.perf_counter() - start) / rounds
+
+
+def _timing(samples: list[float]) -> Timing:
+    if len(samples) < 2:
+        return Timing(samples[0], samples[0], samples[0])
+    low, _, high = quantiles(samples, n=4, method="inclusive")
+    return Timing(median(samples), low, high)
+
+
+def gemm(size: int = 1024) -> tuple[Call, float]:
+    """A square matrix product, the yardstick of what the processor can do, and its operations."""
+    a, b, out = (torch.randn(size, size) for _ in range(3))
+    return lambda: torch.mm(a, b, out=out), 2.0 * size**3
+
+
+def peak_memory(call: Call) -> float | None:
+    """Bytes of resident memory that a call needs above what stood before it; None but on Linux."""
+    status, reset = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+    if not status.exists():
+        return None
+    call()
+    gc.collect()
+    with suppress(OSError):
+        reset.write_text("5", encoding="ascii")  # the high-water mark starts again from here
+        before = _status_bytes(status, "VmRSS")
+        call()
+        return max(0.0, _status_bytes(status, "VmHWM") - before)
+    return None
+
+
+def _status_bytes(status: Path, key: str) -> float:
+    lines = status.read_text(encoding="ascii").splitlines()
+    (line,) = (line for line in lines if line.startswith(f"{key}:"))
+    return 1024.0 * float(line.split()[1])

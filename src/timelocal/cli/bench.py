@@ -1,0 +1,89 @@
+"""`timelocal bench`: how fast this machine runs everything, beside torch.nn and JAX."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+
+def bench(
+    shapes: Annotated[
+        list[str] | None,
+        typer.Option("--shape", help="Which shapes; may be given again.", show_default="all"),
+    ] = None,
+    cells: Annotated[
+        list[str] | None,
+        typer.Option("--cell", help="rnn, gru or lstm; may be given again.", show_default="all"),
+    ] = None,
+    threads: Annotated[int, typer.Option(min=1, help="Threads, for everyone alike.")] = 2,
+    repeats: Annotated[int, typer.Option(min=1, help="Samples of each.")] = 15,
+    sweep: Annotated[bool, typer.Option(help="Also T from 100 to 10,000 at 50 units.")] = False,
+    out: Annotated[Path, typer.Option(help="Folder for bench.json and bench.html.")] = Path(
+        "bench"
+    ),
+) -> None:
+    """Time the forward scan, DFA and BPTT against torch.nn, JAX (if installed) and the hardware."""
+    from timelocal.bench import SHAPES, benchmark, long_sequences, summary
+    from timelocal.bench.shapes import GATES
+    from timelocal.errors import raise_problems, unknown_name
+    from timelocal.experiments.environment import environment
+    from timelocal.report.bench import write_bench_page
+    from timelocal.training.files import make_folder, write_json
+
+    shapes, cells = shapes or list(SHAPES), cells or list(GATES)
+    raise_problems(
+        [unknown_name("--shape", name, SHAPES) for name in shapes]
+        + [unknown_name("--cell", name, GATES) for name in cells]
+    )
+    make_folder(out)
+    chosen = [SHAPES[name] for name in shapes] + (long_sequences() if sweep else [])
+    found = [
+        summary(comparison)
+        for comparison in benchmark(
+            chosen,
+            cells,
+            threads=threads,
+            repeats=repeats,
+            tell=lambda text: typer.echo(f"measuring {text}", err=True),
+        )
+    ]
+    record = {"environment": environment(), "repeats": repeats, "results": found}
+    write_json(out / "bench.json", record)
+    _print(found)
+    typer.echo(f"{out / 'bench.json'}, {write_bench_page(record, out / 'bench.html')}")
+
+
+def _print(results: list[dict[str, Any]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title="milliseconds per call, and how many times faster")
+    names = ("scan", "dfa", "bptt", "torch", "jax")
+    ratios = {
+        "dfa_vs_torch": "DFA/torch",
+        "dfa_vs_jax": "DFA/JAX",
+        "bptt_vs_torch": "BPTT/torch",
+    }
+    for heading in ("shape", "cell", *names, *ratios.values()):
+        table.add_column(heading, justify="left" if heading in ("shape", "cell") else "right")
+    table.add_column("scan % peak", justify="right")
+    table.add_column("DFA % roofline", justify="right")
+    table.add_column("2 threads", justify="right")
+    for result in results:
+        times, shares = result["milliseconds"], result["share_of_peak"]
+        scaling = result["thread_scaling"].get("scan")
+        table.add_row(
+            result["shape"]["name"],
+            result["cell"],
+            *(f"{times[name]['median']:.3g}" if name in times else "–" for name in names),
+            *(
+                f"{value:.1f}×" if (value := result["ratios"][key]) is not None else "–"
+                for key in ratios
+            ),
+            f"{100 * shares['scan']:.0f}",
+            f"{100 * shares['dfa']:.0f}",
+            "–" if scaling is None else f"{scaling:.2f}×",
+        )
+    Console(width=160).print(table)

@@ -1,0 +1,39 @@
+"""The examples in the docstrings of the core run, and whatever is public has one."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import pkgutil
+
+import pytest
+
+import timelocal
+
+PACKAGES = ("cells", "kernels", "network", "rules", "testing")
+SINGLE = ("errors", "feedback", "losses", "seeding", "typing")
+MODULES = [
+    *(f"timelocal.{name}" for name in SINGLE),
+    *(
+        module.name
+        for package in PACKAGES
+        for module in pkgutil.iter_modules(
+            importlib.import_module(f"timelocal.{package}").__path__, f"timelocal.{package}."
+        )
+        if "_native" not in module.name
+    ),
+]
+SLOW = {"timelocal.testing.contract"}  # runs a whole contract
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.slow] if n in SLOW else []) for n in MODULES]
+)
+def test_examples(name: str) -> None:
+    assert doctest.testmod(importlib.import_module(name)).failed == 0
+
+
+def test_what_a_user_calls_first_has_an_example() -> None:
+    called = ("RNN", "GRU", "LSTM", "from_torch", "to_torch", "BPTT", "DFA", "DFAAuthorsCode")
+    for name in called:
+        assert ">>>" in getattr(timelocal, name).__doc__, name
