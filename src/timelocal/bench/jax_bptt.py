@@ -54,6 +54,6 @@ def make(cell: str, network: Network, inputs: Tensor, targets: Tensor) -> Callab
     compiled = jax.jit(jax.value_and_grad(loss))
 
     def call() -> object:
-        return jax.block_until_ready(compiled(parameters))  # type: ignore[no-untyped-call]
+        return jax.block_until_ready(compiled(parameters))
 
     return call

@@ -1,4 +1,4 @@
-"""A layer over a whole sequence: forward, back through time, and from state to node signals.
+"""A layer over a whole sequence: forward, back through time, to node signals and to gradients.
 
 Each function runs the native kernel where one is built for this cell, type and device, and its
 plain-torch twin in `torch_scan`, which defines it, everywhere else. `TIMELOCAL_KERNELS=torch` forces
@@ -14,7 +14,10 @@ from timelocal.kernels import native, torch_scan
 from timelocal.kernels.native import describe
 from timelocal.typing import State
 
-__all__ = ["backward_scan", "describe", "node_signals", "scan"]
+__all__ = ["backward_scan", "describe", "node_signals", "scan", "weight_gradients"]
+
+_NARROW = 192
+"""Up to this many hidden units one pass over δ beats the matrix products of the library behind torch."""
 
 
 def scan(
@@ -63,3 +66,12 @@ def node_signals(
     """
     path = native if native.handles(cell, weights.hh) else torch_scan
     return path.node_signals(cell, weights, trajectory, signal, lengths)
+
+
+def weight_gradients(
+    cell: Cell, weights: CellWeights, trajectory: LayerTrajectory, deltas: Tensor
+) -> CellWeights:
+    """Σ_t δ_t ⊗ (what entered each parameter at t), in the parameters' shapes; deltas (t, b, g)."""
+    narrow = weights.hh.shape[1] <= _NARROW
+    path = native if narrow and native.handles(cell, weights.hh) else torch_scan
+    return path.weight_gradients(cell, weights, trajectory, deltas)

@@ -87,3 +87,16 @@ def node_signals(
         steps = torch.arange(len(deltas), device=deltas.device)
         deltas[steps[:, None] >= lengths.to(deltas.device)] = 0
     return deltas
+
+
+def weight_gradients(
+    cell: Cell, weights: CellWeights, trajectory: LayerTrajectory, deltas: Tensor
+) -> CellWeights:
+    """Σ_t δ_t ⊗ (what entered each parameter at t), in the parameters' shapes; deltas (t, b, g)."""
+    kinds = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+    return CellWeights(
+        *(
+            None if parameter is None else cell.gradient(kind, trajectory, deltas)
+            for kind, parameter in zip(kinds, weights, strict=True)
+        )  # type: ignore[arg-type]
+    )

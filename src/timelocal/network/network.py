@@ -187,14 +187,17 @@ class Network(nn.Module):
         deltas[l][d] (t, b, g): the node signals, in each direction's own time. Returns the gradients
         of the recurrent parameters by their names in `named_parameters()`.
         """
-        return {
-            f"recurrent.{parameter_name(kind, layer, direction)}": self.cell.gradient(
-                kind, own, deltas[layer][direction]
-            )
-            for layer, directions in enumerate(trajectory.layers)
-            for direction, own in enumerate(directions)
-            for kind in self.recurrent.kinds
-        }
+        found: Gradients = {}
+        for layer, directions in enumerate(trajectory.layers):
+            for direction, own in enumerate(directions):
+                weights = self.recurrent.weights(layer, direction)
+                gradients = kernels.weight_gradients(
+                    self.cell, weights, own, deltas[layer][direction]
+                )
+                for kind, gradient in zip(self.recurrent.kinds, gradients, strict=False):
+                    assert gradient is not None
+                    found[f"recurrent.{parameter_name(kind, layer, direction)}"] = gradient
+        return found
 
 
 def _refuse_tied_weights(recurrent: nn.Module, readout: nn.Module) -> None:
