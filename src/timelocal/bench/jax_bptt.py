@@ -53,7 +53,9 @@ def make(cell: str, network: Network, inputs: Tensor, targets: Tensor) -> Callab
 
     compiled = jax.jit(jax.value_and_grad(loss))
 
+    wait: Callable[[object], object] = jax.block_until_ready
+
     def call() -> object:
-        return jax.block_until_ready(compiled(parameters))
+        return wait(compiled(parameters))
 
     return call

@@ -1,0 +1,33 @@
+"""What the documents show runs as it stands there."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_readme_trains_a_torch_gru_in_fifteen_lines() -> None:
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    (example,) = blocks
+    assert len([line for line in example.splitlines() if line.strip()]) <= 15
+    scope: dict[str, object] = {}
+    exec(compile(example, "README.md", "exec"), scope)
+    history = scope["history"]
+    assert len(history.epochs) == 20
+    assert history.epochs[-1]["train_loss"] < history.epochs[0]["train_loss"]
+
+
+@pytest.mark.slow
+def test_the_lstm_example_learns() -> None:
+    path = ROOT / "examples" / "lstm_unequal_lengths.py"
+    spec = importlib.util.spec_from_file_location("example", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    accuracies = module.main(epochs=12)
+    assert 0.6 < accuracies["dfa"] < 0.99
+    assert 0.7 < accuracies["bptt"] < 0.999
