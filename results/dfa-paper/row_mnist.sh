@@ -8,7 +8,7 @@ set -euo pipefail
 runs() { # cell epochs
     for seed in 0 1 2 3 4; do
         echo "train --dataset row-mnist --cell $1 --rule dfa --hidden 512 --lr 0.0005 --batch 100" \
-            "--epochs $2 --seeds $seed, --threads 1 --out runs/dfa-paper"
+            "--epochs $2 --seeds $seed, --threads 1 --out results/dfa-paper/runs"
     done
 }
 

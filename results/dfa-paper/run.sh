@@ -9,7 +9,7 @@ set -euo pipefail
 runs() { # dataset cell rule hidden lr batch epochs: one command a seed
     for seed in 0 1 2 3 4; do
         echo "train --dataset $1 --cell $2 --rule $3 --hidden $4 --lr $5 --batch $6 --epochs $7" \
-            "--clip 2 --seeds $seed, --threads 1 --out runs/dfa-paper"
+            "--clip 2 --seeds $seed, --threads 1 --out results/dfa-paper/runs"
     done
 }
 
