@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from typer.testing import CliRunner
 
 from timelocal.bench import Comparison, Shape, benchmark, summary
 from timelocal.bench.contestants import MAKERS, contestants, jax_bptt, torch_bptt
-from timelocal.bench.measure import Timing, interleaved
+from timelocal.bench.measure import Timing, interleaved, peak_memory
 from timelocal.rules import BPTT
 
 TINY = Shape("tiny", 3, 5, 2, 4, 3)
@@ -66,6 +67,19 @@ def test_ratios_and_shares_come_from_the_medians() -> None:
     assert comparison.roofline("scan") == 0.5
     assert comparison.roofline("dfa") == 0.5
     assert comparison.scaling("scan") == 1.8
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="resident memory is read from /proc")
+def test_peak_memory_sees_what_is_freed_before_the_call_ends() -> None:
+    needed = 64 * 2**20
+
+    def call() -> float:
+        return float(torch.ones(needed // 4).sum())
+
+    for _ in range(2):  # memory that an earlier call left with the allocator must not hide it
+        found = peak_memory(call)
+        assert found is not None
+        assert 0.9 * needed < found < 1.5 * needed
 
 
 def test_threads_are_put_back_and_everyone_is_measured() -> None:

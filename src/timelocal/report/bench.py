@@ -27,11 +27,23 @@ def write_bench_page(record: Mapping[str, Any], output: Path) -> Path:
         output,
         render(
             "bench.html",
+            charts=False,
             title="How fast: timelocal, torch.nn and JAX",
             results=results,
             names={name: NAMES[name] for name in present},
-            environment=record["environment"],
+            environment=_flat(record["environment"]),
             repeats=record["repeats"],
         ),
     )
     return output
+
+
+def _flat(facts: Mapping[str, Any]) -> dict[str, object]:
+    """Nested facts as one list: "kernels: path" and the like."""
+    flat: dict[str, object] = {}
+    for name, value in facts.items():
+        if isinstance(value, Mapping):
+            flat |= {f"{name}: {key}": item for key, item in value.items()}
+        else:
+            flat[name.replace("_", " ")] = value
+    return flat

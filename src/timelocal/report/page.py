@@ -49,8 +49,11 @@ def write_report(run_folders: Sequence[Path], output: Path) -> Path:
     return output
 
 
-def render(template: str, **content: Any) -> str:
-    """Fill in a template of this package; `base.html` gives every page its style and its script."""
+def render(template: str, *, charts: bool = True, **content: Any) -> str:
+    """Fill in a template of this package; `base.html` gives every page its style and its script.
+
+    charts: whether the page draws any, and so carries the library that draws them (4.8 MB).
+    """
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("timelocal.report"),
         autoescape=True,
@@ -65,7 +68,9 @@ def render(template: str, **content: Any) -> str:
         "cell": style.cell_label,
         "rule": style.rule_label,
     }
-    return environment.get_template(template).render(plotly=Markup(get_plotlyjs()), **content)
+    return environment.get_template(template).render(
+        plotly=Markup(get_plotlyjs() if charts else ""), **content
+    )
 
 
 def _content(found: Sequence[RunRecord], problems: Sequence[str]) -> dict[str, Any]:
