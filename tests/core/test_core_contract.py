@@ -29,7 +29,7 @@ def test_how_many_there_are() -> None:
     assert list(RULES) == ["bptt", "dfa", "dfa-authors-code"]
     assert all(rule.spec.name == name for name, rule in RULES.items())
     assert len(CELLS) == 5
-    assert len(CHECKS) == 13
+    assert len(CHECKS) == 14
     assert len(ALL_CASES) == 115
     assert len({str(case) for case in ALL_CASES}) == len(set(ALL_CASES)) == len(ALL_CASES)
     assert sum(map(authors_can, ALL_CASES)) == 21
@@ -286,6 +286,20 @@ def test_a_broken_rule_is_caught_where_it_breaks(rule: type[Rule]) -> None:
         check_rule(rule)
     told = " ".join([str(caught.value), *getattr(caught.value, "__notes__", ())])
     assert BROKEN[rule] in told
+
+
+def test_a_dfa_with_a_flipped_sign_is_caught_by_its_oracle() -> None:
+    class Flipped(tl.DFA):
+        def compute(self, batch: Batch) -> tuple[ForwardPass, Gradients]:
+            forward, gradients = super().compute(batch)
+            return forward, {
+                name: -gradient if name.startswith("recurrent") else gradient
+                for name, gradient in gradients.items()
+            }
+
+    with pytest.raises(AssertionError) as caught:
+        check_rule(Flipped)
+    assert "agrees_with_its_oracle" in caught.value.__notes__[0]
 
 
 def test_a_dfa_that_breaks_nothing_passes() -> None:

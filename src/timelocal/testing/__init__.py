@@ -6,11 +6,12 @@ check_rule(MyRule)
 
 from timelocal.testing import reference
 from timelocal.testing.cases import CELLS, Case, cases
-from timelocal.testing.contract import CHECKS, ContractReport, check_case, check_rule
+from timelocal.testing.contract import CHECKS, ORACLES, ContractReport, check_case, check_rule
 
 __all__ = [
     "CELLS",
     "CHECKS",
+    "ORACLES",
     "Case",
     "ContractReport",
     "cases",

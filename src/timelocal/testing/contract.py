@@ -23,9 +23,10 @@ from torch.nn.utils.rnn import pack_padded_sequence
 
 from timelocal.errors import UnsupportedError
 from timelocal.network import Network
-from timelocal.rules import Estimate, Rule
+from timelocal.rules import DFA, Estimate, Rule
 from timelocal.testing import reference
 from timelocal.testing.cases import Case, cases
+from timelocal.typing import Gradients
 
 RuleFactory = type[Rule]
 close = torch.testing.assert_close
@@ -205,10 +206,7 @@ def is_exact_if_it_says_so(rule: RuleFactory, case: Case) -> None:
     network = case.network()
     learner = make(rule, network, case)
     inputs, targets, lengths, mask = case.batch()
-    masks: tuple[Tensor | None, ...] = ()
-    if case.dropout:
-        drawn = copy.deepcopy(learner.generator)
-        masks = network.unroll(network.time_first(inputs), lengths, generator=drawn).dropout
+    masks = _dropout_masks(learner, case)
     loss, gradients = reference.bptt(
         network, case.loss_function(), case.at, inputs, targets, lengths, mask, masks
     )
@@ -221,6 +219,51 @@ def is_exact_if_it_says_so(rule: RuleFactory, case: Case) -> None:
         return  # without a past, a rule that is blind to it may well be exact
     hidden = "recurrent.weight_ih_l0"
     assert not torch.allclose(found.gradients[hidden], gradients[hidden], rtol=1e-3, atol=1e-8)
+
+
+Oracle = Callable[[Rule, Case], Gradients]
+"""What a rule's gradients should be on a case, computed some other way."""
+
+
+def dfa_oracle(rule: Rule, case: Case) -> Gradients:
+    """Autograd of DFA's surrogate, with the rule's own feedback matrices."""
+    assert isinstance(rule, DFA)
+    inputs, targets, lengths, mask = case.batch()
+    return reference.dfa(
+        rule.network,
+        rule.feedback_matrix,
+        case.loss_function(),
+        case.at,
+        inputs,
+        targets,
+        lengths,
+        mask,
+        _dropout_masks(rule, case),
+    )
+
+
+ORACLES: dict[str, Oracle] = {DFA.spec.name: dfa_oracle}
+"""By the rule's name. A biased rule without an oracle here is not checked for what it computes: add
+yours before you call `check_rule`."""
+
+
+def agrees_with_its_oracle(rule: RuleFactory, case: Case) -> None:
+    """A rule with an oracle equals it to rounding."""
+    oracle = ORACLES.get(rule.spec.name)
+    if oracle is None:
+        return
+    learner = make(rule, case.network(), case)
+    expected = oracle(learner, case)
+    to_rounding(estimate(learner, case).gradients, expected)
+
+
+def _dropout_masks(rule: Rule, case: Case) -> tuple[Tensor | None, ...]:
+    """The masks between layers that the rule's next estimate will draw."""
+    if not case.dropout:
+        return ()
+    network, (inputs, _, lengths, _) = rule.network, case.batch()
+    drawn = copy.deepcopy(rule.generator)
+    return network.unroll(network.time_first(inputs), lengths, generator=drawn).dropout
 
 
 def needs_no_autograd_if_it_says_so(rule: RuleFactory, case: Case) -> None:
@@ -284,6 +327,7 @@ CHECKS: tuple[Callable[[RuleFactory, Case], None], ...] = (
     is_the_mean_of_its_members,
     reads_packed_sequences,
     is_exact_if_it_says_so,
+    agrees_with_its_oracle,
     needs_no_autograd_if_it_says_so,
     evaluates_without_a_trace,
     refuses_both_directions_online,
