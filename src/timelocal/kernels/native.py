@@ -5,8 +5,8 @@ optional; the best one the processor can run is picked at import. `TIMELOCAL_KER
 `auto` (the default), `native` (an error where none can run) or `torch` (never).
 
 Under `torch.compile` and `torch.export` the kernels appear as the operators `timelocal::scan`,
-`timelocal::backward_scan`, `timelocal::node_signals` and `timelocal::weight_gradients`; elsewhere
-they are called directly.
+`timelocal::backward_scan`, `timelocal::node_signals`, `timelocal::weight_gradients` and
+`timelocal::credit`; elsewhere they are called directly.
 """
 
 from __future__ import annotations
@@ -159,8 +159,34 @@ def weight_gradients(
     )
     past = (list(trajectory.states), trajectory.gates, trajectory.auxiliary)
     biased = weights.b_ih is not None
-    ih, hh, *biases = run(*_kind(cell), weights.hh, *past, trajectory.inputs, deltas, biased)
-    b_ih, b_hh = biases if biased else (None, None)
+    return _gradients(run(*_kind(cell), weights.hh, *past, trajectory.inputs, deltas, biased))
+
+
+def credit(
+    cell: Cell,
+    weights: CellWeights,
+    trajectory: LayerTrajectory,
+    signal: Tensor,
+    lengths: Tensor | None = None,
+) -> CellWeights:
+    """The weight gradients of the node signals that a signal at the hidden states makes: δ is not kept.
+
+    signal and lengths: as in `node_signals`.
+    """
+    if isinstance(cell, GRUResetBefore):  # δ_r of one unit needs δ_n of all units first
+        deltas = node_signals(cell, weights, trajectory, signal, lengths)
+        return weight_gradients(cell, weights, trajectory, deltas)
+    run: Any = torch.ops.timelocal.credit if torch.compiler.is_compiling() else _credit
+    past = (list(trajectory.states), trajectory.gates, trajectory.auxiliary)
+    biased = weights.b_ih is not None
+    return _gradients(
+        run(*_kind(cell), weights.hh, *past, trajectory.inputs, signal, lengths, biased)
+    )
+
+
+def _gradients(made: list[Tensor]) -> CellWeights:
+    ih, hh, *biases = made
+    b_ih, b_hh = biases if biases else (None, None)
     return CellWeights(ih, hh, b_ih, b_hh)
 
 
@@ -257,20 +283,17 @@ def _node_signals(
     hh, gates, auxiliary, signal, lengths, *states = _dense(
         hh, gates, auxiliary, signal, lengths, *states
     )
-    everywhere = signal.dim() == 2
     _check(
         hh,
         *_expected(code, hh, states, gates, auxiliary),
-        ("signal", signal, (batch, hidden) if everywhere else (steps, batch, hidden)),
+        ("signal", signal, _signal_shape(signal, steps, batch, hidden)),
     )
-    if lengths is not None and (lengths.shape != (batch,) or lengths.dtype != torch.int64):
-        got = f"{tuple(lengths.shape)} {lengths.dtype}"
-        raise_problems([Problem("lengths", got, f"({batch},) torch.int64")])
+    _check_lengths(lengths, batch)
     deltas = gates.new_empty(gates.shape)
     _native().node_signals(
         *_call(code, gain, gates.shape, CellWeights(hh, hh, None, None), states, gates, auxiliary),
         signal.data_ptr(),
-        0 if everywhere else batch * hidden,
+        _step_stride(signal),
         _address(lengths),
         deltas.data_ptr(),
     )
@@ -302,6 +325,43 @@ def _weight_gradients(
         *_call(code, gain, inputs.shape, weights, states, gates, auxiliary),
         inputs.data_ptr(),
         deltas.data_ptr(),
+        *(made[i].data_ptr() if i < len(made) else 0 for i in range(4)),
+    )
+    return made
+
+
+def _credit(
+    code: int,
+    gain: float,
+    hh: Tensor,
+    states: list[Tensor],
+    gates: Tensor,
+    auxiliary: Tensor | None,
+    inputs: Tensor,
+    signal: Tensor,
+    lengths: Tensor | None,
+    biased: bool,
+) -> list[Tensor]:
+    steps, batch, features = inputs.shape
+    hidden, _ = _sizes(code, hh)
+    gates, auxiliary, inputs, signal, lengths, *states = _dense(
+        gates, auxiliary, inputs, signal, lengths, *states
+    )
+    _check(
+        hh,
+        *_expected(code, hh, states, gates, auxiliary),
+        ("inputs", inputs, (steps, batch, features)),
+        ("signal", signal, _signal_shape(signal, steps, batch, hidden)),
+    )
+    _check_lengths(lengths, batch)
+    made = _empty_gradients(hh, inputs, biased)
+    weights = CellWeights(hh, hh, None, None)
+    _native().credit(
+        *_call(code, gain, inputs.shape, weights, states, gates, auxiliary),
+        signal.data_ptr(),
+        _step_stride(signal),
+        _address(lengths),
+        inputs.data_ptr(),
         *(made[i].data_ptr() if i < len(made) else 0 for i in range(4)),
     )
     return made
@@ -357,6 +417,22 @@ def _expected(
         ("gates", gates, (steps, batch, nodes)),
         ("auxiliary", auxiliary, (steps, batch, hidden)),
     ]
+
+
+def _signal_shape(signal: Tensor, steps: int, batch: int, hidden: int) -> tuple[int, ...]:
+    """One signal for every step, or one for each."""
+    return (batch, hidden) if signal.dim() == 2 else (steps, batch, hidden)
+
+
+def _step_stride(signal: Tensor) -> int:
+    """How far the signals of neighbouring steps lie apart."""
+    return 0 if signal.dim() == 2 else signal.shape[1] * signal.shape[2]
+
+
+def _check_lengths(lengths: Tensor | None, batch: int) -> None:
+    if lengths is not None and (lengths.shape != (batch,) or lengths.dtype != torch.int64):
+        got = f"{tuple(lengths.shape)} {lengths.dtype}"
+        raise_problems([Problem("lengths", got, f"({batch},) torch.int64")])
 
 
 def _check(like: Tensor, *tensors: Expected) -> None:
@@ -435,6 +511,12 @@ def _gradient_shapes(
     return _empty_gradients(hh, rest[1], rest[3])
 
 
+def _credit_shapes(
+    code: int, gain: float, hh: Tensor, states: list[Tensor], gates: Tensor, *rest: Any
+) -> list[Tensor]:
+    return _empty_gradients(hh, rest[1], rest[4])
+
+
 _PAST = "int code, float gain, Tensor hh, Tensor[] states, Tensor gates, Tensor? auxiliary"
 _OPERATORS: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
     "scan(int code, float gain, Tensor inputs, Tensor ih, Tensor hh, Tensor? b_ih, Tensor? b_hh, "
@@ -450,6 +532,10 @@ _OPERATORS: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
     f"weight_gradients({_PAST}, Tensor inputs, Tensor deltas, bool biased) -> Tensor[]": (
         _weight_gradients,
         _gradient_shapes,
+    ),
+    f"credit({_PAST}, Tensor inputs, Tensor signal, Tensor? lengths, bool biased) -> Tensor[]": (
+        _credit,
+        _credit_shapes,
     ),
 }
 _library = torch.library.Library("timelocal", "DEF")
