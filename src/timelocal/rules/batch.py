@@ -56,7 +56,10 @@ class Batch:
         """The share of entries classified right, by weight; None for regression."""
         if not loss.classifies:
             return None
-        return self.mean(loss.correct(outputs, self.targets).to(outputs.dtype), self.count)
+        correct = loss.correct(outputs, self.targets)
+        if self.weights is None:
+            return correct.mean(dtype=outputs.dtype)
+        return self.mean(correct.to(outputs.dtype), self.count)
 
     def surface(self, outputs: Tensor) -> Tensor:
         """Rows (n, o) as the user sees them: (b, o), or (b, t, o) as the inputs came."""

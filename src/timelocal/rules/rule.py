@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
@@ -278,6 +279,7 @@ class Rule(nn.Module, ABC):
         self.generator.set_state(state)
 
 
-def _own_precision(inputs: Tensor) -> torch.autocast:
-    """Switches autocast off: a rule works in the network's own type throughout."""
-    return torch.autocast(inputs.device.type, enabled=False)
+def _own_precision(inputs: Tensor) -> AbstractContextManager[object]:
+    """Switches autocast off where it is on: a rule works in the network's own type throughout."""
+    kind = inputs.device.type
+    return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()
