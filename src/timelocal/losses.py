@@ -95,7 +95,7 @@ class CrossEntropy(Loss):
 
     def losses_and_errors(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         log_probabilities = F.log_softmax(outputs, -1)
-        index = targets[:, None]
+        index = targets.unsqueeze(1)
         weights = self._weights(outputs)
         if weights is None and not self.label_smoothing:
             losses = F.nll_loss(log_probabilities, targets, reduction="none")

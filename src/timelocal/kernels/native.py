@@ -105,9 +105,10 @@ def scan(
     inputs = inputs.contiguous()
     run: Any = torch.ops.timelocal.scan if torch.compiler.is_compiling() else _scan
     done = run(*_kind(cell), inputs, *weights, list(initial), node_noise)
-    states, rest = tuple(done[: len(initial)]), done[len(initial) :]
-    gates = states[0][1:] if cell.gates_are_hidden else rest[0]
-    return LayerTrajectory(inputs, states, gates, rest[1] if cell.has_auxiliary else None)
+    count = len(initial)
+    gates = done[0][1:] if cell.gates_are_hidden else done[count]
+    auxiliary = done[count + 1] if cell.has_auxiliary else None
+    return LayerTrajectory(inputs, tuple(done[:count]), gates, auxiliary)
 
 
 def backward_scan(
@@ -227,8 +228,10 @@ def _scan(
         *(("initial state", state, (batch, hidden)) for state in initial),
     )
     made = _empty_trajectory(code, gain, inputs, hh, len(initial))
-    states, rest = made[: len(initial)], made[len(initial) :]
-    gates, auxiliary = rest if len(rest) == 2 else (rest[0] if rest else states[0][1:], None)
+    states, rest = made[: len(initial)], [tensor.data_ptr() for tensor in made[len(initial) :]]
+    if not rest:  # a plain RNN's gates are its states, from the second on
+        rest = [states[0].data_ptr() + batch * hidden * hh.element_size()]
+    gates, auxiliary = rest if len(rest) == 2 else (rest[0], 0)
     _native().scan(
         *_call(code, gain, inputs.shape, weights, states, gates, auxiliary),
         inputs.data_ptr(),
@@ -260,7 +263,7 @@ def _backward_scan(
     )
     deltas = gates.new_empty(gates.shape)
     _native().backward_scan(
-        *_call(code, gain, gates.shape, CellWeights(hh, hh, None, None), states, gates, auxiliary),
+        *_past(code, gain, gates.shape, hh, states, gates, auxiliary),
         _address(signal),
         deltas.data_ptr(),
         *_pair(carried),
@@ -291,7 +294,7 @@ def _node_signals(
     _check_lengths(lengths, batch)
     deltas = gates.new_empty(gates.shape)
     _native().node_signals(
-        *_call(code, gain, gates.shape, CellWeights(hh, hh, None, None), states, gates, auxiliary),
+        *_past(code, gain, gates.shape, hh, states, gates, auxiliary),
         signal.data_ptr(),
         _step_stride(signal),
         _address(lengths),
@@ -320,9 +323,8 @@ def _weight_gradients(
         ("deltas", deltas, tuple(gates.shape)),
     )
     made = _empty_gradients(hh, inputs, biased)
-    weights = CellWeights(hh, hh, None, None)
     _native().weight_gradients(
-        *_call(code, gain, inputs.shape, weights, states, gates, auxiliary),
+        *_past(code, gain, inputs.shape, hh, states, gates, auxiliary),
         inputs.data_ptr(),
         deltas.data_ptr(),
         *(made[i].data_ptr() if i < len(made) else 0 for i in range(4)),
@@ -355,9 +357,8 @@ def _credit(
     )
     _check_lengths(lengths, batch)
     made = _empty_gradients(hh, inputs, biased)
-    weights = CellWeights(hh, hh, None, None)
     _native().credit(
-        *_call(code, gain, inputs.shape, weights, states, gates, auxiliary),
+        *_past(code, gain, inputs.shape, hh, states, gates, auxiliary),
         signal.data_ptr(),
         _step_stride(signal),
         _address(lengths),
@@ -469,8 +470,8 @@ def _call(
     shape: torch.Size,
     weights: CellWeights,
     states: list[Tensor],
-    gates: Tensor,
-    auxiliary: Tensor | None,
+    gates: int,
+    auxiliary: int,
 ) -> tuple[int | float, ...]:
     """What every kernel takes first. The caller keeps the tensors alive until it returns."""
     return (
@@ -482,9 +483,23 @@ def _call(
         gain,
         *map(_address, weights),
         *_pair(states),
-        gates.data_ptr(),
-        _address(auxiliary),
+        gates,
+        auxiliary,
     )
+
+
+def _past(
+    code: int,
+    gain: float,
+    shape: torch.Size,
+    hh: Tensor,
+    states: list[Tensor],
+    gates: Tensor,
+    auxiliary: Tensor | None,
+) -> tuple[int | float, ...]:
+    """`_call` for a kernel that reads what a scan has left."""
+    weights = CellWeights(hh, hh, None, None)
+    return _call(code, gain, shape, weights, states, gates.data_ptr(), _address(auxiliary))
 
 
 def _scan_shapes(

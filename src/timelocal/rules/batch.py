@@ -42,7 +42,8 @@ class Batch:
     def mean(self, values: Tensor, denominator: Tensor | float) -> Tensor:
         """Σ w · values / denominator, over entries (n,)."""
         if self.weights is None:
-            return values.sum() / denominator
+            plain = isinstance(denominator, float)  # the count itself, then
+            return values.mean() if plain else values.sum() / denominator
         return torch.dot(values.masked_fill(self.weights == 0, 0), self.weights) / denominator
 
     def scale_errors(self, errors: Tensor) -> Tensor:

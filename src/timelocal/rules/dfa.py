@@ -149,7 +149,9 @@ class DFA(Rule):
             matrix = kinds.FOLLOWING[self.feedback](readout.weight)
             return matrix.chunk(self.network.directions)[direction]
         prefix = f"feedback_{kind}" if kind else "feedback"
-        return self.get_buffer(parameter_name(prefix, layer, direction))
+        matrix = self._buffers[parameter_name(prefix, layer, direction)]
+        assert matrix is not None
+        return matrix
 
     def compute(self, batch: Batch) -> tuple[ForwardPass, Gradients]:
         forward = self.forward_pass(batch, self.generator)
