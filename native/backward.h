@@ -27,90 +27,117 @@ Buffer<T> zeros(Index n) {
     return buffer;
 }
 
-// State signal -> node signal for rows of one step (DESIGN: the local Jacobian of each cell).
+// Where the node signals of one row go: one pointer per gate, in torch.nn's order. behind (or null): of the
+// GRU with reset after, r * delta_n, what meets W_n behind the reset gate.
+template <class T>
+struct NodeSignals {
+    T* gate[4];
+    T* behind;
+};
+
+// State signal -> node signals of one row, t * batch + b, for hidden units [first, first + count): the local
+// Jacobian of each cell. All pointers are at the first unit. Of the GRU with reset before, r is left out.
 template <class T>
 class Credit {
   public:
-    Credit(const Layer<T>& layer, History<T> past, T* delta)
-        : layer(layer), past(past), delta(delta),
+    Credit(const Layer<T>& layer, History<T> past) : layer(layer), past(past) {}
+
+    // signal: at h. cell_signal (LSTM, or null): at c, replaced by the signal at the c before.
+    void row(Index row, Index first, Index count, const T* signal, T* cell_signal,
+             const NodeSignals<T>& out) const {
+        switch (layer.cell) {
+            case Cell::rnn:
+                return rnn(row, first, count, signal, out);
+            case Cell::lstm:
+                return lstm(row, first, count, signal, cell_signal, out);
+            case Cell::gru:
+                return gru<true>(row, first, count, signal, out);
+            case Cell::gru_reset_before:
+                return gru<false>(row, first, count, signal, out);
+        }
+    }
+
+  private:
+    void rnn(Index row, Index first, Index count, const T* signal, const NodeSignals<T>& out) const {
+        const T gain = layer.gain;
+        const T* gates = past.gates + row * layer.hidden + first;
+        each_vector<T>(count, [&](Index j, auto part) {
+            const Vec<T> y = load(gates + j, part);
+            const Vec<T> slope = fma(-y, y, broadcast<T>(1)) * gain;
+            store(out.gate[0] + j, load(signal + j, part) * slope, part);
+        });
+    }
+
+    void lstm(Index row, Index first, Index count, const T* signal, T* cell_signal,
+              const NodeSignals<T>& out) const {
+        const Index size = layer.hidden;
+        const T* gates = past.gates + row * 4 * size + first;
+        const T* c_before = past.c + row * size + first;
+        const T* c_squashed = past.auxiliary + row * size + first;
+        each_vector<T>(count, [&](Index j, auto part) {
+            const Vec<T> i = load(gates + j, part), f = load(gates + size + j, part);
+            const Vec<T> g = load(gates + 2 * size + j, part);
+            const Vec<T> o = load(gates + 3 * size + j, part);
+            const Vec<T> squashed = load(c_squashed + j, part);
+            const Vec<T> at_h = load(signal + j, part);
+            Vec<T> at_c = at_h * o * fma(-squashed, squashed, broadcast<T>(1));
+            if (cell_signal) at_c += load(cell_signal + j, part);
+            store(out.gate[0] + j, at_c * g * i * (T(1) - i), part);
+            store(out.gate[1] + j, at_c * load(c_before + j, part) * f * (T(1) - f), part);
+            store(out.gate[2] + j, at_c * i * fma(-g, g, broadcast<T>(1)), part);
+            store(out.gate[3] + j, at_h * squashed * o * (T(1) - o), part);
+            if (cell_signal) store(cell_signal + j, at_c * f, part);
+        });
+    }
+
+    template <bool reset_after>
+    void gru(Index row, Index first, Index count, const T* signal, const NodeSignals<T>& out) const {
+        const Index size = layer.hidden;
+        const T* gates = past.gates + row * 3 * size + first;
+        const T* before = past.h + row * size + first;
+        const T* linear = past.auxiliary + row * size + first;
+        each_vector<T>(count, [&](Index j, auto part) {
+            const Vec<T> z = load(gates + size + j, part), c = load(gates + 2 * size + j, part);
+            const Vec<T> at_h = load(signal + j, part) * (T(1) - z);
+            const Vec<T> at_n = at_h * fma(-c, c, broadcast<T>(1));
+            store(out.gate[1] + j, at_h * z * (load(before + j, part) - c), part);
+            store(out.gate[2] + j, at_n, part);
+            if constexpr (reset_after) {
+                const Vec<T> r = load(gates + j, part);
+                store(out.gate[0] + j, at_n * load(linear + j, part) * r * (T(1) - r), part);
+                if (out.behind) store(out.behind + j, at_n * r, part);
+            }
+        });
+    }
+
+    const Layer<T>& layer;
+    const History<T> past;
+};
+
+// The node signals of whole rows, in delta (t, b, g).
+template <class T>
+class CreditRows {
+  public:
+    CreditRows(const Layer<T>& layer, History<T> past, T* delta)
+        : layer(layer), past(past), delta(delta), credit(layer, past),
           candidate(layer.cell == Cell::gru_reset_before
                         ? transposed(layer, 2 * layer.hidden, layer.hidden)
                         : Packed<T>(0, 0)),
           nothing(zeros<T>(padded<T>(layer.hidden))) {}
 
-    // n rows from flat row t * batch + b on. signal: at h, rows ld apart. cell_signal (LSTM, or null): at c,
-    // rows ld apart, replaced by the signal at the c before. gated (GRU with reset before): receives
-    // W_n^T delta_n, rows padded<T>(hidden) apart.
+    // n rows of one step, from flat row t * batch + b on; signals are ld apart. gated (GRU with reset before):
+    // receives W_n^T delta_n, rows padded<T>(hidden) apart.
     void rows(Index row, Index n, const T* signal, Index ld, T* cell_signal, T* gated) const {
-        switch (layer.cell) {
-            case Cell::rnn:
-                return rnn(row, n, signal, ld);
-            case Cell::lstm:
-                return lstm(row, n, signal, ld, cell_signal);
-            case Cell::gru:
-                return gru<true>(row, n, signal, ld);
-            case Cell::gru_reset_before:
-                gru<false>(row, n, signal, ld);
-                return reset(row, n, gated);
+        const Index size = layer.hidden;
+        for (Index k = 0; k < n; ++k) {
+            T* out = delta + (row + k) * layer.nodes();
+            credit.row(row + k, 0, size, signal + k * ld, cell_signal ? cell_signal + k * ld : nullptr,
+                       {{out, out + size, out + 2 * size, out + 3 * size}, nullptr});
         }
+        if (layer.cell == Cell::gru_reset_before) reset(row, n, gated);
     }
 
   private:
-    void rnn(Index row, Index n, const T* signal, Index ld) const {
-        const Index size = layer.hidden;
-        const T gain = layer.gain;
-        for (Index k = 0; k < n; ++k, ++row, signal += ld)
-            each_vector<T>(size, [&](Index j, auto part) {
-                const Vec<T> y = load(past.gates + row * size + j, part);
-                const Vec<T> slope = fma(-y, y, broadcast<T>(1)) * gain;
-                store(delta + row * size + j, load(signal + j, part) * slope, part);
-            });
-    }
-
-    void lstm(Index row, Index n, const T* signal, Index ld, T* cell_signal) const {
-        const Index size = layer.hidden;
-        for (Index k = 0; k < n; ++k, ++row, signal += ld) {
-            const T *gates = past.gates + row * 4 * size, *c_before = past.c + row * size;
-            T* out = delta + row * 4 * size;
-            each_vector<T>(size, [&](Index j, auto part) {
-                const Vec<T> i = load(gates + j, part), f = load(gates + size + j, part);
-                const Vec<T> g = load(gates + 2 * size + j, part);
-                const Vec<T> o = load(gates + 3 * size + j, part);
-                const Vec<T> squashed = load(past.auxiliary + row * size + j, part);
-                const Vec<T> at_h = load(signal + j, part);
-                Vec<T> at_c = at_h * o * fma(-squashed, squashed, broadcast<T>(1));
-                if (cell_signal) at_c += load(cell_signal + j, part);
-                store(out + j, at_c * g * i * (T(1) - i), part);
-                store(out + size + j, at_c * load(c_before + j, part) * f * (T(1) - f), part);
-                store(out + 2 * size + j, at_c * i * fma(-g, g, broadcast<T>(1)), part);
-                store(out + 3 * size + j, at_h * squashed * o * (T(1) - o), part);
-                if (cell_signal) store(cell_signal + j, at_c * f, part);
-            });
-            if (cell_signal) cell_signal += ld;
-        }
-    }
-
-    template <bool reset_after>
-    void gru(Index row, Index n, const T* signal, Index ld) const {
-        const Index size = layer.hidden;
-        for (Index k = 0; k < n; ++k, ++row, signal += ld) {
-            const T *gates = past.gates + row * 3 * size, *before = past.h + row * size;
-            T* out = delta + row * 3 * size;
-            each_vector<T>(size, [&](Index j, auto part) {
-                const Vec<T> z = load(gates + size + j, part), c = load(gates + 2 * size + j, part);
-                const Vec<T> at_h = load(signal + j, part) * (T(1) - z);
-                const Vec<T> at_n = at_h * fma(-c, c, broadcast<T>(1));
-                store(out + size + j, at_h * z * (load(before + j, part) - c), part);
-                store(out + 2 * size + j, at_n, part);
-                if constexpr (reset_after) {
-                    const Vec<T> r = load(gates + j, part);
-                    const Vec<T> behind = load(past.auxiliary + row * size + j, part);
-                    store(out + j, at_n * behind * r * (T(1) - r), part);
-                }
-            });
-        }
-    }
-
     void reset(Index row, Index n, T* gated) const {
         const Index size = layer.hidden, ld = padded<T>(size);
         multiply<T>(candidate, 0, n, {delta + row * 3 * size + 2 * size, 3 * size, 1, size}, {}, nothing.get(),
@@ -126,18 +153,26 @@ class Credit {
     const Layer<T>& layer;
     const History<T> past;
     T* const delta;
+    const Credit<T> credit;
     const Packed<T> candidate;  // W_n^T of the GRU with reset before
 
   public:
     const Buffer<T> nothing;  // a row of zeros
 };
 
-// delta (t, b, g) from a signal at every h_t: (t, b, h), or one (b, h) for all t when step_stride is 0.
-// Steps at or beyond lengths[b] (null: nT(1)) get zeros. Nothing here is sequential: threads share time.
+// A signal at every h_t: (t, b, h), or one (b, h) for all t when step_stride is 0. At steps at or beyond
+// lengths[b] (null: none are) there is none.
 template <class T>
-void credit_all(const Layer<T>& layer, History<T> past, const T* signal, Index step_stride,
-                const std::int64_t* lengths, T* delta) {
-    const Credit<T> credit(layer, past, delta);
+struct StateSignal {
+    const T* at;
+    Index step_stride;
+    const std::int64_t* lengths;
+};
+
+// delta (t, b, g) from a signal at every h_t. Nothing here is sequential: threads share time.
+template <class T>
+void credit_all(const Layer<T>& layer, History<T> past, StateSignal<T> signal, T* delta) {
+    const CreditRows<T> credit(layer, past, delta);
     const Index size = layer.hidden, nodes = layer.nodes(), batch = layer.batch;
     constexpr Index block = 64;  // rows at a time: the scratch stays in cache
     const double work = double(layer.steps) * double(batch) * double(nodes) *
@@ -149,10 +184,10 @@ void credit_all(const Layer<T>& layer, History<T> past, const T* signal, Index s
         for (Index t = layer.steps * part / parts; t < last; ++t)
             for (Index b = 0; b < batch; b += block) {
                 const Index n = batch - b < block ? batch - b : block;
-                credit.rows(t * batch + b, n, signal + t * step_stride + b * size, size, nullptr,
-                            gated.get());
-                for (Index k = b; lengths && k < b + n; ++k)
-                    if (t >= lengths[k])
+                credit.rows(t * batch + b, n, signal.at + t * signal.step_stride + b * size, size,
+                            nullptr, gated.get());
+                for (Index k = b; signal.lengths && k < b + n; ++k)
+                    if (t >= signal.lengths[k])
                         std::memset(delta + (t * batch + k) * nodes, 0,
                                     std::size_t(nodes) * sizeof(T));
             }
@@ -247,7 +282,7 @@ class Backward {
     const History<T> past;
     const T* const signal;
     T* const delta;
-    const Credit<T> credit;
+    const CreditRows<T> credit;
     const Packed<T> recurrent, candidate;
 };
 

@@ -1,78 +1,18 @@
-// Node signals -> weight gradients: sums over time and batch of delta (x) what entered the weight.
+// Weight gradients: sums over time and batch of node signals (x) what entered the weight.
+//
+// Hidden units go in groups of one register tile's width; each node block of a group is a *panel*. For a
+// stretch of rows a group's panels are filled (from given node signals, or straight from the state
+// signal: they are then never stored) and multiplied with everything that entered, while all is in cache.
+// Threads share the sums, not the rows: each sum runs over the rows in the same order on any number of
+// threads.
 #pragma once
 
 #include <vector>
 
+#include "backward.h"
 #include "layer.h"
 
 namespace kernels {
-
-// `columns` numbers that entered a weight in each row (rows `stride` apart), and where their sums with
-// the node signals go: to[node * to_stride + column].
-template <class T>
-struct Entered {
-    const T* at;
-    Index stride, columns;
-    T* to;
-    Index to_stride;
-};
-
-// to[node, column] = sum over rows of post[row, node] * gate[row, node] * entered[row, column] (gate null: 1).
-// Lanes run over nodes. Threads share the columns, so each sum runs over the rows in the same order.
-template <class T>
-void outer_sums(Index threads, Index rows, Index nodes, const T* post, Index post_stride,
-                const T* gate, Index gate_stride, const std::vector<Entered<T>>& entered) {
-    struct Strip {  // neighbouring columns that make one register tile
-        const Entered<T>& from;
-        Index first, count;
-    };
-    std::vector<Strip> strips;
-    Index columns = 0;
-    for (const Entered<T>& from : entered) {
-        columns += from.columns;
-        for (Index j = 0; j < from.columns; j += kTileRows)
-            strips.push_back({from, j, from.columns - j < kTileRows ? from.columns - j : kTileRows});
-    }
-    constexpr Index depth = 96, width = Packed<T>::width;
-    const Index count = Index(strips.size());
-    const Index parts = parts_of(count, threads, double(rows) * double(nodes) * double(columns));
-    parallel(parts, [&](Index part) {
-        const Index s0 = count * part / parts, s1 = count * (part + 1) / parts;
-        const Buffer<T> packed(depth * width), sums((s1 - s0) * kTileRows * width);
-        for (Index node = 0; node < nodes; node += width) {
-            const Index wide = nodes - node < width ? nodes - node : width;
-            const Index ld = padded<T>(wide), vectors = ld / kLanes<T>;
-            std::memset(sums.get(), 0, std::size_t((s1 - s0) * kTileRows * ld) * sizeof(T));
-            for (Index row = 0; row < rows; row += depth) {
-                const Index deep = rows - row < depth ? rows - row : depth;
-                for (Index k = 0; k < deep; ++k) {
-                    const T* from = post + (row + k) * post_stride + node;
-                    const T* scale = gate ? gate + (row + k) * gate_stride + node : nullptr;
-                    each_vector<T>(wide, [&](Index j, auto part) {
-                        const Vec<T> delta = load(from + j, part);
-                        store(packed.get() + k * ld + j,  // zeros beyond the row
-                              scale ? delta * load(scale + j, part) : delta);
-                    });
-                }
-                for (Index s = s0; s < s1; ++s) {
-                    const Strip& strip = strips[std::size_t(s)];
-                    const Operand<T> a{strip.from.at + row * strip.from.stride + strip.first, 1,
-                                       strip.from.stride, deep};
-                    T* sum = sums.get() + (s - s0) * kTileRows * ld;
-                    tile_of<T>(strip.count, vectors)(packed.get(), a, {}, sum, ld, sum, ld);
-                }
-            }
-            for (Index s = s0; s < s1; ++s) {
-                const Strip& strip = strips[std::size_t(s)];
-                const T* sum = sums.get() + (s - s0) * kTileRows * ld;
-                for (Index j = 0; j < wide; ++j)
-                    for (Index r = 0; r < strip.count; ++r)
-                        strip.from.to[(node + j) * strip.from.to_stride + strip.first + r] =
-                            sum[r * ld + j];
-            }
-        }
-    });
-}
 
 // The gradients of a layer's weights; the biases' may be null.
 template <class T>
@@ -80,45 +20,166 @@ struct Gradients {
     T *ih, *hh, *b_ih, *b_hh;
 };
 
+// Which gate each panel holds. The GRU's candidate comes first and last (with reset after: as it meets W_n,
+// behind the reset gate), so that what enters a weight always multiplies neighbouring panels.
+struct Panels {
+    Index count;
+    Index gate[4];
+};
+inline Panels panels_of(Cell cell) {
+    switch (cell) {
+        case Cell::rnn:
+            return {1, {0}};
+        case Cell::lstm:
+            return {4, {0, 1, 2, 3}};
+        case Cell::gru:
+            return {4, {2, 0, 1, 2}};
+        case Cell::gru_reset_before:
+            return {3, {2, 0, 1}};
+    }
+    return {0, {}};
+}
+
+// A few neighbouring columns of what entered a weight (rows `stride` apart), the panels they multiply, and
+// where the sums go: to[node * to_stride + column].
+template <class T>
+struct Strip {
+    const T* at;
+    Index stride, columns;
+    Index first_panel, end_panel;
+    T* to;
+    Index to_stride;
+};
+
+template <class T>
+std::vector<Strip<T>> strips_of(const Layer<T>& layer, History<T> past, const T* inputs,
+                                Gradients<T> out) {
+    static const T one = 1;
+    std::vector<Strip<T>> strips;
+    const auto enter = [&](const T* at, Index columns, Index first, Index end, T* to) {
+        for (Index j = 0; j < columns; j += kTileRows)
+            strips.push_back({at + j, columns, columns - j < kTileRows ? columns - j : kTileRows,
+                              first, end, to + j, columns});
+    };
+    const auto bias = [&](Index first, Index end, T* to) {
+        if (to) strips.push_back({&one, 0, 1, first, end, to, 1});
+    };
+    const Index size = layer.hidden, all = gates_of(layer.cell);
+    enter(inputs, layer.inputs, 0, all, out.ih);
+    bias(0, all, out.b_ih);
+    if (!is_gru(layer.cell)) {
+        enter(past.h, size, 0, all, out.hh);
+    } else if (layer.cell == Cell::gru) {
+        enter(past.h, size, 1, 4, out.hh);
+        bias(3, 4, out.b_hh);
+    } else {
+        enter(past.h, size, 1, 3, out.hh);
+        enter(past.auxiliary, size, 0, 1, out.hh);
+    }
+    return strips;
+}
+
+// fill(row, n, first, count, panels, ld): node signals of n rows from `row` on, for hidden units
+// [first, first + count), into the panels, whose rows are ld apart.
+template <class T, class Fill>
+void sum_outer_products(const Layer<T>& layer, History<T> past, const T* inputs, Gradients<T> out,
+                        const Fill& fill) {
+    constexpr Index depth = 96, width = Packed<T>::width, sum_size = kTileRows * width;
+    const Panels panels = panels_of(layer.cell);
+    const std::vector<Strip<T>> strips = strips_of(layer, past, inputs, out);
+    const Index size = layer.hidden, rows = layer.steps * layer.batch, count = Index(strips.size());
+    const Index tasks = (size + width - 1) / width * count;  // groups by strips
+    const double work = double(rows) * double(layer.nodes()) * double(layer.inputs + size);
+    const Index parts = parts_of(tasks, layer.threads, work);
+    parallel(parts, [&](Index part) {
+        const Index end = tasks * (part + 1) / parts;
+        const Buffer<T> filled = zeros<T>(panels.count * depth * width);
+        const Buffer<T> sums(panels.count * count * sum_size);
+        T* panel[4];
+        for (Index p = 0; p < 4; ++p) panel[p] = filled.get() + p % panels.count * depth * width;
+        for (Index task = tasks * part / parts; task < end;) {
+            const Index first = task / count * width, wide = size - first < width ? size - first : width;
+            const Index s0 = task % count, s1 = count - s0 < end - task ? count : s0 + end - task;
+            const Index ld = padded<T>(wide), vectors = ld / kLanes<T>;
+            task += s1 - s0;
+            // Lanes beyond the last unit hold what they hold: their sums are never read.
+            const auto each = [&](const auto& body) {
+                for (Index p = 0; p < panels.count; ++p)  // a panel stays in the first cache
+                    for (Index s = s0; s < s1; ++s)
+                        if (strips[s].first_panel <= p && p < strips[s].end_panel)
+                            body(strips[s], p, sums.get() + (p * count + s) * sum_size);
+            };
+            each([&](const Strip<T>&, Index, T* sum) {
+                std::memset(sum, 0, std::size_t(sum_size) * sizeof(T));
+            });
+            for (Index row = 0; row < rows; row += depth) {
+                const Index deep = rows - row < depth ? rows - row : depth;
+                fill(row, deep, first, wide, panel, ld);
+                each([&](const Strip<T>& strip, Index p, T* sum) {
+                    tile_of<T>(strip.columns, vectors)(
+                        panel[p], {strip.at + row * strip.stride, 1, strip.stride, deep}, {}, sum, ld,
+                        sum, ld);
+                });
+            }
+            each([&](const Strip<T>& strip, Index p, const T* sum) {
+                T* to = strip.to + (panels.gate[p] * size + first) * strip.to_stride;
+                for (Index j = 0; j < wide; ++j)
+                    for (Index r = 0; r < strip.columns; ++r)
+                        to[j * strip.to_stride + r] = sum[r * ld + j];
+            });
+        }
+    });
+    if (out.b_hh) {  // the sums of the other bias, where it is simply added to the same nodes
+        const Index same = layer.cell == Cell::gru ? 2 * size : layer.nodes();
+        std::memcpy(out.b_hh, out.b_ih, std::size_t(same) * sizeof(T));
+    }
+}
+
+// From node signals delta (t, b, g).
 template <class T>
 void gradients(const Layer<T>& layer, History<T> past, const T* inputs, const T* delta,
-                      Gradients<T> out) {
-    const Index size = layer.hidden, nodes = layer.nodes(), features = layer.inputs;
-    const Index rows = layer.steps * layer.batch;
-    static const T one = 1;
-    // Nodes [first, first + n): what came from the input, and what came from the state.
-    const auto input = [&](Index first) {
-        return Entered<T>{inputs, features, features, out.ih + first * features, features};
+               Gradients<T> out) {
+    const Panels panels = panels_of(layer.cell);
+    const Index size = layer.hidden, nodes = layer.nodes();
+    const auto fill = [&](Index row, Index n, Index first, Index count, T* const* panel, Index ld) {
+        for (Index p = 0; p < panels.count; ++p) {
+            const T* from = delta + row * nodes + panels.gate[p] * size + first;
+            const T* reset = p == 3 && layer.cell == Cell::gru ? past.gates + row * nodes + first : nullptr;
+            for (Index k = 0; k < n; ++k)
+                each_vector<T>(count, [&](Index j, auto part) {
+                    const Vec<T> signal = load(from + k * nodes + j, part);
+                    store(panel[p] + k * ld + j,
+                          reset ? signal * load(reset + k * nodes + j, part) : signal, part);
+                });
+        }
     };
-    const auto state = [&](Index first, const T* entered) {
-        return Entered<T>{entered, size, size, out.hh + first * size, size};
-    };
-    const auto bias = [&](T* to, Index first) { return Entered<T>{&one, 0, 1, to + first, 1}; };
-    const auto sums = [&](Index first, Index n, const T* gate, std::vector<Entered<T>> entered) {
-        outer_sums<T>(layer.threads, rows, n, delta + first, nodes, gate, nodes, entered);
-    };
-    const bool biased = out.b_ih != nullptr;
-    const Index shared = is_gru(layer.cell) ? 2 * size : nodes;  // nodes both weights feed directly
+    sum_outer_products(layer, past, inputs, out, fill);
+}
 
-    std::vector<Entered<T>> all{input(0), state(0, past.h)};
-    if (biased) all.push_back(bias(out.b_ih, 0));
-    sums(0, shared, nullptr, all);
-    if (biased) std::memcpy(out.b_hh, out.b_ih, std::size_t(shared) * sizeof(T));
-    if (!is_gru(layer.cell)) return;
-
-    std::vector<Entered<T>> candidate{input(shared)};
-    if (biased) candidate.push_back(bias(out.b_ih, shared));
-    if (layer.cell == Cell::gru_reset_before) {
-        candidate.push_back(state(shared, past.auxiliary));
-        sums(shared, size, nullptr, candidate);
-        if (biased)
-            std::memcpy(out.b_hh + shared, out.b_ih + shared, std::size_t(size) * sizeof(T));
-    } else {  // the reset gate stands between W_n h + b_hn and the node
-        sums(shared, size, nullptr, candidate);
-        std::vector<Entered<T>> behind{state(shared, past.h)};
-        if (biased) behind.push_back(bias(out.b_hh, shared));
-        sums(shared, size, past.gates, behind);
-    }
+// Straight from the state signal; not for the GRU with reset before, whose units are not independent.
+template <class T>
+void credited_gradients(const Layer<T>& layer, History<T> past, const T* inputs, StateSignal<T> signal,
+                        Gradients<T> out) {
+    const Panels panels = panels_of(layer.cell);
+    const Credit<T> credit(layer, past);
+    const Index size = layer.hidden, batch = layer.batch;
+    const auto fill = [&](Index row, Index n, Index first, Index count, T* const* panel, Index ld) {
+        Index t = row / batch, b = row % batch;
+        for (Index k = 0; k < n; ++k) {
+            if (signal.lengths && t >= signal.lengths[b]) {
+                for (Index p = 0; p < panels.count; ++p)
+                    std::memset(panel[p] + k * ld, 0, std::size_t(ld) * sizeof(T));
+            } else {
+                NodeSignals<T> to{{}, panel[3] + k * ld};
+                const Index gates = gates_of(layer.cell);
+                for (Index p = 0; p < gates; ++p) to.gate[panels.gate[p]] = panel[p] + k * ld;
+                credit.row(row + k, first, count,
+                           signal.at + t * signal.step_stride + b * size + first, nullptr, to);
+            }
+            if (++b == batch) b = 0, ++t;
+        }
+    };
+    sum_outer_products(layer, past, inputs, out, fill);
 }
 
 }  // namespace kernels

@@ -101,8 +101,10 @@ PyObject* node_signals(PyObject*, PyObject* args) {
     return released(call, [&](auto zero) {
         using T = decltype(zero);
         const Layer<T> layer = call.layer<T>();
-        credit_all<T>(layer, call.history<T>(), address<const T>(signal), step_stride,
-                      address<const std::int64_t>(lengths), address<T>(delta));
+        credit_all<T>(
+            layer, call.history<T>(),
+            {address<const T>(signal), step_stride, address<const std::int64_t>(lengths)},
+            address<T>(delta));
     });
 }
 
@@ -115,9 +117,24 @@ PyObject* weight_gradients(PyObject*, PyObject* args) {
     return released(call, [&](auto zero) {
         using T = decltype(zero);
         const Layer<T> layer = call.layer<T>();
-        gradients<T>(layer, call.history<T>(), address<const T>(inputs),
-                            address<const T>(delta),
-                            {address<T>(ih), address<T>(hh), address<T>(b_ih), address<T>(b_hh)});
+        gradients<T>(layer, call.history<T>(), address<const T>(inputs), address<const T>(delta),
+                     {address<T>(ih), address<T>(hh), address<T>(b_ih), address<T>(b_hh)});
+    });
+}
+
+PyObject* credit(PyObject*, PyObject* args) {
+    Call call;
+    Py_ssize_t signal, step_stride, lengths, inputs, ih, hh, b_ih, b_hh;
+    if (!PyArg_ParseTuple(args, CALL_FORMAT "nnnnnnnn", CALL_FIELDS(call), &signal, &step_stride,
+                          &lengths, &inputs, &ih, &hh, &b_ih, &b_hh))
+        return nullptr;
+    return released(call, [&](auto zero) {
+        using T = decltype(zero);
+        const Layer<T> layer = call.layer<T>();
+        credited_gradients<T>(
+            layer, call.history<T>(), address<const T>(inputs),
+            {address<const T>(signal), step_stride, address<const std::int64_t>(lengths)},
+            {address<T>(ih), address<T>(hh), address<T>(b_ih), address<T>(b_hh)});
     });
 }
 
@@ -126,6 +143,7 @@ PyMethodDef methods[] = {
     {"backward_scan", backward_scan, METH_VARARGS, "Signals back through time."},
     {"node_signals", node_signals, METH_VARARGS, "State signals to node signals, step by step."},
     {"weight_gradients", weight_gradients, METH_VARARGS, "Sums of node signals (x) what entered."},
+    {"credit", credit, METH_VARARGS, "State signals straight to weight gradients."},
     {nullptr, nullptr, 0, nullptr}};
 
 }  // namespace

@@ -95,13 +95,11 @@ class CrossEntropy(Loss):
 
     def losses_and_errors(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         log_probabilities = F.log_softmax(outputs, -1)
-        index = targets[:, None]
+        index = targets.unsqueeze(1)
         weights = self._weights(outputs)
         if weights is None and not self.label_smoothing:
-            losses = log_probabilities.gather(1, index).squeeze(1).neg()
-            return losses, log_probabilities.exp().scatter_add_(
-                1, index, outputs.new_full((1, 1), -1.0).expand(len(outputs), 1)
-            )
+            losses = F.nll_loss(log_probabilities, targets, reduction="none")
+            return losses, log_probabilities.exp().scatter_(1, index, -1.0, reduce="add")
         wanted = torch.zeros_like(outputs).scatter_(1, index, 1 - self.label_smoothing)
         wanted += self.label_smoothing / outputs.shape[1]
         if weights is not None:
@@ -135,8 +133,9 @@ class CrossEntropy(Loss):
         problems = _shape_problem(targets, entries, "of class indices")
         if not problems:
             read = targets if counted is None else targets[counted]
-            if read.numel() and (int(read.min()) < 0 or int(read.max()) >= outputs):
-                got = f"labels between {int(read.min())} and {int(read.max())}"
+            low, high = map(int, read.aminmax()) if read.numel() else (0, 0)
+            if low < 0 or high >= outputs:
+                got = f"labels between {low} and {high}"
                 expected = f"labels between 0 and {outputs - 1} (the readout has {outputs} outputs)"
                 problems.append(Problem("targets", got, expected))
         weights = self.class_weights

@@ -78,6 +78,11 @@ def test_operators_keep_the_compiler_s_rules(name):
         (operators.backward_scan, (weights.hh, *past, signal, list(initial))),
         (operators.node_signals, (weights.hh, *past, signal, torch.tensor([4, 2]))),
         (operators.weight_gradients, (weights.hh, *past, inputs, trajectory.gates.clone(), True)),
+        *(
+            [(operators.credit, (weights.hh, *past, inputs, signal, torch.tensor([4, 2]), True))]
+            if name != "gru-reset-before"  # made of the two operators above
+            else []
+        ),
     ):
         torch.library.opcheck(
             operator, (*kind, *rest), test_utils=("test_schema", "test_faketensor")
@@ -98,6 +103,7 @@ def test_compiled_equals_eager_without_a_break_in_the_graph(name):
             deltas,
             carried,
             kernels.node_signals(cell, weights, trajectory, signal),
+            kernels.credit(cell, weights, trajectory, signal),
         )
 
     compiled = torch.compile(everything, backend="aot_eager", fullgraph=True)

@@ -152,13 +152,34 @@ def test_weight_gradients(module, name, tau, shape):
 
 
 @pytest.mark.parametrize(("name", "tau"), CASES)
+@LEAVES
+@given(shape=shapes, everywhere=st.booleans(), padded=st.booleans(), many=st.booleans())
+def test_credit(module, name, tau, shape, everywhere, padded, many):
+    """Straight from the state signal: as through the node signals, over few rows and over many."""
+    shape = {**shape, "steps": shape["steps"] + 20 * many}
+    cell = make_cell(name, tau)
+    weights, inputs, initial, noise, draw = problem(cell, **shape)
+    steps, batch = shape["steps"], shape["batch"]
+    signal = draw(*(() if everywhere else (steps,)), batch, shape["hidden"])
+    lengths = torch.arange(batch) % steps + 1 if padded else None
+    trajectory = torch_scan.scan(cell, weights, inputs, initial, noise)
+    found = module.credit(cell, weights, trajectory, signal, lengths)
+    twin = torch_scan.credit(cell, weights, trajectory, signal, lengths)
+    tolerance = TOLERANCE[shape["dtype"]]
+    for one, other in zip(found, twin, strict=True):
+        assert (one is None) == (other is None)
+        if one is not None:
+            assert_close(one, other, atol=20 * tolerance["atol"], rtol=tolerance["rtol"])
+
+
+@pytest.mark.parametrize(("name", "tau"), CASES)
 @pytest.mark.parametrize("dtype", [SINGLE, DOUBLE])
 def test_one_and_two_threads_agree_to_the_bit(module, threads, name, tau, dtype):
     cell = make_cell(name, tau)
     weights, inputs, initial, noise, draw = problem(
-        cell, steps=5, batch=13, features=3, hidden=150, bias=True, dtype=dtype, seed=0
+        cell, steps=8, batch=13, features=3, hidden=150, bias=True, dtype=dtype, seed=0
     )
-    signal = draw(5, 13, 150)
+    signal = draw(8, 13, 150)
     runs = []
     for count in (1, 2, 3):
         threads(count)
@@ -166,7 +187,10 @@ def test_one_and_two_threads_agree_to_the_bit(module, threads, name, tau, dtype)
         deltas, carried = module.backward_scan(cell, weights, trajectory, signal, initial)
         local = module.node_signals(cell, weights, trajectory, signal)
         gradients = module.weight_gradients(cell, weights, trajectory, deltas)
-        runs.append([*trajectory.states, trajectory.gates, deltas, *carried, local, *gradients])
+        direct = module.credit(cell, weights, trajectory, signal)
+        runs.append(
+            [*trajectory.states, trajectory.gates, deltas, *carried, local, *gradients, *direct]
+        )
     for other in runs[1:]:
         assert all(map(torch.equal, runs[0], other))
 
@@ -250,6 +274,7 @@ def test_nothing_is_read_wrongly_from_strided_tensors(module):
     for f in (
         lambda w, p, s: module.backward_scan(cell, w, p, s, (s[0],))[0],
         lambda w, p, s: module.node_signals(cell, w, p, s),
+        lambda w, p, s: module.credit(cell, w, p, s).hh,
     ):
         assert torch.equal(f(weights, one, signal), f(loose, past, strided(signal)))
 
@@ -264,6 +289,8 @@ def test_every_wrong_tensor_is_named(module):
     trajectory = module.scan(cell, weights, inputs, initial)
     with pytest.raises(ArgumentError, match="signal"):
         module.node_signals(cell, weights, trajectory, torch.zeros(3, 5))
+    with pytest.raises(ArgumentError, match="signal"):
+        module.credit(cell, weights, trajectory, torch.zeros(3, 5))
     with pytest.raises(ArgumentError, match="lengths"):
         module.node_signals(
             cell, weights, trajectory, torch.zeros(3, 4), torch.ones(3, dtype=torch.int32)

@@ -14,10 +14,7 @@ from timelocal.kernels import native, torch_scan
 from timelocal.kernels.native import describe
 from timelocal.typing import State
 
-__all__ = ["backward_scan", "describe", "node_signals", "scan", "weight_gradients"]
-
-_NARROW = 192
-"""Up to this many hidden units one pass over δ beats the matrix products of the library behind torch."""
+__all__ = ["backward_scan", "credit", "describe", "node_signals", "scan", "weight_gradients"]
 
 
 def scan(
@@ -72,6 +69,20 @@ def weight_gradients(
     cell: Cell, weights: CellWeights, trajectory: LayerTrajectory, deltas: Tensor
 ) -> CellWeights:
     """Σ_t δ_t ⊗ (what entered each parameter at t), in the parameters' shapes; deltas (t, b, g)."""
-    narrow = weights.hh.shape[1] <= _NARROW
-    path = native if narrow and native.handles(cell, weights.hh) else torch_scan
+    path = native if native.handles(cell, weights.hh) else torch_scan
     return path.weight_gradients(cell, weights, trajectory, deltas)
+
+
+def credit(
+    cell: Cell,
+    weights: CellWeights,
+    trajectory: LayerTrajectory,
+    signal: Tensor,
+    lengths: Tensor | None = None,
+) -> CellWeights:
+    """`node_signals`, then `weight_gradients`, in one pass: δ is not kept.
+
+    signal and lengths: as in `node_signals`. Returns gradients in the parameters' shapes.
+    """
+    path = native if native.handles(cell, weights.hh) else torch_scan
+    return path.credit(cell, weights, trajectory, signal, lengths)

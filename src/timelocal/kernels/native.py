@@ -5,8 +5,8 @@ optional; the best one the processor can run is picked at import. `TIMELOCAL_KER
 `auto` (the default), `native` (an error where none can run) or `torch` (never).
 
 Under `torch.compile` and `torch.export` the kernels appear as the operators `timelocal::scan`,
-`timelocal::backward_scan`, `timelocal::node_signals` and `timelocal::weight_gradients`; elsewhere
-they are called directly.
+`timelocal::backward_scan`, `timelocal::node_signals`, `timelocal::weight_gradients` and
+`timelocal::credit`; elsewhere they are called directly.
 """
 
 from __future__ import annotations
@@ -105,9 +105,10 @@ def scan(
     inputs = inputs.contiguous()
     run: Any = torch.ops.timelocal.scan if torch.compiler.is_compiling() else _scan
     done = run(*_kind(cell), inputs, *weights, list(initial), node_noise)
-    states, rest = tuple(done[: len(initial)]), done[len(initial) :]
-    gates = states[0][1:] if cell.gates_are_hidden else rest[0]
-    return LayerTrajectory(inputs, states, gates, rest[1] if cell.has_auxiliary else None)
+    count = len(initial)
+    gates = done[0][1:] if cell.gates_are_hidden else done[count]
+    auxiliary = done[count + 1] if cell.has_auxiliary else None
+    return LayerTrajectory(inputs, tuple(done[:count]), gates, auxiliary)
 
 
 def backward_scan(
@@ -159,8 +160,34 @@ def weight_gradients(
     )
     past = (list(trajectory.states), trajectory.gates, trajectory.auxiliary)
     biased = weights.b_ih is not None
-    ih, hh, *biases = run(*_kind(cell), weights.hh, *past, trajectory.inputs, deltas, biased)
-    b_ih, b_hh = biases if biased else (None, None)
+    return _gradients(run(*_kind(cell), weights.hh, *past, trajectory.inputs, deltas, biased))
+
+
+def credit(
+    cell: Cell,
+    weights: CellWeights,
+    trajectory: LayerTrajectory,
+    signal: Tensor,
+    lengths: Tensor | None = None,
+) -> CellWeights:
+    """The weight gradients of the node signals that a signal at the hidden states makes: δ is not kept.
+
+    signal and lengths: as in `node_signals`.
+    """
+    if isinstance(cell, GRUResetBefore):  # δ_r of one unit needs δ_n of all units first
+        deltas = node_signals(cell, weights, trajectory, signal, lengths)
+        return weight_gradients(cell, weights, trajectory, deltas)
+    run: Any = torch.ops.timelocal.credit if torch.compiler.is_compiling() else _credit
+    past = (list(trajectory.states), trajectory.gates, trajectory.auxiliary)
+    biased = weights.b_ih is not None
+    return _gradients(
+        run(*_kind(cell), weights.hh, *past, trajectory.inputs, signal, lengths, biased)
+    )
+
+
+def _gradients(made: list[Tensor]) -> CellWeights:
+    ih, hh, *biases = made
+    b_ih, b_hh = biases if biases else (None, None)
     return CellWeights(ih, hh, b_ih, b_hh)
 
 
@@ -201,8 +228,10 @@ def _scan(
         *(("initial state", state, (batch, hidden)) for state in initial),
     )
     made = _empty_trajectory(code, gain, inputs, hh, len(initial))
-    states, rest = made[: len(initial)], made[len(initial) :]
-    gates, auxiliary = rest if len(rest) == 2 else (rest[0] if rest else states[0][1:], None)
+    states, rest = made[: len(initial)], [tensor.data_ptr() for tensor in made[len(initial) :]]
+    if not rest:  # a plain RNN's gates are its states, from the second on
+        rest = [states[0].data_ptr() + batch * hidden * hh.element_size()]
+    gates, auxiliary = rest if len(rest) == 2 else (rest[0], 0)
     _native().scan(
         *_call(code, gain, inputs.shape, weights, states, gates, auxiliary),
         inputs.data_ptr(),
@@ -234,7 +263,7 @@ def _backward_scan(
     )
     deltas = gates.new_empty(gates.shape)
     _native().backward_scan(
-        *_call(code, gain, gates.shape, CellWeights(hh, hh, None, None), states, gates, auxiliary),
+        *_past(code, gain, gates.shape, hh, states, gates, auxiliary),
         _address(signal),
         deltas.data_ptr(),
         *_pair(carried),
@@ -257,20 +286,17 @@ def _node_signals(
     hh, gates, auxiliary, signal, lengths, *states = _dense(
         hh, gates, auxiliary, signal, lengths, *states
     )
-    everywhere = signal.dim() == 2
     _check(
         hh,
         *_expected(code, hh, states, gates, auxiliary),
-        ("signal", signal, (batch, hidden) if everywhere else (steps, batch, hidden)),
+        ("signal", signal, _signal_shape(signal, steps, batch, hidden)),
     )
-    if lengths is not None and (lengths.shape != (batch,) or lengths.dtype != torch.int64):
-        got = f"{tuple(lengths.shape)} {lengths.dtype}"
-        raise_problems([Problem("lengths", got, f"({batch},) torch.int64")])
+    _check_lengths(lengths, batch)
     deltas = gates.new_empty(gates.shape)
     _native().node_signals(
-        *_call(code, gain, gates.shape, CellWeights(hh, hh, None, None), states, gates, auxiliary),
+        *_past(code, gain, gates.shape, hh, states, gates, auxiliary),
         signal.data_ptr(),
-        0 if everywhere else batch * hidden,
+        _step_stride(signal),
         _address(lengths),
         deltas.data_ptr(),
     )
@@ -297,11 +323,46 @@ def _weight_gradients(
         ("deltas", deltas, tuple(gates.shape)),
     )
     made = _empty_gradients(hh, inputs, biased)
-    weights = CellWeights(hh, hh, None, None)
     _native().weight_gradients(
-        *_call(code, gain, inputs.shape, weights, states, gates, auxiliary),
+        *_past(code, gain, inputs.shape, hh, states, gates, auxiliary),
         inputs.data_ptr(),
         deltas.data_ptr(),
+        *(made[i].data_ptr() if i < len(made) else 0 for i in range(4)),
+    )
+    return made
+
+
+def _credit(
+    code: int,
+    gain: float,
+    hh: Tensor,
+    states: list[Tensor],
+    gates: Tensor,
+    auxiliary: Tensor | None,
+    inputs: Tensor,
+    signal: Tensor,
+    lengths: Tensor | None,
+    biased: bool,
+) -> list[Tensor]:
+    steps, batch, features = inputs.shape
+    hidden, _ = _sizes(code, hh)
+    gates, auxiliary, inputs, signal, lengths, *states = _dense(
+        gates, auxiliary, inputs, signal, lengths, *states
+    )
+    _check(
+        hh,
+        *_expected(code, hh, states, gates, auxiliary),
+        ("inputs", inputs, (steps, batch, features)),
+        ("signal", signal, _signal_shape(signal, steps, batch, hidden)),
+    )
+    _check_lengths(lengths, batch)
+    made = _empty_gradients(hh, inputs, biased)
+    _native().credit(
+        *_past(code, gain, inputs.shape, hh, states, gates, auxiliary),
+        signal.data_ptr(),
+        _step_stride(signal),
+        _address(lengths),
+        inputs.data_ptr(),
         *(made[i].data_ptr() if i < len(made) else 0 for i in range(4)),
     )
     return made
@@ -359,6 +420,22 @@ def _expected(
     ]
 
 
+def _signal_shape(signal: Tensor, steps: int, batch: int, hidden: int) -> tuple[int, ...]:
+    """One signal for every step, or one for each."""
+    return (batch, hidden) if signal.dim() == 2 else (steps, batch, hidden)
+
+
+def _step_stride(signal: Tensor) -> int:
+    """How far the signals of neighbouring steps lie apart."""
+    return 0 if signal.dim() == 2 else signal.shape[1] * signal.shape[2]
+
+
+def _check_lengths(lengths: Tensor | None, batch: int) -> None:
+    if lengths is not None and (lengths.shape != (batch,) or lengths.dtype != torch.int64):
+        got = f"{tuple(lengths.shape)} {lengths.dtype}"
+        raise_problems([Problem("lengths", got, f"({batch},) torch.int64")])
+
+
 def _check(like: Tensor, *tensors: Expected) -> None:
     """Refuse what the kernels would read wrongly: another shape, dtype or device."""
     dtype = like.dtype
@@ -393,8 +470,8 @@ def _call(
     shape: torch.Size,
     weights: CellWeights,
     states: list[Tensor],
-    gates: Tensor,
-    auxiliary: Tensor | None,
+    gates: int,
+    auxiliary: int,
 ) -> tuple[int | float, ...]:
     """What every kernel takes first. The caller keeps the tensors alive until it returns."""
     return (
@@ -406,9 +483,23 @@ def _call(
         gain,
         *map(_address, weights),
         *_pair(states),
-        gates.data_ptr(),
-        _address(auxiliary),
+        gates,
+        auxiliary,
     )
+
+
+def _past(
+    code: int,
+    gain: float,
+    shape: torch.Size,
+    hh: Tensor,
+    states: list[Tensor],
+    gates: Tensor,
+    auxiliary: Tensor | None,
+) -> tuple[int | float, ...]:
+    """`_call` for a kernel that reads what a scan has left."""
+    weights = CellWeights(hh, hh, None, None)
+    return _call(code, gain, shape, weights, states, gates.data_ptr(), _address(auxiliary))
 
 
 def _scan_shapes(
@@ -435,6 +526,12 @@ def _gradient_shapes(
     return _empty_gradients(hh, rest[1], rest[3])
 
 
+def _credit_shapes(
+    code: int, gain: float, hh: Tensor, states: list[Tensor], gates: Tensor, *rest: Any
+) -> list[Tensor]:
+    return _empty_gradients(hh, rest[1], rest[4])
+
+
 _PAST = "int code, float gain, Tensor hh, Tensor[] states, Tensor gates, Tensor? auxiliary"
 _OPERATORS: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
     "scan(int code, float gain, Tensor inputs, Tensor ih, Tensor hh, Tensor? b_ih, Tensor? b_hh, "
@@ -450,6 +547,10 @@ _OPERATORS: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
     f"weight_gradients({_PAST}, Tensor inputs, Tensor deltas, bool biased) -> Tensor[]": (
         _weight_gradients,
         _gradient_shapes,
+    ),
+    f"credit({_PAST}, Tensor inputs, Tensor signal, Tensor? lengths, bool biased) -> Tensor[]": (
+        _credit,
+        _credit_shapes,
     ),
 }
 _library = torch.library.Library("timelocal", "DEF")

@@ -100,3 +100,18 @@ def weight_gradients(
             for kind, parameter in zip(kinds, weights, strict=True)
         )  # type: ignore[arg-type]
     )
+
+
+def credit(
+    cell: Cell,
+    weights: CellWeights,
+    trajectory: LayerTrajectory,
+    signal: Tensor,
+    lengths: Tensor | None = None,
+) -> CellWeights:
+    """The weight gradients of the node signals that a signal at the hidden states makes.
+
+    signal and lengths: as in `node_signals`.
+    """
+    deltas = node_signals(cell, weights, trajectory, signal, lengths)
+    return weight_gradients(cell, weights, trajectory, deltas)

@@ -34,16 +34,16 @@ def flip(values: Tensor, lengths: Tensor | None) -> Tensor:
     return values.gather(0, source[..., None].expand_as(values))
 
 
-def last_valid(values: Tensor, lengths: Tensor | None) -> Tensor:
-    """The row of each sequence's last valid step: (t, b, …) -> (b, …)."""
+def last_state(states: Tensor, lengths: Tensor | None) -> Tensor:
+    """The state after each sequence's last valid step: (t + 1, b, …) -> (b, …)."""
     if lengths is None:
-        return values[-1]
-    rows = torch.arange(values.shape[1], device=values.device)
-    return values[lengths.to(values.device) - 1, rows]
+        return states[-1]
+    rows = torch.arange(states.shape[1], device=states.device)
+    return states[lengths.to(states.device), rows]
 
 
 def at_last_valid(values: Tensor, steps: int, lengths: Tensor | None) -> Tensor:
-    """The transpose of `last_valid`: (b, …) -> (t, b, …), zero elsewhere."""
+    """The transpose of `last_state`: (b, …) -> the last valid of (t, b, …), zero elsewhere."""
     spread = values.new_zeros(steps, *values.shape)
     if lengths is None:
         spread[-1] = values

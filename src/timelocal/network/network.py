@@ -12,12 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from timelocal import kernels
-from timelocal.cells import Cell
+from timelocal.cells import Cell, CellWeights
 from timelocal.errors import UnsupportedError, raise_problems
 from timelocal.network.checks import initial_problems, input_problems
 from timelocal.network.lengths import flip, masked, valid_steps
 from timelocal.network.readout import evaluation_mode, is_linear
-from timelocal.network.recurrent import Recurrent, parameter_name
+from timelocal.network.recurrent import Recurrent, parameter_names
 from timelocal.network.trajectory import Trajectory
 from timelocal.typing import Gradients, State, States
 
@@ -194,10 +194,16 @@ class Network(nn.Module):
                 gradients = kernels.weight_gradients(
                     self.cell, weights, own, deltas[layer][direction]
                 )
-                for kind, gradient in zip(self.recurrent.kinds, gradients, strict=False):
-                    assert gradient is not None
-                    found[f"recurrent.{parameter_name(kind, layer, direction)}"] = gradient
+                found |= self.named(layer, direction, gradients)
         return found
+
+    def named(self, layer: int, direction: int, gradients: CellWeights) -> Gradients:
+        """The gradients of one layer and direction by the names in `named_parameters()`."""
+        return {
+            f"recurrent.{name}": gradient
+            for name, gradient in zip(parameter_names(layer, direction), gradients, strict=True)
+            if gradient is not None
+        }
 
 
 def _refuse_tied_weights(recurrent: nn.Module, readout: nn.Module) -> None:

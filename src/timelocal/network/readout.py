@@ -17,8 +17,11 @@ from timelocal.typing import Gradients
 
 def is_linear(readout: nn.Module) -> bool:
     """Whether the readout is W h + b and nothing else: no subclass, no reparametrisation."""
-    names = {name for name, _ in readout.named_parameters()}
-    return type(readout) is nn.Linear and names <= {"weight", "bias"}
+    return (
+        type(readout) is nn.Linear
+        and readout._parameters.keys() <= {"weight", "bias"}
+        and not readout._modules
+    )
 
 
 def read(

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from functools import cache
 from numbers import Integral, Real
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from timelocal.cells import Cell, CellWeights
 from timelocal.errors import Problem, raise_problems
@@ -19,6 +20,12 @@ KINDS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 def parameter_name(kind: str, layer: int, direction: int) -> str:
     """torch.nn's name, as `weight_hh_l0` or `weight_hh_l0_reverse`."""
     return f"{kind}_l{layer}" + ("_reverse" if direction else "")
+
+
+@cache
+def parameter_names(layer: int, direction: int) -> tuple[str, ...]:
+    """The names of one layer and direction's parameters, in the order of `CellWeights`."""
+    return tuple(parameter_name(kind, layer, direction) for kind in KINDS)
 
 
 def positive(what: str, value: object) -> Problem | None:
@@ -97,10 +104,7 @@ class Recurrent(nn.Module):
 
     def weights(self, layer: int, direction: int) -> CellWeights:
         """The parameters of one layer and direction."""
-        found: list[Tensor | None] = [
-            self._parameters[parameter_name(kind, layer, direction)] for kind in self.kinds
-        ]
-        ih, hh, b_ih, b_hh = found if self.bias else (*found, None, None)
+        ih, hh, b_ih, b_hh = map(self._parameters.get, parameter_names(layer, direction))
         assert ih is not None
         assert hh is not None
         return CellWeights(ih, hh, b_ih, b_hh)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from timelocal.cells import LayerTrajectory
-from timelocal.network.lengths import last_valid
+from timelocal.network.lengths import last_state
 from timelocal.typing import States
 
 
@@ -35,7 +35,7 @@ class Trajectory:
         h, or (h, c) for the LSTM, each (l·directions, b, h); the `initial` of a next call.
         """
         per_layer = [
-            [last_valid(state[1:], self.lengths) for state in direction.states]
+            [last_state(state, self.lengths) for state in direction.states]
             for directions in self.layers
             for direction in directions
         ]
@@ -48,5 +48,5 @@ class Trajectory:
         For the backward direction that is the state after its own last step, the sequence's first,
         as in torch's `h_n`.
         """
-        hidden = [last_valid(direction.hidden, self.lengths) for direction in self.layers[-1]]
+        hidden = [last_state(direction.states[0], self.lengths) for direction in self.layers[-1]]
         return hidden[0] if len(hidden) == 1 else torch.cat(hidden, -1)

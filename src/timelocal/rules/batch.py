@@ -42,7 +42,8 @@ class Batch:
     def mean(self, values: Tensor, denominator: Tensor | float) -> Tensor:
         """Σ w · values / denominator, over entries (n,)."""
         if self.weights is None:
-            return values.sum() / denominator
+            plain = isinstance(denominator, float)  # the count itself, then
+            return values.mean() if plain else values.sum() / denominator
         return torch.dot(values.masked_fill(self.weights == 0, 0), self.weights) / denominator
 
     def scale_errors(self, errors: Tensor) -> Tensor:
@@ -56,7 +57,10 @@ class Batch:
         """The share of entries classified right, by weight; None for regression."""
         if not loss.classifies:
             return None
-        return self.mean(loss.correct(outputs, self.targets).to(outputs.dtype), self.count)
+        correct = loss.correct(outputs, self.targets)
+        if self.weights is None:
+            return correct.mean(dtype=outputs.dtype)
+        return self.mean(correct.to(outputs.dtype), self.count)
 
     def surface(self, outputs: Tensor) -> Tensor:
         """Rows (n, o) as the user sees them: (b, o), or (b, t, o) as the inputs came."""

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from timelocal import feedback as kinds
 from timelocal import kernels
+from timelocal.cells import CellWeights, LayerTrajectory
 from timelocal.errors import Problem, UnsupportedError, unknown_name
 from timelocal.losses import Loss
 from timelocal.network import Network, flip, parameter_name
@@ -148,64 +149,53 @@ class DFA(Rule):
             matrix = kinds.FOLLOWING[self.feedback](readout.weight)
             return matrix.chunk(self.network.directions)[direction]
         prefix = f"feedback_{kind}" if kind else "feedback"
-        return self.get_buffer(parameter_name(prefix, layer, direction))
+        drawn = self._buffers[parameter_name(prefix, layer, direction)]
+        assert drawn is not None
+        return drawn
 
     def compute(self, batch: Batch) -> tuple[ForwardPass, Gradients]:
         forward = self.forward_pass(batch, self.generator)
         gradients = self.readout_gradients(forward)
-        if self.feedback_per == "layer":
-            gradients |= self.network.parameter_gradients(
-                forward.trajectory, self._node_signals(batch, forward)
-            )
-        else:
-            gradients |= self._gradients_per_parameter(batch, forward)
+        for layer, directions in enumerate(forward.trajectory.layers):
+            for direction, own in enumerate(directions):
+                found = self._credit(layer, direction, own, batch, forward)
+                gradients |= self.network.named(layer, direction, found)
         if self.normalize == "frobenius":
             gradients = {name: unit_norm(gradient) for name, gradient in gradients.items()}
         return forward, gradients
 
-    def _node_signals(self, batch: Batch, forward: ForwardPass) -> list[list[Tensor]]:
-        """δ [l][d] (t, b, g)."""
-        return [
-            [
-                self._delta(
-                    self.feedback_matrix(layer, direction), layer, direction, batch, forward
-                )
-                for direction in range(self.network.directions)
-            ]
-            for layer in range(self.network.num_layers)
-        ]
-
-    def _gradients_per_parameter(self, batch: Batch, forward: ForwardPass) -> Gradients:
-        """Each gate's block of each parameter sees its own F: one block of δ at a time."""
-        network, cell = self.network, self.network.cell
-        gradients: Gradients = {}
-        for layer, directions in enumerate(forward.trajectory.layers):
-            for direction, own in enumerate(directions):
-                for kind in network.recurrent.kinds:
-                    blocks = []
-                    for gate, matrix in enumerate(self.feedback_matrix(layer, direction, kind)):
-                        delta = self._delta(matrix, layer, direction, batch, forward)
-                        blocks.append(delta.chunk(len(cell.gate_names), -1)[gate])
-                    name = parameter_name(kind, layer, direction)
-                    gradients[f"recurrent.{name}"] = cell.gradient(kind, own, torch.cat(blocks, -1))
-        return gradients
-
-    def _delta(
-        self, matrix: Tensor, layer: int, direction: int, batch: Batch, forward: ForwardPass
-    ) -> Tensor:
-        """δ (t, b, g) of one layer from G = F e, in that direction's own time."""
+    def _credit(
+        self,
+        layer: int,
+        direction: int,
+        own: LayerTrajectory,
+        batch: Batch,
+        forward: ForwardPass,
+    ) -> CellWeights:
+        """The gradients of one layer, in that direction's own time."""
+        cell, weights = self.network.cell, self.network.recurrent.weights(layer, direction)
         lengths = forward.trajectory.lengths
-        signal = forward.errors @ matrix.t()
-        if batch.at == "every":
-            signal = signal.unflatten(0, batch.inputs.shape[:2])
-            signal = flip(signal, lengths) if direction else signal
-        return kernels.node_signals(
-            self.network.cell,
-            self.network.recurrent.weights(layer, direction),
-            forward.trajectory.layers[layer][direction],
-            signal,
-            lengths,
-        )
+
+        def signal(matrix: Tensor) -> Tensor:
+            """G = F e, (b, h) or (t, b, h)."""
+            projected = forward.errors @ matrix.t()
+            if batch.at == "last":
+                return projected
+            projected = projected.unflatten(0, batch.inputs.shape[:2])
+            return flip(projected, lengths) if direction else projected
+
+        if self.feedback_per == "layer":
+            matrix = self.feedback_matrix(layer, direction)
+            return kernels.credit(cell, weights, own, signal(matrix), lengths)
+
+        found: list[Tensor | None] = [None] * len(weights)
+        for index, kind in enumerate(self.network.recurrent.kinds):
+            blocks = []  # each gate's block of each parameter sees its own F
+            for gate, matrix in enumerate(self.feedback_matrix(layer, direction, kind)):
+                delta = kernels.node_signals(cell, weights, own, signal(matrix), lengths)
+                blocks.append(delta.chunk(len(cell.gate_names), -1)[gate])
+            found[index] = cell.gradient(kind, own, torch.cat(blocks, -1))
+        return CellWeights(*found)  # type: ignore[arg-type]
 
 
 def unit_norm(gradient: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
@@ -91,7 +92,7 @@ class ForwardPass:
     """A trajectory, what the readout made of it, and the output error, one row per entry.
 
     features (n, h·directions) and outputs (n, o), as `read` returned them; errors e = ∂L/∂outputs
-    (n, o) of the mean loss L;
+    (n, o) of the mean loss L; accuracy, None for regression;
     n = b at "last", t·b (time first) at "every".
     """
 
@@ -100,6 +101,7 @@ class ForwardPass:
     outputs: Tensor
     errors: Tensor
     loss: Tensor
+    accuracy: Tensor | None
 
 
 class Rule(nn.Module, ABC):
@@ -164,7 +166,7 @@ class Rule(nn.Module, ABC):
             forward.loss,
             gradients,
             batch.surface(forward.outputs.detach()),
-            batch.accuracy(self.loss, forward.outputs),
+            forward.accuracy,
             batch.count,
             forward.trajectory.final_states(),
         )
@@ -215,7 +217,7 @@ class Rule(nn.Module, ABC):
         return Evaluation(
             forward.loss,
             batch.surface(forward.outputs.detach()),
-            batch.accuracy(self.loss, forward.outputs),
+            forward.accuracy,
             batch.count,
             forward.trajectory.final_states(),
         )
@@ -233,8 +235,10 @@ class Rule(nn.Module, ABC):
     def _check_placement(self) -> None:
         """The rule's tensors are where the network's are, in the same type."""
         weight = self.network.recurrent.weights(0, 0).hh
-        for name, buffer in self.named_buffers():
-            if (buffer.dtype, buffer.device) != (weight.dtype, weight.device):
+        place = weight.dtype, weight.device
+        wrong = [buffer for buffer in self.buffers() if (buffer.dtype, buffer.device) != place]
+        for name, buffer in self.named_buffers() if wrong else ():
+            if (buffer.dtype, buffer.device) != place:
                 got = f"{name} in {buffer.dtype} on {buffer.device}"
                 expected = f"{weight.dtype} on {weight.device}, as the network"
                 remedy = (
@@ -253,9 +257,16 @@ class Rule(nn.Module, ABC):
             valid = None if trajectory.valid is None else trajectory.valid.flatten()
             features = trajectory.outputs.flatten(0, 1)
             features, outputs = read(self.network.readout, features, valid)
-        per_entry, errors = self.loss.losses_and_errors(outputs.detach(), batch.targets)
-        loss = batch.mean(per_entry, batch.denominator)
-        return ForwardPass(trajectory, features, outputs, batch.scale_errors(errors), loss)
+        values = outputs.detach()
+        per_entry, errors = self.loss.losses_and_errors(values, batch.targets)
+        return ForwardPass(
+            trajectory,
+            features,
+            outputs,
+            batch.scale_errors(errors),
+            batch.mean(per_entry, batch.denominator),
+            batch.accuracy(self.loss, values),
+        )
 
     def readout_gradients(self, forward: ForwardPass) -> Gradients:
         """The readout's gradients, by the network's names for its parameters."""
@@ -278,6 +289,7 @@ class Rule(nn.Module, ABC):
         self.generator.set_state(state)
 
 
-def _own_precision(inputs: Tensor) -> torch.autocast:
-    """Switches autocast off: a rule works in the network's own type throughout."""
-    return torch.autocast(inputs.device.type, enabled=False)
+def _own_precision(inputs: Tensor) -> AbstractContextManager[object]:
+    """Switches autocast off where it is on: a rule works in the network's own type throughout."""
+    kind = inputs.device.type
+    return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()
