@@ -16,6 +16,9 @@ from timelocal.typing import State
 
 __all__ = ["backward_scan", "credit", "describe", "node_signals", "scan", "weight_gradients"]
 
+_NARROW = 256
+"""Up to this many hidden units one pass over δ beats the matrix products of the library behind torch."""
+
 
 def scan(
     cell: Cell,
@@ -69,7 +72,8 @@ def weight_gradients(
     cell: Cell, weights: CellWeights, trajectory: LayerTrajectory, deltas: Tensor
 ) -> CellWeights:
     """Σ_t δ_t ⊗ (what entered each parameter at t), in the parameters' shapes; deltas (t, b, g)."""
-    path = native if native.handles(cell, weights.hh) else torch_scan
+    narrow = weights.hh.shape[1] <= _NARROW
+    path = native if narrow and native.handles(cell, weights.hh) else torch_scan
     return path.weight_gradients(cell, weights, trajectory, deltas)
 
 

@@ -149,9 +149,7 @@ class DFA(Rule):
             matrix = kinds.FOLLOWING[self.feedback](readout.weight)
             return matrix.chunk(self.network.directions)[direction]
         prefix = f"feedback_{kind}" if kind else "feedback"
-        drawn = self._buffers[parameter_name(prefix, layer, direction)]
-        assert drawn is not None
-        return drawn
+        return self.get_buffer(parameter_name(prefix, layer, direction))
 
     def compute(self, batch: Batch) -> tuple[ForwardPass, Gradients]:
         forward = self.forward_pass(batch, self.generator)
