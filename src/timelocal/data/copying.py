@@ -44,7 +44,7 @@ def copying_sequences(count: int, length: int = 100, delay: int = 10, seed: int 
 
     >>> part = copying_sequences(1, length=2, delay=1)
     >>> part.inputs.argmax(-1).tolist(), part.targets.argmax(-1).tolist()
-    ([[5, 5, 0, 9, 9]], [[0, 0, 0, 5, 5]])
+    ([[8, 2, 0, 9, 9]], [[0, 0, 0, 8, 2]])
     """
     raise_problems(
         None

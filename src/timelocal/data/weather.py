@@ -25,7 +25,7 @@ _HOME = (
     "0a33229c2bc114ad5ebb24132e34b8ac56384f85/data/WTH.csv"
 )
 # The columns of the file that are kept: not those that repeat a temperature in Celsius.
-_FEATURES = (
+FEATURES = (
     "Visibility",
     "DryBulbFarenheit",
     "WetBulbFarenheit",
@@ -36,7 +36,7 @@ _FEATURES = (
     "StationPressure",
     "Altimeter",
 )
-_TARGET = _FEATURES.index("DryBulbFarenheit")
+_TARGET = FEATURES.index("DryBulbFarenheit")
 _ROWS = 35064
 _TEST = 33600  # the first row of the test
 _VALIDATION = 30240  # the first row of the validation: the last tenth of what is before the test
@@ -116,7 +116,7 @@ def _lengths(horizon: int) -> tuple[int, ...]:
 
 
 def _read(horizon: int, paths: list[Path]) -> Arrays:
-    rows = read_columns(paths[0], _FEATURES)
+    rows = read_columns(paths[0], FEATURES)
     if len(rows) != _ROWS:
         raise DataError(
             f"{paths[0]}: got {len(rows):,} rows, expected {_ROWS:,}. The file is truncated or "
@@ -141,7 +141,7 @@ def _entry(horizon: int, fingerprint: str) -> FileDataset:
         card=Card(
             name=f"weather-{horizon}h",
             title=f"Hourly weather at one place; the air temperature {hours} ahead",
-            shape=(len(lengths), max(lengths), len(_FEATURES)),
+            shape=(len(lengths), max(lengths), len(FEATURES)),
             classes=None,
             class_counts=None,
             source="https://www.ncei.noaa.gov/data/local-climatological-data/, one station, "
@@ -155,7 +155,7 @@ def _entry(horizon: int, fingerprint: str) -> FileDataset:
             terms="The observations are in the public domain in the US, to be cited; the compiled "
             "file is published without a licence.",
             notes=(
-                f"Features: {', '.join(_FEATURES)} (the file's spelling).",
+                f"Features: {', '.join(FEATURES)} (the file's spelling).",
                 f"Target: DryBulbFarenheit, {hours} later. One step is one hour.",
                 "Rows 0-30,239 train, in 10 consecutive streams; 30,240-33,599 validate; the last "
                 "1,464 (two months) test. In time order: no draw, whatever the seed.",
