@@ -28,6 +28,8 @@ from timelocal.errors import ArgumentError, DataError
 
 Under = Callable[[Path], list[str]]
 
+CLASSES = [name for name in data.names() if data.card(name).classes is not None]
+VALUES = [name for name in data.names() if data.card(name).classes is None]
 FILED = [name for name, entry in ENTRIES.items() if isinstance(entry, FileDataset)]
 
 
@@ -38,8 +40,18 @@ def filed(name: str) -> FileDataset:
 
 
 def test_the_registry() -> None:
-    assert data.names() == ("digits-rows", "row-mnist", "ecg200", "strawberry", "libras")
-    assert len(FILED) == 4
+    assert CLASSES == ["digits-rows", "row-mnist", "ecg200", "strawberry", "libras"]
+    assert VALUES == [
+        "mackey-glass",
+        "mackey-glass-recall",
+        "copying",
+        "copying-fixed",
+        "weather-1h",
+        "weather-24h",
+        "weather-48h",
+    ]
+    assert data.names() == (*CLASSES, *VALUES)
+    assert len(FILED) == 7
 
 
 def test_unknown_name() -> None:
@@ -55,10 +67,16 @@ def test_unknown_name() -> None:
 def test_cards_are_complete_and_agree_with_themselves(name: str) -> None:
     card = data.card(name)
     assert card.name == name
-    assert card.classes is not None
-    assert card.class_counts is not None
-    assert len(card.classes) == len(card.class_counts) == len(set(card.classes))
-    assert sum(card.class_counts) == card.shape[0]
+    if card.classes is None:
+        assert card.class_counts is None
+    else:
+        assert card.class_counts is not None
+        assert len(card.classes) == len(card.class_counts) == len(set(card.classes))
+        assert sum(card.class_counts) == card.shape[0]
+    assert card.parts is None or sum(card.parts) == card.shape[0]
+    if card.lengths is not None:
+        assert len(card.lengths) == card.shape[0]
+        assert max(card.lengths) == card.shape[1]
     assert card.source
     assert card.citation
     assert card.terms
@@ -84,7 +102,7 @@ def test_digits_rows_needs_nothing(cache: Path) -> None:
 
 
 @pytest.mark.data
-@pytest.mark.parametrize("name", data.names())
+@pytest.mark.parametrize("name", CLASSES)
 def test_real_data_are_what_the_card_says(name: str, data_dir: Path) -> None:
     loaded = data.load(name, data_dir)
     card = loaded.card
@@ -92,6 +110,19 @@ def test_real_data_are_what_the_card_says(name: str, data_dir: Path) -> None:
     assert loaded.inputs.dtype == torch.float32
     assert loaded.targets.dtype == torch.int64
     assert card.class_counts == tuple(loaded.targets.bincount().tolist())
+    assert data.floors(name, data.split(loaded, 0)) == {}
+
+
+@pytest.mark.data
+@pytest.mark.parametrize("name", VALUES)
+def test_tasks_are_what_the_card_says(name: str, data_dir: Path) -> None:
+    loaded = data.load(name, data_dir)
+    assert tuple(loaded.inputs.shape) == loaded.card.shape
+    assert loaded.targets.shape[:2] == loaded.card.shape[:2]
+    assert loaded.inputs.dtype == loaded.targets.dtype == torch.float32
+    assert loaded.inputs.isfinite().all()
+    assert (loaded.lengths is None) == (loaded.card.lengths is None)
+    assert data.floors(name, data.split(loaded, 0))
 
 
 @pytest.mark.data

@@ -28,7 +28,7 @@ def show(
     data_dir: DataDir = None,
     seed: Annotated[int, typer.Option(help="Of the split.")] = 0,
 ) -> None:
-    """Show a dataset's card, the sizes of its parts, and duplicates that lie in two parts."""
+    """Show a dataset's card, its parts, the duplicates in two of them, the trivial errors."""
     from rich.console import Console
 
     from timelocal import data
@@ -51,13 +51,17 @@ def show(
     }
     if data.locate(name, data_dir):
         parts = data.split(data.load(name, data_dir), seed)
-        lines[f"parts at seed {seed}"] = (
+        lines[f"parts at seed {seed}" if card.parts is None else "parts, given"] = (
             f"{len(parts.train):,} train, {len(parts.validation):,} validation, "
             f"{len(parts.test):,} test"
         )
         lines["equal sequences in two parts"] = ", ".join(
             f"{pair}: {number}" for pair, number in parts.duplicates.items()
         )
+        if floors := data.floors(name, parts):
+            lines["trivial predictors on the test part"] = "\n".join(
+                f"{what}: {error:.3g}" for what, error in floors.items()
+            )
     console = Console()
     for key, value in lines.items():
         console.print(f"[bold]{key}[/bold]")

@@ -1,8 +1,10 @@
 """Datasets by name, seeded splits, minibatches: from files to (inputs, targets, lengths)."""
 
+from timelocal.data.copying import copying_sequences
 from timelocal.data.dataset import Card, Dataset
 from timelocal.data.fetch import cache_dir
-from timelocal.data.registry import card, load, locate, names
+from timelocal.data.mackey_glass import mackey_glass_streams
+from timelocal.data.registry import card, floors, load, locate, names
 from timelocal.data.sequences import Sequences, collate, minibatches
 from timelocal.data.splits import Split, moments, split, standardize
 
@@ -14,8 +16,11 @@ __all__ = [
     "cache_dir",
     "card",
     "collate",
+    "copying_sequences",
+    "floors",
     "load",
     "locate",
+    "mackey_glass_streams",
     "minibatches",
     "moments",
     "names",

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from timelocal.data.splits import Split
 
 Arrays: TypeAlias = tuple[NDArray[np.float32], NDArray[Any]]
 """Inputs (N, T, I) and N rows of targets."""
@@ -20,7 +23,10 @@ class Card:
     """What one should know of a dataset before using it.
 
     `shape` is (sequences, steps, features). `classes` and `class_counts` are in the order of the
-    labels 0, 1, …, and None where the targets are not classes.
+    labels 0, 1, …, and None where the targets are not classes. `parts` are the numbers of sequences
+    for training, validation and test, in this order, where they are given with the data; `split`
+    then keeps to them, and draws otherwise. `lengths` are the valid steps of each sequence, where
+    they differ.
     """
 
     name: str
@@ -32,6 +38,8 @@ class Card:
     citation: tuple[str, ...]
     terms: str
     notes: tuple[str, ...] = ()
+    parts: tuple[int, int, int] | None = None
+    lengths: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,11 +56,23 @@ class Dataset:
         return self.inputs.shape[0]
 
 
+Floors: TypeAlias = "Callable[[Split], dict[str, float]]"
+"""The test errors of the trivial predictors, by predictor and metric."""
+
+
+def no_floors(split: Split) -> dict[str, float]:
+    """Of a dataset of classes, whose floor is the majority class."""
+    return {}
+
+
 class Entry(Protocol):
     """What the registry holds: a card, and the way to the arrays it describes."""
 
     @property
     def card(self) -> Card: ...
+
+    @property
+    def floors(self) -> Floors: ...
 
     def locate(self, data_dir: Path | None) -> str | None:
         """Where the data are at hand now, or None if they would have to be fetched."""
@@ -67,6 +87,7 @@ class BuiltIn:
 
     card: Card
     make: Callable[[], Arrays]
+    floors: Floors = no_floors
 
     def locate(self, data_dir: Path | None) -> str | None:
         return "built in"

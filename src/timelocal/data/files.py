@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from timelocal.data.dataset import Arrays, Card
+from timelocal.data.dataset import Arrays, Card, Floors, no_floors
 from timelocal.data.fetch import Source, by_hand, cache_dir, fetch, sha256_of
 from timelocal.errors import DataError
 
@@ -42,6 +42,7 @@ class FileDataset:
         forms: the forms it is read from, the preferred one first.
         sources: the files to download, which make up one of the forms.
         fingerprint: sha256 of the parsed arrays, the same for every form (see `fingerprint`).
+        floors: the test errors of its trivial predictors.
     """
 
     card: Card
@@ -49,6 +50,7 @@ class FileDataset:
     forms: tuple[Form, ...]
     sources: tuple[Source, ...]
     fingerprint: str
+    floors: Floors = no_floors
 
     def locate(self, data_dir: Path | None) -> str | None:
         """The folder that holds every file of one form, or None."""

@@ -7,16 +7,35 @@ from pathlib import Path
 
 import torch
 
-from timelocal.data import digits_rows, ecg200, libras, row_mnist, strawberry
+from timelocal.data import (
+    copying,
+    digits_rows,
+    ecg200,
+    libras,
+    mackey_glass,
+    row_mnist,
+    strawberry,
+    weather,
+)
 from timelocal.data.dataset import Card, Dataset, Entry
+from timelocal.data.splits import Split
 from timelocal.errors import raise_problems, unknown_name
 
-_MODULES = (digits_rows, row_mnist, ecg200, strawberry, libras)
-ENTRIES: dict[str, Entry] = {module.ENTRY.card.name: module.ENTRY for module in _MODULES}
+_ENTRIES: tuple[Entry, ...] = (
+    digits_rows.ENTRY,
+    row_mnist.ENTRY,
+    ecg200.ENTRY,
+    strawberry.ENTRY,
+    libras.ENTRY,
+    *mackey_glass.ENTRIES,
+    *copying.ENTRIES,
+    *weather.ENTRIES,
+)
+ENTRIES: dict[str, Entry] = {entry.card.name: entry for entry in _ENTRIES}
 
 
 def names() -> tuple[str, ...]:
-    """The names that `load` knows, the built-in one first.
+    """The names that `load` knows, those of classes first.
 
     >>> names()[0]
     'digits-rows'
@@ -60,7 +79,8 @@ def load(name: str, data_dir: str | os.PathLike[str] | None = None) -> Dataset:
         data_dir: a folder with data files.
 
     Returns:
-        Dataset with inputs (N, T, I) float32 and targets: (N,) int64 in 0..C−1 for classes.
+        Dataset with inputs (N, T, I) float32 and targets: (N,) int64 in 0..C−1 for classes,
+        (N, T, O) float32 for values at every step.
 
     Raises:
         ArgumentError: an unknown name.
@@ -73,7 +93,36 @@ def load(name: str, data_dir: str | os.PathLike[str] | None = None) -> Dataset:
     """
     entry = _entry(name)
     inputs, targets = entry.read(_path(data_dir))
-    return Dataset(name, torch.from_numpy(inputs), torch.from_numpy(targets), entry.card)
+    lengths = entry.card.lengths
+    return Dataset(
+        name,
+        torch.from_numpy(inputs),
+        torch.from_numpy(targets),
+        entry.card,
+        None if lengths is None else torch.tensor(lengths),
+    )
+
+
+def floors(name: str, split: Split) -> dict[str, float]:
+    """The test errors of the predictors that learn next to nothing: the floor under every result.
+
+    Args:
+        name: one of `names()`.
+        split: of that dataset; what is to be fitted is fitted to its training part.
+
+    Returns:
+        By predictor and metric; nothing for a dataset of classes.
+
+    Raises:
+        ArgumentError: an unknown name.
+
+    >>> from timelocal.data.splits import split
+    >>> for what, error in floors("copying", split(load("copying"), seed=0)).items():
+    ...     print(f"{what}: {error:.4f}")
+    blank, then uniform over 8, MSE: 0.0417
+    blank, then uniform over 8, bit errors: 0.8750
+    """
+    return _entry(name).floors(split)
 
 
 def _entry(name: str) -> Entry:

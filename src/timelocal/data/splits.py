@@ -19,6 +19,7 @@ from timelocal.errors import Problem, raise_problems
 from timelocal.seeding import generator
 
 _PARTS = ("train", "validation", "test")
+FRACTIONS = (0.6, 0.2, 0.2)
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,14 +61,15 @@ def _keys(sequences: Sequences) -> list[bytes]:
 def split(
     dataset: Dataset | Sequences,
     seed: int,
-    fractions: tuple[float, float, float] = (0.6, 0.2, 0.2),
+    fractions: tuple[float, float, float] = FRACTIONS,
     stratified: bool = False,
 ) -> Split:
     """Cut at random, but the same for the same seed, into training, validation and test parts.
 
     The sizes follow from N and the fractions alone: the cuts are at N·f₁ and N·(f₁ + f₂), each
     rounded to the nearest whole number, halves up. So 200 sequences give 120, 40, 40 and 983 give
-    590, 196, 197.
+    590, 196, 197. A dataset that comes divided (`card.parts`) stays so, in its order, whatever the
+    seed; each part is cut to its longest sequence.
 
     Args:
         dataset: what to cut.
@@ -80,7 +82,8 @@ def split(
         Split: every sequence is in exactly one part.
 
     Raises:
-        ArgumentError: bad fractions or seed, too few sequences, or no class to stratify by.
+        ArgumentError: bad fractions or seed, too few sequences, no class to stratify by, or other
+            fractions for a dataset that comes divided.
 
     >>> parts = split(Sequences(torch.zeros(10, 3, 2), torch.arange(10)), seed=0)
     >>> len(parts.train), len(parts.validation), len(parts.test)
@@ -88,6 +91,7 @@ def split(
     """
     count = len(dataset.inputs)
     labels = dataset.targets
+    given = dataset.card.parts if isinstance(dataset, Dataset) else None
     raise_problems(
         [
             None
@@ -107,8 +111,18 @@ def split(
                 "one class label per sequence",
                 "Use stratified=False",
             ),
+            None
+            if given is None or fractions == FRACTIONS
+            else Problem(
+                "fractions", fractions, f"none: the dataset comes divided into {given}", "Omit them"
+            ),
         ]
     )
+    whole = Sequences(dataset.inputs, labels, dataset.lengths)
+    if given is not None:
+        positions = torch.arange(count).split(given)
+        train, validation, test = (_trimmed(whole[part]) for part in positions)
+        return Split(train, validation, test)
     sizes = _sizes(count, fractions)
     raise_problems(
         None
@@ -119,9 +133,21 @@ def split(
     order = torch.randperm(count, generator=generator(seed, "split"))
     if stratified:
         order = _dealt_by_class(order, labels, sizes)
-    whole = Sequences(dataset.inputs, labels, dataset.lengths)
     first, second = sizes[0], sizes[0] + sizes[1]
     return Split(whole[order[:first]], whole[order[first:second]], whole[order[second:]])
+
+
+def _trimmed(sequences: Sequences) -> Sequences:
+    """Without the padding that no sequence needs; `lengths` is dropped if all are then alike."""
+    lengths = sequences.lengths
+    if lengths is None:
+        return sequences
+    steps = int(lengths.max())
+    targets = sequences.targets
+    if targets.ndim > 1:
+        targets = targets[:, :steps]
+    alike = bool((lengths == steps).all())
+    return Sequences(sequences.inputs[:, :steps], targets, None if alike else lengths)
 
 
 def _sizes(count: int, fractions: tuple[float, float, float]) -> list[int]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
+from timelocal.data.sequences import Sequences
 from timelocal.errors import Problem, raise_problems
 
 
@@ -20,7 +22,6 @@ def majority_class(train_targets: Tensor, test_targets: Tensor) -> float:
     Raises:
         ArgumentError: a part is empty, or its targets are not classes.
 
-    >>> import torch
     >>> majority_class(torch.tensor([0, 1, 1]), torch.tensor([1, 1, 1, 0]))
     0.75
     """
@@ -32,3 +33,103 @@ def majority_class(train_targets: Tensor, test_targets: Tensor) -> float:
     )
     majority = train_targets.flatten().bincount().argmax()
     return (test_targets == majority).double().mean().item()
+
+
+def persistence(part: Sequences, feature: int = 0) -> Tensor:
+    """Predict that nothing changes: at every step, the input of that step.
+
+    Args:
+        part: inputs (N, T, I).
+        feature: the input that the targets are of.
+
+    Returns:
+        Predictions (N, T, 1).
+
+    >>> persistence(Sequences(torch.tensor([[[1.0], [2.0]]]), torch.zeros(1, 2, 1))).tolist()
+    [[[1.0], [2.0]]]
+    """
+    return part.inputs[..., feature].unsqueeze(-1)
+
+
+def linear_on_lags(train: Sequences, test: Sequences, lags: int, ridge: float) -> Tensor:
+    """Predict by a linear map of the last inputs, fitted to the training part by ridge regression.
+
+    The weights minimise Σ ‖y_t − c − Σ_k W_k x_{t−k}‖² + ridge ‖W‖², k from 0 to lags − 1, over the
+    steps that have as many inputs behind them in their own sequence.
+
+    Args:
+        train: inputs (N, T, I), targets (N, T, O), of one length.
+        test: the same, T and N its own.
+        lags: how many inputs, the present one among them; 1 or more.
+        ridge: above 0, in the unit of squared inputs, summed over sequences and steps.
+
+    Returns:
+        Predictions (N, T − lags + 1, O) in the type of the test inputs; the first is for step
+        lags − 1.
+
+    Raises:
+        ArgumentError: too few lags or too many, no ridge, or sequences of several lengths.
+
+    >>> x = torch.rand(3, 40, 1, generator=torch.Generator().manual_seed(0))
+    >>> part = Sequences(x[:, 1:], x[:, :-1])  # the input before: a linear map of two lags
+    >>> predicted = linear_on_lags(part, part, lags=2, ridge=1e-9)
+    >>> torch.allclose(predicted, part.targets[:, 1:], atol=1e-6)
+    True
+    """
+    raise_problems(
+        [
+            None if ridge > 0 else Problem("ridge", ridge, "a number above 0"),
+            *(
+                None
+                if isinstance(lags, int) and 1 <= lags <= part.inputs.shape[1]
+                else Problem("lags", lags, f"1 to {part.inputs.shape[1]}, the steps of `{name}`")
+                for name, part in (("train", train), ("test", test))
+            ),
+            *(
+                None
+                if part.lengths is None
+                else Problem(f"{name}.lengths", "several", "sequences of one length")
+                for name, part in (("train", train), ("test", test))
+            ),
+        ]
+    )
+    x = _windows(train.inputs, lags)
+    y = train.targets[:, lags - 1 :].double()
+    mean_x, mean_y = x.mean((0, 1)), y.mean((0, 1))
+    square = ridge * torch.eye(len(mean_x), dtype=torch.float64)
+    product = torch.zeros(len(mean_x), len(mean_y), dtype=torch.float64)
+    for x_n, y_n in zip(x, y, strict=True):  # one at a time, for what the centred copy takes
+        centred = x_n - mean_x
+        square += centred.T @ centred
+        product += centred.T @ (y_n - mean_y)
+    weights = torch.linalg.solve(square, product)
+    predicted = (_windows(test.inputs, lags) - mean_x) @ weights + mean_y
+    return predicted.to(test.inputs.dtype)
+
+
+def _windows(inputs: Tensor, lags: int) -> Tensor:
+    """(N, T − lags + 1, I · lags): at each step the last `lags` inputs."""
+    return inputs.double().unfold(1, lags, 1).flatten(2)
+
+
+def blank_then_uniform(part: Sequences) -> Tensor:
+    """What one can say in the copying task without memory: when, but not which symbol.
+
+    Args:
+        part: targets (N, T, C), one-hot, of which class 0 is the blank and class C − 1 the marker,
+            which is never a target.
+
+    Returns:
+        Predictions (N, T, C): the blank where it is due, else 1 / (C − 2) for every symbol.
+
+    >>> part = Sequences(torch.zeros(1, 2, 4), torch.eye(4)[None, [0, 2]])
+    >>> blank_then_uniform(part).tolist()
+    [[[1.0, 0.0, 0.0, 0.0], [0.0, 0.5, 0.5, 0.0]]]
+    """
+    classes = part.targets.shape[-1]
+    uniform = torch.full((classes,), 1 / (classes - 2)).to(part.targets)
+    uniform[[0, -1]] = 0
+    blank = part.targets[..., :1]
+    one = torch.zeros_like(uniform)
+    one[0] = 1
+    return blank * one + (1 - blank) * uniform

@@ -1,0 +1,99 @@
+"""How far outputs are from targets, where these are values and not classes."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from timelocal.errors import Problem, raise_problems
+
+
+def mse(outputs: Tensor, targets: Tensor) -> float:
+    """Mean squared error over all sequences, steps and outputs.
+
+    Args:
+        outputs: any shape.
+        targets: of the same shape.
+
+    Returns:
+        mean (outputs − targets)², in the square of the unit of the targets.
+
+    Raises:
+        ArgumentError: shapes that differ, or nothing in them.
+
+    >>> import torch
+    >>> mse(torch.zeros(1, 2, 1), torch.tensor([[[1.0], [3.0]]]))
+    5.0
+    """
+    _check(outputs, targets)
+    return (outputs.double() - targets.double()).square().mean().item()
+
+
+def nrmse(outputs: Tensor, targets: Tensor) -> float:
+    """Root mean squared error in units of the standard deviation of the targets.
+
+    The mean of the targets, as a constant prediction, has 1.
+
+    Args:
+        outputs: any shape.
+        targets: of the same shape, not all equal.
+
+    Returns:
+        √mse / √mean (targets − mean targets)².
+
+    Raises:
+        ArgumentError: shapes that differ, or targets that are all equal.
+
+    >>> import torch
+    >>> nrmse(torch.full((1, 2, 1), 2.0), torch.tensor([[[1.0], [3.0]]]))
+    1.0
+    """
+    _check(outputs, targets)
+    deviation = targets.double().std(correction=0).item()
+    raise_problems(
+        [None if deviation else Problem("targets", "all equal", "values that differ", "Use mse")]
+    )
+    return mse(outputs, targets) ** 0.5 / deviation
+
+
+def bit_errors(outputs: Tensor, targets: Tensor) -> float:
+    """The share of symbols that come out wrong, in the copying task.
+
+    A "bit" of that task is one of 8 symbols. The symbol given at a step is the one with the largest
+    output; steps whose target is the blank, class 0, do not count. Chance is 7/8.
+
+    Args:
+        outputs: (..., C).
+        targets: (..., C), one-hot; class 0 is the blank.
+
+    Returns:
+        In 0..1.
+
+    Raises:
+        ArgumentError: shapes that differ, or no symbol among the targets.
+
+    >>> import torch
+    >>> one_hot = torch.eye(3)
+    >>> bit_errors(one_hot[[1, 1, 1]], one_hot[[0, 1, 2]])
+    0.5
+    """
+    _check(outputs, targets)
+    wanted = targets.argmax(-1)
+    symbols = wanted != 0
+    raise_problems(
+        [None if symbols.any() else Problem("targets", "blanks alone", "at least one symbol")]
+    )
+    return (outputs.argmax(-1) != wanted)[symbols].double().mean().item()
+
+
+def _check(outputs: Tensor, targets: Tensor) -> None:
+    raise_problems(
+        [
+            None
+            if outputs.shape == targets.shape and targets.numel()
+            else Problem(
+                "outputs",
+                tuple(outputs.shape),
+                f"{tuple(targets.shape)}, as the targets, not empty",
+            )
+        ]
+    )
