@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 
@@ -76,3 +77,18 @@ def test_demo(call, tmp_path):
     assert result.exit_code == 0
     assert str(tmp_path / "report.html") in result.stdout
     assert len(list(tmp_path.glob("digits-rows-*"))) == 12
+
+
+def test_a_task_with_values_at_every_step_trains(call, tmp_path):
+    """Its loss and its place follow from the data set; its floor stands in the result."""
+    options = ["--cell", "rnn", "--hidden", "4", "--epochs", "2", "--batch", "1", "--out", tmp_path]
+    done = call("train", "--dataset", "copying-fixed", *options)
+    assert done.exit_code == 0, done.output
+    (folder,) = tmp_path.glob("copying-fixed-*")
+    config = json.loads((folder / "config.json").read_text())
+    assert (config["loss"], config["at"]) == ("mse", "every")
+    result = json.loads((folder / "result.json").read_text())
+    assert result["last"]["test_loss"] > 0
+    assert "test_accuracy" not in result["last"]
+    assert result["trivial"] == {"blank, then uniform over 8": pytest.approx(0.0417, abs=1e-4)}
+    assert call("report", tmp_path).exit_code == 0

@@ -44,12 +44,13 @@ def train(
     """Train one network per seed. A finished run is not repeated; a stopped one goes on."""
     from timelocal.cli.seeds import parse_seeds
     from timelocal.cli.summary import do_runs, print_summary
-    from timelocal.experiments.config import TrainConfig
+    from timelocal.experiments.config import TrainConfig, default_task
 
     options = {"feedback": feedback, "feedback_per": feedback_per, "normalize": normalize}
     configs = [
         TrainConfig(
             dataset=dataset,
+            **default_task(dataset),
             cell=cell,
             rule=rule,
             rule_options={name: value for name, value in options.items() if value is not None},

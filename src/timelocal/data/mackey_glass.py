@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 
 from timelocal.data.dataset import Arrays, BuiltIn, Card
-from timelocal.data.metrics import nrmse
+from timelocal.data.metrics import mse, nrmse
 from timelocal.data.sequences import Sequences
 from timelocal.data.splits import Split
 from timelocal.data.trivial import linear_on_lags, persistence
@@ -108,6 +108,8 @@ def _floors(split: Split) -> dict[str, float]:
     train, test = split.train, split.test
     linear = linear_on_lags(train, test, LAGS, ridge=1e-10)  # next to none
     return {
+        "persistence, MSE": mse(persistence(test), test.targets),
+        f"linear on {LAGS} lags, MSE": mse(linear, test.targets[:, LAGS - 1 :]),
         "persistence, NRMSE": nrmse(persistence(test), test.targets),
         f"linear on {LAGS} lags, NRMSE": nrmse(linear, test.targets[:, LAGS - 1 :]),
     }

@@ -25,6 +25,17 @@ _COMMON = {"loss", "at", "seed"}
 """Arguments of a rule that are fields of the configuration, not rule options."""
 
 
+def default_task(dataset: str) -> dict[str, str]:
+    """The loss of a named data set and the place of it, as arguments of `TrainConfig`.
+
+    >>> default_task("ecg200"), default_task("copying")
+    ({'loss': 'cross_entropy', 'at': 'last'}, {'loss': 'mse', 'at': 'every'})
+    """
+    if dataset in data.names() and data.card(dataset).classes is None:
+        return {"loss": "mse", "at": "every"}
+    return {"loss": "cross_entropy", "at": "last"}
+
+
 class TrainConfig(BaseModel):
     """All that decides the result of one run (one seed).
 
@@ -37,7 +48,7 @@ class TrainConfig(BaseModel):
     0.001
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, validate_default=True)
 
     dataset: str = "digits-rows"
     cell: str = "gru"
@@ -80,6 +91,19 @@ class TrainConfig(BaseModel):
         name = str(info.field_name)
         problem = unknown_name(name, value, known[name])
         if problem is not None:
+            raise _RefusedError([problem])
+        return value
+
+    @field_validator("loss", "at")
+    @classmethod
+    def _fits_the_data(cls, value: str, info: ValidationInfo) -> str:
+        """Classes have a label at the last step, the other data sets a value at every step."""
+        if "dataset" not in info.data:
+            return value  # reported already
+        dataset, name = info.data["dataset"], str(info.field_name)
+        expected = default_task(dataset)[name]
+        if value != expected:
+            problem = Problem(name, repr(value), f"{expected!r} for the data set {dataset!r}")
             raise _RefusedError([problem])
         return value
 

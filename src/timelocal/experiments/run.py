@@ -47,10 +47,7 @@ def run(
     network = _network(config, dataset)
     rule = make_rule(config.rule, network, config.loss, config.at, config.seed, config.rule_options)
     optimizer = OPTIMIZERS[config.optimizer](network.parameters(), lr=config.lr)
-    trivial = {
-        "majority_class": majority_class(split.train.targets, split.test.targets),
-        "readout_only": _readout_only(network, split.train, split.test),
-    }
+    trivial = _trivial(dataset, network, split)
 
     with exclusive(make_folder(folder) / ".lock"):
         write_json(folder / "config.json", config.model_dump(mode="json"))
@@ -111,6 +108,19 @@ def _result(config: TrainConfig, history: History, trivial: dict[str, float]) ->
         "max_test_accuracy": max(accuracies, default=None),
         "seconds": sum(history.seconds),
         "trivial": trivial,
+    }
+
+
+def _trivial(dataset: Dataset, network: Network, split: data.Split) -> dict[str, float]:
+    """What takes no learning over time: test accuracies, or mean squared errors at every step."""
+    if dataset.card.classes is None:
+        floors = data.floors(dataset.name, split).items()
+        return {
+            name.removesuffix(", MSE"): error for name, error in floors if name.endswith(", MSE")
+        }
+    return {
+        "majority_class": majority_class(split.train.targets, split.test.targets),
+        "readout_only": _readout_only(network, split.train, split.test),
     }
 
 
