@@ -18,7 +18,7 @@ import pytest
 
 SOURCE = Path(__file__).parents[2] / "src"
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(SOURCE)}
-EPOCHS = 20
+EPOCHS = 200
 TRAIN = ["train", "--cell", "gru", "--hidden", "24", "--batch", "128", "--epochs", str(EPOCHS)]
 
 
