@@ -7,7 +7,7 @@ first, `(b, t, i)`; inside, time comes first, `(t, b, i)`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Literal, TypeAlias
 
 from torch import Tensor
@@ -26,5 +26,3 @@ State: TypeAlias = tuple[Tensor, ...]
 
 States: TypeAlias = Tensor | tuple[Tensor, ...]
 """States of a whole stack as torch.nn has them: h, or (h, c) for the LSTM, each (l·directions, b, h)."""
-
-Metrics: TypeAlias = Mapping[str, float]
