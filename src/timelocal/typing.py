@@ -26,3 +26,6 @@ State: TypeAlias = tuple[Tensor, ...]
 
 States: TypeAlias = Tensor | tuple[Tensor, ...]
 """States of a whole stack as torch.nn has them: h, or (h, c) for the LSTM, each (l·directions, b, h)."""
+
+Memory: TypeAlias = dict[str, Tensor]
+"""What an online rule carries from step to step: tensors (b, …) of fixed size, zero at the start."""

@@ -5,7 +5,7 @@ from timelocal.network.checks import initial_problems, input_problems
 from timelocal.network.lengths import at_last_valid, flip, last_state, masked, valid_steps
 from timelocal.network.network import Network
 from timelocal.network.readout import evaluation_mode, read, readout_gradients, readout_signal
-from timelocal.network.recurrent import Recurrent, parameter_name
+from timelocal.network.recurrent import Recurrent, parameter_name, positive
 from timelocal.network.trajectory import Trajectory
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "last_state",
     "masked",
     "parameter_name",
+    "positive",
     "read",
     "readout_gradients",
     "readout_signal",

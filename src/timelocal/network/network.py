@@ -7,6 +7,7 @@ Data enters batch first and is turned time first at the door (`scan`); everythin
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +21,9 @@ from timelocal.network.readout import evaluation_mode, is_linear
 from timelocal.network.recurrent import Recurrent, parameter_names
 from timelocal.network.trajectory import Trajectory
 from timelocal.typing import Gradients, State, States
+
+NodeNoise: TypeAlias = Sequence[Sequence[Tensor]]
+Weights: TypeAlias = Sequence[Sequence[CellWeights]]
 
 
 class Network(nn.Module):
@@ -130,10 +134,14 @@ class Network(nn.Module):
         lengths: Tensor | None = None,
         initial: States | None = None,
         generator: torch.Generator | None = None,
+        node_noise: NodeNoise | None = None,
+        weights: Weights | None = None,
     ) -> Trajectory:
         """`scan` behind the door: inputs (t, b, i), already checked.
 
         generator: draws the dropout masks between layers; none are drawn without it, or in eval mode.
+        node_noise[l][d] (t, b, g): added to the pre-activations of a layer and direction.
+        weights[l][d]: to run with instead of the network's own.
         """
         recurrent = self.recurrent
         if lengths is not None:
@@ -149,9 +157,10 @@ class Network(nn.Module):
             directions = tuple(
                 kernels.scan(
                     recurrent.cell,
-                    recurrent.weights(layer, direction),
+                    weights[layer][direction] if weights else recurrent.weights(layer, direction),
                     flip(entering, lengths) if direction else entering,
                     self._start(inputs, initial, layer, direction),
+                    node_noise[layer][direction] if node_noise else None,
                 )
                 for direction in range(recurrent.directions)
             )

@@ -6,6 +6,7 @@ An *entry* is one place where the loss is taken: a sequence at "last", a step of
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import get_args
 
@@ -200,3 +201,9 @@ def check_rule(
             f"bidirectional: got a bidirectional network, expected one direction: {name} learns "
             "online, and a backward direction needs the whole sequence. Use DFA or BPTT."
         )
+
+
+def own_precision(inputs: Tensor) -> AbstractContextManager[object]:
+    """Switches autocast off where it is on: a rule works in the network's own type throughout."""
+    kind = inputs.device.type
+    return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
@@ -18,19 +17,21 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from timelocal import losses
-from timelocal.errors import Problem, raise_problems
+from timelocal.errors import Problem, UnsupportedError, raise_problems
 from timelocal.losses import Loss
 from timelocal.network import (
     Network,
     Trajectory,
     evaluation_mode,
+    positive,
     read,
     readout_gradients,
     readout_signal,
 )
-from timelocal.rules.batch import Batch, check_rule, make_batch
+from timelocal.rules.batch import Batch, check_rule, make_batch, own_precision
+from timelocal.rules.session import Session
 from timelocal.seeding import generator
-from timelocal.typing import Gradients, LossFunction, Place, States
+from timelocal.typing import Gradients, LossFunction, Memory, Place, States
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,8 @@ class Estimate:
     outputs: (b, o) at "last", (b, t, o) at "every". accuracy: scalar, None for regression.
     count: how many entries the means are over (their total weight).
     final_states: the states after the last valid step, the `initial` of a next call.
+    steps: by the name of a buffer, what its own local law adds to it: the rule's, as "feedback_l0", or the
+    network's, as "network.decorrelation_l0". Optimizers know nothing of these.
     diagnostics: what a rule reports besides.
     """
 
@@ -73,6 +76,7 @@ class Estimate:
     accuracy: Tensor | None
     count: float
     final_states: States
+    steps: dict[str, Tensor] = field(default_factory=dict)
     diagnostics: dict[str, Tensor] = field(default_factory=dict)
 
 
@@ -158,9 +162,9 @@ class Rule(nn.Module, ABC):
         Raises:
             ArgumentError: for anything wrong with these, all at once.
         """
-        self._check_placement()
+        self.check_placement()
         batch = self._batch(inputs, targets, lengths, mask, initial)
-        with _own_precision(batch.inputs):
+        with own_precision(batch.inputs):
             forward, gradients = self.compute(batch)
         return Estimate(
             forward.loss,
@@ -169,11 +173,14 @@ class Rule(nn.Module, ABC):
             forward.accuracy,
             batch.count,
             forward.trajectory.final_states(),
+            self.local_steps(batch, forward),
         )
 
     @torch.no_grad()
     def accumulate(self, estimate: Estimate) -> None:
-        """Add the estimate to `.grad`, as `loss.backward()` would; frozen parameters are left alone.
+        """Add the estimate to `.grad`, as `loss.backward()` would, and its steps to their buffers.
+
+        Frozen parameters are left alone.
 
         The estimate stays what it was, whatever is done to `.grad` afterwards (clipping, zeroing).
         """
@@ -185,6 +192,9 @@ class Rule(nn.Module, ABC):
                 parameter.grad = gradient.clone()
             else:
                 parameter.grad += gradient
+        for name, step in estimate.steps.items():
+            own = name.removeprefix("network.")
+            (self if own == name else self.network).get_buffer(own).add_(step)
 
     def forward(
         self,
@@ -212,7 +222,7 @@ class Rule(nn.Module, ABC):
     ) -> Evaluation:
         """Loss, outputs and accuracy of the network as it is: no dropout, nothing is changed."""
         batch = self._batch(inputs, targets, lengths, mask, initial)
-        with evaluation_mode(self.network), _own_precision(batch.inputs):
+        with evaluation_mode(self.network), own_precision(batch.inputs):
             forward = self.forward_pass(batch, None)
         return Evaluation(
             forward.loss,
@@ -232,7 +242,7 @@ class Rule(nn.Module, ABC):
     ) -> Batch:
         return make_batch(self.network, self.loss, self.at, inputs, targets, lengths, mask, initial)
 
-    def _check_placement(self) -> None:
+    def check_placement(self) -> None:
         """The rule's tensors are where the network's are, in the same type."""
         weight = self.network.recurrent.weights(0, 0).hh
         place = weight.dtype, weight.device
@@ -245,6 +255,39 @@ class Rule(nn.Module, ABC):
                     f"Use rule.to({str(weight.device)!r}, {weight.dtype}) after moving the network."
                 )
                 raise_problems([Problem("rule", got, expected, remedy)])
+
+    def local_steps(self, batch: Batch, forward: ForwardPass) -> dict[str, Tensor]:
+        """What the buffers that learn by a law of their own add: `Estimate.steps`."""
+        return {}
+
+    # --- online -----------------------------------------------------------------------------
+
+    def stream(self, batch_size: int) -> Session:
+        """A session that learns online, from `batch_size` sequences side by side, step by step.
+
+        Raises:
+            UnsupportedError: for a rule that needs the whole sequence, or a loss at the last step only.
+        """
+        if not self.spec.online:
+            raise UnsupportedError(
+                f"stream: got the rule {self.spec.name!r}, expected one that learns online. Use TBPTT, "
+                "RFLO or a perturbation rule."
+            )
+        if self.at != "every":
+            raise UnsupportedError(
+                f"stream: got at={self.at!r}, expected 'every': a stream has no last step. "
+                "Use at='every', and a mask where a step has no target."
+            )
+        raise_problems([positive("batch_size", batch_size)])
+        return Session(self, batch_size)
+
+    def begin(self, batch_size: int) -> Memory:
+        """What a stream of the rule carries, at its start."""
+        raise NotImplementedError
+
+    def advance(self, memory: Memory, batch: Batch, key: int, step: int) -> tuple[Estimate, Memory]:
+        """One step of a stream: `batch` with t = 1; noise is a function of `key` and `step`."""
+        raise NotImplementedError
 
     # --- what rules are made of -------------------------------------------------------------
 
@@ -287,9 +330,3 @@ class Rule(nn.Module, ABC):
 
     def set_extra_state(self, state: Tensor) -> None:
         self.generator.set_state(state)
-
-
-def _own_precision(inputs: Tensor) -> AbstractContextManager[object]:
-    """Switches autocast off where it is on: a rule works in the network's own type throughout."""
-    kind = inputs.device.type
-    return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()

@@ -1,0 +1,71 @@
+"""Gaussian noise as a function of where it is: any step of any stream can be drawn again, nothing is kept.
+
+    normal(seed, step, place, element) = Box–Muller of Threefry-2x32-20
+
+Threefry is a counter-based generator (Salmon et al. 2011): a block cipher of a counter under a key. The
+key of a step comes from the seed, the step and the place (which layer, which weight); the counter is the
+element. Every 32 elements share 16 counters: element 32 q + j is the cosine and 32 q + 16 + j the sine of
+counter 16 q + j, for j < 16, so that vectors of any width up to 16 load and store whole.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+_ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
+_PARITY = 0x1BD11BDA
+_WORD = 0xFFFFFFFF
+_GROUP = 16
+
+
+def normal(
+    seed: int,
+    first_step: int,
+    steps: int,
+    place: int,
+    shape: Sequence[int],
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+) -> Tensor:
+    """Standard normal noise (steps, *shape) of the steps from `first_step` on.
+
+    Each step's values depend on (seed, step, place) and the element alone.
+    """
+    count = math.prod(shape)
+    step = torch.arange(first_step, first_step + steps, device=device)
+    key = _threefry(
+        (torch.tensor(seed & _WORD), torch.tensor(seed >> 32 & _WORD)),
+        (step & _WORD, torch.full_like(step, place)),
+    )
+    groups = -(-count // (2 * _GROUP))
+    counter = torch.arange(groups * _GROUP, device=device)
+    first, second = _threefry(
+        (key[0][:, None], key[1][:, None]), (counter, torch.zeros_like(counter))
+    )
+    radius = _unit(first, dtype).log_().mul_(-2).sqrt_()
+    angle = _unit(second, dtype).mul_(2 * math.pi)
+    pairs = torch.stack((radius * angle.cos(), radius * angle.sin()), 1)  # (steps, 2, counters)
+    blocks = pairs.unflatten(-1, (groups, _GROUP)).transpose(1, 2)
+    return blocks.reshape(steps, -1)[:, :count].reshape(steps, *shape)
+
+
+def _unit(word: Tensor, dtype: torch.dtype) -> Tensor:
+    """The upper 23 bits of a word as the middle of one of 2²³ cells of (0, 1): exact in float32."""
+    return ((word >> 9).to(dtype) + 0.5).mul_(2.0**-23)
+
+
+def _threefry(key: tuple[Tensor, Tensor], counter: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    """Threefry-2x32 with 20 rounds; 32-bit words held in int64."""
+    keys = (key[0], key[1], key[0] ^ key[1] ^ _PARITY)
+    x, y = (counter[0] + keys[0]) & _WORD, (counter[1] + keys[1]) & _WORD
+    for block in range(5):
+        for rotation in _ROTATIONS[block % 2]:
+            x = (x + y) & _WORD
+            y = ((y << rotation | y >> (32 - rotation)) & _WORD) ^ x
+        x = (x + keys[(block + 1) % 3]) & _WORD
+        y = (y + keys[(block + 2) % 3] + block + 1) & _WORD
+    return x, y

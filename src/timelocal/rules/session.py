@@ -1,0 +1,117 @@
+"""A stream: a rule that learns online, one step of a batch of sequences at a time, in constant memory."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from timelocal.errors import Problem, raise_problems
+from timelocal.rules.batch import make_batch, own_precision
+from timelocal.typing import Memory
+
+if TYPE_CHECKING:
+    from timelocal.rules.rule import Estimate, Rule
+
+
+class Session:
+    """A stream of `batch_size` sequences side by side, made by `rule.stream(batch_size)`.
+
+    The states (and traces) are carried from step to step, detached, until `reset`; weights may change
+    after every step, by any optimizer. Nothing it holds grows with the number of steps, and a stream
+    fed in chunks of any size goes the same way as one fed at once.
+
+    Attributes:
+        steps: how many steps have been made; the noise of a step is a function of this number.
+        memory: what is carried, tensors with the batch as their first axis, zero at the start.
+        key: the seed of this stream's noise, drawn from the rule's generator.
+
+    >>> import torch, timelocal as tl
+    >>> network = tl.RNN(1, 16, output_size=1)
+    >>> rule = tl.TBPTT(network, 1, loss="mse")
+    >>> optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+    >>> stream = rule.stream(batch_size=1)
+    >>> for x in torch.linspace(0, 6, 100).sin():
+    ...     optimizer.zero_grad()
+    ...     estimate = stream.step(x.view(1, 1), -x.view(1, 1))
+    ...     optimizer.step()
+    >>> stream.steps
+    100
+    """
+
+    def __init__(self, rule: Rule, batch_size: int) -> None:
+        self.rule = rule
+        self.batch_size = batch_size
+        self.steps = 0
+        self.key = int(torch.randint(2**62, (), generator=rule.generator))
+        self.memory: Memory = rule.begin(batch_size)
+
+    @torch.no_grad()
+    def step(self, inputs: Tensor, targets: Tensor, *, mask: Tensor | None = None) -> Estimate:
+        """One step of every sequence: the gradients join `.grad`, the states move on.
+
+        Args:
+            inputs: (b, i). targets: (b,) class indices or (b, o) real values.
+            mask: (b,), bool or non-negative weights of the losses; at least one must count.
+
+        Returns the `Estimate` of this step, outputs (b, o).
+
+        Raises:
+            ArgumentError: for anything wrong with these, all at once.
+        """
+        rule = self.rule
+        rule.check_placement()
+        _check_step(self, inputs)
+        time = 1 if rule.network.batch_first else 0
+        batch = make_batch(
+            rule.network, rule.loss, "every", inputs.unsqueeze(time), targets.unsqueeze(time),
+            None, None if mask is None else mask.unsqueeze(time), None,
+        )  # fmt: skip
+        with own_precision(batch.inputs):
+            estimate, self.memory = rule.advance(self.memory, batch, self.key, self.steps)
+        self.steps += 1
+        rule.accumulate(estimate)
+        return estimate
+
+    def run(self, inputs: Tensor, targets: Tensor, optimizer: Optimizer) -> Tensor:
+        """A chunk of the stream with an update at every step: (b, t, i) in, losses (t,) out.
+
+        At every step: the gradients are set to zero, `step`, `optimizer.step()`.
+        Batch first or time first as the network is.
+        """
+        time = 1 if self.rule.network.batch_first else 0
+        losses = []
+        for x, y in zip(inputs.unbind(time), targets.unbind(time), strict=True):
+            optimizer.zero_grad()
+            losses.append(self.step(x, y).loss)
+            optimizer.step()
+        return torch.stack(losses)
+
+    @torch.no_grad()
+    def reset(self, rows: Tensor | None = None) -> None:
+        """Begin again with zero states: all sequences, or those of `rows` (b,) bool or indices."""
+        for carried in self.memory.values():
+            if rows is None:
+                carried.zero_()
+            else:
+                carried[rows] = 0
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """All that must be kept to go on later, as tensors."""
+        return {**self.memory, "steps": torch.tensor(self.steps), "key": torch.tensor(self.key)}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Go on where `state_dict()` was taken."""
+        self.steps, self.key = int(state["steps"]), int(state["key"])
+        self.memory = {name: state[name].clone() for name in self.memory}
+
+
+def _check_step(session: Session, inputs: object) -> None:
+    expected = f"a tensor of shape ({session.batch_size}, {session.rule.network.input_size})"
+    if not isinstance(inputs, Tensor):
+        raise_problems([Problem("inputs", f"a {type(inputs).__name__}", expected)])
+    elif inputs.dim() != 2 or len(inputs) != session.batch_size:
+        remedy = "A session takes one step of each of its sequences; `run` takes many steps."
+        raise_problems([Problem("inputs", f"shape {tuple(inputs.shape)}", expected, remedy)])
