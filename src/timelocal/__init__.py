@@ -17,9 +17,12 @@ from timelocal.errors import (
 )
 from timelocal.network import GRU, LSTM, RNN, Network, Trajectory, from_torch, to_torch
 from timelocal.rules import (
+    ANP,
     BPTT,
     DFA,
+    NP,
     RULES,
+    WP,
     DFAAuthorsCode,
     Estimate,
     Evaluation,
@@ -31,12 +34,15 @@ from timelocal.training import fit
 __version__ = "0.1.0"
 
 __all__ = [
+    "ANP",
     "BPTT",
     "DFA",
     "GRU",
     "LSTM",
+    "NP",
     "RNN",
     "RULES",
+    "WP",
     "ArgumentError",
     "DFAAuthorsCode",
     "DataError",

@@ -53,6 +53,8 @@ class RuleSpec:
     """How its memory grows with the length of a sequence."""
     weight_transport: bool
     """Whether the signal at hidden units is made with the transpose of a forward weight."""
+    draws: bool = False
+    """Whether an estimate is a draw: noise of its own, another one each time."""
     references: tuple[str, ...] = ()
     """Bibliography lines."""
 
@@ -165,7 +167,10 @@ class Rule(nn.Module, ABC):
         self.check_placement()
         batch = self._batch(inputs, targets, lengths, mask, initial)
         with own_precision(batch.inputs):
-            forward, gradients = self.compute(batch)
+            return self.estimate_from(batch, *self.compute(batch))
+
+    def estimate_from(self, batch: Batch, forward: ForwardPass, gradients: Gradients) -> Estimate:
+        """What `compute` found, as the user sees it."""
         return Estimate(
             forward.loss,
             gradients,
