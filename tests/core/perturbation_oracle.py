@@ -100,7 +100,9 @@ def target(network: Network, case: Case, credit: str, activity: bool = False) ->
     loss = case.loss_function()
     every = case.at == "every"
     longest = inputs.shape[1]
-    count = len(inputs) if not every else sum(_steps(lengths, b, longest) for b in range(len(inputs)))
+    count = (
+        len(inputs) if not every else sum(_steps(lengths, b, longest) for b in range(len(inputs)))
+    )
     total = {name: torch.zeros_like(p) for name, p in network.named_parameters()}
     for b in range(len(inputs)):
         steps = _steps(lengths, b, longest)

@@ -25,11 +25,25 @@ def authors_can(case: Case) -> bool:
     return plain and case.cell in ("rnn", "leaky", "gru-reset-before")
 
 
+def can(name: str, case: Case) -> bool:
+    """Whether a rule runs on a case; it must refuse every other one."""
+    if name == "dfa-authors-code":
+        return authors_can(case)
+    if name in (
+        "np",
+        "anp",
+        "wp",
+    ):  # a future that is not there yet, nodes out of sight, one noise for all
+        forward = not case.bidirectional and case.readout == "linear"
+        return forward and not (name == "wp" and case.dropout)
+    return True
+
+
 def test_how_many_there_are() -> None:
-    assert list(RULES) == ["bptt", "dfa", "dfa-authors-code"]
+    assert list(RULES) == ["bptt", "dfa", "dfa-authors-code", "np", "anp", "wp"]
     assert all(rule.spec.name == name for name, rule in RULES.items())
     assert len(CELLS) == 5
-    assert len(CHECKS) == 14
+    assert len(CHECKS) == 15
     assert len(ALL_CASES) == 115
     assert len({str(case) for case in ALL_CASES}) == len(set(ALL_CASES)) == len(ALL_CASES)
     assert sum(map(authors_can, ALL_CASES)) == 21
@@ -47,7 +61,7 @@ def test_how_many_there_are() -> None:
 def test_every_rule_over_every_case(name: str, case: Case) -> None:
     report = ContractReport()
     check_case(RULES[name], case, report)
-    if name == "dfa-authors-code" and not authors_can(case):
+    if not can(name, case):
         assert list(report.refused) == [str(case)]
     else:
         assert (report.held, report.refused) == (len(CHECKS), {})
@@ -88,10 +102,10 @@ def test_a_rule_of_a_third_party_passes() -> None:
     some = ALL_CASES[::2]  # half of them, for time
     for case in some:
         check_case(OneStep, case, report)
-    can = [c for c in some if c.layers == 1 and not c.bidirectional and c.at == "every"]
-    assert report.held == len(can) * len(CHECKS)
-    assert set(report.refused) == {str(case) for case in some} - {str(case) for case in can}
-    assert len(can) == 17
+    able = [c for c in some if c.layers == 1 and not c.bidirectional and c.at == "every"]
+    assert report.held == len(able) * len(CHECKS)
+    assert set(report.refused) == {str(case) for case in some} - {str(case) for case in able}
+    assert len(able) == 17
 
 
 def spec(**changes: object) -> RuleSpec:
