@@ -3,9 +3,9 @@
 The cells' equations are written out again with noise on their nodes, one sequence and one step at a
 time. With ξ = 0, ∂ℓ_t/∂ξ_s says what noise at step s does to the loss at step t: weighing these by a kind
 of credit gives the node signal g_s that a rule declares as its target; ⟨stop(g_s), α_s(θ; stop(inputs))⟩
-gives the gradients. For activity perturbation the change of activity is u = J ξ, J = ∂α_s/∂ξ, and that of
-the credited losses is dᵀξ: the mean of N u dᵀξ / ‖u‖² is N E[u uᵀ/‖u‖²] (J Jᵀ)⁻¹ J d, for what of ξ is not in u
-is independent of it. (With a loss at the same step (J Jᵀ)⁻¹ J d is the error e at the readout's nodes.)
+gives the gradients. For activity perturbation the change of activity is u = J ξ, J = ∂α_s/∂ξ, and that
+of the credited losses is dᵀξ: the mean of N u dᵀξ / ‖u‖² is N E[u uᵀ/‖u‖²] (J Jᵀ)⁻¹ J d, for what of ξ is
+not in u is independent of it. (With a loss at the same step (J Jᵀ)⁻¹ J d is the error e at the readout's nodes.)
 """
 
 from __future__ import annotations
@@ -164,7 +164,9 @@ def _activity(
 ) -> Tensor:
     """The signal at one step's nodes that activity perturbation has in the mean.
 
-    In the eigenbasis of J Jᵀ, E[λ_i z_i² / Σ_j λ_j z_j²] = ∫_0^∞ λ_i / (1 + 2 λ_i s) Π_j (1 + 2 λ_j s)^{-1/2} ds.
+    In the eigenbasis of J Jᵀ
+
+        E[λ_i z_i² / Σ_j λ_j z_j²] = ∫_0^∞ λ_i / (1 + 2 λ_i s) Π_j (1 + 2 λ_j s)^{-1/2} ds.
     """
     used = len(activations) if with_readout else nodes
     rows = []

@@ -119,8 +119,8 @@ def test_activity_perturbation_is_the_gradient_where_the_change_is_isotropic() -
 
 
 @slow
-@pytest.mark.parametrize("cell", ("rnn", "gru", "lstm"))
-@pytest.mark.parametrize("credit", (*CREDITS, "sequence"))
+@pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
+@pytest.mark.parametrize("credit", [*CREDITS, "sequence"])
 def test_weight_perturbation_converges_to_its_target_and_no_other(cell: str, credit: str) -> None:
     case = case_of(cell)
     network = case.network()
@@ -134,7 +134,7 @@ def test_weight_perturbation_converges_to_its_target_and_no_other(cell: str, cre
 
 
 @slow
-@pytest.mark.parametrize("rule", (tl.NP, tl.ANP))
+@pytest.mark.parametrize("rule", [tl.NP, tl.ANP])
 @pytest.mark.parametrize("cell", CELLS)
 def test_layers_lengths_and_the_last_step_converge_too(cell: str, rule: type[tl.Rule]) -> None:
     for at, credit in itertools.product(("last", "every"), ("local", "to_go", "global")):

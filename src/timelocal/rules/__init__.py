@@ -9,11 +9,27 @@ from timelocal.rules.bptt import BPTT
 from timelocal.rules.dfa import DFA
 from timelocal.rules.dfa_authors_code import DFAAuthorsCode
 from timelocal.rules.node_perturbation import NP
+from timelocal.rules.perturbation_authors_code import (
+    ANPAuthorsCode,
+    NPAuthorsCode,
+    WPAuthorsCode,
+)
 from timelocal.rules.rule import Estimate, Evaluation, Rule, RuleSpec
 from timelocal.rules.weight_perturbation import WP
 
 RULES: dict[str, type[Rule]] = {
-    rule.spec.name: rule for rule in (BPTT, DFA, DFAAuthorsCode, NP, ANP, WP)
+    rule.spec.name: rule
+    for rule in (
+        BPTT,
+        DFA,
+        DFAAuthorsCode,
+        NP,
+        ANP,
+        WP,
+        NPAuthorsCode,
+        ANPAuthorsCode,
+        WPAuthorsCode,
+    )
 }
 
 __all__ = [
@@ -23,9 +39,12 @@ __all__ = [
     "NP",
     "RULES",
     "WP",
+    "ANPAuthorsCode",
     "DFAAuthorsCode",
     "Estimate",
     "Evaluation",
+    "NPAuthorsCode",
     "Rule",
     "RuleSpec",
+    "WPAuthorsCode",
 ]
