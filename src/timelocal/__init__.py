@@ -15,7 +15,17 @@ from timelocal.errors import (
     TimelocalError,
     UnsupportedError,
 )
-from timelocal.network import GRU, LSTM, RNN, Network, Trajectory, from_torch, to_torch
+from timelocal.network import (
+    GRU,
+    LSTM,
+    RNN,
+    Decorrelation,
+    Network,
+    Trajectory,
+    decorrelation_loss,
+    from_torch,
+    to_torch,
+)
 from timelocal.rules import (
     BPTT,
     DFA,
@@ -40,6 +50,7 @@ __all__ = [
     "ArgumentError",
     "DFAAuthorsCode",
     "DataError",
+    "Decorrelation",
     "Estimate",
     "Evaluation",
     "Network",
@@ -50,6 +61,7 @@ __all__ = [
     "Trajectory",
     "UnsupportedError",
     "data",
+    "decorrelation_loss",
     "fit",
     "from_torch",
     "losses",

@@ -29,15 +29,15 @@ def test_how_many_there_are() -> None:
     assert list(RULES) == ["bptt", "dfa", "dfa-authors-code"]
     assert all(rule.spec.name == name for name, rule in RULES.items())
     assert len(CELLS) == 5
-    assert len(CHECKS) == 14
-    assert len(ALL_CASES) == 115
+    assert len(CHECKS) == 15
+    assert len(ALL_CASES) == 160
     assert len({str(case) for case in ALL_CASES}) == len(set(ALL_CASES)) == len(ALL_CASES)
-    assert sum(map(authors_can, ALL_CASES)) == 21
+    assert sum(map(authors_can, ALL_CASES)) == 27
     for what, values in {
         "layers": {1, 2, 3}, "bidirectional": {False, True}, "bias": {False, True},
         "dropout": {0.0, 0.5}, "readout": {"linear", "mlp"}, "at": {"last", "every"},
         "loss": {"cross_entropy", "mse", "bce"}, "unequal": {False, True}, "mask": {False, True},
-        "batch_first": {False, True}, "cell": set(CELLS),
+        "batch_first": {False, True}, "cell": set(CELLS), "decorrelate": {False, True},
     }.items():  # fmt: skip
         assert {getattr(case, what) for case in ALL_CASES} == values
 
