@@ -188,10 +188,8 @@ def test_one_and_two_threads_agree_to_the_bit(module, threads, name, tau, dtype)
         local = module.node_signals(cell, weights, trajectory, signal)
         gradients = module.weight_gradients(cell, weights, trajectory, deltas)
         direct = module.credit(cell, weights, trajectory, signal)
-        runs.append(
-            [*trajectory.states, trajectory.gates, deltas, *carried, local]
-            + [*gradients[:4], *direct[:4]]
-        )
+        past = (*trajectory.states, trajectory.gates, deltas, *carried, local)
+        runs.append([*past, *gradients[:4], *direct[:4]])
     for other in runs[1:]:
         assert all(map(torch.equal, runs[0], other))
 

@@ -33,6 +33,9 @@ class Metric:
 
 ACCURACY = Metric("test_accuracy", "test accuracy", 100.0, 1, "\u202f%", higher_is_better=True)
 LOSS = Metric("test_loss", "test loss", 1.0, 4, "", higher_is_better=False)
+DECORRELATION = Metric(
+    "decorrelation_loss", "decorrelation loss", 1.0, 8, "", higher_is_better=False
+)
 
 
 @dataclass(frozen=True)

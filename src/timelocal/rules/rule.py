@@ -68,7 +68,8 @@ class Estimate:
     final_states: the states after the last valid step, the `initial` of a next call.
     steps: by the name of a buffer, what its own local law adds to it: the rule's, as "feedback_l0", or the
     network's, as "network.recurrent.decorrelation_l0". Optimizers know nothing of these.
-    diagnostics: what else is worth a curve: the "decorrelation_loss" of a network that decorrelates.
+    diagnostics: scalars worth a curve: the "decorrelation_loss" of a network that decorrelates, the mean
+    over its layers and directions.
     """
 
     loss: Tensor
