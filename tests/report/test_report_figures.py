@@ -42,6 +42,9 @@ def test_networks_that_decorrelate_have_a_curve_of_their_own(tmp_path: Path) -> 
     (folder / "history.json").write_text(json.dumps(history))
     *_, figure = curves(tmp_path)
     assert figure.caption == "Decorrelation loss per epoch"
+    make_run(tmp_path, cell="rnn")
+    labels = [group.label for group in tables.sections(load([tmp_path])[0])[0].groups]
+    assert labels[:2] == ["RNN · DFA (decorrelate 0.1)", "RNN · DFA (decorrelate null)"]
     assert figure.spec["layout"]["yaxis"]["type"] == "log"
     [line] = thick(figure)
     assert line["y"] == [0.5**epoch for epoch in line["x"]]

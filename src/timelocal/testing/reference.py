@@ -73,7 +73,9 @@ def run(
         per_direction = []
         for direction in range(stack.directions):
             suffix = f"_l{layer}" + ("_reverse" if direction else "")
-            parameters = {kind: stack.get_parameter(kind + suffix) for kind in kinds}
+            parameters: dict[str, Tensor] = {
+                kind: stack.get_parameter(kind + suffix) for kind in kinds
+            }
             if stack.decorrelate is not None:
                 parameters["decorrelation"] = decorrelation(network, layer, direction)
             state: State = tuple(
