@@ -15,7 +15,17 @@ from timelocal.errors import (
     TimelocalError,
     UnsupportedError,
 )
-from timelocal.network import GRU, LSTM, RNN, Network, Trajectory, from_torch, to_torch
+from timelocal.network import (
+    GRU,
+    LSTM,
+    RNN,
+    Decorrelation,
+    Network,
+    Trajectory,
+    decorrelation_loss,
+    from_torch,
+    to_torch,
+)
 from timelocal.rules import (
     ANP,
     BPTT,
@@ -50,6 +60,7 @@ __all__ = [
     "ArgumentError",
     "DFAAuthorsCode",
     "DataError",
+    "Decorrelation",
     "Estimate",
     "Evaluation",
     "NPAuthorsCode",
@@ -62,6 +73,7 @@ __all__ = [
     "UnsupportedError",
     "WPAuthorsCode",
     "data",
+    "decorrelation_loss",
     "fit",
     "from_torch",
     "losses",

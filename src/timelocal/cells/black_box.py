@@ -29,7 +29,7 @@ class BlackBox(Cell):
     ...     def scan(self, weights, inputs, initial, node_noise=None):
     ...         hidden, measured = [initial[0]], []
     ...         for t, drive in enumerate(self.drive(weights, inputs, node_noise)):
-    ...             measured.append(drive + hidden[-1] @ weights.hh.t())
+    ...             measured.append(drive + weights.decorrelated(hidden[-1]) @ weights.hh.t())
     ...             hidden.append(measured[-1].clamp(-1, 1))
     ...         return self.report(inputs, (torch.stack(hidden),), torch.stack(measured))
     >>> network = tl.black_box(Clipped(), 2, 16, output_size=1)

@@ -37,7 +37,7 @@ class LIFCell(BlackBox):
         trace, potential = initial
         traces, potentials, currents = [trace], [potential], []
         for drive in self.drive(weights, inputs, node_noise):
-            current = torch.addmm(drive, weights.entering(trace), weights.hh.t())
+            current = torch.addmm(drive, weights.decorrelated(trace), weights.hh.t())
             potential = torch.lerp(current, potential, self.membrane)
             spikes = (potential > self.threshold).to(potential.dtype)
             potential = potential * (1 - spikes)

@@ -2,6 +2,7 @@
 
 from timelocal.network.build import GRU, LSTM, RNN, from_torch, to_torch
 from timelocal.network.checks import initial_problems, input_problems
+from timelocal.network.decorrelation import Decorrelation, decorrelation_loss
 from timelocal.network.lengths import at_last_valid, flip, last_state, masked, valid_steps
 from timelocal.network.network import Network
 from timelocal.network.readout import (
@@ -18,10 +19,12 @@ __all__ = [
     "GRU",
     "LSTM",
     "RNN",
+    "Decorrelation",
     "Network",
     "Recurrent",
     "Trajectory",
     "at_last_valid",
+    "decorrelation_loss",
     "evaluation_mode",
     "flip",
     "from_torch",

@@ -167,9 +167,9 @@ class Network(nn.Module):
                 for direction in range(recurrent.directions)
             )
             layers.append(directions)
-            hidden = [directions[0].hidden]
-            hidden += [flip(backward.hidden, lengths) for backward in directions[1:]]
-            outputs = hidden[0] if len(hidden) == 1 else torch.cat(hidden, -1)
+            parts = [directions[0].features]
+            parts += [flip(backward.features, lengths) for backward in directions[1:]]
+            outputs = parts[0] if len(parts) == 1 else torch.cat(parts, -1)
             if valid is not None:
                 outputs = masked(outputs, valid)
         return Trajectory(tuple(layers), outputs, lengths, valid, tuple(masks))
@@ -216,8 +216,35 @@ class Network(nn.Module):
         """The gradients of one layer and direction by the names in `named_parameters()`."""
         return {
             f"recurrent.{name}": gradient
-            for name, gradient in zip(parameter_names(layer, direction), gradients, strict=True)
+            for name, gradient in zip(parameter_names(layer, direction), gradients, strict=False)
             if gradient is not None
+        }
+
+    def signal_at_states(self, signal: Tensor, layer: int) -> Tensor:
+        """From a signal at what leaves a layer to the one at its hidden states: Dᵀ G, by direction.
+
+        (…, h·directions), and the same is returned; the same signal where nothing is decorrelated.
+        """
+        if self.recurrent.decorrelate is None:
+            return signal
+        parts = [
+            self.recurrent.weights(layer, direction).carried_back(part)
+            for direction, part in enumerate(signal.chunk(self.directions, -1))
+        ]
+        return torch.cat(parts, -1)
+
+    def decorrelation_steps(self, features: Sequence[Tensor]) -> dict[str, Tensor]:
+        """What the matrices D learn from decorrelated states, as `Estimate.steps` has it.
+
+        features: for each layer and direction, layer by layer, h* (n, h). Nothing is changed here; nothing is
+        learned in eval mode, or where nothing is decorrelated.
+        """
+        law = self.recurrent.decorrelate
+        if law is None or not self.training:
+            return {}
+        return {
+            f"network.recurrent.{name}": law.step(self.recurrent.get_buffer(name), seen)
+            for name, seen in zip(self.recurrent.decorrelation_names(), features, strict=True)
         }
 
 

@@ -93,15 +93,19 @@ def _frozen_by_design(rule: RuleFactory, name: str) -> bool:
 
 
 def accumulates(rule: RuleFactory, case: Case) -> None:
-    """`rule(...)` adds the estimate to `.grad`, and leaves frozen parameters alone."""
+    """`rule(...)` adds the estimate to `.grad` and buffers; it leaves frozen parameters alone."""
     network = case.network()
     frozen = network.recurrent.weights(0, 0).ih
     frozen.requires_grad_(False)
     found = estimate(make(rule, network, case), case)
     inputs, targets, lengths, mask = case.batch()
+    start = copy.deepcopy(dict(network.named_buffers()))
     for _ in range(2):
         loss = make(rule, network, case)(inputs, targets, lengths, mask=mask)
         exactly(loss, found.loss)
+        for name, buffer in network.named_buffers():  # what learns by a law of its own has moved
+            exactly(buffer, start[name] + found.steps.get(f"network.{name}", 0))
+            buffer.copy_(start[name])
     for name, parameter in network.named_parameters():
         if parameter is frozen:
             assert parameter.grad is None
@@ -304,6 +308,21 @@ def evaluates_without_a_trace(rule: RuleFactory, case: Case) -> None:
     exactly((network.state_dict(), learner.state_dict()), before)
 
 
+def decorrelates(rule: RuleFactory, case: Case) -> None:
+    """The matrices D of a network that decorrelates learn, by their own law, and in training only."""
+    network = case.network()
+    learner = make(rule, network, case)
+    found = estimate(learner, case).steps
+    mine = {name: step for name, step in found.items() if "decorrelation" in name}
+    names = network.recurrent.decorrelation_names() if case.decorrelate else []
+    assert set(mine) == {f"network.recurrent.{name}" for name in names}
+    if case.decorrelate and deterministic(rule, case):
+        inputs, _, lengths, _ = case.batch()
+        to_rounding(mine, reference.decorrelation_steps(network, inputs, lengths))
+    network.eval()
+    assert not mine.keys() & estimate(learner, case).steps.keys()
+
+
 def refuses_both_directions_online(rule: RuleFactory, case: Case) -> None:
     """A rule that says it learns online refuses a network that needs the end of the sequence."""
     if not rule.spec.online:
@@ -357,6 +376,7 @@ CHECKS: tuple[Callable[[RuleFactory, Case], None], ...] = (
     agrees_with_its_oracle,
     needs_no_autograd_if_it_says_so,
     evaluates_without_a_trace,
+    decorrelates,
     refuses_both_directions_online,
     streams_as_one_call,
 )
