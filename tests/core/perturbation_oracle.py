@@ -5,7 +5,8 @@ time. With ξ = 0, ∂ℓ_t/∂ξ_s says what noise at step s does to the loss a
 of credit gives the node signal g_s that a rule declares as its target; ⟨stop(g_s), α_s(θ; stop(inputs))⟩
 gives the gradients. For activity perturbation the change of activity is u = J ξ, J = ∂α_s/∂ξ, and that
 of the credited losses is dᵀξ: the mean of N u dᵀξ / ‖u‖² is N E[u uᵀ/‖u‖²] (J Jᵀ)⁻¹ J d, for what of ξ is
-not in u is independent of it. (With a loss at the same step (J Jᵀ)⁻¹ J d is the error e at the readout's nodes.)
+not in u is independent of it. (With the loss of the same step (J Jᵀ)⁻¹ J d is the error e at the
+readout's nodes.)
 """
 
 from __future__ import annotations

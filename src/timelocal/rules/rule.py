@@ -303,7 +303,10 @@ class Rule(nn.Module, ABC):
         raise NotImplementedError
 
     def advance(self, memory: Memory, batch: Batch, key: int, step: int) -> tuple[Estimate, Memory]:
-        """One step of a stream: `batch` with t = 1; noise is a function of `key` and `step`."""
+        """One step of a stream: `batch` with t = 1; noise is a function of `key` and `step`.
+
+        The estimate is made by `estimate_from`, which lets D learn too.
+        """
         raise NotImplementedError
 
     # --- what rules are made of -------------------------------------------------------------

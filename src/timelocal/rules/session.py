@@ -10,7 +10,6 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from timelocal.errors import Problem, raise_problems
-from timelocal.network import Network
 from timelocal.rules.batch import make_batch, own_precision
 from timelocal.typing import Memory
 
