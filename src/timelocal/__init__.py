@@ -8,6 +8,7 @@ Networks: `RNN`, `GRU`, `LSTM`, `from_torch`. Rules: `RULES`, such as `DFA` and 
 """
 
 from timelocal import data, losses
+from timelocal.cells import BlackBox
 from timelocal.errors import (
     ArgumentError,
     DataError,
@@ -17,11 +18,13 @@ from timelocal.errors import (
 )
 from timelocal.network import (
     GRU,
+    LIF,
     LSTM,
     RNN,
     Decorrelation,
     Network,
     Trajectory,
+    black_box,
     decorrelation_loss,
     from_torch,
     to_torch,
@@ -51,6 +54,7 @@ __all__ = [
     "BPTT",
     "DFA",
     "GRU",
+    "LIF",
     "LSTM",
     "NP",
     "RNN",
@@ -58,6 +62,7 @@ __all__ = [
     "WP",
     "ANPAuthorsCode",
     "ArgumentError",
+    "BlackBox",
     "DFAAuthorsCode",
     "DataError",
     "Decorrelation",
@@ -72,6 +77,7 @@ __all__ = [
     "Trajectory",
     "UnsupportedError",
     "WPAuthorsCode",
+    "black_box",
     "data",
     "decorrelation_loss",
     "fit",
