@@ -27,32 +27,43 @@ from timelocal.network import (
     to_torch,
 )
 from timelocal.rules import (
+    ANP,
     BPTT,
     DFA,
+    NP,
     RULES,
+    WP,
+    ANPAuthorsCode,
     DFAAuthorsCode,
     Estimate,
     Evaluation,
+    NPAuthorsCode,
     Rule,
     RuleSpec,
+    WPAuthorsCode,
 )
 from timelocal.training import fit
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "ANP",
     "BPTT",
     "DFA",
     "GRU",
     "LSTM",
+    "NP",
     "RNN",
     "RULES",
+    "WP",
+    "ANPAuthorsCode",
     "ArgumentError",
     "DFAAuthorsCode",
     "DataError",
     "Decorrelation",
     "Estimate",
     "Evaluation",
+    "NPAuthorsCode",
     "Network",
     "Rule",
     "RuleSpec",
@@ -60,6 +71,7 @@ __all__ = [
     "TimelocalError",
     "Trajectory",
     "UnsupportedError",
+    "WPAuthorsCode",
     "data",
     "decorrelation_loss",
     "fit",

@@ -359,9 +359,7 @@ class OneStep(tl.Rule):
     ) -> tuple[tl.Estimate, Memory]:
         forward = self.forward_pass(replace(batch, initial=memory["h"][None]), None)
         states = forward.trajectory.final_states()
-        gradients = self.readout_gradients(forward)
-        outputs = forward.outputs
-        estimate = tl.Estimate(forward.loss, gradients, outputs, None, batch.count, states)
+        estimate = self.estimate_from(batch, forward, self.readout_gradients(forward))
         return estimate, {"h": states[0]}
 
 

@@ -80,6 +80,16 @@ class LayerTrajectory:
         """What the layer above or the readout sees of h_1 … h_T, (t, b, h)."""
         return self.leaving[1:]
 
+    def rows(self, rows: slice) -> LayerTrajectory:
+        """Some of the sequences."""
+        return LayerTrajectory(
+            self.inputs[:, rows],
+            tuple(state[:, rows] for state in self.states),
+            self.gates[:, rows],
+            None if self.auxiliary is None else self.auxiliary[:, rows],
+            None if self.decorrelated is None else self.decorrelated[:, rows],
+        )
+
 
 class StepBuffers(NamedTuple):
     """Where one step writes: views of the trajectory's tensors at time t."""
@@ -132,6 +142,21 @@ class Cell(ABC):
     @abstractmethod
     def step(self, weights: CellWeights, drive: Tensor, state: State, out: StepBuffers) -> None:
         """One time step: write the new state, gates and auxiliary values into `out`."""
+
+    def node_change(
+        self,
+        weights: CellWeights,
+        before: LayerTrajectory,
+        after: LayerTrajectory,
+        noise: Tensor,
+    ) -> Tensor:
+        """a' − a (t, b, g) between two runs with the same weights, the second with noise on its nodes.
+
+        Made from what entered the nodes, not from the pre-activations: nothing cancels but equal inputs.
+        """
+        from_inputs = (after.inputs - before.inputs) @ weights.ih.t()
+        from_states = after.recurrent_input - before.recurrent_input
+        return (from_states @ weights.hh.t()).add_(from_inputs).add_(noise)
 
     # --- state signal -> node signal --------------------------------------------------------
 

@@ -69,6 +69,24 @@ class GRUResetAfter(Cell):
         candidate.tanh_()
         torch.lerp(candidate, previous, gates[:, size:], out=out.states[0])
 
+    def node_change(
+        self,
+        weights: CellWeights,
+        before: LayerTrajectory,
+        after: LayerTrajectory,
+        noise: Tensor,
+    ) -> Tensor:
+        """The candidate sees W_n h_{t-1} + b_hn behind the reset gate: r' ⊙ (…)' − r ⊙ (…)."""
+        assert before.auxiliary is not None
+        assert after.auxiliary is not None
+        change = super().node_change(weights, before, after, noise)
+        reset, new_reset = (run.gates.chunk(3, -1)[0] for run in (before, after))
+        gated = new_reset * after.auxiliary - reset * before.auxiliary
+        size = gated.shape[-1]
+        ungated = (after.recurrent_input - before.recurrent_input) @ weights.hh[2 * size :].t()
+        change[..., 2 * size :] += gated - ungated
+        return change
+
     def local_jacobian(self, trajectory: LayerTrajectory) -> LocalJacobian:
         """∂h/∂a_n, ∂h/∂a_z, ∂a_n/∂a_r = (W_n h_{t-1} + b_hn) r (1 − r), z, r."""
         assert trajectory.auxiliary is not None
@@ -121,6 +139,23 @@ class GRUResetBefore(Cell):
         torch.addmm(drive[:, 2 * size :], out.auxiliary, weights.hh[2 * size :].t(), out=candidate)
         candidate.tanh_()
         torch.lerp(candidate, previous, gates[:, size:], out=out.states[0])
+
+    def node_change(
+        self,
+        weights: CellWeights,
+        before: LayerTrajectory,
+        after: LayerTrajectory,
+        noise: Tensor,
+    ) -> Tensor:
+        """r ⊙ h_{t-1}, not h_{t-1}, entered W_n."""
+        assert before.auxiliary is not None
+        assert after.auxiliary is not None
+        change = super().node_change(weights, before, after, noise)
+        gated = after.auxiliary - before.auxiliary
+        ungated = after.recurrent_input - before.recurrent_input
+        size = gated.shape[-1]
+        change[..., 2 * size :] += (gated - ungated) @ weights.hh[2 * size :].t()
+        return change
 
     def local_jacobian(self, trajectory: LayerTrajectory) -> LocalJacobian:
         """∂h/∂a_n, ∂h/∂a_z, h_{t-1} r (1 − r), z, r; D h_{t-1} where the layer decorrelates."""

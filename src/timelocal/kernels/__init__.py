@@ -14,9 +14,18 @@ from torch import Tensor
 from timelocal.cells import Cell, CellWeights, GRUResetBefore, LayerTrajectory
 from timelocal.kernels import native, torch_scan
 from timelocal.kernels.native import describe
+from timelocal.kernels.torch_noise import normal
 from timelocal.typing import State
 
-__all__ = ["backward_scan", "credit", "describe", "node_signals", "scan", "weight_gradients"]
+__all__ = [
+    "backward_scan",
+    "credit",
+    "describe",
+    "node_signals",
+    "normal",
+    "scan",
+    "weight_gradients",
+]
 
 _NARROW = 256
 """Up to this many hidden units one pass over δ beats the matrix products of the library behind torch."""

@@ -136,12 +136,14 @@ class Network(nn.Module):
         generator: torch.Generator | None = None,
         node_noise: NodeNoise | None = None,
         weights: Weights | None = None,
+        copies: int = 1,
     ) -> Trajectory:
         """`scan` behind the door: inputs (t, b, i), already checked.
 
         generator: draws the dropout masks between layers; none are drawn without it, or in eval mode.
         node_noise[l][d] (t, b, g): added to the pre-activations of a layer and direction.
         weights[l][d]: to run with instead of the network's own.
+        copies: how many copies of the same sequences the batch holds, one after another: they share masks.
         """
         recurrent = self.recurrent
         if lengths is not None:
@@ -152,7 +154,7 @@ class Network(nn.Module):
         masks: list[Tensor | None] = []
         for layer in range(recurrent.num_layers):
             if layer > 0:
-                masks.append(self._dropout_mask(outputs, generator))
+                masks.append(self._dropout_mask(outputs, generator, copies))
                 entering = outputs if masks[-1] is None else outputs * masks[-1]
             directions = tuple(
                 kernels.scan(
@@ -180,13 +182,17 @@ class Network(nn.Module):
         states = (initial,) if isinstance(initial, Tensor) else initial
         return tuple(state[layer * self.directions + direction] for state in states)
 
-    def _dropout_mask(self, outputs: Tensor, generator: torch.Generator | None) -> Tensor | None:
+    def _dropout_mask(
+        self, outputs: Tensor, generator: torch.Generator | None, copies: int
+    ) -> Tensor | None:
         """Bernoulli(1 − p) / (1 − p), drawn where the generator lives: one seed, one mask."""
         p = self.recurrent.dropout
         if not p or not self.training or generator is None:
             return None
-        kept = torch.empty(outputs.shape, device=generator.device)
-        return kept.bernoulli_(1 - p, generator=generator).to(outputs).div_(1 - p)
+        steps, rows, features = outputs.shape
+        kept = torch.empty(steps, rows // copies, features, device=generator.device)
+        kept = kept.bernoulli_(1 - p, generator=generator).to(outputs).div_(1 - p)
+        return kept if copies == 1 else kept.repeat(1, copies, 1)
 
     def parameter_gradients(
         self, trajectory: Trajectory, deltas: Sequence[Sequence[Tensor]]

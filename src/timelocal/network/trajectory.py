@@ -30,6 +30,16 @@ class Trajectory:
     valid: Tensor | None
     dropout: tuple[Tensor | None, ...]
 
+    def rows(self, rows: slice) -> Trajectory:
+        """Some of the sequences."""
+        return Trajectory(
+            tuple(tuple(own.rows(rows) for own in directions) for directions in self.layers),
+            self.outputs[:, rows],
+            None if self.lengths is None else self.lengths[rows],
+            None if self.valid is None else self.valid[:, rows],
+            tuple(None if mask is None else mask[:, rows] for mask in self.dropout),
+        )
+
     def final_states(self) -> States:
         """The states after each direction's own last valid step, as torch.nn returns them.
 

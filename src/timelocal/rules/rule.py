@@ -54,6 +54,8 @@ class RuleSpec:
     """How its memory grows with the length of a sequence."""
     weight_transport: bool
     """Whether the signal at hidden units is made with the transpose of a forward weight."""
+    draws: bool = False
+    """Whether an estimate is a draw: noise of its own, another one each time."""
     references: tuple[str, ...] = ()
     """Bibliography lines."""
 
@@ -167,8 +169,11 @@ class Rule(nn.Module, ABC):
         self.check_placement()
         batch = self._batch(inputs, targets, lengths, mask, initial)
         with own_precision(batch.inputs):
-            forward, gradients = self.compute(batch)
-            steps, diagnostics = self._decorrelation(forward.trajectory)
+            return self.estimate_from(batch, *self.compute(batch))
+
+    def estimate_from(self, batch: Batch, forward: ForwardPass, gradients: Gradients) -> Estimate:
+        """What `compute` found, as the user sees it."""
+        steps, diagnostics = self._decorrelation(forward.trajectory)
         return Estimate(
             forward.loss,
             gradients,
@@ -298,7 +303,10 @@ class Rule(nn.Module, ABC):
         raise NotImplementedError
 
     def advance(self, memory: Memory, batch: Batch, key: int, step: int) -> tuple[Estimate, Memory]:
-        """One step of a stream: `batch` with t = 1; noise is a function of `key` and `step`."""
+        """One step of a stream: `batch` with t = 1; noise is a function of `key` and `step`.
+
+        The estimate is made by `estimate_from`, which lets D learn too.
+        """
         raise NotImplementedError
 
     # --- what rules are made of -------------------------------------------------------------

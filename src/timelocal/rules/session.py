@@ -10,7 +10,6 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from timelocal.errors import Problem, raise_problems
-from timelocal.network import Network
 from timelocal.rules.batch import make_batch, own_precision
 from timelocal.typing import Memory
 
@@ -73,12 +72,9 @@ class Session:
         )  # fmt: skip
         with own_precision(batch.inputs):
             estimate, self.memory = rule.advance(self.memory, batch, self.key, self.steps)
-            if rule.network.recurrent.decorrelate is not None:
-                learned = rule.network.decorrelation_steps(_features(rule.network, estimate))
-                estimate = replace(estimate, steps=estimate.steps | learned)
         self.steps += 1
         rule.accumulate(estimate)
-        return estimate
+        return replace(estimate, outputs=estimate.outputs.squeeze(time))
 
     def run(self, inputs: Tensor, targets: Tensor, optimizer: Optimizer) -> Tensor:
         """A chunk of the stream with an update at every step: (b, t, i) in, losses (t,) out.
@@ -111,13 +107,6 @@ class Session:
         """Go on where `state_dict()` was taken."""
         self.steps, self.key = int(state["steps"]), int(state["key"])
         self.memory = {name: state[name].clone() for name in self.memory}
-
-
-def _features(network: Network, estimate: Estimate) -> list[Tensor]:
-    """What left each layer at this step, (b, h)."""
-    states = estimate.final_states
-    hidden = states if isinstance(states, Tensor) else states[0]
-    return [network.recurrent.weights(layer, 0).decorrelated(h) for layer, h in enumerate(hidden)]
 
 
 def _check_step(session: Session, inputs: object) -> None:
