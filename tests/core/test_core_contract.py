@@ -54,7 +54,7 @@ def test_how_many_there_are() -> None:
     ]
     assert all(rule.spec.name == name for name, rule in RULES.items())
     assert len(CELLS) == 5
-    assert len(CHECKS) == 15
+    assert len(CHECKS) == 16
     assert len(ALL_CASES) == 160
     assert len({str(case) for case in ALL_CASES}) == len(set(ALL_CASES)) == len(ALL_CASES)
     assert sum(map(authors_can, ALL_CASES)) == 27

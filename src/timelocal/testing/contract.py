@@ -342,7 +342,7 @@ def streams_as_one_call(rule: RuleFactory, case: Case) -> None:
         return
     if lengths is not None:
         return
-    network = case.network()
+    network = case.network().eval()  # D stays too: it would move at every step of the stream
     learner, stepwise = make(rule, network, case), make(rule, network, case)
     whole = estimate(learner, case)
     session = stepwise.stream(case.sequences)
