@@ -90,7 +90,9 @@ def fit(
         check_online(rule, parts["train"])
     home = None if folder is None else make_folder(Path(folder))
     with exclusive(home / ".fit.lock") if home else nullcontext():
-        saver = home and Saver(home, run_settings(rule, optimizer, parts, batch_size, seed, clip, online))
+        saver = home and Saver(
+            home, run_settings(rule, optimizer, parts, batch_size, seed, clip, online)
+        )
         state, history = take(rule, optimizer), History()
         if saver and (saved := saver.load()):
             state, history = saved
