@@ -8,7 +8,10 @@ from timelocal.cells.cell import (
     CellWeights,
     LayerTrajectory,
     LocalJacobian,
+    ReducedJacobian,
     StepBuffers,
+    Trace,
+    outer_each,
     outer_sum,
 )
 from timelocal.cells.gru import GRUResetAfter, GRUResetBefore
@@ -29,6 +32,9 @@ __all__ = [
     "LayerTrajectory",
     "LocalJacobian",
     "RNNCell",
+    "ReducedJacobian",
     "StepBuffers",
+    "Trace",
+    "outer_each",
     "outer_sum",
 ]

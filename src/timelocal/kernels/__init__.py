@@ -9,12 +9,20 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from timelocal.cells import Cell, CellWeights, LayerTrajectory
+from timelocal.cells import Cell, CellWeights, LayerTrajectory, ReducedJacobian
 from timelocal.kernels import native, torch_scan
 from timelocal.kernels.native import describe
 from timelocal.typing import State
 
-__all__ = ["backward_scan", "credit", "describe", "node_signals", "scan", "weight_gradients"]
+__all__ = [
+    "backward_scan",
+    "carry_back",
+    "credit",
+    "describe",
+    "node_signals",
+    "scan",
+    "weight_gradients",
+]
 
 _NARROW = 256
 """Up to this many hidden units one pass over δ beats the matrix products of the library behind torch."""
@@ -50,6 +58,14 @@ def backward_scan(
     """
     path = native if native.handles(cell, weights.hh) else torch_scan
     return path.backward_scan(cell, weights, trajectory, signal, final)
+
+
+def carry_back(reduced: ReducedJacobian, signal: Tensor) -> State:
+    """Carry a signal back through time by elementwise factors: S_{t-1} = G_{t-1} + J_tᵀ S_t.
+
+    signal (t, b, h): G, where something sees h_t directly. Returns S at all states, each (t, b, h).
+    """
+    return torch_scan.carry_back(reduced, signal)
 
 
 def node_signals(

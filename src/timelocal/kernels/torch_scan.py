@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from timelocal.cells import Cell, CellWeights, LayerTrajectory, StepBuffers
+from timelocal.cells import Cell, CellWeights, LayerTrajectory, ReducedJacobian, StepBuffers
 from timelocal.typing import State
 
 
@@ -68,6 +68,25 @@ def backward_scan(
         delta, carried = cell.backward_step(weights, factors[t], carried)
         delta_t.copy_(delta)
     return deltas, carried
+
+
+def carry_back(reduced: ReducedJacobian, signal: Tensor) -> State:
+    """Carry a signal back through time by elementwise factors: S_{t-1} = G_{t-1} + J_tᵀ S_t.
+
+    signal (t, b, h): G, where something sees h_t directly. Returns S at all states, each (t, b, h).
+    """
+    signals = (signal.clone(), *(torch.zeros_like(signal) for _ in reduced[1:]))
+    rows = [state.unbind(0) for state in signals]
+    kept = [
+        (rows[new], rows[old], factor.unbind(0))
+        for new, factors in enumerate(reduced)
+        for old, factor in enumerate(factors)
+        if factor is not None
+    ]
+    for t in range(len(signal) - 1, 0, -1):
+        for later, earlier, factor in kept:
+            earlier[t - 1].addcmul_(later[t], factor[t])
+    return signals
 
 
 def node_signals(

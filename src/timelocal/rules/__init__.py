@@ -7,8 +7,27 @@ over it.
 from timelocal.rules.bptt import BPTT
 from timelocal.rules.dfa import DFA
 from timelocal.rules.dfa_authors_code import DFAAuthorsCode
+from timelocal.rules.eprop import EProp
+from timelocal.rules.rflo import RFLO
+from timelocal.rules.rtrl import RTRL
 from timelocal.rules.rule import Estimate, Evaluation, Rule, RuleSpec
+from timelocal.rules.tbptt import TBPTT
 
-RULES: dict[str, type[Rule]] = {rule.spec.name: rule for rule in (BPTT, DFA, DFAAuthorsCode)}
+RULES: dict[str, type[Rule]] = {
+    rule.spec.name: rule for rule in (BPTT, TBPTT, RTRL, DFA, DFAAuthorsCode, RFLO, EProp)
+}
 
-__all__ = ["BPTT", "DFA", "RULES", "DFAAuthorsCode", "Estimate", "Evaluation", "Rule", "RuleSpec"]
+__all__ = [
+    "BPTT",
+    "DFA",
+    "RFLO",
+    "RTRL",
+    "RULES",
+    "TBPTT",
+    "DFAAuthorsCode",
+    "EProp",
+    "Estimate",
+    "Evaluation",
+    "Rule",
+    "RuleSpec",
+]

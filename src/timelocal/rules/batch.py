@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import get_args
 
 import torch
@@ -39,6 +39,10 @@ class Batch:
     denominator: Tensor | float
     at: Place
     batch_first: bool
+
+    def starting_from(self, initial: States) -> Batch:
+        """The same batch from other initial states."""
+        return replace(self, initial=initial)
 
     def mean(self, values: Tensor, denominator: Tensor | float) -> Tensor:
         """Σ w · values / denominator, over entries (n,)."""
@@ -184,7 +188,7 @@ def check_rule(
     loss: object,
     at: object,
     name: str,
-    online: bool,
+    bidirectional: bool,
     others: Iterable[Problem | None],
 ) -> None:
     """What any rule asks of what it is made with; `others` are problems found elsewhere."""
@@ -196,10 +200,10 @@ def check_rule(
     problems += [loss_problem(loss), unknown_name("at", at, get_args(Place)), *others]
     raise_problems(problems)
     assert isinstance(network, Network)
-    if online and network.directions > 1:
+    if network.directions > 1 and not bidirectional:
         raise UnsupportedError(
-            f"bidirectional: got a bidirectional network, expected one direction: {name} learns "
-            "online, and a backward direction needs the whole sequence. Use DFA or BPTT."
+            f"bidirectional: got a bidirectional network, expected one direction: {name} goes through "
+            "time one way, step by step. Use DFA or BPTT."
         )
 
 

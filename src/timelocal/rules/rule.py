@@ -53,6 +53,8 @@ class RuleSpec:
     """How its memory grows with the length of a sequence."""
     weight_transport: bool
     """Whether the signal at hidden units is made with the transpose of a forward weight."""
+    bidirectional: bool = False
+    """Whether it takes networks that run both ways, on whole sequences."""
     references: tuple[str, ...] = ()
     """Bibliography lines."""
 
@@ -128,7 +130,7 @@ class Rule(nn.Module, ABC):
     ) -> None:
         """problems: what the rule has found wrong with arguments of its own, told with the rest."""
         super().__init__()
-        check_rule(network, loss, at, self.spec.name, self.spec.online, problems)
+        check_rule(network, loss, at, self.spec.name, self.spec.bidirectional, problems)
         object.__setattr__(self, "network", network)  # referred to, not owned: not a submodule
         self.loss = losses.resolve(loss)
         self.at: Place = at
@@ -165,7 +167,10 @@ class Rule(nn.Module, ABC):
         self.check_placement()
         batch = self._batch(inputs, targets, lengths, mask, initial)
         with own_precision(batch.inputs):
-            forward, gradients = self.compute(batch)
+            return self.estimate_from(batch, *self.compute(batch))
+
+    def estimate_from(self, batch: Batch, forward: ForwardPass, gradients: Gradients) -> Estimate:
+        """What `compute` found, as the user sees it."""
         return Estimate(
             forward.loss,
             gradients,
@@ -266,7 +271,7 @@ class Rule(nn.Module, ABC):
         """A session that learns online, from `batch_size` sequences side by side, step by step.
 
         Raises:
-            UnsupportedError: for a rule that needs the whole sequence, or a loss at the last step only.
+            UnsupportedError: for a rule or network that needs the whole sequence, or a loss at the last step.
         """
         if not self.spec.online:
             raise UnsupportedError(
@@ -277,6 +282,11 @@ class Rule(nn.Module, ABC):
             raise UnsupportedError(
                 f"stream: got at={self.at!r}, expected 'every': a stream has no last step. "
                 "Use at='every', and a mask where a step has no target."
+            )
+        if self.network.directions > 1:
+            raise UnsupportedError(
+                "stream: got a bidirectional network, expected one direction: the other one begins at the "
+                "end of the sequence. Use whole sequences."
             )
         raise_problems([positive("batch_size", batch_size)])
         return Session(self, batch_size)
