@@ -363,9 +363,11 @@ class TestABrokenTraceIsSeen:
     def test_flipped(self, cell: str, trace: str, at: str, monkeypatch: pytest.MonkeyPatch) -> None:
         right = kernels.carry_back
 
-        def wrong(reduced: tuple, signal: Tensor) -> object:
+        def wrong(cell: Cell, reduced: tuple, signal: Tensor) -> object:
             return right(
-                tuple(tuple(None if f is None else -f for f in row) for row in reduced), signal
+                cell,
+                tuple(tuple(None if f is None else -f for f in row) for row in reduced),
+                signal,
             )
 
         if (cell, trace) == ("rnn", "leak"):  # nothing leaks
@@ -379,8 +381,9 @@ class TestABrokenTraceIsSeen:
     ) -> None:
         right = kernels.carry_back
 
-        def wrong(reduced: tuple, signal: Tensor) -> object:
+        def wrong(cell: Cell, reduced: tuple, signal: Tensor) -> object:
             return right(
+                cell,
                 tuple(tuple(None if f is None else f.roll(1, 0) for f in row) for row in reduced),
                 signal,
             )

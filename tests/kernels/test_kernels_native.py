@@ -61,6 +61,28 @@ def doubled(tensors):
     return [None if tensor is None else tensor.double() for tensor in tensors]
 
 
+@pytest.mark.parametrize("trace", ["leak", "diagonal"])
+@pytest.mark.parametrize(("name", "tau"), CASES)
+@LEAVES
+@given(shape=shapes, count=st.sampled_from([1, 2]))
+def test_carried_back(module, threads, name, tau, trace, shape, count):
+    cell = make_cell(name, tau)
+    weights, inputs, initial, _, draw = problem(cell, **shape)
+    threads(count)
+    run_ = torch_scan.scan(cell, weights, inputs, initial)
+    reduced = cell.reduced_jacobian(weights, cell.local_jacobian(run_), trace)
+    signal = draw(*run_.hidden.shape)
+    found = module.carry_back(reduced, signal)
+    exact = tuple(tuple(doubled(row)) for row in reduced)
+    wanted = torch_scan.carry_back(exact, signal.double())
+    assert len(found) == len(cell.state_names)
+    for one, other in zip(found, wanted, strict=True):
+        assert_close(one.double(), other, **TOLERANCE[shape["dtype"]])
+    threads(1)
+    for one, other in zip(found, module.carry_back(reduced, signal), strict=True):
+        assert torch.equal(one, other)
+
+
 @pytest.mark.parametrize(("name", "tau"), CASES)
 @LEAVES
 @given(shape=shapes)

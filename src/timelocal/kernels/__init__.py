@@ -60,12 +60,13 @@ def backward_scan(
     return path.backward_scan(cell, weights, trajectory, signal, final)
 
 
-def carry_back(reduced: ReducedJacobian, signal: Tensor) -> State:
+def carry_back(cell: Cell, reduced: ReducedJacobian, signal: Tensor) -> State:
     """Carry a signal back through time by elementwise factors: S_{t-1} = G_{t-1} + J_tᵀ S_t.
 
     signal (t, b, h): G, where something sees h_t directly. Returns S at all states, each (t, b, h).
     """
-    return torch_scan.carry_back(reduced, signal)
+    path = native if native.handles(cell, signal) else torch_scan
+    return path.carry_back(reduced, signal)
 
 
 def node_signals(

@@ -27,6 +27,7 @@ from timelocal.cells import (
     GRUResetBefore,
     LayerTrajectory,
     LSTMCell,
+    ReducedJacobian,
     RNNCell,
 )
 from timelocal.errors import (
@@ -131,6 +132,27 @@ def backward_scan(
     last = [torch.zeros_like(s[0]) for s in trajectory.states] if final is None else list(final)
     deltas, *carried = run(*_kind(cell), weights.hh, *past, signal, last)
     return deltas, tuple(carried)
+
+
+def carry_back(reduced: ReducedJacobian, signal: Tensor) -> State:
+    """Carry a signal back through time by elementwise factors: S_{t-1} = G_{t-1} + J_tᵀ S_t.
+
+    signal (t, b, h): G, where something sees h_t directly. Returns S at all states, each (t, b, h).
+    """
+    hidden = signal.clone(memory_format=torch.contiguous_format)
+    signals = (hidden, *(torch.zeros_like(hidden) for _ in reduced[1:]))
+    factors = _dense(*(factor for row in reduced for factor in row))
+    _check(signal, *(("reduced Jacobian", factor, tuple(signal.shape)) for factor in factors))
+    steps, batch, size = signal.shape
+    _native().carry_back(
+        signal.element_size(),
+        torch.get_num_threads(),
+        steps,
+        batch * size,
+        *(_address(factor) for factor in (*factors, None, None, None)[:4]),
+        *_pair(list(signals)),
+    )
+    return signals
 
 
 def node_signals(

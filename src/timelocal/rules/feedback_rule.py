@@ -141,7 +141,7 @@ class FeedbackRule(Rule):
                 projected = flip(projected, lengths) if direction else projected
             elif traced:
                 projected = at_last_valid(projected, len(own.inputs), lengths)
-            return kernels.carry_back(reduced, projected) if traced else (projected,)
+            return kernels.carry_back(cell, reduced, projected) if traced else (projected,)
 
         def nodes(found: State) -> Tensor:
             if len(found) > 1:
