@@ -139,25 +139,24 @@ PyObject* credit(PyObject*, PyObject* args) {
     });
 }
 
-PyObject* carry_back(PyObject*, PyObject* args) {
-    Call call{};
-    Py_ssize_t width, h_by_h, h_by_c, c_by_h, c_by_c;
-    if (!PyArg_ParseTuple(args, "nnnnnnnnnn", &call.bytes, &call.threads, &call.steps, &width, &h_by_h,
-                          &h_by_c, &c_by_h, &c_by_c, &call.h, &call.c))
+PyObject* traced_scan(PyObject*, PyObject* args) {
+    Call call;
+    Py_ssize_t signal, own, delta, h;
+    if (!PyArg_ParseTuple(args, CALL_FORMAT "nnnn", CALL_FIELDS(call), &signal, &own, &delta, &h))
         return nullptr;
     return released(call, [&](auto zero) {
         using T = decltype(zero);
-        kernels::carry_back<T>(call.threads, call.steps, width,
-                               {address<const T>(h_by_h), address<const T>(h_by_c),
-                                address<const T>(c_by_h), address<const T>(c_by_c)},
-                               address<T>(call.h), address<T>(call.c));
+        const Layer<T> layer = call.layer<T>();
+        Traced<T>(layer, call.history<T>(), address<const T>(signal), address<const T>(own),
+                  address<T>(delta))
+            .run(address<T>(h));
     });
 }
 
 PyMethodDef methods[] = {
     {"scan", scan, METH_VARARGS, "Forward over a sequence."},
     {"backward_scan", backward_scan, METH_VARARGS, "Signals back through time."},
-    {"carry_back", carry_back, METH_VARARGS, "Signals back through time, by elementwise factors."},
+    {"traced_scan", traced_scan, METH_VARARGS, "Signals back through time along a trace."},
     {"node_signals", node_signals, METH_VARARGS, "State signals to node signals, step by step."},
     {"weight_gradients", weight_gradients, METH_VARARGS, "Sums of node signals (x) what entered."},
     {"credit", credit, METH_VARARGS, "State signals straight to weight gradients."},

@@ -360,56 +360,50 @@ class TestABrokenTraceIsSeen:
     def oracle(self, cell: str, trace: str, at: str) -> Callable[[], None]:
         return lambda: assert_traced(Setting(Case(cell, at=at), lengths=(5, 2, 4)), trace)
 
+    def break_it(
+        self, cell: str, change: Callable[[Tensor], Tensor], monkeypatch: pytest.MonkeyPatch
+    ) -> Callable[[], None]:
+        """Change what a trace keeps; the native kernels have another copy of it."""
+        kind = type(Case(cell).network().cell)
+        right = kind.reduced_jacobian
+
+        def wrong(*args: object) -> object:
+            found = right(*args)
+            return tuple(tuple(f if f is None else change(f) for f in row) for row in found)
+
+        def break_it() -> None:
+            monkeypatch.setattr("timelocal.kernels.native.handles", lambda *_: False)
+            monkeypatch.setattr(kind, "reduced_jacobian", wrong)
+
+        return break_it
+
     def test_flipped(self, cell: str, trace: str, at: str, monkeypatch: pytest.MonkeyPatch) -> None:
-        right = kernels.carry_back
-
-        def wrong(cell: Cell, reduced: tuple, signal: Tensor) -> object:
-            return right(
-                cell,
-                tuple(tuple(None if f is None else -f for f in row) for row in reduced),
-                signal,
-            )
-
         if (cell, trace) == ("rnn", "leak"):  # nothing leaks
             return
-        must_fail(
-            self.oracle(cell, trace, at), lambda: monkeypatch.setattr(kernels, "carry_back", wrong)
-        )
+        must_fail(self.oracle(cell, trace, at), self.break_it(cell, torch.neg, monkeypatch))
 
     def test_shifted_in_time(
         self, cell: str, trace: str, at: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        right = kernels.carry_back
-
-        def wrong(cell: Cell, reduced: tuple, signal: Tensor) -> object:
-            return right(
-                cell,
-                tuple(tuple(None if f is None else f.roll(1, 0) for f in row) for row in reduced),
-                signal,
-            )
-
         if trace == "leak" and cell in ("rnn", "leaky"):  # nothing leaks, or the same at all times
             return
-        must_fail(
-            self.oracle(cell, trace, at), lambda: monkeypatch.setattr(kernels, "carry_back", wrong)
-        )
+
+        def shifted(factor: Tensor) -> Tensor:
+            return factor.roll(1, 0)
+
+        must_fail(self.oracle(cell, trace, at), self.break_it(cell, shifted, monkeypatch))
 
     def test_frozen(self, cell: str, trace: str, at: str, monkeypatch: pytest.MonkeyPatch) -> None:
-        def wrong(cell_: Cell, weights: CellWeights, *args: object) -> CellWeights:
-            found = torch_scan.credit(cell_, weights, *args)
-            return found._replace(hh=torch.zeros_like(found.hh))
-
         def frozen(
             cell_: Cell, weights: CellWeights, own: LayerTrajectory, deltas: Tensor
         ) -> CellWeights:
             found = torch_scan.weight_gradients(cell_, weights, own, deltas)
             return found._replace(hh=torch.zeros_like(found.hh))
 
-        def break_it() -> None:
-            monkeypatch.setattr(kernels, "credit", wrong)
-            monkeypatch.setattr(kernels, "weight_gradients", frozen)
-
-        must_fail(self.oracle(cell, trace, at), break_it)
+        must_fail(
+            self.oracle(cell, trace, at),
+            lambda: monkeypatch.setattr(kernels, "weight_gradients", frozen),
+        )
 
 
 @pytest.mark.parametrize("at", ["last", "every"])
@@ -419,6 +413,7 @@ def test_a_cell_state_that_forgets_is_seen(at: str, monkeypatch: pytest.MonkeyPa
     def wrong(cell: Cell, weights: CellWeights, jacobian: tuple, signals: tuple) -> Tensor:
         return cell.node_signal(weights, jacobian, signals[0])
 
+    monkeypatch.setattr("timelocal.kernels.native.handles", lambda *_: False)
     must_fail(
         lambda: assert_traced(Setting(Case("lstm", at=at)), "leak"),
         lambda: monkeypatch.setattr(LSTMCell, "node_signal_of_states", wrong),

@@ -62,25 +62,27 @@ def doubled(tensors):
 
 
 @pytest.mark.parametrize("trace", ["leak", "diagonal"])
-@pytest.mark.parametrize(("name", "tau"), CASES)
+@pytest.mark.parametrize(("name", "tau"), [case for case in CASES if case[0] != "gru-reset-before"])
 @LEAVES
-@given(shape=shapes, count=st.sampled_from([1, 2]))
-def test_carried_back(module, threads, name, tau, trace, shape, count):
+@given(shape=shapes, count=st.sampled_from([1, 2]), where=st.sampled_from(["all", "last", "both"]))
+def test_along_a_trace(module, threads, name, tau, trace, shape, count, where):
     cell = make_cell(name, tau)
     weights, inputs, initial, _, draw = problem(cell, **shape)
     threads(count)
-    run_ = torch_scan.scan(cell, weights, inputs, initial)
-    reduced = cell.reduced_jacobian(weights, cell.local_jacobian(run_), trace)
-    signal = draw(*run_.hidden.shape)
-    found = module.carry_back(reduced, signal)
-    exact = tuple(tuple(doubled(row)) for row in reduced)
-    wanted = torch_scan.carry_back(exact, signal.double())
-    assert len(found) == len(cell.state_names)
-    for one, other in zip(found, wanted, strict=True):
-        assert_close(one.double(), other, **TOLERANCE[shape["dtype"]])
+    found = torch_scan.scan(cell, weights, inputs, initial)
+    signal = None if where == "last" else draw(*found.hidden.shape)
+    final = None if where == "all" else draw(*found.hidden.shape[1:])
+    deltas = module.traced_scan(cell, weights, trace, found, signal, final)
+    exact = LayerTrajectory(
+        found.inputs.double(),
+        tuple(doubled(found.states)),
+        *doubled((found.gates, found.auxiliary)),
+    )
+    precise = CellWeights(*doubled(weights))
+    wanted = torch_scan.traced_scan(cell, precise, trace, exact, *doubled((signal, final)))
+    assert_close(deltas.double(), wanted, **TOLERANCE[shape["dtype"]])
     threads(1)
-    for one, other in zip(found, module.carry_back(reduced, signal), strict=True):
-        assert torch.equal(one, other)
+    assert torch.equal(deltas, module.traced_scan(cell, weights, trace, found, signal, final))
 
 
 @pytest.mark.parametrize(("name", "tau"), CASES)

@@ -9,18 +9,18 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from timelocal.cells import Cell, CellWeights, LayerTrajectory, ReducedJacobian
+from timelocal.cells import Cell, CellWeights, LayerTrajectory, Trace
 from timelocal.kernels import native, torch_scan
 from timelocal.kernels.native import describe
 from timelocal.typing import State
 
 __all__ = [
     "backward_scan",
-    "carry_back",
     "credit",
     "describe",
     "node_signals",
     "scan",
+    "traced_scan",
     "weight_gradients",
 ]
 
@@ -60,13 +60,22 @@ def backward_scan(
     return path.backward_scan(cell, weights, trajectory, signal, final)
 
 
-def carry_back(cell: Cell, reduced: ReducedJacobian, signal: Tensor) -> State:
-    """Carry a signal back through time by elementwise factors: S_{t-1} = G_{t-1} + J_tᵀ S_t.
+def traced_scan(
+    cell: Cell,
+    weights: CellWeights,
+    trace: Trace,
+    trajectory: LayerTrajectory,
+    signal: Tensor | None,
+    final: Tensor | None,
+) -> Tensor:
+    """Carry a signal back through time by what `trace` ("leak", "diagonal") keeps of the Jacobian.
 
-    signal (t, b, h): G, where something sees h_t directly. Returns S at all states, each (t, b, h).
+    signal (t, b, h) or None: where something sees h_t directly; final (b, h) or None: a signal at the last
+    hidden state. Returns δ (t, b, g).
     """
-    path = native if native.handles(cell, signal) else torch_scan
-    return path.carry_back(reduced, signal)
+    # Without local action a unit reaches itself through all others: by matrix products for all steps at once.
+    path = native if cell.acts_locally and native.handles(cell, weights.hh) else torch_scan
+    return path.traced_scan(cell, weights, trace, trajectory, signal, final)
 
 
 def node_signals(

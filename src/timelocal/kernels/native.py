@@ -27,8 +27,8 @@ from timelocal.cells import (
     GRUResetBefore,
     LayerTrajectory,
     LSTMCell,
-    ReducedJacobian,
     RNNCell,
+    Trace,
 )
 from timelocal.errors import (
     ArgumentError,
@@ -134,25 +134,45 @@ def backward_scan(
     return deltas, tuple(carried)
 
 
-def carry_back(reduced: ReducedJacobian, signal: Tensor) -> State:
-    """Carry a signal back through time by elementwise factors: S_{t-1} = G_{t-1} + J_tᵀ S_t.
+def traced_scan(
+    cell: Cell,
+    weights: CellWeights,
+    trace: Trace,
+    trajectory: LayerTrajectory,
+    signal: Tensor | None,
+    final: Tensor | None,
+) -> Tensor:
+    """δ (t, b, g) of a signal carried back by what `trace` keeps of the Jacobian.
 
-    signal (t, b, h): G, where something sees h_t directly. Returns S at all states, each (t, b, h).
+    signal (t, b, h) or None; final (b, h) or None: a signal at the last hidden state.
     """
-    hidden = signal.clone(memory_format=torch.contiguous_format)
-    signals = (hidden, *(torch.zeros_like(hidden) for _ in reduced[1:]))
-    factors = _dense(*(factor for row in reduced for factor in row))
-    _check(signal, *(("reduced Jacobian", factor, tuple(signal.shape)) for factor in factors))
-    steps, batch, size = signal.shape
-    _native().carry_back(
-        signal.element_size(),
-        torch.get_num_threads(),
-        steps,
-        batch * size,
-        *(_address(factor) for factor in (*factors, None, None, None)[:4]),
-        *_pair(list(signals)),
+    code, gain = _kind(cell)
+    gates, auxiliary, signal, *states = _dense(
+        trajectory.gates, trajectory.auxiliary, signal, *trajectory.states
     )
-    return signals
+    hidden, _ = _sizes(code, weights.hh)
+    steps, batch, _ = gates.shape
+    own = weights.of_itself().contiguous() if trace == "diagonal" else None
+    carried = (
+        torch.zeros_like(states[0][0])
+        if final is None
+        else final.clone(memory_format=torch.contiguous_format)
+    )
+    _check(
+        weights.hh,
+        *_expected(code, weights.hh, states, gates, auxiliary),
+        ("signal", signal, (steps, batch, hidden)),
+        ("final signal", carried, (batch, hidden)),
+    )
+    deltas = gates.new_empty(gates.shape)
+    _native().traced_scan(
+        *_past(code, gain, gates.shape, weights.hh, states, gates, auxiliary),
+        _address(signal),
+        _address(own),
+        deltas.data_ptr(),
+        carried.data_ptr(),
+    )
+    return deltas
 
 
 def node_signals(

@@ -23,7 +23,7 @@ from timelocal.rules import eligibility
 from timelocal.rules.batch import Batch
 from timelocal.rules.rule import Estimate, ForwardPass, Rule
 from timelocal.rules.states import no_states, packed, unpacked
-from timelocal.typing import Gradients, LossFunction, Memory, Place, State
+from timelocal.typing import Gradients, LossFunction, Memory, Place
 
 FeedbackPer = Literal["layer", "parameter"]
 Normalize = Literal["frobenius"]
@@ -129,36 +129,38 @@ class FeedbackRule(Rule):
         """The gradients of one layer, in that direction's own time."""
         cell, weights = self.network.cell, self.network.recurrent.weights(layer, direction)
         lengths = forward.trajectory.lengths
-        traced = self.trace != "none"
-        jacobian = cell.local_jacobian(own) if traced else ()
-        reduced = cell.reduced_jacobian(weights, jacobian, self.trace) if traced else ()
 
-        def signals(matrix: Tensor) -> State:
-            """G = F e, (b, h) or (t, b, h), or what a trace makes of it, each (t, b, h)."""
+        def signal(matrix: Tensor) -> Tensor:
+            """G = F e, (b, h) or (t, b, h)."""
             projected = forward.errors @ matrix.t()
-            if batch.at == "every":
-                projected = projected.unflatten(0, batch.inputs.shape[:2])
-                projected = flip(projected, lengths) if direction else projected
-            elif traced:
-                projected = at_last_valid(projected, len(own.inputs), lengths)
-            return kernels.carry_back(cell, reduced, projected) if traced else (projected,)
+            if batch.at == "last":
+                return projected
+            projected = projected.unflatten(0, batch.inputs.shape[:2])
+            return flip(projected, lengths) if direction else projected
 
-        def nodes(found: State) -> Tensor:
-            if len(found) > 1:
-                return cell.node_signal_of_states(weights, jacobian, found)
-            return kernels.node_signals(cell, weights, own, found[0], lengths)
+        def nodes(matrix: Tensor) -> Tensor:
+            """δ (t, b, g)."""
+            if self.trace == "none":
+                return kernels.node_signals(cell, weights, own, signal(matrix), lengths)
+            if batch.at == "every":
+                entering, final = signal(matrix), None
+            elif lengths is None:
+                entering, final = None, signal(matrix)
+            else:
+                entering, final = at_last_valid(signal(matrix), len(own.inputs), lengths), None
+            return kernels.traced_scan(cell, weights, self.trace, own, entering, final)
 
         if self.feedback_per == "layer":
-            found = signals(self.feedback_matrix(layer, direction))
-            if len(found) > 1:
-                return kernels.weight_gradients(cell, weights, own, nodes(found))
-            return kernels.credit(cell, weights, own, found[0], lengths)
+            matrix = self.feedback_matrix(layer, direction)
+            if self.trace == "none":
+                return kernels.credit(cell, weights, own, signal(matrix), lengths)
+            return kernels.weight_gradients(cell, weights, own, nodes(matrix))
 
         gradients: list[Tensor | None] = [None] * len(weights)
         for index, kind in enumerate(self.network.recurrent.kinds):
             blocks = []  # each gate's block of each parameter sees its own F
             for gate, matrix in enumerate(self.feedback_matrix(layer, direction, kind)):
-                delta = nodes(signals(matrix))
+                delta = nodes(matrix)
                 blocks.append(delta.chunk(len(cell.gate_names), -1)[gate])
             gradients[index] = cell.gradient(kind, own, torch.cat(blocks, -1))
         return CellWeights(*gradients)  # type: ignore[arg-type]
