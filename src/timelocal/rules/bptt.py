@@ -67,7 +67,7 @@ class BPTT(Rule):
 def backpropagate(
     network: Network, trajectory: Trajectory, signal: Tensor, at: Place
 ) -> list[list[Tensor]]:
-    """Node signals δ [l][d] (t, b, g) from the signal at the readout's features, top layer first."""
+    """Node signals δ [l][d] (t, b, g) from the signal at the top layer's states, top layer first."""
     lengths, steps = trajectory.lengths, len(trajectory.outputs)
     entering: list[tuple[Tensor | None, State | None]]
     if at == "every":
@@ -115,7 +115,7 @@ def _at_last(
 def signal_below(
     network: Network, trajectory: Trajectory, layer: int, deltas: list[Tensor]
 ) -> Tensor:
-    """The signal at the output of layer − 1, (t, b, h·directions): Vᵀ δ over the directions.
+    """The signal at the states of layer − 1, (t, b, h·directions): Vᵀ δ over the directions.
 
     deltas[d] (t, b, g): of the first t steps, or of all.
     """
@@ -126,4 +126,5 @@ def signal_below(
         total = signal if total is None else total + signal
     assert total is not None
     mask = trajectory.dropout[layer - 1]
-    return total if mask is None else total * mask[: len(total)]
+    total = total if mask is None else total * mask[: len(total)]
+    return network.signal_at_states(total, layer - 1)

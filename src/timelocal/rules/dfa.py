@@ -22,7 +22,8 @@ class DFA(FeedbackRule):
     for a tanh RNN δ_t = F e ⊙ (1 − h_t²). Nothing is sequential: after the forward scan the update is one
     elementwise pass and a few matrix products over t·b rows. The readout learns by the exact delta rule.
     Each layer (and direction) has its own F from the output error: no layer waits for another. The
-    error that is projected is the one at the output of the readout, whatever module that is.
+    error that is projected is the one at the output of the readout, whatever module that is. In a network
+    that decorrelates G is still the signal at h itself: the random F takes no notice of D.
 
     Args:
         network: any timelocal network.
@@ -30,10 +31,11 @@ class DFA(FeedbackRule):
             targets (n, …) that returns losses (n,).
         at: "last" or "every" step.
         feedback: how F (h, o) is drawn: "gaussian", "uniform", "orthogonal", "sparse", "ternary"; or made
-            from the readout as it is now: "symmetric" (F = W_outᵀ), "sign"; or "kolen_pollack": drawn, then
-            learned by the readout's own update, F ← F − feedback_lr (Σ feature ⊗ e + feedback_decay F),
-            which with SGD of the same rate and weight decay leads to W_outᵀ. All have the size that a fresh
-            readout has, so learning rates carry over from BPTT.
+            from the readout as it is now: "symmetric" (F = W_outᵀ, of W_out D where the network
+            decorrelates), "sign"; or "kolen_pollack": drawn, then learned by the readout's own update,
+            F ← F − feedback_lr (Σ feature ⊗ e + feedback_decay F), which with SGD of the same rate and weight
+            decay leads to W_outᵀ. All have the size that a fresh readout has, so learning rates carry over
+            from BPTT.
         feedback_per: "layer": one F for all parameters of a layer; "parameter": one for each weight and
             bias of each gate, as in the paper's figure 1.
         trace: what of a unit's past the signal is followed back through: "none"; "leak", what passes

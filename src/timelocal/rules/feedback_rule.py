@@ -104,10 +104,15 @@ class FeedbackRule(Rule):
         if self.feedback in kinds.FOLLOWING:
             readout = self.network.readout
             assert isinstance(readout, nn.Linear)
-            matrix = kinds.FOLLOWING[self.feedback](readout.weight)
+            last = self.network.num_layers - 1
+            weight = self.network.signal_at_states(readout.weight, last)
+            matrix = kinds.FOLLOWING[self.feedback](weight)
             return matrix.chunk(self.network.directions)[direction]
         prefix = f"feedback_{kind}" if kind else "feedback"
-        return self.get_buffer(parameter_name(prefix, layer, direction))
+        matrix = self.get_buffer(parameter_name(prefix, layer, direction))
+        if self.feedback in kinds.LEARNED:  # what is like the readout reaches h as from the readout
+            matrix = self.network.recurrent.weights(layer, direction).carried_back(matrix.t()).t()
+        return matrix
 
     def compute(self, batch: Batch) -> tuple[ForwardPass, Gradients]:
         forward = self.forward_pass(batch, self.generator)

@@ -169,6 +169,7 @@ def advanced(
             by_input = delta @ weights.ih
             mask = trajectory.dropout[layer - 1]
             by_input = by_input if mask is None else by_input * mask[t]
+            by_input = network.recurrent.weights(layer - 1, 0).carried_back(by_input)
             below = after[-1][:, : network.hidden_size]
             past[..., :lower] += torch.einsum("ubh,bhp->bup", by_input, below)
         after.append(past)

@@ -124,7 +124,7 @@ class TBPTT(Rule):
 
 
 def truncated(network: Network, trajectory: Trajectory, signal: Tensor, k: int) -> list[Tensor]:
-    """Node signals δ [l] (t, b, g) from signals at the readout's features (t, b, h), each k steps back.
+    """Node signals δ [l] (t, b, g) from signals at the top hidden states (t, b, h), each k steps back.
 
     The signals of all steps go back side by side: after j rounds, the one of step t is at step t − j.
     """
@@ -176,6 +176,7 @@ def last_steps(trajectory: Trajectory, k: int) -> Trajectory:
                 tuple(cut(state, 1) for state in own.states),
                 cut(own.gates),
                 None if own.auxiliary is None else cut(own.auxiliary),
+                None if own.decorrelated is None else cut(own.decorrelated, 1),
             )
             for own in directions
         )
@@ -189,7 +190,11 @@ def _remembered(own: LayerTrajectory) -> dict[str, Tensor]:
     """What a window keeps of one layer's steps, each (t, b, …); of states, those a step began with."""
     found = {"inputs": own.inputs, "gates": own.gates}
     found |= {f"state{index}": state[:-1] for index, state in enumerate(own.states)}
-    return found if own.auxiliary is None else {**found, "auxiliary": own.auxiliary}
+    if own.auxiliary is not None:
+        found["auxiliary"] = own.auxiliary
+    if own.decorrelated is not None:
+        found["decorrelated"] = own.decorrelated[:-1]
+    return found
 
 
 def _appended(new: Trajectory, memory: Memory, k: int) -> tuple[Trajectory, Memory]:
@@ -211,12 +216,17 @@ def _appended(new: Trajectory, memory: Memory, k: int) -> tuple[Trajectory, Memo
             torch.cat((found[f"state{index}"], state[-1:]))
             for index, state in enumerate(own.states)
         )
-        run = LayerTrajectory(found["inputs"], states, found["gates"], found.get("auxiliary"))
+        decorrelated = own.decorrelated
+        if decorrelated is not None:
+            decorrelated = torch.cat((found["decorrelated"], decorrelated[-1:]))
+        run = LayerTrajectory(
+            found["inputs"], states, found["gates"], found.get("auxiliary"), decorrelated
+        )
         layers.append((run,))
         if layer > 0:
             name, mask = f"dropout_l{layer - 1}", new.dropout[layer - 1]
             if name in memory and mask is None:
                 mask = torch.ones_like(own.inputs)
             masks.append(None if mask is None else joined(name, mask))
-    outputs = layers[-1][0].hidden
+    outputs = layers[-1][0].features
     return Trajectory(tuple(layers), outputs, None, None, tuple(masks)), kept

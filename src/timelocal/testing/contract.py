@@ -26,6 +26,7 @@ from timelocal.errors import UnsupportedError
 from timelocal.network import Network
 from timelocal.rules import DFA, RFLO, TBPTT, EProp, Estimate, Rule
 from timelocal.rules.feedback_rule import FeedbackRule
+from timelocal.rules.perturbation import draw_key
 from timelocal.testing import reference
 from timelocal.testing.cases import Case, cases
 from timelocal.typing import Gradients
@@ -59,7 +60,7 @@ def same(one: Estimate, other: Estimate) -> None:
 
 def deterministic(rule: RuleFactory, case: Case) -> bool:
     """Whether the rule draws nothing while it estimates."""
-    return rule.spec.estimates != "unbiased" and not case.dropout
+    return not rule.spec.draws and not case.dropout
 
 
 def estimates_purely(rule: RuleFactory, case: Case) -> None:
@@ -93,15 +94,19 @@ def _frozen_by_design(rule: RuleFactory, name: str) -> bool:
 
 
 def accumulates(rule: RuleFactory, case: Case) -> None:
-    """`rule(...)` adds the estimate to `.grad`, and leaves frozen parameters alone."""
+    """`rule(...)` adds the estimate to `.grad` and buffers; it leaves frozen parameters alone."""
     network = case.network()
     frozen = network.recurrent.weights(0, 0).ih
     frozen.requires_grad_(False)
     found = estimate(make(rule, network, case), case)
     inputs, targets, lengths, mask = case.batch()
+    start = copy.deepcopy(dict(network.named_buffers()))
     for _ in range(2):
         loss = make(rule, network, case)(inputs, targets, lengths, mask=mask)
         exactly(loss, found.loss)
+        for name, buffer in network.named_buffers():  # what learns by a law of its own has moved
+            exactly(buffer, start[name] + found.steps.get(f"network.{name}", 0))
+            buffer.copy_(start[name])
     for name, parameter in network.named_parameters():
         if parameter is frozen:
             assert parameter.grad is None
@@ -268,6 +273,8 @@ def _dropout_masks(rule: Rule, case: Case) -> tuple[Tensor | None, ...]:
         return ()
     network, (inputs, _, lengths, _) = rule.network, case.batch()
     drawn = copy.deepcopy(rule.generator)
+    if rule.spec.draws:  # the seed of its noise comes first
+        draw_key(drawn)
     return network.unroll(network.time_first(inputs), lengths, generator=drawn).dropout
 
 
@@ -309,6 +316,21 @@ def evaluates_without_a_trace(rule: RuleFactory, case: Case) -> None:
     exactly((network.state_dict(), learner.state_dict()), before)
 
 
+def decorrelates(rule: RuleFactory, case: Case) -> None:
+    """The matrices D of a network that decorrelates learn, by their own law, and in training only."""
+    network = case.network()
+    learner = make(rule, network, case)
+    found = estimate(learner, case).steps
+    mine = {name: step for name, step in found.items() if "decorrelation" in name}
+    names = network.recurrent.decorrelation_names() if case.decorrelate else []
+    assert set(mine) == {f"network.recurrent.{name}" for name in names}
+    if case.decorrelate and deterministic(rule, case):
+        inputs, _, lengths, _ = case.batch()
+        to_rounding(mine, reference.decorrelation_steps(network, inputs, lengths))
+    network.eval()
+    assert not mine.keys() & estimate(learner, case).steps.keys()
+
+
 def refuses_both_directions_online(rule: RuleFactory, case: Case) -> None:
     """A rule that says it learns online refuses to on a network that needs the end of the sequence."""
     if not rule.spec.online:
@@ -323,36 +345,39 @@ def refuses_both_directions_online(rule: RuleFactory, case: Case) -> None:
 
 def streams_as_one_call(rule: RuleFactory, case: Case) -> None:
     """While weights stay, the steps of a stream add up to the whole sequence; its memory does not grow."""
-    if not rule.spec.online or rule.begin is Rule.begin or not deterministic(rule, case):
+    inputs, targets, lengths, mask = case.batch()
+    if not rule.spec.online or rule.begin is Rule.begin or case.at == "last" or case.dropout:
         return
-    if case.at == "last" or case.unequal or case.bidirectional:
+    if lengths is not None or case.bidirectional:
         return
-    whole = estimate(make(rule, case.network(), case), case)
-    learner = make(rule, case.network(), case)
+    network = case.network().eval()  # where D does not learn
+    learner, stepwise = make(rule, network, case), make(rule, network, case)
+    whole = estimate(learner, case)
     try:
-        stream = learner.stream(case.sequences)
+        session = stepwise.stream(case.sequences)
     except UnsupportedError as refusal:
         _must_help(refusal)
         return
-    shapes = {name: kept.shape for name, kept in stream.memory.items()}
-    for name, kept in stream.memory.items():
+    if rule.spec.draws:
+        session.key = draw_key(make(rule, network, case).generator)
+    shapes = {name: kept.shape for name, kept in session.memory.items()}
+    for name, kept in session.memory.items():
         assert len(kept) == case.sequences, f"the batch is not the first axis of {name}"
         assert not kept.any(), f"{name} does not begin at zero"
-    inputs, targets, _, mask = case.batch()
+    total = {name: torch.zeros_like(own) for name, own in whole.gradients.items()}
     time = 1 if case.batch_first else 0
-    total: Gradients = {}
     for t in range(case.steps):
-        one = stream.step(
-            inputs.select(time, t),
-            targets.select(time, t),
-            mask=None if mask is None else mask.select(time, t),
-        )
-        to_rounding(one.outputs, whole.outputs.select(time, t))
-        assert {name: kept.shape for name, kept in stream.memory.items()} == shapes
-        for name, gradient in one.gradients.items():
-            weighted = gradient * (one.count / whole.count)
-            total[name] = total[name] + weighted if name in total else weighted
-    to_rounding(total, whole.gradients)
+        own_mask = None if mask is None else mask.select(time, t)
+        if own_mask is not None and not bool((own_mask > 0).any()):
+            continue
+        network.zero_grad()
+        step = session.step(inputs.select(time, t), targets.select(time, t), mask=own_mask)
+        to_rounding(step.outputs, whole.outputs.select(time, t))
+        assert {name: kept.shape for name, kept in session.memory.items()} == shapes
+        for name, parameter in network.named_parameters():
+            assert parameter.grad is not None
+            total[name] += parameter.grad * (step.count / whole.count)
+    to_rounding(whole.gradients, total)
 
 
 CHECKS: tuple[Callable[[RuleFactory, Case], None], ...] = (
@@ -369,6 +394,7 @@ CHECKS: tuple[Callable[[RuleFactory, Case], None], ...] = (
     agrees_with_its_oracle,
     needs_no_autograd_if_it_says_so,
     evaluates_without_a_trace,
+    decorrelates,
     refuses_both_directions_online,
     streams_as_one_call,
 )

@@ -18,30 +18,35 @@ from timelocal.network import Network
 from timelocal.typing import Gradients, Place, State
 
 HiddenStates = list[list[list[Tensor]]]
-"""[l][d][s]: the hidden state (h,) after step s of that direction's own time."""
+"""[l][d][s]: the hidden state (h,) after step s of that direction's own time, not decorrelated."""
 
 
 def step(cell: Cell, parameters: Mapping[str, Tensor], x: Tensor, state: State) -> State:
-    """One step of one sequence, from the cells' textbook equations. x (i,), states (h,)."""
+    """One step of one sequence, from the cells' textbook equations. x (i,), states (h,).
+
+    What enters weight_hh is D h where `parameters` has a "decorrelation" D; what a gate or a leak carries
+    over is h.
+    """
     h = state[0]
+    into = parameters["decorrelation"] @ h if "decorrelation" in parameters else h
     zero = x.new_zeros(())
     from_input = parameters["weight_ih"] @ x + parameters.get("bias_ih", zero)
     w_hh, b_hh = parameters["weight_hh"], parameters.get("bias_hh", zero)
     if isinstance(cell, RNNCell):
-        return ((1 - 1 / cell.tau) * h + torch.tanh(from_input + w_hh @ h + b_hh) / cell.tau,)
+        return ((1 - 1 / cell.tau) * h + torch.tanh(from_input + w_hh @ into + b_hh) / cell.tau,)
     if isinstance(cell, LSTMCell):
-        i, f, g, o = (from_input + w_hh @ h + b_hh).chunk(4)
+        i, f, g, o = (from_input + w_hh @ into + b_hh).chunk(4)
         c = torch.sigmoid(f) * state[1] + torch.sigmoid(i) * torch.tanh(g)
         return torch.sigmoid(o) * torch.tanh(c), c
     w_r, w_z, w_n = w_hh.chunk(3)
     b_r, b_z, b_n = b_hh.chunk(3) if b_hh.dim() else (b_hh,) * 3
     x_r, x_z, x_n = from_input.chunk(3)
-    r = torch.sigmoid(x_r + w_r @ h + b_r)
-    z = torch.sigmoid(x_z + w_z @ h + b_z)
+    r = torch.sigmoid(x_r + w_r @ into + b_r)
+    z = torch.sigmoid(x_z + w_z @ into + b_z)
     if isinstance(cell, GRUResetAfter):
-        n = torch.tanh(x_n + r * (w_n @ h + b_n))
+        n = torch.tanh(x_n + r * (w_n @ into + b_n))
     elif isinstance(cell, GRUResetBefore):
-        n = torch.tanh(x_n + w_n @ (r * h) + b_n)
+        n = torch.tanh(x_n + w_n @ (r * into) + b_n)
     else:
         raise TypeError(f"no textbook equations for {cell!r}")
     return ((1 - z) * n + z * h,)
@@ -58,7 +63,7 @@ def run(
 
     cut: stop the graph between steps and between layers, so that ∂h_t/∂θ is local to the step.
     dropout: what multiplies the output of each layer but the top one, (t, h·directions) or None.
-    Returns the hidden states, and the top layer's outputs (t, h·directions) in the sequence's time.
+    Returns the hidden states, and what leaves the top layer (t, h·directions) in the sequence's time.
     """
     stack = network.recurrent
     kinds = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")[: 4 if stack.bias else 2]
@@ -68,7 +73,11 @@ def run(
         per_direction = []
         for direction in range(stack.directions):
             suffix = f"_l{layer}" + ("_reverse" if direction else "")
-            parameters = {kind: stack.get_parameter(kind + suffix) for kind in kinds}
+            parameters: dict[str, Tensor] = {
+                kind: stack.get_parameter(kind + suffix) for kind in kinds
+            }
+            if stack.decorrelate is not None:
+                parameters["decorrelation"] = decorrelation(network, layer, direction)
             state: State = tuple(
                 sequence.new_zeros(stack.hidden_size) for _ in stack.cell.state_names
             )
@@ -80,7 +89,11 @@ def run(
                 steps.append(state[0])
             per_direction.append(steps)
         hidden.append(per_direction)
-        in_time = [per_direction[0], *(steps[::-1] for steps in per_direction[1:])]
+        leaving = [
+            [decorrelation(network, layer, direction) @ h for h in steps]
+            for direction, steps in enumerate(per_direction)
+        ]
+        in_time = [leaving[0], *(steps[::-1] for steps in leaving[1:])]
         entering = [torch.cat(parts) for parts in zip(*in_time, strict=True)]
         mask = dropout[layer] if dropout and layer < stack.num_layers - 1 else None
         if mask is not None:
@@ -88,9 +101,21 @@ def run(
     return hidden, torch.stack(entering)
 
 
-def features(hidden: HiddenStates, outputs: Tensor, at: Place) -> Tensor:
+def decorrelation(network: Network, layer: int, direction: int) -> Tensor:
+    """D (h, h); the identity where nothing is decorrelated."""
+    stack = network.recurrent
+    if stack.decorrelate is None:
+        return torch.eye(stack.hidden_size, dtype=torch.float64)
+    return stack.get_buffer(f"decorrelation_l{layer}" + ("_reverse" if direction else ""))
+
+
+def features(network: Network, hidden: HiddenStates, outputs: Tensor, at: Place) -> Tensor:
     """What the readout sees: (1, h·d) at "last", (t, h·d) at "every"."""
-    return torch.cat([steps[-1] for steps in hidden[-1]])[None] if at == "last" else outputs
+    if at == "every":
+        return outputs
+    top = network.num_layers - 1
+    last = [decorrelation(network, top, d) @ steps[-1] for d, steps in enumerate(hidden[-1])]
+    return torch.cat(last)[None]
 
 
 def entry_losses(loss: Loss, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
@@ -140,7 +165,7 @@ def mean_loss(
         sequence = (inputs[b] if network.batch_first else inputs[:, b])[:steps]
         kept = [None if layer is None else layer[:steps, b] for layer in dropout]
         hidden, top = run(network, sequence, cut=cut, dropout=kept)
-        seen = features(hidden, top, at)
+        seen = features(network, hidden, top, at)
         outputs = network.readout(seen.detach() if cut else seen)
         outputs.retain_grad()
         own = _entries(targets, b, steps, at, network.batch_first)
@@ -237,6 +262,38 @@ def dfa(
     return _collect(network, backward)
 
 
+@torch.no_grad()
+def decorrelation_steps(
+    network: Network, inputs: Tensor, lengths: Tensor | None = None
+) -> dict[str, Tensor]:
+    """−ε ⟨h* h*ᵀ − diag(h*²)⟩ D of every D, from the matrices as they are written."""
+    batch = inputs.shape[0 if network.batch_first else 1]
+    longest = inputs.shape[1 if network.batch_first else 0]
+    law = network.recurrent.decorrelate
+    assert law is not None
+    seen: dict[tuple[int, int], list[Tensor]] = {}
+    for b in range(batch):
+        steps = longest if lengths is None else int(lengths[b])
+        hidden, _ = run(network, (inputs[b] if network.batch_first else inputs[:, b])[:steps])
+        for layer, directions in enumerate(hidden):
+            for direction, states in enumerate(directions):
+                seen.setdefault((layer, direction), []).extend(states)
+    found = {}
+    for (layer, direction), states in seen.items():
+        matrix = decorrelation(network, layer, direction)
+        mean = torch.zeros_like(matrix)
+        for h in states:
+            star = matrix @ h
+            mean += (torch.outer(star, star) - torch.diag(star**2)) / len(states)
+        name = f"network.recurrent.decorrelation_l{layer}" + ("_reverse" if direction else "")
+        step = -law.lr * mean @ matrix
+        if law.norm == "preserve":
+            moved = matrix + step
+            step = moved / moved.norm(dim=1)[:, None] * matrix.norm(dim=1)[:, None] - matrix
+        found[name] = step
+    return found
+
+
 # --- what a trace keeps, and what a window sees ----------------------------------------------
 
 
@@ -254,7 +311,8 @@ def _parameters(network: Network, layer: int, direction: int) -> dict[str, Tenso
     stack = network.recurrent
     kinds = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")[: 4 if stack.bias else 2]
     suffix = f"_l{layer}" + ("_reverse" if direction else "")
-    return {kind: stack.get_parameter(kind + suffix) for kind in kinds}
+    found: dict[str, Tensor] = {kind: stack.get_parameter(kind + suffix) for kind in kinds}
+    return found | {"decorrelation": decorrelation(network, layer, direction)}
 
 
 @torch.no_grad()
@@ -268,13 +326,14 @@ def entered(
         per_direction, outputs = [], []
         for direction in range(stack.directions):
             parameters = _parameters(network, layer, direction)
+            matrix = decorrelation(network, layer, direction)
             zero = sequence.new_zeros(stack.hidden_size)
             state: State = tuple(zero for _ in stack.cell.state_names)
             steps, hidden = [], []
             for x in reversed(xs) if direction else xs:
                 steps.append((x, state))
                 state = step(stack.cell, parameters, x, state)
-                hidden.append(state[0])
+                hidden.append(matrix @ state[0])
             per_direction.append(steps)
             outputs.append(hidden[::-1] if direction else hidden)
         found.append(per_direction)
@@ -290,11 +349,12 @@ def without_recurrent_weights(
     """Parameters with which the step comes to the same, and no state passes through weight_hh."""
     h, w_hh = state[0], parameters["weight_hh"]
     bias = parameters.get("bias_hh", x.new_zeros(len(w_hh)))
-    from_state = w_hh @ h
+    into = parameters["decorrelation"] @ h
+    from_state = w_hh @ into
     if isinstance(cell, GRUResetBefore):
         gates = parameters["weight_ih"] @ x + parameters.get("bias_ih", 0) + from_state + bias
         from_state = torch.cat(
-            (from_state[: 2 * len(h)], w_hh[2 * len(h) :] @ (torch.sigmoid(gates[: len(h)]) * h))
+            (from_state[: 2 * len(h)], w_hh[2 * len(h) :] @ (torch.sigmoid(gates[: len(h)]) * into))
         )
     return {**parameters, "weight_hh": torch.zeros_like(w_hh), "bias_hh": bias + from_state}
 
@@ -344,9 +404,10 @@ def traced(
             for layer, directions in enumerate(entered(network, sequence, kept)):
                 for direction, steps in enumerate(directions):
                     parameters = _parameters(network, layer, direction)
+                    learned = {kind: p for kind, p in parameters.items() if p.requires_grad}
                     matrix = feedback(layer, direction)
                     eligibility = {
-                        kind: p.new_zeros(units, *p.shape) for kind, p in parameters.items()
+                        kind: p.new_zeros(units, *p.shape) for kind, p in learned.items()
                     }
                     in_own_time = errors.flip(0) if direction and at == "every" else errors
                     for t, (x, state) in enumerate(steps):
@@ -360,20 +421,20 @@ def traced(
                         local = [
                             torch.autograd.grad(
                                 row,
-                                tuple(parameters.values()),
+                                tuple(learned.values()),
                                 retain_graph=True,
                                 materialize_grads=True,
                             )
                             for row in rows
                         ]
-                        for index, kind in enumerate(parameters):
+                        for index, kind in enumerate(learned):
                             here = torch.stack([row[index] for row in local])
                             past = torch.einsum("uv,v...->u...", jacobian, eligibility[kind])
                             eligibility[kind] = past + here
                         if at == "last" and t < len(steps) - 1:
                             continue
                         error = in_own_time[0 if at == "last" else t]
-                        for kind, parameter in parameters.items():
+                        for kind, parameter in learned.items():
                             found = torch.einsum(
                                 "h,h...->...", matrix @ error, eligibility[kind][:size]
                             ).detach()
@@ -419,9 +480,10 @@ def tbptt(
                         states[layer] = step(
                             stack.cell, _parameters(network, layer, 0), x, states[layer]
                         )
-                        x, own = states[layer][0], kept[layer] if layer < len(kept) else None
+                        x = decorrelation(network, layer, 0) @ states[layer][0]
+                        own = kept[layer] if layer < len(kept) else None
                         x = x if own is None else x * own[t]
-                output = network.readout(states[-1][0][None])
+                output = network.readout(x[None])
                 wanted = [p for p in stack.parameters() if p.requires_grad]
                 found = torch.autograd.grad(output, wanted, error[None], materialize_grads=True)
                 for parameter, gradient in zip(wanted, found, strict=True):
