@@ -220,6 +220,37 @@ ONLINE: dict[str, Callable[[tl.Network], tl.Rule]] = {
 }
 
 
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("name", ["tbptt3", "rtrl", "eprop", "dfa-learned"])
+def test_a_stream_of_a_network_that_decorrelates(name: str, cell: str) -> None:
+    """What is remembered of D h too; D itself stays as it is in eval mode."""
+    if not streams(name, cell):
+        return
+    layers = 1 if name == "dfa-learned" else 2
+    case = Case(cell, layers=layers, at="every", steps=6, decorrelate=True)
+    network = case.network().eval()
+    inputs, targets, _, _ = case.batch()
+    rule = ONLINE[name](network)
+    rule.feedback_lr = 0.0
+    whole = rule.estimate(inputs, targets).gradients
+    steps = run(rule.stream(3), inputs, targets)
+    close({key: sum(one[key] for one in steps) / 6 for key in whole}, whole)
+    if name == "tbptt3":
+        batch = (case.loss_function(), "every", inputs, targets)
+        close(whole, reference.tbptt(network, 3, *batch))
+
+
+def test_learned_feedback_reaches_the_states_as_the_readout_does() -> None:
+    """Where F = W_outᵀ, through D as symmetric feedback goes."""
+    case = Case("gru", at="every", decorrelate=True)
+    network = case.network()
+    rule = tl.EProp(network, feedback="kolen_pollack")
+    rule.feedback_l0.copy_(network.readout.weight.detach().t())
+    inputs, targets, _, _ = case.batch()
+    symmetric = tl.EProp(network, feedback="symmetric").estimate(inputs, targets)
+    close(rule.estimate(inputs, targets).gradients, symmetric.gradients)
+
+
 def streams(name: str, cell: str) -> bool:
     """A reset gate in front of the matrix has no local traces."""
     return cell != "gru-reset-before" or name in ("dfa", "rtrl", "tbptt1", "tbptt3", "tbptt9")
