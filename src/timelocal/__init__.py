@@ -8,6 +8,7 @@ Networks: `RNN`, `GRU`, `LSTM`, `from_torch`. Rules: `RULES`, such as `DFA` and 
 """
 
 from timelocal import data, losses
+from timelocal.cells import BlackBox
 from timelocal.errors import (
     ArgumentError,
     DataError,
@@ -17,11 +18,13 @@ from timelocal.errors import (
 )
 from timelocal.network import (
     GRU,
+    LIF,
     LSTM,
     RNN,
     Decorrelation,
     Network,
     Trajectory,
+    black_box,
     decorrelation_loss,
     from_torch,
     to_torch,
@@ -55,6 +58,7 @@ __all__ = [
     "BPTT",
     "DFA",
     "GRU",
+    "LIF",
     "LSTM",
     "NP",
     "RFLO",
@@ -65,6 +69,7 @@ __all__ = [
     "WP",
     "ANPAuthorsCode",
     "ArgumentError",
+    "BlackBox",
     "DFAAuthorsCode",
     "DataError",
     "Decorrelation",
@@ -80,6 +85,7 @@ __all__ = [
     "Trajectory",
     "UnsupportedError",
     "WPAuthorsCode",
+    "black_box",
     "data",
     "decorrelation_loss",
     "fit",

@@ -48,7 +48,20 @@ def test_a_row_of_zeros_stays() -> None:
     assert not tl.Decorrelation(0.1, "preserve").step(matrix, features)[1].any()
 
 
-def test_a_step_makes_nothing_larger_than_its_rows() -> None:
+def test_the_size_of_what_leaves_falls_by_what_the_docstring_says() -> None:
+    matrix, states = drawn(5, 5), drawn(30, 5, seed=1)
+
+    def size(d: Tensor) -> Tensor:
+        return (states @ d.t()).square().sum(1).mean()
+
+    features = states @ matrix.t()
+    correlation = features.t() @ features / 30
+    expected = -2e-9 * correlation.fill_diagonal_(0).square().sum()
+    found = size(matrix + tl.Decorrelation(1e-9).step(matrix, features)) - size(matrix)
+    close(found, expected, rtol=1e-4)
+
+
+def test_few_states_cost_what_their_rows_cost() -> None:
     """With few states of many units no correlation matrix is multiplied: O(n h²)."""
     from torch.utils.flop_counter import FlopCounterMode
 

@@ -7,11 +7,19 @@ the twin.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import ModuleType
 
 from torch import Tensor
 
-from timelocal.cells import Cell, CellWeights, GRUResetBefore, LayerTrajectory, Trace
+from timelocal.cells import (
+    BlackBox,
+    Cell,
+    CellWeights,
+    GRUResetBefore,
+    LayerTrajectory,
+    Trace,
+)
 from timelocal.kernels import native, torch_scan
 from timelocal.kernels.native import describe
 from timelocal.kernels.torch_noise import normal
@@ -56,6 +64,10 @@ def scan(
 
     node_noise (t, b, g) is added to the pre-activations.
     """
+    if isinstance(cell, BlackBox):
+        run = cell.scan(weights, inputs, initial, node_noise)
+        seen = weights.decorrelation is not None
+        return replace(run, decorrelated=weights.decorrelated(run.states[0])) if seen else run
     path = _path(cell, weights, inputs)
     return path.scan(cell, weights, inputs, initial, node_noise)
 

@@ -1,6 +1,6 @@
 """Networks: layers of cells and a readout; `scan` runs one forward and keeps what rules need."""
 
-from timelocal.network.build import GRU, LSTM, RNN, from_torch, to_torch
+from timelocal.network.build import GRU, LIF, LSTM, RNN, black_box, from_torch, to_torch
 from timelocal.network.checks import initial_problems, input_problems
 from timelocal.network.decorrelation import Decorrelation, decorrelation_loss
 from timelocal.network.lengths import at_last_valid, flip, last_state, masked, valid_steps
@@ -17,6 +17,7 @@ from timelocal.network.trajectory import Trajectory
 
 __all__ = [
     "GRU",
+    "LIF",
     "LSTM",
     "RNN",
     "Decorrelation",
@@ -24,6 +25,7 @@ __all__ = [
     "Recurrent",
     "Trajectory",
     "at_last_valid",
+    "black_box",
     "decorrelation_loss",
     "evaluation_mode",
     "flip",

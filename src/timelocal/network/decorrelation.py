@@ -30,8 +30,9 @@ class Decorrelation:
 
     Args:
         lr: the learning rate of D, at least 0.
-        norm: None, the law as it is, which only ever shrinks the gain of D; or "preserve": after its step
-            each row of D is scaled back to the norm it had.
+        norm: None, the law as it is, under which the size of h* only falls (for given h, ⟨‖h*‖²⟩ changes by
+            −2 lr Σ_{i≠j} ⟨h*_i h*_j⟩² to first order); or "preserve": after its step each row of D is scaled
+            back to the norm it had.
 
     Raises:
         ArgumentError: for a learning rate that is not one, and an unknown norm.
@@ -44,8 +45,8 @@ class Decorrelation:
     False
 
     Source: the perturbation paper's equation 6, after N. Ahmad, E. Schrader, M. van Gerven. Constrained
-    parameter inference as a principle for learning. 2022. The paper steps at each time of a stream; over a
-    whole sequence of T steps its T steps of size lr / T are one here, to first order in lr.
+    parameter inference as a principle for learning. arXiv:2203.13203, 2022. The paper steps at each time
+    of a stream; over a whole sequence its T steps of size ε are one of lr = T ε here, to first order.
     """
 
     lr: float

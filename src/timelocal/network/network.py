@@ -30,7 +30,7 @@ class Network(nn.Module):
     """A recurrent stack and a readout, made by `RNN`, `GRU`, `LSTM` or `from_torch`.
 
     Attributes:
-        recurrent: the stack; its `state_dict` is that of the torch.nn module.
+        recurrent: the stack; its `state_dict` is that of the torch.nn module, and D where it decorrelates.
         readout: any module from (n, h·directions) to (n, o).
         batch_first: whether sequences enter as (b, t, i), the default, or (t, b, i).
     """

@@ -27,7 +27,7 @@ class ANP(NodeRule):
 
     Args:
         clean: whether the reference run is free of noise. False: two noisy runs, for a thing that has no
-            clean one; its outputs and loss are then noisy too.
+            clean one; its outputs and loss are then noisy too. `sigma=0` if it brings enough noise.
         The rest: as in `NP`. σ sets how far the runs differ, not the size of the update.
 
     Raises: as `NP`.
@@ -85,6 +85,7 @@ class ANP(NodeRule):
             antithetic=antithetic,
             directions=directions,
             seed=seed,
+            silent=clean is False,
             problems=[Problem("clean", repr(clean), "True or False") if wrong else None],
         )
         self.clean = clean

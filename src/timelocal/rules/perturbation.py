@@ -48,6 +48,7 @@ class NodeRule(Rule):
         antithetic: bool = False,
         directions: int = 1,
         seed: int = 0,
+        silent: bool = False,
         problems: Iterable[Problem | None] = (),
     ) -> None:
         super().__init__(
@@ -56,7 +57,7 @@ class NodeRule(Rule):
             at=at,
             seed=seed,
             problems=[
-                *perturbation_problems(sigma, credit, antithetic, directions),
+                *perturbation_problems(sigma, credit, antithetic, directions, silent),
                 unknown_name("reward", reward, get_args(Reward)),
                 *problems,
             ],
@@ -276,12 +277,12 @@ def _credit_problem(credit: object) -> Problem | None:
 
 
 def perturbation_problems(
-    sigma: object, credit: object, antithetic: object, directions: object
+    sigma: object, credit: object, antithetic: object, directions: object, silent: bool = False
 ) -> list[Problem | None]:
-    """What is wrong with the arguments all perturbation rules have."""
-    positive_number = isinstance(sigma, Real) and 0 < float(sigma) < float("inf")
+    """What is wrong with the arguments all perturbation rules have; silent: whether σ may be 0."""
+    fits = isinstance(sigma, Real) and 0 <= float(sigma) < float("inf") and (silent or sigma != 0)
     return [
-        None if positive_number else Problem("sigma", repr(sigma), "a positive number"),
+        None if fits else Problem("sigma", repr(sigma), "a positive number"),
         _credit_problem(credit),
         None
         if isinstance(antithetic, bool)
