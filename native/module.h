@@ -11,6 +11,7 @@
 #include "backward.h"
 #include "forward.h"
 #include "gradients.h"
+#include "traces.h"
 
 namespace kernels {
 namespace {
@@ -138,9 +139,24 @@ PyObject* credit(PyObject*, PyObject* args) {
     });
 }
 
+PyObject* traced_scan(PyObject*, PyObject* args) {
+    Call call;
+    Py_ssize_t signal, own, delta, h;
+    if (!PyArg_ParseTuple(args, CALL_FORMAT "nnnn", CALL_FIELDS(call), &signal, &own, &delta, &h))
+        return nullptr;
+    return released(call, [&](auto zero) {
+        using T = decltype(zero);
+        const Layer<T> layer = call.layer<T>();
+        Traced<T>(layer, call.history<T>(), address<const T>(signal), address<const T>(own),
+                  address<T>(delta))
+            .run(address<T>(h));
+    });
+}
+
 PyMethodDef methods[] = {
     {"scan", scan, METH_VARARGS, "Forward over a sequence."},
     {"backward_scan", backward_scan, METH_VARARGS, "Signals back through time."},
+    {"traced_scan", traced_scan, METH_VARARGS, "Signals back through time along a trace."},
     {"node_signals", node_signals, METH_VARARGS, "State signals to node signals, step by step."},
     {"weight_gradients", weight_gradients, METH_VARARGS, "Sums of node signals (x) what entered."},
     {"credit", credit, METH_VARARGS, "State signals straight to weight gradients."},

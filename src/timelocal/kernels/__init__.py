@@ -12,7 +12,14 @@ from types import ModuleType
 
 from torch import Tensor
 
-from timelocal.cells import BlackBox, Cell, CellWeights, GRUResetBefore, LayerTrajectory
+from timelocal.cells import (
+    BlackBox,
+    Cell,
+    CellWeights,
+    GRUResetBefore,
+    LayerTrajectory,
+    Trace,
+)
 from timelocal.kernels import native, torch_scan
 from timelocal.kernels.native import describe
 from timelocal.kernels.torch_noise import normal
@@ -25,6 +32,7 @@ __all__ = [
     "node_signals",
     "normal",
     "scan",
+    "traced_scan",
     "weight_gradients",
 ]
 
@@ -79,6 +87,24 @@ def backward_scan(
     """
     path = _path(cell, weights, trajectory.inputs)
     return path.backward_scan(cell, weights, trajectory, signal, final)
+
+
+def traced_scan(
+    cell: Cell,
+    weights: CellWeights,
+    trace: Trace,
+    trajectory: LayerTrajectory,
+    signal: Tensor | None,
+    final: Tensor | None,
+) -> Tensor:
+    """Carry a signal back through time by what `trace` ("leak", "diagonal") keeps of the Jacobian.
+
+    signal (t, b, h) or None: where something sees h_t directly; final (b, h) or None: a signal at the last
+    hidden state. Returns δ (t, b, g).
+    """
+    # Without local action a unit reaches itself through all others: by matrix products for all steps at once.
+    path = native if cell.acts_locally and native.handles(cell, weights.hh) else torch_scan
+    return path.traced_scan(cell, weights, trace, trajectory, signal, final)
 
 
 def node_signals(

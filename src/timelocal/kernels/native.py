@@ -28,6 +28,7 @@ from timelocal.cells import (
     LayerTrajectory,
     LSTMCell,
     RNNCell,
+    Trace,
 )
 from timelocal.errors import (
     ArgumentError,
@@ -133,6 +134,47 @@ def backward_scan(
     last = [torch.zeros_like(s[0]) for s in trajectory.states] if final is None else list(final)
     deltas, *carried = run(*_kind(cell), _folded(weights), *past, signal, last)
     return deltas, tuple(carried)
+
+
+def traced_scan(
+    cell: Cell,
+    weights: CellWeights,
+    trace: Trace,
+    trajectory: LayerTrajectory,
+    signal: Tensor | None,
+    final: Tensor | None,
+) -> Tensor:
+    """δ (t, b, g) of a signal carried back by what `trace` keeps of the Jacobian.
+
+    signal (t, b, h) or None; final (b, h) or None: a signal at the last hidden state.
+    """
+    code, gain = _kind(cell)
+    gates, auxiliary, signal, *states = _dense(
+        trajectory.gates, trajectory.auxiliary, signal, *trajectory.states
+    )
+    hidden, _ = _sizes(code, weights.hh)
+    steps, batch, _ = gates.shape
+    own = weights.of_itself().contiguous() if trace == "diagonal" else None
+    carried = (
+        torch.zeros_like(states[0][0])
+        if final is None
+        else final.clone(memory_format=torch.contiguous_format)
+    )
+    _check(
+        weights.hh,
+        *_expected(code, weights.hh, states, gates, auxiliary),
+        ("signal", signal, (steps, batch, hidden)),
+        ("final signal", carried, (batch, hidden)),
+    )
+    deltas = gates.new_empty(gates.shape)
+    _native().traced_scan(
+        *_past(code, gain, gates.shape, weights.hh, states, gates, auxiliary),
+        _address(signal),
+        _address(own),
+        deltas.data_ptr(),
+        carried.data_ptr(),
+    )
+    return deltas
 
 
 def node_signals(

@@ -22,6 +22,7 @@ from timelocal.losses import Loss
 from timelocal.network import Network, Trajectory, at_last_valid, is_linear, positive
 from timelocal.rules.batch import Batch
 from timelocal.rules.rule import Estimate, ForwardPass, Rule
+from timelocal.rules.states import no_states, packed, unpacked
 from timelocal.typing import Gradients, LossFunction, Memory, Place, States
 
 Reward = Literal["sample", "batch"]
@@ -309,24 +310,6 @@ def copied(states: States | None, copies: int) -> States | None:
     if states is None or isinstance(states, Tensor):
         return None if states is None else states.repeat(1, copies, 1)
     return tuple(state.repeat(1, copies, 1) for state in states)
-
-
-def no_states(network: Network, batch_size: int, copies: int) -> Tensor:
-    """Zero states of `copies` runs, (b, copies, states, l, h)."""
-    names, weight = network.cell.state_names, network.recurrent.weights(0, 0).hh
-    return weight.new_zeros(batch_size, copies, len(names), network.num_layers, network.hidden_size)
-
-
-def packed(states: States, copies: int) -> Tensor:
-    """States (l, copies·b, h) as one tensor with the batch first, (b, copies, states, l, h)."""
-    stacked = torch.stack((states,) if isinstance(states, Tensor) else states)
-    return stacked.unflatten(2, (copies, -1)).permute(3, 2, 0, 1, 4).contiguous()
-
-
-def unpacked(memory: Tensor) -> States:
-    """The inverse of `packed`."""
-    states = memory.permute(2, 3, 1, 0, 4).flatten(2, 3).unbind(0)
-    return states[0] if len(states) == 1 else states
 
 
 def _last_steps(noise: Tensor, lengths: Tensor | None) -> Tensor:

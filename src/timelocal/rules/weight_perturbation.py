@@ -20,12 +20,10 @@ from timelocal.rules.perturbation import (
     copied,
     decay_of,
     draw_key,
-    no_states,
-    packed,
     perturbation_problems,
-    unpacked,
 )
 from timelocal.rules.rule import Estimate, ForwardPass, Rule, RuleSpec
+from timelocal.rules.states import no_states, packed, unpacked
 from timelocal.typing import Gradients, LossFunction, Memory, Place, States
 
 Redraw = Literal["step", "sequence"]
