@@ -85,7 +85,7 @@ std::vector<Strip<T>> strips_of(const Layer<T>& layer, History<T> past, const T*
 template <class T, class Fill>
 void sum_outer_products(const Layer<T>& layer, History<T> past, const T* inputs, Gradients<T> out,
                         const Fill& fill) {
-    constexpr Index depth = 96, width = Packed<T>::width, sum_size = kTileRows * width;
+    constexpr Index depth = 64, width = Packed<T>::width, sum_size = kTileRows * width;
     const Panels panels = panels_of(layer.cell);
     const std::vector<Strip<T>> strips = strips_of(layer, past, inputs, out);
     const Index size = layer.hidden, rows = layer.steps * layer.batch, count = Index(strips.size());
