@@ -246,7 +246,9 @@ class Rule(nn.Module, ABC):
         """The rule's tensors are where the network's are, in the same type."""
         weight = self.network.recurrent.weights(0, 0).hh
         place = weight.dtype, weight.device
-        buffers = self.buffers() if self._modules else self._buffers.values()  # no walk for most rules
+        buffers = (
+            self.buffers() if self._modules else self._buffers.values()
+        )  # no walk for most rules
         wrong = [b for b in buffers if b is not None and (b.dtype, b.device) != place]
         for name, buffer in self.named_buffers() if wrong else ():
             if (buffer.dtype, buffer.device) != place:
