@@ -114,45 +114,44 @@ class Credit {
     const History<T> past;
 };
 
-// The node signals of whole rows, in delta (t, b, g).
+// The node signals of whole rows.
 template <class T>
 class CreditRows {
   public:
-    CreditRows(const Layer<T>& layer, History<T> past, T* delta)
-        : layer(layer), past(past), delta(delta), credit(layer, past),
+    CreditRows(const Layer<T>& layer, History<T> past)
+        : layer(layer), past(past), credit(layer, past),
           candidate(layer.cell == Cell::gru_reset_before
                         ? transposed(layer, 2 * layer.hidden, layer.hidden)
                         : Packed<T>(0, 0)),
           nothing(zeros<T>(padded<T>(layer.hidden))) {}
 
-    // n rows of one step, from flat row t * batch + b on; signals are ld apart. gated (GRU with reset before):
-    // receives W_n^T delta_n, rows padded<T>(hidden) apart.
-    void rows(Index row, Index n, const T* signal, Index ld, T* cell_signal, T* gated) const {
+    // delta (n, g) of n rows of one step, from flat row t * batch + b on; signals are ld apart. gated (GRU with
+    // reset before): receives W_n^T delta_n, rows padded<T>(hidden) apart.
+    void rows(Index row, Index n, const T* signal, Index ld, T* cell_signal, T* gated, T* delta) const {
         const Index size = layer.hidden;
         for (Index k = 0; k < n; ++k) {
-            T* out = delta + (row + k) * layer.nodes();
+            T* out = delta + k * layer.nodes();
             credit.row(row + k, 0, size, signal + k * ld, cell_signal ? cell_signal + k * ld : nullptr,
                        {{out, out + size, out + 2 * size, out + 3 * size}, nullptr});
         }
-        if (layer.cell == Cell::gru_reset_before) reset(row, n, gated);
+        if (layer.cell == Cell::gru_reset_before) reset(row, n, gated, delta);
     }
 
   private:
-    void reset(Index row, Index n, T* gated) const {
+    void reset(Index row, Index n, T* gated, T* delta) const {
         const Index size = layer.hidden, ld = padded<T>(size);
-        multiply<T>(candidate, 0, n, {delta + row * 3 * size + 2 * size, 3 * size, 1, size}, {}, nothing.get(),
+        multiply<T>(candidate, 0, n, {delta + 2 * size, 3 * size, 1, size}, {}, nothing.get(),
                     0, gated, ld);
-        for (Index k = 0; k < n; ++k, ++row, gated += ld)
+        for (Index k = 0; k < n; ++k, ++row, gated += ld, delta += 3 * size)
             each_vector<T>(size, [&](Index j, auto part) {
                 const Vec<T> r = load(past.gates + row * 3 * size + j, part);
                 const Vec<T> before = load(past.h + row * size + j, part);
-                store(delta + row * 3 * size + j, load(gated + j, part) * before * r * (T(1) - r), part);
+                store(delta + j, load(gated + j, part) * before * r * (T(1) - r), part);
             });
     }
 
     const Layer<T>& layer;
     const History<T> past;
-    T* const delta;
     const Credit<T> credit;
     const Packed<T> candidate;  // W_n^T of the GRU with reset before
 
@@ -172,7 +171,7 @@ struct StateSignal {
 // delta (t, b, g) from a signal at every h_t. Nothing here is sequential: threads share time.
 template <class T>
 void credit_all(const Layer<T>& layer, History<T> past, StateSignal<T> signal, T* delta) {
-    const CreditRows<T> credit(layer, past, delta);
+    const CreditRows<T> credit(layer, past);
     const Index size = layer.hidden, nodes = layer.nodes(), batch = layer.batch;
     constexpr Index block = 64;  // rows at a time: the scratch stays in cache
     const double work = double(layer.steps) * double(batch) * double(nodes) *
@@ -185,7 +184,7 @@ void credit_all(const Layer<T>& layer, History<T> past, StateSignal<T> signal, T
             for (Index b = 0; b < batch; b += block) {
                 const Index n = batch - b < block ? batch - b : block;
                 credit.rows(t * batch + b, n, signal.at + t * signal.step_stride + b * size, size,
-                            nullptr, gated.get());
+                            nullptr, gated.get(), delta + (t * batch + b) * nodes);
                 for (Index k = b; signal.lengths && k < b + n; ++k)
                     if (t >= signal.lengths[k])
                         std::memset(delta + (t * batch + k) * nodes, 0,
@@ -198,7 +197,7 @@ template <class T>
 class Backward {
   public:
     Backward(const Layer<T>& layer, History<T> past, const T* signal, T* delta)
-        : layer(layer), past(past), signal(signal), delta(delta), credit(layer, past, delta),
+        : layer(layer), past(past), signal(signal), delta(delta), credit(layer, past),
           recurrent(transposed(layer, 0, is_gru(layer.cell) ? 2 * layer.hidden : layer.nodes())),
           candidate(layer.cell == Cell::gru ? transposed(layer, 2 * layer.hidden, layer.hidden)
                                             : Packed<T>(0, 0)) {}
@@ -216,8 +215,10 @@ class Backward {
   private:
     void rows(T* h, T* c, Index b0, Index b1) {
         const Index size = layer.hidden, nodes = layer.nodes(), n = b1 - b0, ld = padded<T>(size);
-        const Buffer<T> carried(n * ld), carried_cell(n * ld), scratch(n * ld);
-        T *at_h = carried.get(), *gated = scratch.get();
+        // Node signals are made here and then copied: their rows in `delta` share cache lines with those of
+        // other threads, and reading them back would wait for these.
+        const Buffer<T> carried(n * ld), carried_cell(n * ld), scratch(n * ld), node_signals(n * nodes);
+        T *at_h = carried.get(), *gated = scratch.get(), *own = node_signals.get();
         T* at_c = layer.cell == Cell::lstm ? carried_cell.get() : nullptr;
         copy(n, h + b0 * size, size, at_h, ld);
         if (at_c) copy(n, c + b0 * size, size, at_c, ld);
@@ -225,10 +226,11 @@ class Backward {
         for (Index t = layer.steps; t-- > 0;) {
             const Index row = t * layer.batch + b0;
             if (signal) add(n, signal + row * size, at_h);
-            credit.rows(row, n, at_h, ld, at_c, gated);
-            if (!restarts) pass_by(row, n, at_h, gated);
+            credit.rows(row, n, at_h, ld, at_c, gated, own);
+            std::memcpy(delta + row * nodes, own, std::size_t(n * nodes) * sizeof(T));
+            if (!restarts) pass_by(row, n, own, at_h, gated);
             const T* start = restarts ? credit.nothing.get() : at_h;
-            multiply<T>(recurrent, 0, n, {delta + row * nodes, nodes, 1, recurrent.k}, {}, start,
+            multiply<T>(recurrent, 0, n, {own, nodes, 1, recurrent.k}, {}, start,
                         restarts ? 0 : ld, at_h, ld);
             if (layer.cell == Cell::gru)
                 multiply<T>(candidate, 0, n, {gated, ld, 1, size}, {}, at_h, ld, at_h, ld);
@@ -255,11 +257,11 @@ class Backward {
     // The signal that reaches h_{t-1} past the matrix, in place of the one at h_t: through the leak, through
     // the update gate, and through the reset gate before the matrix. For the GRU with reset after, `gated`
     // receives r * delta_n, what reaches W_n; for the one with reset before it holds W_n^T delta_n.
-    void pass_by(Index row, Index n, T* at_h, T* gated) const {
+    void pass_by(Index row, Index n, const T* own, T* at_h, T* gated) const {
         const Index size = layer.hidden, ld = padded<T>(size);
-        for (Index k = 0; k < n; ++k, ++row, at_h += ld, gated += ld) {
+        for (Index k = 0; k < n; ++k, ++row, own += layer.nodes(), at_h += ld, gated += ld) {
             const T* gates = past.gates + row * layer.nodes();
-            const T* at_n = delta + row * layer.nodes() + 2 * size;
+            const T* at_n = own + 2 * size;
             each_vector<T>(size, [&](Index j, auto part) {
                 const Vec<T> g = load(at_h + j, part);
                 if (layer.cell == Cell::rnn) {

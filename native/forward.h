@@ -64,44 +64,56 @@ class Forward {
     }
 
   private:
+    // What one thread carries through time, padded rows of its own. The history is only written: its rows
+    // share cache lines with those of other threads, and reading them back would wait for these.
+    struct Carried {
+        T *h, *c, *gated;  // the state; r * h of the GRU with reset before
+        Index ld;
+    };
+
     void rows(const T* h0, const T* c0, Index b0, Index b1) {
-        const Index size = layer.hidden, n = b1 - b0;
-        std::memcpy(out.h + b0 * size, h0 + b0 * size, std::size_t(n * size) * sizeof(T));
-        if (layer.cell == Cell::lstm)
-            std::memcpy(out.c + b0 * size, c0 + b0 * size, std::size_t(n * size) * sizeof(T));
+        const Index size = layer.hidden, n = b1 - b0, ld = padded<T>(size);
         const Section<T>& last = sections.back();
         const Section<T>& section = sections.front();
         const Index wide = padded<T>(section.weights.n), narrow = padded<T>(last.weights.n);
         const Buffer<T> first_sum(n * wide), second_sum(n * narrow), hidden_sum(n * narrow);
+        const Buffer<T> state(n * ld), cell_state(n * ld), gated_state(n * ld);
+        const Carried carried{state.get(), cell_state.get(), gated_state.get(), ld};
+        begin(h0, out.h, b0, n, carried.h);
+        if (layer.cell == Cell::lstm) begin(c0, out.c, b0, n, carried.c);
         T *pre = first_sum.get(), *candidate = second_sum.get(), *behind = hidden_sum.get();
-        const Operand<T> none{nullptr, 0, 0, 0};
+        const Operand<T> none{nullptr, 0, 0, 0}, h{carried.h, ld, 1, size}, gated{carried.gated, ld, 1, size};
         for (Index t = 0; t < layer.steps; ++t) {
             const Index row = t * layer.batch + b0;
             const Operand<T> x{inputs + row * layer.inputs, layer.inputs, 1, layer.inputs};
-            const Operand<T> h{out.h + row * size, size, 1, size};
             multiply(section.weights, 0, n, x, h, section.bias.get(), 0, pre, wide);
             switch (layer.cell) {
                 case Cell::rnn:
-                    rnn(row, n, pre, wide);
+                    rnn(row, n, carried, pre, wide);
                     break;
                 case Cell::lstm:
-                    lstm(row, n, pre, wide);
+                    lstm(row, n, carried, pre, wide);
                     break;
                 case Cell::gru:
                     multiply(last.weights, 0, n, x, none, last.bias.get(), 0, candidate, narrow);
                     multiply(last.weights, layer.inputs, n, h, none, hidden_bias.get(), 0, behind,
                              narrow);
-                    gru_reset_after(row, n, pre, wide, candidate, behind, narrow);
+                    gru_reset_after(row, n, carried, pre, wide, candidate, behind, narrow);
                     break;
-                case Cell::gru_reset_before: {
-                    reset(row, n, pre, wide);
-                    const Operand<T> gated{out.auxiliary + row * size, size, 1, size};
+                case Cell::gru_reset_before:
+                    reset(row, n, carried, pre, wide);
                     multiply(last.weights, 0, n, x, gated, last.bias.get(), 0, candidate, narrow);
-                    gru_reset_before(row, n, pre, wide, candidate, narrow);
+                    gru_reset_before(row, n, carried, pre, wide, candidate, narrow);
                     break;
-                }
             }
         }
+    }
+
+    void begin(const T* start, T* history, Index b0, Index n, T* carried) const {
+        const Index size = layer.hidden;
+        std::memcpy(history + b0 * size, start + b0 * size, std::size_t(n * size) * sizeof(T));
+        for (Index r = 0; r < n; ++r)
+            std::memcpy(carried + r * padded<T>(size), start + (b0 + r) * size, std::size_t(size) * sizeof(T));
     }
 
     // a pre-activation, with the noise on that node when there is one
@@ -111,56 +123,59 @@ class Forward {
         return noise ? a + load(noise + row * layer.nodes() + node, part) : a;
     }
 
-    void rnn(Index row, Index n, const T* pre, Index ld) const {
+    void rnn(Index row, Index n, Carried carried, const T* pre, Index ld) const {
         const Index size = layer.hidden, batch = layer.batch;
         const T gain = layer.gain;
         for (Index r = 0; r < n; ++r, ++row, pre += ld) {
-            const T* before = out.h + row * size;
             T *h = out.h + (row + batch) * size, *gates = out.gates + row * size;
+            T* own = carried.h + r * carried.ld;
             each_vector<T>(size, [&](Index j, auto part) {
                 Vec<T> y = tanh<T>(node(pre + j, row, j, part));
                 if (gain != T(1)) {
                     store(gates + j, y, part);
-                    const Vec<T> old = load(before + j, part);
+                    const Vec<T> old = load(own + j);
                     y = fma(y - old, broadcast(gain), old);
                 }
+                store(own + j, y);
                 store(h + j, y, part);
             });
         }
     }
 
-    void lstm(Index row, Index n, const T* pre, Index ld) const {
+    void lstm(Index row, Index n, Carried carried, const T* pre, Index ld) const {
         const Index size = layer.hidden, batch = layer.batch;
         for (Index r = 0; r < n; ++r, ++row, pre += ld) {
             T* gates = out.gates + row * 4 * size;
-            const T* c_before = out.c + row * size;
             T *h = out.h + (row + batch) * size, *c = out.c + (row + batch) * size;
+            T *own_h = carried.h + r * carried.ld, *own_c = carried.c + r * carried.ld;
             each_vector<T>(size, [&](Index j, auto part) {
                 const Index fj = size + j, gj = 2 * size + j, oj = 3 * size + j;
                 const Vec<T> i = sigmoid<T>(node(pre + j, row, j, part));
                 const Vec<T> f = sigmoid<T>(node(pre + fj, row, fj, part));
                 const Vec<T> g = tanh<T>(node(pre + gj, row, gj, part));
                 const Vec<T> o = sigmoid<T>(node(pre + oj, row, oj, part));
-                const Vec<T> cell = fma(f, load(c_before + j, part), i * g);
+                const Vec<T> cell = fma(f, load(own_c + j), i * g);
                 const Vec<T> squashed = tanh<T>(cell);
+                const Vec<T> hidden = o * squashed;
+                store(own_c + j, cell);
+                store(own_h + j, hidden);
                 store(gates + j, i, part);
                 store(gates + fj, f, part);
                 store(gates + gj, g, part);
                 store(gates + oj, o, part);
                 store(c + j, cell, part);
                 store(out.auxiliary + row * size + j, squashed, part);
-                store(h + j, o * squashed, part);
+                store(h + j, hidden, part);
             });
         }
     }
 
-    void gru_reset_after(Index row, Index n, const T* pre, Index ld, const T* candidate,
-                         const T* behind, Index ldn) const {
+    void gru_reset_after(Index row, Index n, Carried carried, const T* pre, Index ld,
+                         const T* candidate, const T* behind, Index ldn) const {
         const Index size = layer.hidden, batch = layer.batch;
         for (Index k = 0; k < n; ++k, ++row, pre += ld, candidate += ldn, behind += ldn) {
             T* gates = out.gates + row * 3 * size;
-            const T* before = out.h + row * size;
-            T* h = out.h + (row + batch) * size;
+            T *h = out.h + (row + batch) * size, *own = carried.h + k * carried.ld;
             each_vector<T>(size, [&](Index j, auto part) {
                 const Index zj = size + j, nj = 2 * size + j;
                 const Vec<T> r = sigmoid<T>(node(pre + j, row, j, part));
@@ -171,37 +186,42 @@ class Forward {
                 store(gates + zj, z, part);
                 store(gates + nj, c, part);
                 store(out.auxiliary + row * size + j, gated, part);
-                store(h + j, fma(z, load(before + j, part) - c, c), part);
+                const Vec<T> hidden = fma(z, load(own + j) - c, c);
+                store(own + j, hidden);
+                store(h + j, hidden, part);
             });
         }
     }
 
-    void reset(Index row, Index n, const T* pre, Index ld) const {
+    void reset(Index row, Index n, Carried carried, const T* pre, Index ld) const {
         const Index size = layer.hidden;
         for (Index k = 0; k < n; ++k, ++row, pre += ld) {
-            const T* before = out.h + row * size;
+            const T* h = carried.h + k * carried.ld;
+            T* gated = carried.gated + k * carried.ld;
             each_vector<T>(size, [&](Index j, auto part) {
-                const Vec<T> r = sigmoid<T>(node(pre + j, row, j, part));
+                const Vec<T> r = sigmoid<T>(node(pre + j, row, j, part)), entered = r * load(h + j);
+                store(gated + j, entered);
                 store(out.gates + row * 3 * size + j, r, part);
-                store(out.auxiliary + row * size + j, r * load(before + j, part), part);
+                store(out.auxiliary + row * size + j, entered, part);
             });
         }
     }
 
-    void gru_reset_before(Index row, Index n, const T* pre, Index ld, const T* candidate,
-                          Index ldn) const {
+    void gru_reset_before(Index row, Index n, Carried carried, const T* pre, Index ld,
+                          const T* candidate, Index ldn) const {
         const Index size = layer.hidden, batch = layer.batch;
         for (Index k = 0; k < n; ++k, ++row, pre += ld, candidate += ldn) {
             T* gates = out.gates + row * 3 * size;
-            const T* before = out.h + row * size;
-            T* h = out.h + (row + batch) * size;
+            T *h = out.h + (row + batch) * size, *own = carried.h + k * carried.ld;
             each_vector<T>(size, [&](Index j, auto part) {
                 const Index zj = size + j, nj = 2 * size + j;
                 const Vec<T> z = sigmoid<T>(node(pre + zj, row, zj, part));
                 const Vec<T> c = tanh<T>(node(candidate + j, row, nj, part));
                 store(gates + zj, z, part);
                 store(gates + nj, c, part);
-                store(h + j, fma(z, load(before + j, part) - c, c), part);
+                const Vec<T> hidden = fma(z, load(own + j) - c, c);
+                store(own + j, hidden);
+                store(h + j, hidden, part);
             });
         }
     }

@@ -7,6 +7,7 @@
 // threads.
 #pragma once
 
+#include <algorithm>
 #include <vector>
 
 #include "backward.h"
@@ -84,20 +85,28 @@ std::vector<Strip<T>> strips_of(const Layer<T>& layer, History<T> past, const T*
 template <class T, class Fill>
 void sum_outer_products(const Layer<T>& layer, History<T> past, const T* inputs, Gradients<T> out,
                         const Fill& fill) {
-    constexpr Index depth = 96, width = Packed<T>::width, sum_size = kTileRows * width;
+    constexpr Index depth = 64, width = Packed<T>::width, sum_size = kTileRows * width;
     const Panels panels = panels_of(layer.cell);
     const std::vector<Strip<T>> strips = strips_of(layer, past, inputs, out);
     const Index size = layer.hidden, rows = layer.steps * layer.batch, count = Index(strips.size());
     const Index tasks = (size + width - 1) / width * count;  // groups by strips
     const double work = double(rows) * double(layer.nodes()) * double(layer.inputs + size);
     const Index parts = parts_of(tasks, layer.threads, work);
+    std::vector<Index> before{0};  // products per row of all strips before each: parts get equal shares
+    for (const Strip<T>& s : strips)
+        before.push_back(before.back() + s.columns * (s.end_panel - s.first_panel));
+    const auto start = [&](Index part) {
+        const Index group = before.back(), all = tasks / count * group * part / parts;
+        return all / group * count +
+               (std::lower_bound(before.begin(), before.end(), all % group) - before.begin());
+    };
     parallel(parts, [&](Index part) {
-        const Index end = tasks * (part + 1) / parts;
+        const Index end = start(part + 1);
         const Buffer<T> filled = zeros<T>(panels.count * depth * width);
         const Buffer<T> sums(panels.count * count * sum_size);
         T* panel[4];
         for (Index p = 0; p < 4; ++p) panel[p] = filled.get() + p % panels.count * depth * width;
-        for (Index task = tasks * part / parts; task < end;) {
+        for (Index task = start(part); task < end;) {
             const Index first = task / count * width, wide = size - first < width ? size - first : width;
             const Index s0 = task % count, s1 = count - s0 < end - task ? count : s0 + end - task;
             const Index ld = padded<T>(wide), vectors = ld / kLanes<T>;

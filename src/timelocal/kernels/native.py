@@ -489,21 +489,24 @@ def _check_lengths(lengths: Tensor | None, batch: int) -> None:
 def _check(like: Tensor, *tensors: Expected) -> None:
     """Refuse what the kernels would read wrongly: another shape, dtype or device."""
     dtype = like.dtype
-    raise_problems(
-        Problem(
-            name,
-            f"{tuple(tensor.shape)} {tensor.dtype} on {tensor.device}",
-            f"{shape} {dtype if dtype in _DTYPES else 'torch.float32 or float64'} on cpu",
-        )
+    wrong = [
+        (name, tensor, shape)
         for name, tensor, shape in tensors
         if tensor is not None
-        and (
-            tensor.shape != shape
-            or tensor.dtype != dtype
-            or dtype not in _DTYPES
-            or not tensor.is_cpu
+        and (tensor.shape != shape or tensor.dtype != dtype or not tensor.is_cpu)
+    ]
+    if dtype not in _DTYPES:
+        wrong = [(name, tensor, shape) for name, tensor, shape in tensors if tensor is not None]
+    if wrong:
+        expected = dtype if dtype in _DTYPES else "torch.float32 or float64"
+        raise_problems(
+            Problem(
+                name,
+                f"{tuple(tensor.shape)} {tensor.dtype} on {tensor.device}",
+                f"{shape} {expected} on cpu",
+            )
+            for name, tensor, shape in wrong
         )
-    )
 
 
 def _address(tensor: Tensor | None) -> int:

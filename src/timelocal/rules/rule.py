@@ -265,7 +265,10 @@ class Rule(nn.Module, ABC):
         """The rule's tensors are where the network's are, in the same type."""
         weight = self.network.recurrent.weights(0, 0).hh
         place = weight.dtype, weight.device
-        wrong = [buffer for buffer in self.buffers() if (buffer.dtype, buffer.device) != place]
+        buffers = (
+            self.buffers() if self._modules else self._buffers.values()
+        )  # no walk for most rules
+        wrong = [b for b in buffers if b is not None and (b.dtype, b.device) != place]
         for name, buffer in self.named_buffers() if wrong else ():
             if (buffer.dtype, buffer.device) != place:
                 got = f"{name} in {buffer.dtype} on {buffer.device}"

@@ -1,0 +1,105 @@
+// Every kernel on odd sizes, on arrays that end where their last element ends: what a sanitizer watches.
+//
+// Outputs start as NaN: a value that no kernel writes, or that comes from beyond an input, is found at the end.
+#include <cmath>
+#include <cstdio>
+#include <limits>
+#include <memory>
+
+#include "forward.h"
+#include "gradients.h"
+
+using kernels::Cell;
+using kernels::Index;
+
+namespace {
+
+int failures = 0;
+
+template <class T>
+class Array {
+  public:
+    Array(Index n, bool output) : n_(n), data_(new T[std::size_t(n)]) {
+        for (Index i = 0; i < n; ++i)
+            data_[i] = output ? std::numeric_limits<T>::quiet_NaN() : T((i * 37 + n) % 23 - 11) / 50;
+    }
+    T* get() const { return data_.get(); }
+    void expect_written(const char* what) const {
+        for (Index i = 0; i < n_; ++i)
+            if (!std::isfinite(data_[i])) {
+                std::printf("%s: element %td of %td was not written\n", what, i, n_);
+                ++failures;
+                return;
+            }
+    }
+
+  private:
+    Index n_;
+    std::unique_ptr<T[]> data_;
+};
+
+template <class T>
+void run(Cell cell, Index threads, Index steps, Index batch, Index inputs, Index hidden, bool extras) {
+    const Index nodes = kernels::gates_of(cell) * hidden, rows = steps * batch;
+    const Array<T> ih(nodes * inputs, false), hh(nodes * hidden, false), b_ih(nodes, false), b_hh(nodes, false);
+    const Array<T> x(rows * inputs, false), noise(rows * nodes, false), start(batch * hidden, false);
+    const Array<T> h((steps + 1) * batch * hidden, true), c((steps + 1) * batch * hidden, true);
+    const Array<T> gates(rows * nodes, true), auxiliary(rows * hidden, true);
+    const bool plain = cell == Cell::rnn && !extras, lstm = cell == Cell::lstm;
+    const kernels::Layer<T> layer{cell, threads, steps, batch, inputs, hidden,
+                                  cell == Cell::rnn && extras ? T(0.5) : T(1),
+                                  ih.get(), hh.get(), extras ? b_ih.get() : nullptr, extras ? b_hh.get() : nullptr};
+    const kernels::History<T> past{h.get(), lstm ? c.get() : nullptr,
+                                   plain ? h.get() + batch * hidden : gates.get(),
+                                   cell == Cell::rnn ? nullptr : auxiliary.get()};
+    kernels::Forward<T>(layer, x.get(), extras ? noise.get() : nullptr, past).run(start.get(), start.get());
+    h.expect_written("states");
+    if (lstm) c.expect_written("cell states");
+    if (!plain) gates.expect_written("gates");
+    if (cell != Cell::rnn) auxiliary.expect_written("auxiliary");
+
+    const Array<T> signal(rows * hidden, false), delta(rows * nodes, true);
+    const Array<T> at_h(batch * hidden, false), at_c(batch * hidden, false);
+    kernels::Backward<T>(layer, past, extras ? signal.get() : nullptr, delta.get())
+        .run(at_h.get(), lstm ? at_c.get() : nullptr);
+    delta.expect_written("node signals");
+    at_h.expect_written("signals at the start");
+
+    const Array<std::int64_t> lengths(batch, false);
+    for (Index b = 0; b < batch; ++b) lengths.get()[b] = 1 + b % steps;
+    const Array<T> one(batch * hidden, false), local(rows * nodes, true);
+    const kernels::StateSignal<T> every{signal.get(), batch * hidden, lengths.get()}, last{one.get(), 0, nullptr};
+    kernels::credit_all<T>(layer, past, extras ? every : last, local.get());
+    local.expect_written("local node signals");
+    for (const bool direct : {false, true}) {
+        if (direct && cell == Cell::gru_reset_before) continue;
+        const Array<T> g_ih(nodes * inputs, true), g_hh(nodes * hidden, true), g_b(nodes, true), g_c(nodes, true);
+        const kernels::Gradients<T> out{g_ih.get(), g_hh.get(), extras ? g_b.get() : nullptr,
+                                        extras ? g_c.get() : nullptr};
+        if (direct)
+            kernels::credited_gradients<T>(layer, past, x.get(), extras ? every : last, out);
+        else
+            kernels::gradients<T>(layer, past, x.get(), delta.get(), out);
+        g_ih.expect_written("input weights");
+        g_hh.expect_written("state weights");
+        if (extras) g_b.expect_written("biases"), g_c.expect_written("state biases");
+    }
+}
+
+template <class T>
+void all() {
+    constexpr Index sizes[][4] = {{1, 1, 1, 1}, {3, 5, 2, 7}, {6, 10, 1, 50}, {5, 13, 9, 67}, {2, 66, 3, 130}};
+    for (const Cell cell : {Cell::rnn, Cell::gru, Cell::gru_reset_before, Cell::lstm})
+        for (const Index threads : {1, 2, 3})
+            for (const auto& size : sizes)
+                for (const bool extras : {false, true})
+                    run<T>(cell, threads, size[0], size[1], size[2], size[3], extras);
+}
+
+}  // namespace
+
+int main() {
+    all<float>();
+    all<double>();
+    return failures != 0;
+}
