@@ -10,11 +10,25 @@ from __future__ import annotations
 from torch import Tensor
 
 from timelocal.cells import Cell, CellWeights, LayerTrajectory
-from timelocal.kernels import native, torch_scan
+from timelocal.kernels import native, native_online, torch_online, torch_scan
 from timelocal.kernels.native import describe
+from timelocal.kernels.noise import normal
+from timelocal.kernels.torch_online import OnlineSettings, OnlineState, OnlineWeights
 from timelocal.typing import State
 
-__all__ = ["backward_scan", "credit", "describe", "node_signals", "scan", "weight_gradients"]
+__all__ = [
+    "OnlineSettings",
+    "OnlineState",
+    "OnlineWeights",
+    "backward_scan",
+    "credit",
+    "describe",
+    "node_signals",
+    "normal",
+    "online",
+    "scan",
+    "weight_gradients",
+]
 
 _NARROW = 256
 """Up to this many hidden units one pass over δ beats the matrix products of the library behind torch."""
@@ -90,3 +104,22 @@ def credit(
     """
     path = native if native.handles(cell, weights.hh) else torch_scan
     return path.credit(cell, weights, trajectory, signal, lengths)
+
+
+def online(
+    settings: OnlineSettings,
+    weights: OnlineWeights,
+    state: OnlineState,
+    inputs: Tensor,
+    targets: Tensor,
+    first_step: int = 0,
+) -> tuple[Tensor, Tensor]:
+    """Run and learn over inputs (t, b, i) and targets (t, b, o), with a step of descent at every step.
+
+    first_step: the number of the first step, of which noise is a function: a stream in chunks goes the
+    same way as one in one call. Weights and state are changed in place.
+    Returns losses (t,) before each update and outputs (t, b, o).
+    """
+    served = native.serves(weights.hh.dtype, weights.hh.device)
+    path = native_online if served else torch_online
+    return path.online(settings, weights, state, inputs, targets, first_step)
