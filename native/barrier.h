@@ -55,7 +55,7 @@ class Team {
     template <class Condition>
     static void wait(const Condition& met) {
         for (Index spins = 0; !met(); ++spins)
-            if (spins < 4000)
+            if (spins < 500)  // some ten microseconds
                 pause();
             else
                 std::this_thread::yield();

@@ -83,6 +83,7 @@ class Online {
 
   private:
     static constexpr Index kParts = 8;
+    static constexpr Index kSummed = 32;  // rows of D summed while they are near
 
     // What one thread needs for itself.
     struct Mine {
@@ -91,15 +92,13 @@ class Online {
               last(0),
               credit(1, o.c.batch),
               readout(o.c.batch, o.nodes),
-              block(kRows, o.m.stride > o.u.stride ? o.m.stride : o.u.stride),
-              flat(1, kRows * (o.c.hidden + 1)),
               small(1, (o.c.hidden / kParts + 2 * kRows) * (o.c.inputs + 2)) {}
         Index first, last;      // its parts
         std::uint64_t round = 0;
         Rows<T> credit;         // c_b, what a sample's change of the loss is worth
         Rows<T> readout;        // -lr times the signal at the outputs
         T weight_credit = 0;    // -lr sum_b c_b / sigma
-        Rows<T> block, flat, small;
+        Rows<T> small;          // weight noise of the part's columns beside W
     };
 
     Index padded_units() const { return (c.hidden + kRows - 1) / kRows * kRows; }
@@ -262,6 +261,10 @@ class Online {
                  entering_at(t).row(r) + c.hidden);
     }
 
+    Key key_of(Index t, std::uint32_t place) const {
+        return noise_key(c.seed, c.first_step + t, place);
+    }
+
     // The noise of step t at the nodes, some of it: the parts share its groups.
     void draw(Index part, Index t) {
         if (c.kind != Learning::np && c.kind != Learning::anp) return;
@@ -270,11 +273,11 @@ class Online {
                     end = (part + 1) * groups / kParts * kNoiseGroup,
                     last = end < count ? end : count;
         if (first < last)
-            fill_noise<T>(noise_key(c.seed, c.first_step + t, 0), first, last,
-                          noise[t % 2].begin() + first);
+            fill_noise<T>(key_of(t, 0), first, last, last - first, noise[t % 2].begin() + first,
+                          0);
         if (part == 0)
-            fill_noise<T>(noise_key(c.seed, c.first_step + t, 1), 0, c.batch * c.outputs,
-                          readout_noise[t % 2].begin());
+            fill_noise<T>(key_of(t, 1), 0, c.batch * c.outputs, c.batch * c.outputs,
+                          readout_noise[t % 2].begin(), 0);
     }
 
     // Pre-activations and states of the part's units, after the weights have learned from step t - 1.
@@ -285,10 +288,9 @@ class Online {
             if (t) learn_block(first, t, mine);
             T* out = a.begin() + first;
             if (c.kind == Learning::wp) {
-                dots<T>(m.row(first), m.stride, {pre.begin(), m.stride, c.batch}, valid, out, units);
-                shake_block(part, first, valid, t, mine);
-                dots<T>(mine.block.begin(), m.stride, {pre.row(c.batch), m.stride, c.batch}, valid,
-                        out + c.batch * units, units);
+                draw_block(part, first, valid, t, mine);
+                shaken_dots<T>(m.row(first), m_noise.row(first), c.sigma, m.stride,
+                               {pre.begin(), m.stride, rows}, valid, out, units);
             } else {
                 dots<T>(m.row(first), m.stride, {pre.begin(), m.stride, rows}, valid, out, units);
             }
@@ -334,15 +336,23 @@ class Online {
     // h* of the part's units, after D has learned from step t - 1; and the part's share of h*^T D.
     void decorrelate(Index part, Index t) {
         Rows<T>& f = features_at(t);
+        Index summed = first_unit(part);
+        clear(carried_parts, part);
         each_block(part, d, [&](Index first, Index valid) {
             if (t && !c.preserve) learn_decorrelation(first);
             dots<T>(d.row(first), d.stride, {h.begin(), units, rows}, valid, f.begin() + first,
                     f.stride);
+            const Index end = first + valid;
+            if (end - summed < kSummed && end < first_unit(part + 1)) return;
+            sum_rows<T>(d.row(summed), d.stride, end - summed,
+                        {f.begin() + summed, f.stride, c.batch}, carried_parts.row(part * c.batch),
+                        d.stride);
+            summed = end;
         });
-        const Index first = first_unit(part);
-        sum_rows<T>(d.row(first), d.stride, first_unit(part + 1) - first,
-                    {f.begin() + first, f.stride, c.batch}, carried_parts.row(part * c.batch),
-                    d.stride);
+    }
+
+    void clear(const Rows<T>& parts, Index part) {
+        std::memset(parts.row(part * c.batch), 0, std::size_t(c.batch * parts.stride) * sizeof(T));
     }
 
     // Outputs, and what else waits for all of h*.
@@ -363,10 +373,9 @@ class Online {
             if (t) learn_readout(first, t, mine);
             T* out = beta.begin() + first;
             if (c.kind == Learning::wp) {
-                dots<T>(u.row(first), u.stride, {f.begin(), u.stride, c.batch}, valid, out, nodes);
-                shake_readout(first, valid, t, mine);
-                dots<T>(mine.block.begin(), u.stride, {f.row(c.batch), u.stride, c.batch}, valid,
-                        out + c.batch * nodes, nodes);
+                draw_readout(first, valid, t);
+                shaken_dots<T>(u.row(first), u_noise.row(first), c.sigma, u.stride,
+                               {f.begin(), u.stride, rows}, valid, out, nodes);
             } else {
                 dots<T>(u.row(first), u.stride, {f.begin(), u.stride, rows}, valid, out, nodes);
             }
@@ -451,6 +460,7 @@ class Online {
         }
         if (c.decorrelation && c.kind == Learning::bp1) {
             const Index first = first_unit(part);
+            clear(back_parts, part);
             sum_rows<T>(d.row(first), d.stride, first_unit(part + 1) - first,
                         {delta.begin() + first, units, c.batch}, back_parts.row(part * c.batch),
                         d.stride);
@@ -491,7 +501,7 @@ class Online {
         const Rows<T>& pre = entering_at(t - 1);
         T* block = m.row(first);
         if (c.kind == Learning::wp)
-            add(block, m_noise.row(first), kRows * m.stride, mine.weight_credit, block);
+            learn_noise(block, m_noise.row(first), m.stride, mine);
         else if (c.trace)
             learn_traced(first, pre);
         else
@@ -517,10 +527,16 @@ class Online {
         const Rows<T>& f = features_at(t - 1);
         T* block = u.row(first);
         if (c.kind == Learning::wp)
-            add(block, u_noise.row(first), kRows * u.stride, mine.weight_credit, block);
+            learn_noise(block, u_noise.row(first), u.stride, mine);
         else
             learn<T>(block, u.stride, nullptr, {mine.readout.begin() + first, nodes, c.batch},
                      {f.begin(), u.stride, c.batch});
+    }
+
+    static void learn_noise(T* block, const T* drawn, Index stride, const Mine& mine) {
+        const Vec<T> by = broadcast(mine.weight_credit);
+        for (Index j = 0; j < kRows * stride; j += kLanes<T>)
+            store(block + j, fma(load(drawn + j), by, load(block + j)));
     }
 
     // The coefficients of D <- (1 + eps <h*^2>) D - eps <h* (h*^T D)>, row by row.
@@ -574,54 +590,35 @@ class Online {
 
     // --- noise on weights ----------------------------------------------------------------------
 
-    static void add(const T* x, const T* y, Index count, T by, T* out) {  // out = x + by y
-        const Vec<T> factor = broadcast(by);
-        for (Index j = 0; j < count; j += kLanes<T>)
-            store(out + j, fma(load(y + j), factor, load(x + j)));
-    }
-
-    Key weight_key(Index t, std::uint32_t place) const {
-        return noise_key(c.seed, c.first_step + t, place);
-    }
-
     // The noise of a part's rows of V and its biases, at once: a row alone would waste most of a group.
     void draw_small(Index part, Index t, Mine& mine) {
         const Index first = first_unit(part), last = first_unit(part + 1);
         T* out = mine.small.begin();
-        fill_noise<T>(weight_key(t, 0), first * c.inputs, last * c.inputs, out);
+        fill_noise<T>(key_of(t, 0), first * c.inputs, last * c.inputs, c.inputs, out, c.inputs);
         out += (last - first) * c.inputs;
         for (Index k = 0; k < biases; ++k, out += last - first)
-            fill_noise<T>(weight_key(t, std::uint32_t(2 + k)), first, last, out);
+            fill_noise<T>(key_of(t, std::uint32_t(2 + k)), first, last, last - first, out, 0);
     }
 
-    // Draw the noise of these rows of M, and leave M + sigma noise in `mine.block`.
-    void shake_block(Index part, Index first, Index valid, Index t, Mine& mine) {
+    void draw_block(Index part, Index first, Index valid, Index t, const Mine& mine) {
         const Index start = first_unit(part), own = first_unit(part + 1) - start;
-        fill_noise<T>(weight_key(t, 1), first * c.hidden, (first + valid) * c.hidden,
-                      mine.flat.begin());
-        for (Index r = 0; r < valid; ++r) {
-            const Index i = first + r - start;
-            T* row = m_noise.row(first + r);
-            copy(mine.flat.begin() + r * c.hidden, c.hidden, row);
-            copy(mine.small.begin() + i * c.inputs, c.inputs, row + c.hidden);
-            for (Index k = 0; k < biases; ++k)
-                row[c.hidden + c.inputs + k] = mine.small.begin()[own * (c.inputs + k) + i];
+        const T* small = mine.small.begin();
+        fill_noise<T>(key_of(t, 1), first * c.hidden, (first + valid) * c.hidden, c.hidden,
+                      m_noise.row(first), m.stride);
+        for (Index i = first - start; i < first - start + valid; ++i) {
+            T* rest = m_noise.row(start + i) + c.hidden;
+            copy(small + i * c.inputs, c.inputs, rest);
+            for (Index k = 0; k < biases; ++k) rest[c.inputs + k] = small[own * (c.inputs + k) + i];
         }
-        add(m.row(first), m_noise.row(first), kRows * m.stride, c.sigma, mine.block.begin());
     }
 
-    void shake_readout(Index first, Index valid, Index t, Mine& mine) {
+    void draw_readout(Index first, Index valid, Index t) {
         const std::uint32_t place = std::uint32_t(2 + biases);
-        fill_noise<T>(weight_key(t, place), first * c.hidden, (first + valid) * c.hidden,
-                      mine.flat.begin());
-        for (Index r = 0; r < valid; ++r)
-            copy(mine.flat.begin() + r * c.hidden, c.hidden, u_noise.row(first + r));
-        if (c.readout_bias) {
-            fill_noise<T>(weight_key(t, place + 1), first, first + valid, mine.flat.begin());
-            for (Index r = 0; r < valid; ++r)
-                u_noise.row(first + r)[c.hidden] = mine.flat.begin()[r];
-        }
-        add(u.row(first), u_noise.row(first), kRows * u.stride, c.sigma, mine.block.begin());
+        fill_noise<T>(key_of(t, place), first * c.hidden, (first + valid) * c.hidden, c.hidden,
+                      u_noise.row(first), u.stride);
+        if (c.readout_bias)
+            fill_noise<T>(key_of(t, place + 1), first, first + valid, 1,
+                          u_noise.row(first) + c.hidden, u.stride);
     }
 
     const OnlineCall<T>& c;

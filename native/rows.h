@@ -13,7 +13,7 @@ namespace kernels {
 constexpr Index kRows = 4;
 #if defined(__AVX512F__) || defined(__aarch64__)
 constexpr Index kDots = 4;      // vectors multiplied at once: 16 sums of 32 registers
-constexpr Index kSumRows = 6;   // sums of rows kept at once, by two vectors
+constexpr Index kSumRows = 5;   // sums of rows kept at once, by kTileVectors
 #else
 constexpr Index kDots = 2;      // 8 sums of 16 registers
 constexpr Index kSumRows = 4;
@@ -78,7 +78,7 @@ inline __attribute__((always_inline)) void learn_columns(T* m, Index stride, con
 template <class T>
 void learn(T* m, Index stride, const T* scale, const Vectors<T>& coefficients,
            const Vectors<T>& entered) {
-    constexpr int wide = kDots;
+    constexpr int wide = kDots;  // as many sums as in the products
     Index column = 0;
     for (; column + wide * kLanes<T> <= stride; column += wide * kLanes<T>)
         learn_columns<T, wide>(m, stride, scale, coefficients, entered, column);
@@ -140,9 +140,64 @@ void dots(const T* m, Index stride, Vectors<T> x, Index valid, T* out, Index ldo
         if (x.count) dots<T, N - 1>(m, stride, x, valid, out, ldo);
 }
 
+// Four rows and noise on them: out_n[r] = m_r . x_n for the first N, (m + by noise)_r . x_n for the next N.
+template <class T, int N>
+inline void shaken_dots_of(const T* m, const T* noise, T by, Index stride, const T* x, Index ldx,
+                           Index shaken, Index valid, T* out, Index ldo) {
+    constexpr Index count = 2 * N * kRows,
+                    room = (count + kLanes<T> - 1) / kLanes<T> * kLanes<T>;
+    Vec<T> sum[room] = {};
+    const Vec<T> factor = broadcast(by);
+    for (Index column = 0; column < stride; column += kLanes<T>) {
+        Vec<T> w[kRows], v[kRows];
+#pragma GCC unroll 4
+        for (int r = 0; r < kRows; ++r) {
+            w[r] = load(m + r * stride + column);
+            v[r] = fma(load(noise + r * stride + column), factor, w[r]);
+        }
+#pragma GCC unroll 4
+        for (int n = 0; n < N; ++n) {
+            const Vec<T> clean = load(x + n * ldx + column),
+                         noisy = load(x + (shaken + n) * ldx + column);
+#pragma GCC unroll 4
+            for (int r = 0; r < kRows; ++r) {
+                sum[n * kRows + r] = fma(w[r], clean, sum[n * kRows + r]);
+                sum[(N + n) * kRows + r] = fma(v[r], noisy, sum[(N + n) * kRows + r]);
+            }
+        }
+    }
+    T found[room];
+#pragma GCC unroll 8
+    for (Index k = 0; k < room; k += kLanes<T>) store(found + k, sums<T>(sum + k));
+    for (int n = 0; n < N; ++n)
+        for (Index r = 0; r < valid; ++r) {
+            out[n * ldo + r] = found[n * kRows + r];
+            out[(shaken + n) * ldo + r] = found[(N + n) * kRows + r];
+        }
+}
+
+// Four rows, of which `valid` count: the first half of the vectors meets m, the second m + by noise.
+template <class T>
+void shaken_dots(const T* m, const T* noise, T by, Index stride, const Vectors<T>& x, Index valid,
+                 T* out, Index ldo) {
+    constexpr int N = kDots / 2;
+    const Index half = x.count / 2;
+    Index n = 0;
+    for (; n + N <= half; n += N)
+        shaken_dots_of<T, N>(m, noise, by, stride, x.at + n * x.stride, x.stride, half, valid,
+                             out + n * ldo, ldo);
+    for (; n < half; ++n)
+        shaken_dots_of<T, 1>(m, noise, by, stride, x.at + n * x.stride, x.stride, half, valid,
+                             out + n * ldo, ldo);
+}
+
 template <class T, int N, int V>
 inline void sum_rows_of(const T* m, Index stride, Index rows, const T* by, Index ldb, T* out, Index ldo) {
-    Vec<T> sum[N][V] = {};
+    Vec<T> sum[N][V];
+#pragma GCC unroll 8
+    for (int n = 0; n < N; ++n)
+#pragma GCC unroll 4
+        for (int v = 0; v < V; ++v) sum[n][v] = load(out + n * ldo + v * kLanes<T>);
     for (Index i = 0; i < rows; ++i, m += stride) {
         Vec<T> w[V];
 #pragma GCC unroll 4
@@ -160,7 +215,7 @@ inline void sum_rows_of(const T* m, Index stride, Index rows, const T* by, Index
         for (int v = 0; v < V; ++v) store(out + n * ldo + v * kLanes<T>, sum[n][v]);
 }
 
-// out_n[column, + V vectors) = sum_i coefficients_n[i] m_i over some rows.
+// out_n[column, + V vectors) += sum_i coefficients_n[i] m_i over some rows.
 template <class T, int V, int N = kSumRows>
 void sum_columns(const T* m, Index stride, Index rows, Vectors<T> coefficients, T* out, Index ldo) {
     for (; coefficients.count >= N; coefficients.count -= N, out += N * ldo,
@@ -170,7 +225,8 @@ void sum_columns(const T* m, Index stride, Index rows, Vectors<T> coefficients, 
         if (coefficients.count) sum_columns<T, V, N - 1>(m, stride, rows, coefficients, out, ldo);
 }
 
-// out_n = sum_i coefficients_n[i] m_i over `rows` rows of `stride` elements.
+// out_n += sum_i coefficients_n[i] m_i over `rows` rows of `stride` elements: few enough that V vectors of
+// each stay in the first cache.
 template <class T>
 void sum_rows(const T* m, Index stride, Index rows, const Vectors<T>& coefficients, T* out,
               Index ldo) {
