@@ -14,12 +14,13 @@ from torch import Tensor
 
 from timelocal.cells import BlackBox, Cell, CellWeights, GRUResetBefore, LayerTrajectory
 from timelocal.kernels import native, native_online, torch_online, torch_scan
-from timelocal.kernels.native import describe
+from timelocal.kernels.native import describe, serves
 from timelocal.kernels.noise import normal
-from timelocal.kernels.torch_online import OnlineSettings, OnlineState, OnlineWeights
+from timelocal.kernels.torch_online import KINDS, OnlineSettings, OnlineState, OnlineWeights
 from timelocal.typing import State
 
 __all__ = [
+    "KINDS",
     "OnlineSettings",
     "OnlineState",
     "OnlineWeights",
@@ -30,6 +31,7 @@ __all__ = [
     "normal",
     "online",
     "scan",
+    "serves",
     "weight_gradients",
 ]
 
@@ -140,6 +142,6 @@ def online(
     same way as one in one call. Weights and state are changed in place.
     Returns losses (t,) before each update and outputs (t, b, o).
     """
-    served = native.serves(weights.hh.dtype, weights.hh.device)
+    served = serves(weights.hh.dtype, weights.hh.device)
     path = native_online if served else torch_online
     return path.online(settings, weights, state, inputs, targets, first_step)

@@ -144,7 +144,8 @@ def _decorrelate(settings: OnlineSettings, matrix: Tensor, features: Tensor) -> 
     matrix.mul_(features.square().mean(0).mul_(rate).add_(1).unsqueeze(1))
     matrix.addmm_(features.T, carried, alpha=-rate / len(features))
     if before is not None:
-        matrix.mul_(before / matrix.norm(dim=1, keepdim=True))
+        after = matrix.norm(dim=1, keepdim=True)
+        matrix.mul_(torch.where(after > 0, before / after, 1))
 
 
 # --- the rules: each changes the weights by its step, from values made before any of them changes -----
