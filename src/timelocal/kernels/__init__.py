@@ -20,18 +20,25 @@ from timelocal.cells import (
     LayerTrajectory,
     Trace,
 )
-from timelocal.kernels import native, torch_scan
-from timelocal.kernels.native import describe
-from timelocal.kernels.torch_noise import normal
+from timelocal.kernels import native, native_online, torch_online, torch_scan
+from timelocal.kernels.native import describe, serves
+from timelocal.kernels.noise import normal
+from timelocal.kernels.torch_online import KINDS, OnlineSettings, OnlineState, OnlineWeights
 from timelocal.typing import State
 
 __all__ = [
+    "KINDS",
+    "OnlineSettings",
+    "OnlineState",
+    "OnlineWeights",
     "backward_scan",
     "credit",
     "describe",
     "node_signals",
     "normal",
+    "online",
     "scan",
+    "serves",
     "traced_scan",
     "weight_gradients",
 ]
@@ -145,3 +152,22 @@ def credit(
     """
     path = _path(cell, weights, trajectory.inputs)
     return path.credit(cell, weights, trajectory, signal, lengths)
+
+
+def online(
+    settings: OnlineSettings,
+    weights: OnlineWeights,
+    state: OnlineState,
+    inputs: Tensor,
+    targets: Tensor,
+    first_step: int = 0,
+) -> tuple[Tensor, Tensor]:
+    """Run and learn over inputs (t, b, i) and targets (t, b, o), with a step of descent at every step.
+
+    first_step: the number of the first step, of which noise is a function: a stream in chunks goes the
+    same way as one in one call. Weights and state are changed in place.
+    Returns losses (t,) before each update and outputs (t, b, o).
+    """
+    served = serves(weights.hh.dtype, weights.hh.device)
+    path = native_online if served else torch_online
+    return path.online(settings, weights, state, inputs, targets, first_step)

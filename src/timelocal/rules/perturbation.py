@@ -18,6 +18,7 @@ from torch import Tensor
 
 from timelocal import kernels
 from timelocal.errors import Problem, UnsupportedError, unknown_name
+from timelocal.kernels import KINDS, OnlineSettings, OnlineState
 from timelocal.losses import Loss
 from timelocal.network import Network, Trajectory, at_last_valid, is_linear, positive
 from timelocal.rules.batch import Batch
@@ -214,6 +215,14 @@ class NodeRule(Rule):
         runs = self._run(batch, unpacked(memory["states"]), key, step)
         estimate = self.estimate_from(batch, *self._learn(batch, runs))
         return estimate, {"states": packed(runs.rows.final_states(), 1 + self.copies)}
+
+    def fused(self, memory: Memory) -> tuple[OnlineSettings, OnlineState] | None:
+        batch = len(memory["states"])
+        known = self.spec.name in KINDS
+        if not known or self.copies > 1 or (self.reward == "batch" and batch > 1):
+            return None
+        clean, noisy = memory["states"].flatten(1, 3).unbind(1)
+        return OnlineSettings(self.spec.name, 0.0, sigma=self.sigma), OnlineState(clean, noisy)
 
 
 @dataclass(frozen=True, slots=True)

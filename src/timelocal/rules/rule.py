@@ -18,6 +18,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from timelocal import losses
 from timelocal.errors import Problem, UnsupportedError, raise_problems
+from timelocal.kernels import OnlineSettings, OnlineState
 from timelocal.losses import Loss
 from timelocal.network import (
     Network,
@@ -318,6 +319,13 @@ class Rule(nn.Module, ABC):
         The estimate is made by `estimate_from`, which lets D learn too.
         """
         raise NotImplementedError
+
+    def fused(self, memory: Memory) -> tuple[OnlineSettings, OnlineState] | None:
+        """How `kernels.online` makes this rule's steps, its state being that of `memory`; None if it cannot.
+
+        The rule says kind, sigma and feedback; the rest of the settings is filled in.
+        """
+        return None
 
     # --- what rules are made of -------------------------------------------------------------
 
