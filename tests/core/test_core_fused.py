@@ -21,6 +21,8 @@ RULES = {
     "np": tl.NP,
     "anp": tl.ANP,
     "wp": tl.WP,
+    "tbptt": tl.TBPTT,
+    "rflo": tl.RFLO,
 }
 LR = 0.02
 
@@ -60,12 +62,14 @@ def test_fused_is_the_loop(monkeypatch, name, decorrelate, tau):
 
     monkeypatch.setattr(sessions, "run_fused", watched)
     chunks = [(inputs[:, :5], targets[:, :5]), (inputs[:, 5:], targets[:, 5:])]
-    found = learn(fused_net, RULES[name](fused_net, loss="mse", at="every", sigma=0.05), chunks)
+    options = {"loss": "mse", "at": "every"}
+    options |= {"sigma": 0.05} if RULES[name].spec.draws else {}
+    found = learn(fused_net, RULES[name](fused_net, **options), chunks)
     assert len(calls) == 2
     assert all(losses is not None for losses in calls)
     monkeypatch.setattr(sessions, "run_fused", lambda *_: None)
     whole = [(inputs, targets)]
-    expected = learn(loop_net, RULES[name](loop_net, loss="mse", at="every", sigma=0.05), whole)
+    expected = learn(loop_net, RULES[name](loop_net, **options), whole)
     assert_close(found, expected, atol=1e-9, rtol=1e-9)
     assert found["losses"].shape == (12,)
 

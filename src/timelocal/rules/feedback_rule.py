@@ -17,6 +17,7 @@ from timelocal import feedback as kinds
 from timelocal import kernels
 from timelocal.cells import CellWeights, LayerTrajectory, Trace
 from timelocal.errors import Problem, UnsupportedError, unknown_name
+from timelocal.kernels import OnlineSettings, OnlineState
 from timelocal.losses import Loss
 from timelocal.network import Network, at_last_valid, flip, parameter_name
 from timelocal.rules import eligibility
@@ -216,6 +217,33 @@ class FeedbackRule(Rule):
             gradients |= self.network.named(layer, 0, found)
         return self.estimate_from(batch, forward, self._normalized(gradients)), after
 
+    def fused(self, memory: Memory) -> tuple[OnlineSettings, OnlineState] | None:
+        follows = self.trace == "leak" or not (self.network.cell.leaks or self._carries)
+        fixed = self.feedback in kinds.FIXED and self.feedback_per == "layer"
+        if not (follows and fixed and self.normalize is None):
+            return None
+        trace = None
+        if self._carries:  # one tensor for all, the bias as one more column
+            parts = [_columns(memory[name]) for name in self._fused_traces()]
+            trace = torch.cat(parts, -1)
+        settings = OnlineSettings("rflo", 0.0, feedback=self.feedback_matrix(0))
+        return settings, OnlineState(memory["states"].flatten(0, 3), None, trace)
+
+    def after_fused(self, memory: Memory, state: OnlineState) -> None:
+        if state.trace is None:
+            return
+        names = self._fused_traces()
+        widths = [_columns(memory[name]).shape[-1] for name in names]
+        for name, columns in zip(names, state.trace.split(widths, -1), strict=True):
+            memory[name].copy_(columns.view_as(memory[name]))
+        if self.network.recurrent.bias:  # both biases have one past
+            memory[eligibility.trace_name("h", "bias_hh", 0)].copy_(memory[names[-1]])
+
+    def _fused_traces(self) -> list[str]:
+        """The traces of the fused path, side by side in this order."""
+        own = ["weight_hh", "weight_ih"] + ["bias_ih"] * self.network.recurrent.bias
+        return [eligibility.trace_name("h", kind, 0) for kind in own]
+
     def _credit_traces(self, layer: int, errors: Tensor, traces: Memory) -> CellWeights:
         """Σ_b (F e) ⊙ E, in the parameters' shapes."""
         found: list[Tensor | None] = [None] * 4
@@ -255,3 +283,8 @@ def _not_negative(what: str, value: object) -> Problem | None:
     if isinstance(value, Real) and 0 <= float(value) < math.inf:
         return None
     return Problem(what, repr(value), "a number of at least 0")
+
+
+def _columns(trace: Tensor) -> Tensor:
+    """A trace as (b, h, …): that of a bias is one column."""
+    return trace if trace.dim() == 3 else trace[..., None]

@@ -55,6 +55,7 @@ def run_fused(
     y = batch.targets.unflatten(0, x.shape[:2])
     optimizer.zero_grad()
     losses, _ = kernels.online(settings, _weights(rule.network), state, x, y, session.steps)
+    rule.after_fused(session.memory, state)
     session.steps += len(x)
     return losses
 

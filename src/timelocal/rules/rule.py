@@ -327,6 +327,9 @@ class Rule(nn.Module, ABC):
         """
         return None
 
+    def after_fused(self, memory: Memory, state: OnlineState) -> None:
+        """Put back into `memory` what `fused` gave a copy of."""
+
     # --- what rules are made of -------------------------------------------------------------
 
     def forward_pass(self, batch: Batch, generator: torch.Generator | None) -> ForwardPass:

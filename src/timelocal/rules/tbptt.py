@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from timelocal.cells import LayerTrajectory
+from timelocal.kernels import OnlineSettings, OnlineState
 from timelocal.losses import Loss
 from timelocal.network import Network, Trajectory, positive
 from timelocal.rules.batch import Batch
@@ -121,6 +122,11 @@ class TBPTT(Rule):
                 own[missing] = 0
         gradients |= self.network.parameter_gradients(window, deltas)
         return self.estimate_from(batch, forward, gradients), after
+
+    def fused(self, memory: Memory) -> tuple[OnlineSettings, OnlineState] | None:
+        if self.k > 1:
+            return None
+        return OnlineSettings("bp1", 0.0), OnlineState(memory["states"].flatten(0, 3))
 
 
 def truncated(network: Network, trajectory: Trajectory, signal: Tensor, k: int) -> list[Tensor]:
