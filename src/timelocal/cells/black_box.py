@@ -85,23 +85,24 @@ class BlackBox(Cell):
         raise NotImplementedError("a black box runs whole sequences: it has a scan")
 
     def local_jacobian(self, trajectory: LayerTrajectory) -> LocalJacobian:
-        self._refuse()
+        self.refuse("a derivative")
 
     def node_signal(self, weights: CellWeights, jacobian: LocalJacobian, signal: Tensor) -> Tensor:
-        self._refuse()
+        self.refuse("a derivative")
 
     def backward_step(
         self, weights: CellWeights, jacobian: LocalJacobian, signals: State
     ) -> tuple[Tensor, State]:
-        self._refuse()
+        self.refuse("a derivative")
 
     def reduced_jacobian(
         self, weights: CellWeights, jacobian: LocalJacobian, trace: Trace
     ) -> ReducedJacobian:
-        self._refuse()
+        self.refuse("a derivative")
 
-    def _refuse(self) -> NoReturn:
+    def refuse(self, what: str) -> NoReturn:
+        """Raise the `UnsupportedError` that says what trains a black box."""
         raise UnsupportedError(
-            f"{self.name}: got a rule that needs a derivative, expected one that only runs forward: this "
-            "layer is a black box. Use ANP, NP or WP."
+            f"{self.name}: got {what}, expected a rule that needs none of the layer's derivatives: it is a "
+            "black box. Use ANP, NP or WP."
         )

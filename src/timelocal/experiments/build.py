@@ -11,7 +11,7 @@ import torch
 from torch.optim import Optimizer
 
 from timelocal.errors import Problem, raise_problems
-from timelocal.network import GRU, LSTM, RNN, Network
+from timelocal.network import GRU, LIF, LSTM, RNN, Network
 from timelocal.rules import RULES, Rule
 
 CELLS: dict[str, Callable[..., Network]] = {
@@ -19,6 +19,7 @@ CELLS: dict[str, Callable[..., Network]] = {
     "gru": GRU,
     "gru-reset-before": partial(GRU, reset_after=False),
     "lstm": LSTM,
+    "lif": LIF,
 }
 
 # Fused: one pass over the parameters instead of ten, 5 times as fast for a million of them.

@@ -53,6 +53,7 @@ class ANP(NodeRule):
         autograd_free=True,
         memory="linear",
         weight_transport=False,
+        derivative_free=True,
         draws=True,
         references=(
             PAPER,

@@ -65,6 +65,7 @@ class NP(NodeRule):
         autograd_free=True,
         memory="linear",
         weight_transport=False,
+        derivative_free=True,
         draws=True,
         references=(
             PAPER,

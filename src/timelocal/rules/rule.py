@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from timelocal import losses
+from timelocal.cells import BlackBox
 from timelocal.errors import Problem, UnsupportedError, raise_problems
 from timelocal.kernels import OnlineSettings, OnlineState
 from timelocal.losses import Loss
@@ -57,6 +58,8 @@ class RuleSpec:
     """Whether the signal at hidden units is made with the transpose of a forward weight."""
     bidirectional: bool = False
     """Whether it takes networks that run both ways, on whole sequences."""
+    derivative_free: bool = False
+    """Whether it trains a layer that only runs forward."""
     draws: bool = False
     """Whether an estimate is a draw: noise of its own, another one each time."""
     references: tuple[str, ...] = ()
@@ -136,6 +139,8 @@ class Rule(nn.Module, ABC):
         """problems: what the rule has found wrong with arguments of its own, told with the rest."""
         super().__init__()
         check_rule(network, loss, at, self.spec.name, self.spec.bidirectional, problems)
+        if isinstance(network.cell, BlackBox) and not self.spec.derivative_free:
+            network.cell.refuse(self.spec.name)
         object.__setattr__(self, "network", network)  # referred to, not owned: not a submodule
         self.loss = losses.resolve(loss)
         self.at: Place = at

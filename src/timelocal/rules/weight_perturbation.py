@@ -69,6 +69,7 @@ class WP(Rule):
         autograd_free=True,
         memory="linear",
         weight_transport=False,
+        derivative_free=True,
         draws=True,
         references=(
             PAPER,
