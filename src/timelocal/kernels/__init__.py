@@ -16,7 +16,7 @@ from timelocal.typing import State
 
 __all__ = ["backward_scan", "credit", "describe", "node_signals", "scan", "weight_gradients"]
 
-_NARROW = 256
+_NARROW = 512
 """Up to this many hidden units one pass over δ beats the matrix products of the library behind torch."""
 
 
