@@ -8,6 +8,7 @@ Networks: `RNN`, `GRU`, `LSTM`, `from_torch`. Rules: `RULES`, such as `DFA` and 
 """
 
 from timelocal import data, losses
+from timelocal.cells import BlackBox
 from timelocal.errors import (
     ArgumentError,
     DataError,
@@ -15,33 +16,59 @@ from timelocal.errors import (
     TimelocalError,
     UnsupportedError,
 )
-from timelocal.network import GRU, LSTM, RNN, Network, Trajectory, from_torch, to_torch
+from timelocal.network import (
+    GRU,
+    LIF,
+    LSTM,
+    RNN,
+    Decorrelation,
+    Network,
+    Trajectory,
+    black_box,
+    decorrelation_loss,
+    from_torch,
+    to_torch,
+)
 from timelocal.rules import (
+    ANP,
     BPTT,
     DFA,
+    NP,
     RULES,
+    WP,
+    ANPAuthorsCode,
     DFAAuthorsCode,
     Estimate,
     Evaluation,
+    NPAuthorsCode,
     Rule,
     RuleSpec,
+    WPAuthorsCode,
 )
 from timelocal.training import fit
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "ANP",
     "BPTT",
     "DFA",
     "GRU",
+    "LIF",
     "LSTM",
+    "NP",
     "RNN",
     "RULES",
+    "WP",
+    "ANPAuthorsCode",
     "ArgumentError",
+    "BlackBox",
     "DFAAuthorsCode",
     "DataError",
+    "Decorrelation",
     "Estimate",
     "Evaluation",
+    "NPAuthorsCode",
     "Network",
     "Rule",
     "RuleSpec",
@@ -49,7 +76,10 @@ __all__ = [
     "TimelocalError",
     "Trajectory",
     "UnsupportedError",
+    "WPAuthorsCode",
+    "black_box",
     "data",
+    "decorrelation_loss",
     "fit",
     "from_torch",
     "losses",

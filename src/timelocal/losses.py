@@ -28,6 +28,10 @@ class Loss(ABC):
     def losses_and_errors(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """ℓ (n,) and ∂ℓ/∂outputs (n, o), not divided by anything."""
 
+    def losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """ℓ (n,) alone, for rules that ask for nothing else."""
+        return self.losses_and_errors(outputs, targets)[0]
+
     def entry_weights(self, targets: Tensor) -> Tensor | None:
         """How much each entry counts in the mean's denominator, (n,); None for 1."""
         return None
@@ -208,16 +212,20 @@ class Custom(Loss):
     def __init__(self, function: LossFunction) -> None:
         self.function = function
 
+    def losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        losses = self.function(outputs, targets)
+        if losses.shape != outputs.shape[:1]:
+            expected = f"shape {tuple(outputs.shape[:1])}, one loss per entry"
+            remedy = "Average over the outputs, not over the entries (reduction='none')."
+            raise_problems(
+                [Problem("loss function", f"shape {tuple(losses.shape)}", expected, remedy)]
+            )
+        return losses
+
     def losses_and_errors(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         with torch.enable_grad():
             leaf = outputs.detach().requires_grad_()
-            losses = self.function(leaf, targets)
-            if losses.shape != outputs.shape[:1]:
-                expected = f"shape {tuple(outputs.shape[:1])}, one loss per entry"
-                remedy = "Average over the outputs, not over the entries (reduction='none')."
-                raise_problems(
-                    [Problem("loss function", f"shape {tuple(losses.shape)}", expected, remedy)]
-                )
+            losses = self.losses(leaf, targets)
             (errors,) = torch.autograd.grad(losses.sum(), leaf)
         return losses.detach(), errors
 

@@ -52,6 +52,26 @@ def test_a_run_leaves_a_folder(train, tmp_path):
     assert {path.suffix for path in (folder / "checkpoint").iterdir()} == {".json", ".safetensors"}
 
 
+def test_a_network_that_decorrelates(train, tmp_path):
+    result = train("--out", tmp_path, "--decorrelate", "1e-2", "--decorrelate-norm", "preserve")
+    assert result.exit_code == 0, result.output
+    (folder,) = tmp_path.iterdir()
+    config = _json(folder / "config.json")
+    assert (config["decorrelate"], config["decorrelate_norm"]) == (0.01, "preserve")
+    assert folder.name == TrainConfig(**config).folder_name()
+    epochs = _json(folder / "history.json")["epochs"]
+    assert all(record["decorrelation_loss"] > 0 for record in epochs)
+
+
+def test_a_run_without_it_is_named_as_before_there_was_any(train, tmp_path):
+    config = TrainConfig(cell="rnn", hidden=32, epochs=3)
+    assert config.folder_name() == "digits-rows-rnn-dfa-s0-2c35d348"
+    assert "decorrelate" not in config.canonical()
+    result = train("--out", tmp_path, "--decorrelate-norm", "preserve")
+    assert result.exit_code != 0
+    assert "Give decorrelate" in result.output
+
+
 def test_a_finished_run_is_not_done_again(train, tmp_path):
     train("--out", tmp_path)
     (folder,) = tmp_path.iterdir()

@@ -67,15 +67,19 @@ def is_per_sample_matrix(shape: tuple[int, ...]) -> bool:
 @pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize("at", ["last", "every"])
 @pytest.mark.parametrize("rule", [tl.BPTT, tl.DFA])
-def test_no_outer_product_per_sample(cell: str, at: str, rule: type[tl.Rule]) -> None:
-    learner = rule(NETWORKS[cell](num_layers=2), at=at)
+@pytest.mark.parametrize("decorrelates", [False, True])
+def test_no_outer_product_per_sample(
+    cell: str, at: str, rule: type[tl.Rule], decorrelates: bool
+) -> None:
+    decorrelate = 0.1 if decorrelates else None
+    learner = rule(NETWORKS[cell](num_layers=2, decorrelate=decorrelate), at=at)
     inputs, targets = batch(at)
     with Shapes() as shapes:
         learner.estimate(inputs, targets)
     assert (B, T, I) in shapes.seen or (T, B, I) in shapes.seen
     assert not [shape for shape in shapes.seen if is_per_sample_matrix(shape)]
     largest = max(torch.Size(shape).numel() for shape in shapes.seen)
-    assert largest <= T * B * 4 * H
+    assert largest <= (T + decorrelates) * B * 4 * H
 
 
 def test_the_test_would_see_one() -> None:

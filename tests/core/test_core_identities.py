@@ -11,7 +11,7 @@ from torch import Tensor
 
 import timelocal as tl
 from timelocal.rules.dfa_authors_code import QUIRKS
-from timelocal.testing import CELLS, Case
+from timelocal.testing import CELLS, Case, reference
 
 AUTHORS_CELLS = ("rnn", "leaky", "gru-reset-before")
 
@@ -80,24 +80,25 @@ def in_a_loop(case: Case, quirks: tuple[str, ...]) -> dict[str, Tensor]:
     b = (stack.bias_ih_l0 + stack.bias_hh_l0).detach().chunk(3 if gated else 1)
     tau = 1.0 if gated else network.cell.tau
     grad = {name: torch.zeros_like(p) for name, p in network.named_parameters()}
+    d = reference.decorrelation(network, 0, 0)
     steps = case.steps
     for sample, target in zip(inputs, targets, strict=True):
         h, gates = [torch.zeros(4, dtype=torch.float64)], [()]
         for x in sample:
             if gated:
-                r = torch.sigmoid(v[0] @ x + w[0] @ h[-1] + b[0])
-                z = torch.sigmoid(v[1] @ x + w[1] @ h[-1] + b[1])
-                n = torch.tanh(v[2] @ x + w[2] @ (r * h[-1]) + b[2])
+                r = torch.sigmoid(v[0] @ x + w[0] @ d @ h[-1] + b[0])
+                z = torch.sigmoid(v[1] @ x + w[1] @ d @ h[-1] + b[1])
+                n = torch.tanh(v[2] @ x + w[2] @ (r * (d @ h[-1])) + b[2])
                 gates.append((r, z, n))
                 h.append((1 - z) * n + z * h[-1])
             else:
-                a = torch.tanh(v[0] @ x + w[0] @ h[-1] + b[0])
+                a = torch.tanh(v[0] @ x + w[0] @ d @ h[-1] + b[0])
                 gates.append((a,))
                 h.append((1 - 1 / tau) * h[-1] + a / tau)
-        error = (out.weight @ h[-1] + out.bias).detach().softmax(0)
+        error = (out.weight @ d @ h[-1] + out.bias).detach().softmax(0)
         error[target] -= 1
         error /= case.sequences
-        grad["readout.weight"] += torch.outer(error, h[-1])
+        grad["readout.weight"] += torch.outer(error, d @ h[-1])
         grad["readout.bias"] += error
         signal = matrix @ error
         for t in range(1, steps + 1):
@@ -108,16 +109,17 @@ def in_a_loop(case: Case, quirks: tuple[str, ...]) -> dict[str, Tensor]:
                 r, z, n = gates[post]
                 delta_n = signal * (1 - z) * (1 - n**2)
                 back = w[2] if "untransposed-candidate" in quirks else w[2].t()
-                delta_r = (back @ delta_n) * pre * r * (1 - r)
+                delta_r = (back @ delta_n) * (d @ pre) * r * (1 - r)
                 delta_z = signal * (pre - n) * z * (1 - z)
-                deltas, entered = (delta_r, delta_z, delta_n), (pre, pre, r * pre)
+                deltas, into = (delta_r, delta_z, delta_n), d @ pre
+                entered = (into, into, r * into)
             else:
-                deltas, entered = (signal * (1 - gates[post][0] ** 2) / tau,), (pre,)
+                deltas, entered = (signal * (1 - gates[post][0] ** 2) / tau,), (d @ pre,)
             grad["recurrent.weight_ih_l0"] += torch.cat(
                 [torch.outer(delta, sample[t - 1]) for delta in deltas]
             )
             grad["recurrent.weight_hh_l0"] += torch.cat(
-                [torch.outer(delta, into) for delta, into in zip(deltas, entered, strict=True)]
+                [torch.outer(delta, seen) for delta, seen in zip(deltas, entered, strict=True)]
             )
             for bias in ("bias_ih_l0", "bias_hh_l0"):
                 grad[f"recurrent.{bias}"] += torch.cat(deltas)
@@ -134,8 +136,9 @@ def in_a_loop(case: Case, quirks: tuple[str, ...]) -> dict[str, Tensor]:
 
 @pytest.mark.parametrize("cell", AUTHORS_CELLS)
 @pytest.mark.parametrize("steps", [1, 2, 5])
-def test_every_set_of_quirks_is_the_loop(cell: str, steps: int) -> None:
-    case = Case(cell, steps=steps)
+@pytest.mark.parametrize("decorrelate", [False, True])
+def test_every_set_of_quirks_is_the_loop(cell: str, steps: int, decorrelate: bool) -> None:
+    case = Case(cell, steps=steps, decorrelate=decorrelate)
     sets = [some for size in range(5) for some in combinations(QUIRKS, size)]
     assert len(sets) == 16
     for quirks in sets:

@@ -23,7 +23,7 @@ def run(
     through_time: bool = True,
 ) -> tuple[list[Tensor], list[Tensor]]:
     """States h_1 … h_T and, for the LSTM, c_1 … c_T; `through_time=False` cuts each step from the last."""
-    ih, hh, b_ih, b_hh = weights
+    ih, hh, b_ih, b_hh = weights[:4]
     nodes, size = hh.shape
     b_ih = torch.zeros(nodes, dtype=hh.dtype) if b_ih is None else b_ih
     b_hh = torch.zeros(nodes, dtype=hh.dtype) if b_hh is None else b_hh

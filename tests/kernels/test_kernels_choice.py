@@ -74,7 +74,7 @@ def test_operators_keep_the_compiler_s_rules(name):
     past = (list(trajectory.states), trajectory.gates, trajectory.auxiliary)
     kind, operators = native._kind(cell), torch.ops.timelocal
     for operator, rest in (
-        (operators.scan, (inputs, *weights, list(initial), None)),
+        (operators.scan, (inputs, *weights[:4], list(initial), None)),
         (operators.backward_scan, (weights.hh, *past, signal, list(initial))),
         (operators.node_signals, (weights.hh, *past, signal, torch.tensor([4, 2]))),
         (operators.weight_gradients, (weights.hh, *past, inputs, trajectory.gates.clone(), True)),

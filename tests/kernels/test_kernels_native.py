@@ -188,9 +188,8 @@ def test_one_and_two_threads_agree_to_the_bit(module, threads, name, tau, dtype)
         local = module.node_signals(cell, weights, trajectory, signal)
         gradients = module.weight_gradients(cell, weights, trajectory, deltas)
         direct = module.credit(cell, weights, trajectory, signal)
-        runs.append(
-            [*trajectory.states, trajectory.gates, deltas, *carried, local, *gradients, *direct]
-        )
+        past = (*trajectory.states, trajectory.gates, deltas, *carried, local)
+        runs.append([*past, *gradients[:4], *direct[:4]])
     for other in runs[1:]:
         assert all(map(torch.equal, runs[0], other))
 
@@ -264,7 +263,7 @@ def test_nothing_is_read_wrongly_from_strided_tensors(module):
     def strided(tensor):
         return torch.stack((tensor, tensor * 0 + 7), -1)[..., 0]
 
-    loose = CellWeights(*map(strided, weights))
+    loose = CellWeights(*map(strided, weights[:4]))
     one = module.scan(cell, weights, inputs, initial, noise)
     other = module.scan(cell, loose, strided(inputs), (strided(initial[0]),), strided(noise))
     assert torch.equal(one.gates, other.gates)

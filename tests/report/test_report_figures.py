@@ -33,6 +33,24 @@ def test_plotly_knows_every_property(tmp_path: Path) -> None:
             graph_objects.Figure(figure.spec | {"layout": {"no_such_property": 1}})
 
 
+def test_networks_that_decorrelate_have_a_curve_of_their_own(tmp_path: Path) -> None:
+    make_run(tmp_path, cell="gru")
+    folder = make_run(tmp_path, cell="rnn", decorrelate=0.1)
+    history = json.loads((folder / "history.json").read_text())
+    for epoch in history["epochs"]:
+        epoch["decorrelation_loss"] = 0.5 ** epoch["epoch"]
+    (folder / "history.json").write_text(json.dumps(history))
+    *_, figure = curves(tmp_path)
+    assert figure.caption == "Decorrelation loss per epoch"
+    make_run(tmp_path, cell="rnn")
+    labels = [group.label for group in tables.sections(load([tmp_path])[0])[0].groups]
+    assert labels[:2] == ["RNN · DFA (decorrelate 0.1)", "RNN · DFA (decorrelate null)"]
+    assert figure.spec["layout"]["yaxis"]["type"] == "log"
+    [line] = thick(figure)
+    assert line["y"] == [0.5**epoch for epoch in line["x"]]
+    assert figure.spec["layout"]["shapes"] == []
+
+
 def test_every_seed_is_a_thin_line_and_the_mean_a_thick_one(tmp_path: Path) -> None:
     make_runs(tmp_path, seeds=3)
     accuracy, loss = curves(tmp_path)

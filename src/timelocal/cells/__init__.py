@@ -3,6 +3,7 @@
 One file per cell. To add one, write its file and add it to `CELLS`.
 """
 
+from timelocal.cells.black_box import BlackBox
 from timelocal.cells.cell import (
     Cell,
     CellWeights,
@@ -12,6 +13,7 @@ from timelocal.cells.cell import (
     outer_sum,
 )
 from timelocal.cells.gru import GRUResetAfter, GRUResetBefore
+from timelocal.cells.lif import LIFCell
 from timelocal.cells.lstm import LSTMCell
 from timelocal.cells.rnn import RNNCell
 
@@ -21,10 +23,12 @@ CELLS: dict[str, type[Cell]] = {
 
 __all__ = [
     "CELLS",
+    "BlackBox",
     "Cell",
     "CellWeights",
     "GRUResetAfter",
     "GRUResetBefore",
+    "LIFCell",
     "LSTMCell",
     "LayerTrajectory",
     "LocalJacobian",

@@ -20,12 +20,22 @@ class CellWeights(NamedTuple):
     """The parameters of one layer and direction, in torch.nn's gate order.
 
     ih (g, i), hh (g, h), b_ih (g,) and b_hh (g,); the biases are None together.
+    decorrelation: D (h, h), not a parameter; None stands for the identity.
     """
 
     ih: Tensor
     hh: Tensor
     b_ih: Tensor | None
     b_hh: Tensor | None
+    decorrelation: Tensor | None = None
+
+    def decorrelated(self, hidden: Tensor) -> Tensor:
+        """h* = D h, what enters weight_hh and all that reads the layer: (…, h) -> (…, h)."""
+        return hidden if self.decorrelation is None else hidden @ self.decorrelation.t()
+
+    def carried_back(self, signal: Tensor) -> Tensor:
+        """Dᵀ G: from a signal at h* to the one at h, (…, h) -> (…, h)."""
+        return signal if self.decorrelation is None else signal @ self.decorrelation
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +46,14 @@ class LayerTrajectory:
     states: (h,) or (h, c), each (t + 1, b, h); index 0 is the initial state.
     gates (t, b, g): the nodes after their nonlinearity.
     auxiliary (t, b, h) or None: what else the cell must remember (its own file says what).
+    decorrelated (t + 1, b, h) or None: h* = D h of every state h, where the layer decorrelates.
     """
 
     inputs: Tensor
     states: State
     gates: Tensor
     auxiliary: Tensor | None = None
+    decorrelated: Tensor | None = None
 
     @property
     def hidden(self) -> Tensor:
@@ -55,8 +67,28 @@ class LayerTrajectory:
 
     @property
     def recurrent_input(self) -> Tensor:
-        """What entered weight_hh at each step, (t, b, h): here the previous hidden state itself."""
-        return self.previous
+        """What entered weight_hh at each step, (t, b, h): h_{t-1}, or D h_{t-1}."""
+        return self.leaving[:-1]
+
+    @property
+    def leaving(self) -> Tensor:
+        """What is seen of every state, (t + 1, b, h): h, or D h; index 0 is of the initial state."""
+        return self.states[0] if self.decorrelated is None else self.decorrelated
+
+    @property
+    def features(self) -> Tensor:
+        """What the layer above or the readout sees of h_1 … h_T, (t, b, h)."""
+        return self.leaving[1:]
+
+    def rows(self, rows: slice) -> LayerTrajectory:
+        """Some of the sequences."""
+        return LayerTrajectory(
+            self.inputs[:, rows],
+            tuple(state[:, rows] for state in self.states),
+            self.gates[:, rows],
+            None if self.auxiliary is None else self.auxiliary[:, rows],
+            None if self.decorrelated is None else self.decorrelated[:, rows],
+        )
 
 
 class StepBuffers(NamedTuple):
@@ -110,6 +142,21 @@ class Cell(ABC):
     @abstractmethod
     def step(self, weights: CellWeights, drive: Tensor, state: State, out: StepBuffers) -> None:
         """One time step: write the new state, gates and auxiliary values into `out`."""
+
+    def node_change(
+        self,
+        weights: CellWeights,
+        before: LayerTrajectory,
+        after: LayerTrajectory,
+        noise: Tensor,
+    ) -> Tensor:
+        """a' − a (t, b, g) between two runs with the same weights, the second with noise on its nodes.
+
+        Made from what entered the nodes, not from the pre-activations: nothing cancels but equal inputs.
+        """
+        from_inputs = (after.inputs - before.inputs) @ weights.ih.t()
+        from_states = after.recurrent_input - before.recurrent_input
+        return (from_states @ weights.hh.t()).add_(from_inputs).add_(noise)
 
     # --- state signal -> node signal --------------------------------------------------------
 

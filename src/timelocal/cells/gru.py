@@ -56,17 +56,36 @@ class GRUResetAfter(Cell):
         (previous,) = state
         assert out.auxiliary is not None
         size = previous.shape[-1]
+        entering = weights.decorrelated(previous)
         gates, candidate = out.gates[:, : 2 * size], out.gates[:, 2 * size :]
-        torch.addmm(drive[:, : 2 * size], previous, weights.hh[: 2 * size].t(), out=gates)
+        torch.addmm(drive[:, : 2 * size], entering, weights.hh[: 2 * size].t(), out=gates)
         gates.sigmoid_()
         candidate_weights = weights.hh[2 * size :].t()
         if weights.b_hh is None:
-            torch.mm(previous, candidate_weights, out=out.auxiliary)
+            torch.mm(entering, candidate_weights, out=out.auxiliary)
         else:
-            torch.addmm(weights.b_hh[2 * size :], previous, candidate_weights, out=out.auxiliary)
+            torch.addmm(weights.b_hh[2 * size :], entering, candidate_weights, out=out.auxiliary)
         torch.addcmul(drive[:, 2 * size :], gates[:, :size], out.auxiliary, out=candidate)
         candidate.tanh_()
         torch.lerp(candidate, previous, gates[:, size:], out=out.states[0])
+
+    def node_change(
+        self,
+        weights: CellWeights,
+        before: LayerTrajectory,
+        after: LayerTrajectory,
+        noise: Tensor,
+    ) -> Tensor:
+        """The candidate sees W_n h_{t-1} + b_hn behind the reset gate: r' ⊙ (…)' − r ⊙ (…)."""
+        assert before.auxiliary is not None
+        assert after.auxiliary is not None
+        change = super().node_change(weights, before, after, noise)
+        reset, new_reset = (run.gates.chunk(3, -1)[0] for run in (before, after))
+        gated = new_reset * after.auxiliary - reset * before.auxiliary
+        size = gated.shape[-1]
+        ungated = (after.recurrent_input - before.recurrent_input) @ weights.hh[2 * size :].t()
+        change[..., 2 * size :] += gated - ungated
+        return change
 
     def local_jacobian(self, trajectory: LayerTrajectory) -> LocalJacobian:
         """∂h/∂a_n, ∂h/∂a_z, ∂a_n/∂a_r = (W_n h_{t-1} + b_hn) r (1 − r), z, r."""
@@ -87,8 +106,8 @@ class GRUResetAfter(Cell):
         (signal,) = signals
         *_, update, reset = jacobian
         delta = self.node_signal(weights, jacobian, signal)
-        recurrent = _gate_candidate(delta, reset)
-        return delta, (torch.addmm(signal * update, recurrent, weights.hh),)
+        carried = weights.carried_back(_gate_candidate(delta, reset) @ weights.hh)
+        return delta, (carried.addcmul_(signal, update),)
 
     def recurrent_signal(self, trajectory: LayerTrajectory, delta: Tensor) -> Tensor:
         return _gate_candidate(delta, trajectory.gates.chunk(3, -1)[0])
@@ -112,19 +131,43 @@ class GRUResetBefore(Cell):
         (previous,) = state
         assert out.auxiliary is not None
         size = previous.shape[-1]
+        entering = weights.decorrelated(previous)
         gates, candidate = out.gates[:, : 2 * size], out.gates[:, 2 * size :]
-        torch.addmm(drive[:, : 2 * size], previous, weights.hh[: 2 * size].t(), out=gates)
+        torch.addmm(drive[:, : 2 * size], entering, weights.hh[: 2 * size].t(), out=gates)
         gates.sigmoid_()
-        torch.mul(gates[:, :size], previous, out=out.auxiliary)
+        torch.mul(gates[:, :size], entering, out=out.auxiliary)
         torch.addmm(drive[:, 2 * size :], out.auxiliary, weights.hh[2 * size :].t(), out=candidate)
         candidate.tanh_()
         torch.lerp(candidate, previous, gates[:, size:], out=out.states[0])
 
+    def node_change(
+        self,
+        weights: CellWeights,
+        before: LayerTrajectory,
+        after: LayerTrajectory,
+        noise: Tensor,
+    ) -> Tensor:
+        """r ⊙ h_{t-1}, not h_{t-1}, entered W_n."""
+        assert before.auxiliary is not None
+        assert after.auxiliary is not None
+        change = super().node_change(weights, before, after, noise)
+        gated = after.auxiliary - before.auxiliary
+        ungated = after.recurrent_input - before.recurrent_input
+        size = gated.shape[-1]
+        change[..., 2 * size :] += (gated - ungated) @ weights.hh[2 * size :].t()
+        return change
+
     def local_jacobian(self, trajectory: LayerTrajectory) -> LocalJacobian:
-        """∂h/∂a_n, ∂h/∂a_z, h_{t-1} r (1 − r), z, r."""
+        """∂h/∂a_n, ∂h/∂a_z, h_{t-1} r (1 − r), z, r; D h_{t-1} where the layer decorrelates."""
         reset = trajectory.gates.chunk(3, -1)[0]
         by_candidate, by_update, update = _candidate_and_update(trajectory)
-        return by_candidate, by_update, _slope(reset).mul_(trajectory.previous), update, reset
+        return (
+            by_candidate,
+            by_update,
+            _slope(reset).mul_(trajectory.recurrent_input),
+            update,
+            reset,
+        )
 
     def node_signal(self, weights: CellWeights, jacobian: LocalJacobian, signal: Tensor) -> Tensor:
         """δ_r = (W_nᵀ δ_n) ⊙ h_{t-1} ⊙ r (1 − r): the one place where a weight is transposed."""
@@ -146,8 +189,8 @@ class GRUResetBefore(Cell):
         *_, update, reset = jacobian
         size = signal.shape[-1]
         delta, gated = self._signals(weights, jacobian, signal)
-        direct = (signal * update).addcmul_(gated, reset)
-        return delta, (torch.addmm(direct, delta[:, : 2 * size], weights.hh[: 2 * size]),)
+        entering = torch.addmm(gated * reset, delta[:, : 2 * size], weights.hh[: 2 * size])
+        return delta, (weights.carried_back(entering).addcmul_(signal, update),)
 
     def gradient_hh(self, trajectory: LayerTrajectory, delta: Tensor) -> Tensor:
         assert trajectory.auxiliary is not None

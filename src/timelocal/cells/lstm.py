@@ -27,7 +27,7 @@ class LSTMCell(Cell):
         previous, previous_cell = state
         assert out.auxiliary is not None
         size = previous.shape[-1]
-        torch.addmm(drive, previous, weights.hh.t(), out=out.gates)
+        torch.addmm(drive, weights.decorrelated(previous), weights.hh.t(), out=out.gates)
         i, f, g, o = out.gates.split(size, -1)
         out.gates[:, : 2 * size].sigmoid_()
         g.tanh_()
@@ -62,7 +62,7 @@ class LSTMCell(Cell):
         signal, carried = signals
         cell_signal = torch.addcmul(carried, signal, jacobian[0])
         delta = _from_cell_signal(jacobian, signal, cell_signal)
-        return delta, (delta @ weights.hh, cell_signal * jacobian[-1])
+        return delta, (weights.carried_back(delta @ weights.hh), cell_signal * jacobian[-1])
 
 
 def _from_cell_signal(jacobian: LocalJacobian, signal: Tensor, cell_signal: Tensor) -> Tensor:

@@ -26,7 +26,7 @@ class RNNCell(Cell):
 
     def step(self, weights: CellWeights, drive: Tensor, state: State, out: StepBuffers) -> None:
         (hidden,) = state
-        torch.addmm(drive, hidden, weights.hh.t(), out=out.gates)
+        torch.addmm(drive, weights.decorrelated(hidden), weights.hh.t(), out=out.gates)
         out.gates.tanh_()
         if not self.gates_are_hidden:
             torch.lerp(hidden, out.gates, 1 / self.tau, out=out.states[0])
@@ -44,9 +44,10 @@ class RNNCell(Cell):
     ) -> tuple[Tensor, State]:
         (signal,) = signals
         delta = signal * jacobian[0]
+        carried = weights.carried_back(delta @ weights.hh)
         if self.tau == 1.0:
-            return delta, (delta @ weights.hh,)
-        return delta, (torch.addmm(signal, delta, weights.hh, beta=1 - 1 / self.tau),)
+            return delta, (carried,)
+        return delta, (torch.add(carried, signal, alpha=1 - 1 / self.tau),)
 
     def __repr__(self) -> str:
         return f"RNNCell(tau={self.tau})"

@@ -38,6 +38,12 @@ def train(
     standardize: Annotated[
         bool, typer.Option("--standardize", help="Zero mean, unit variance on the training part.")
     ] = False,
+    decorrelate: Annotated[
+        float | None, typer.Option(help="Decorrelate the hidden units; the learning rate of that.")
+    ] = None,
+    decorrelate_norm: Annotated[
+        str | None, typer.Option(help="preserve: keep the norms of the rows of D.")
+    ] = None,
     data_dir: DataDir = None,
     out: Out = Path("runs"),
 ) -> None:
@@ -65,6 +71,8 @@ def train(
             threads=threads,
             stratified=stratified,
             standardize=standardize,
+            decorrelate=decorrelate,
+            decorrelate_norm=decorrelate_norm,
         )
         for seed in parse_seeds(seeds)
     ]

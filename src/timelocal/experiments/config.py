@@ -6,9 +6,18 @@ import hashlib
 import json
 from collections.abc import Iterable
 from textwrap import indent
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_serializer,
+)
 from pydantic_core import ErrorDetails
 
 from timelocal import data
@@ -40,7 +49,8 @@ class TrainConfig(BaseModel):
     """All that decides the result of one run (one seed).
 
     `rule_options` are the further arguments of the rule's constructor (`feedback`, `normalize`, …),
-    completed by their defaults.
+    completed by their defaults. `decorrelate` is the learning rate of the matrices D, None for a network
+    without them, and `decorrelate_norm` their `Decorrelation.norm`.
     Raises `ArgumentError` that lists every problem at once.
 
     >>> config = TrainConfig(dataset="digits-rows", cell="gru", rule="dfa", epochs=3)
@@ -67,6 +77,8 @@ class TrainConfig(BaseModel):
     threads: Count = 1
     stratified: bool = False
     standardize: bool = False
+    decorrelate: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    decorrelate_norm: Literal["preserve"] | None = None
 
     def __init__(self, **values: Any) -> None:
         try:
@@ -106,6 +118,20 @@ class TrainConfig(BaseModel):
             problem = Problem(name, repr(value), f"{expected!r} for the data set {dataset!r}")
             raise _RefusedError([problem])
         return value
+
+    @field_validator("decorrelate_norm")
+    @classmethod
+    def _norm_of_something(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is not None and info.data.get("decorrelate", 0.0) is None:
+            remedy = "Give decorrelate, the learning rate of D, besides."
+            raise _RefusedError([Problem("decorrelate_norm", repr(value), "None", remedy)])
+        return value
+
+    @model_serializer(mode="wrap")
+    def _what_is_chosen(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """A run without decorrelation is the run it was before there was any, down to its name."""
+        found: dict[str, Any] = serialize(self)
+        return {k: v for k, v in found.items() if v is not None or not k.startswith("decorrelate")}
 
     @field_validator("rule_options")
     @classmethod

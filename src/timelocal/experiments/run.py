@@ -16,7 +16,7 @@ from timelocal.errors import RunError
 from timelocal.experiments.build import CELLS, OPTIMIZERS, make_rule
 from timelocal.experiments.config import TrainConfig
 from timelocal.experiments.environment import environment
-from timelocal.network import Network
+from timelocal.network import Decorrelation, Network
 from timelocal.training import History, fit
 from timelocal.training.files import exclusive, make_folder, read_json, write_json
 
@@ -80,8 +80,16 @@ def _network(config: TrainConfig, dataset: Dataset) -> Network:
     classes = dataset.card.classes
     outputs = dataset.targets.shape[-1] if classes is None else len(classes)
     features = dataset.inputs.shape[-1]
+    decorrelate = None
+    if config.decorrelate is not None:
+        decorrelate = Decorrelation(config.decorrelate, config.decorrelate_norm)
     return CELLS[config.cell](
-        features, config.hidden, outputs, num_layers=config.layers, seed=config.seed
+        features,
+        config.hidden,
+        outputs,
+        num_layers=config.layers,
+        decorrelate=decorrelate,
+        seed=config.seed,
     )
 
 

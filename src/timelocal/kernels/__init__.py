@@ -7,17 +7,42 @@ the twin.
 
 from __future__ import annotations
 
+from dataclasses import replace
+from types import ModuleType
+
 from torch import Tensor
 
-from timelocal.cells import Cell, CellWeights, LayerTrajectory
+from timelocal.cells import BlackBox, Cell, CellWeights, GRUResetBefore, LayerTrajectory
 from timelocal.kernels import native, torch_scan
 from timelocal.kernels.native import describe
+from timelocal.kernels.torch_noise import normal
 from timelocal.typing import State
 
-__all__ = ["backward_scan", "credit", "describe", "node_signals", "scan", "weight_gradients"]
+__all__ = [
+    "backward_scan",
+    "credit",
+    "describe",
+    "node_signals",
+    "normal",
+    "scan",
+    "weight_gradients",
+]
 
 _NARROW = 512
 """Up to this many hidden units one pass over δ beats the matrix products of the library behind torch."""
+
+
+def _path(cell: Cell, weights: CellWeights, inputs: Tensor) -> ModuleType:
+    """The native kernels where they run this cell on inputs (t, b, i), else the twin."""
+    if not native.handles(cell, weights.hh):
+        return torch_scan
+    if weights.decorrelation is not None:
+        # The kernels run with D folded into weight_hh: impossible where a gate stands between them,
+        # and no gain for few rows, for it costs as much as `hidden` rows of a scan.
+        steps, batch, _ = inputs.shape
+        if isinstance(cell, GRUResetBefore) or steps * batch < weights.hh.shape[1]:
+            return torch_scan
+    return native
 
 
 def scan(
@@ -31,7 +56,11 @@ def scan(
 
     node_noise (t, b, g) is added to the pre-activations.
     """
-    path = native if native.handles(cell, weights.hh) else torch_scan
+    if isinstance(cell, BlackBox):
+        run = cell.scan(weights, inputs, initial, node_noise)
+        seen = weights.decorrelation is not None
+        return replace(run, decorrelated=weights.decorrelated(run.states[0])) if seen else run
+    path = _path(cell, weights, inputs)
     return path.scan(cell, weights, inputs, initial, node_noise)
 
 
@@ -48,7 +77,7 @@ def backward_scan(
     the signals at the last state from anything later.
     Returns δ (t, b, g) = ∂L/∂a_t and the signals at the initial state, each (b, h).
     """
-    path = native if native.handles(cell, weights.hh) else torch_scan
+    path = _path(cell, weights, trajectory.inputs)
     return path.backward_scan(cell, weights, trajectory, signal, final)
 
 
@@ -64,7 +93,7 @@ def node_signals(
     signal: (t, b, h), or (b, h) for the same one at every step; lengths (b,): steps from lengths[b] on get
     zeros. Nothing is sequential here.
     """
-    path = native if native.handles(cell, weights.hh) else torch_scan
+    path = _path(cell, weights, trajectory.inputs)
     return path.node_signals(cell, weights, trajectory, signal, lengths)
 
 
@@ -73,7 +102,7 @@ def weight_gradients(
 ) -> CellWeights:
     """Σ_t δ_t ⊗ (what entered each parameter at t), in the parameters' shapes; deltas (t, b, g)."""
     narrow = weights.hh.shape[1] <= _NARROW
-    path = native if narrow and native.handles(cell, weights.hh) else torch_scan
+    path = _path(cell, weights, trajectory.inputs) if narrow else torch_scan
     return path.weight_gradients(cell, weights, trajectory, deltas)
 
 
@@ -88,5 +117,5 @@ def credit(
 
     signal and lengths: as in `node_signals`. Returns gradients in the parameters' shapes.
     """
-    path = native if native.handles(cell, weights.hh) else torch_scan
+    path = _path(cell, weights, trajectory.inputs)
     return path.credit(cell, weights, trajectory, signal, lengths)

@@ -104,11 +104,13 @@ def scan(
     """
     inputs = inputs.contiguous()
     run: Any = torch.ops.timelocal.scan if torch.compiler.is_compiling() else _scan
-    done = run(*_kind(cell), inputs, *weights, list(initial), node_noise)
+    parameters = (weights.ih, _folded(weights), weights.b_ih, weights.b_hh)
+    done = run(*_kind(cell), inputs, *parameters, list(initial), node_noise)
     count = len(initial)
     gates = done[0][1:] if cell.gates_are_hidden else done[count]
     auxiliary = done[count + 1] if cell.has_auxiliary else None
-    return LayerTrajectory(inputs, tuple(done[:count]), gates, auxiliary)
+    decorrelated = None if weights.decorrelation is None else weights.decorrelated(done[0])
+    return LayerTrajectory(inputs, tuple(done[:count]), gates, auxiliary, decorrelated)
 
 
 def backward_scan(
@@ -129,7 +131,7 @@ def backward_scan(
     )
     past = (list(trajectory.states), trajectory.gates, trajectory.auxiliary)
     last = [torch.zeros_like(s[0]) for s in trajectory.states] if final is None else list(final)
-    deltas, *carried = run(*_kind(cell), weights.hh, *past, signal, last)
+    deltas, *carried = run(*_kind(cell), _folded(weights), *past, signal, last)
     return deltas, tuple(carried)
 
 
@@ -160,7 +162,8 @@ def weight_gradients(
     )
     past = (list(trajectory.states), trajectory.gates, trajectory.auxiliary)
     biased = weights.b_ih is not None
-    return _gradients(run(*_kind(cell), weights.hh, *past, trajectory.inputs, deltas, biased))
+    made = run(*_kind(cell), weights.hh, *past, trajectory.inputs, deltas, biased)
+    return _gradients(made, weights)
 
 
 def credit(
@@ -180,15 +183,20 @@ def credit(
     run: Any = torch.ops.timelocal.credit if torch.compiler.is_compiling() else _credit
     past = (list(trajectory.states), trajectory.gates, trajectory.auxiliary)
     biased = weights.b_ih is not None
-    return _gradients(
-        run(*_kind(cell), weights.hh, *past, trajectory.inputs, signal, lengths, biased)
-    )
+    made = run(*_kind(cell), weights.hh, *past, trajectory.inputs, signal, lengths, biased)
+    return _gradients(made, weights)
 
 
-def _gradients(made: list[Tensor]) -> CellWeights:
+def _folded(weights: CellWeights) -> Tensor:
+    """W D: the kernels know nothing of D, and W (D h) is (W D) h, unless a gate stands between."""
+    return weights.hh if weights.decorrelation is None else weights.hh @ weights.decorrelation
+
+
+def _gradients(made: list[Tensor], weights: CellWeights) -> CellWeights:
+    """The kernels' gradients; theirs of weight_hh is that of W D, so that of W is it times Dᵀ."""
     ih, hh, *biases = made
     b_ih, b_hh = biases if biases else (None, None)
-    return CellWeights(ih, hh, b_ih, b_hh)
+    return CellWeights(ih, weights.decorrelated(hh), b_ih, b_hh)
 
 
 def _kind(cell: Cell) -> tuple[int, float]:
@@ -484,7 +492,7 @@ def _call(
         *shape,
         weights.hh.shape[1],
         gain,
-        *map(_address, weights),
+        *map(_address, (weights.ih, weights.hh, weights.b_ih, weights.b_hh)),
         *_pair(states),
         gates,
         auxiliary,

@@ -39,7 +39,8 @@ def scan(
         zip(drive.unbind(0), gates.unbind(0), auxiliaries, strict=True)
     ):
         cell.step(weights, drive_t, rows[t], StepBuffers(rows[t + 1], gates_t, auxiliary_t))
-    return LayerTrajectory(inputs, states, gates, auxiliary)
+    decorrelated = None if weights.decorrelation is None else weights.decorrelated(states[0])
+    return LayerTrajectory(inputs, states, gates, auxiliary, decorrelated)
 
 
 def backward_scan(
@@ -97,7 +98,7 @@ def weight_gradients(
     return CellWeights(
         *(
             None if parameter is None else cell.gradient(kind, trajectory, deltas)
-            for kind, parameter in zip(kinds, weights, strict=True)
+            for kind, parameter in zip(kinds, weights, strict=False)  # D is no parameter
         )  # type: ignore[arg-type]
     )
 

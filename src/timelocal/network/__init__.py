@@ -1,26 +1,38 @@
 """Networks: layers of cells and a readout; `scan` runs one forward and keeps what rules need."""
 
-from timelocal.network.build import GRU, LSTM, RNN, from_torch, to_torch
+from timelocal.network.build import GRU, LIF, LSTM, RNN, black_box, from_torch, to_torch
 from timelocal.network.checks import initial_problems, input_problems
+from timelocal.network.decorrelation import Decorrelation, decorrelation_loss
 from timelocal.network.lengths import at_last_valid, flip, last_state, masked, valid_steps
 from timelocal.network.network import Network
-from timelocal.network.readout import evaluation_mode, read, readout_gradients, readout_signal
+from timelocal.network.readout import (
+    evaluation_mode,
+    is_linear,
+    read,
+    readout_gradients,
+    readout_signal,
+)
 from timelocal.network.recurrent import Recurrent, parameter_name, positive
 from timelocal.network.trajectory import Trajectory
 
 __all__ = [
     "GRU",
+    "LIF",
     "LSTM",
     "RNN",
+    "Decorrelation",
     "Network",
     "Recurrent",
     "Trajectory",
     "at_last_valid",
+    "black_box",
+    "decorrelation_loss",
     "evaluation_mode",
     "flip",
     "from_torch",
     "initial_problems",
     "input_problems",
+    "is_linear",
     "last_state",
     "masked",
     "parameter_name",

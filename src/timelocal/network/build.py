@@ -8,8 +8,17 @@ from typing import Any
 import torch
 from torch import nn
 
-from timelocal.cells import Cell, GRUResetAfter, GRUResetBefore, LSTMCell, RNNCell
+from timelocal.cells import (
+    BlackBox,
+    Cell,
+    GRUResetAfter,
+    GRUResetBefore,
+    LIFCell,
+    LSTMCell,
+    RNNCell,
+)
 from timelocal.errors import Problem, UnsupportedError, raise_problems
+from timelocal.network.decorrelation import Decorrelation
 from timelocal.network.network import Network
 from timelocal.network.readout import evaluation_mode
 from timelocal.network.recurrent import Recurrent, positive
@@ -26,6 +35,7 @@ def RNN(  # noqa: N802 — named as the torch.nn class it stands in for
     bias: bool = True,
     bidirectional: bool = False,
     dropout: float = 0.0,
+    decorrelate: Decorrelation | float | None = None,
     seed: int = 0,
     device: torch.device | str | None = None,
     dtype: torch.dtype | None = None,
@@ -38,6 +48,8 @@ def RNN(  # noqa: N802 — named as the torch.nn class it stands in for
         input_size, hidden_size, output_size: I, H and O.
         tau: time constant in steps, at least 1; 1 is `torch.nn.RNN`, more is a leaky RNN.
         num_layers, bias, bidirectional, dropout: as in `torch.nn.RNN`.
+        decorrelate: None, a `Decorrelation`, or its learning rate alone: whether D h takes the place of h in
+            W h and in the readout, with a D that learns beside any rule.
         seed: of the initial parameters, drawn from U(−1/√H, 1/√H) as torch.nn does.
 
     Raises:
@@ -53,7 +65,7 @@ def RNN(  # noqa: N802 — named as the torch.nn class it stands in for
     return _build(
         RNNCell(float(tau)), input_size, hidden_size, output_size, seed,
         num_layers=num_layers, bias=bias, bidirectional=bidirectional, dropout=dropout,
-        device=device, dtype=dtype,
+        decorrelate=decorrelate, device=device, dtype=dtype,
     )  # fmt: skip
 
 
@@ -67,6 +79,7 @@ def GRU(  # noqa: N802
     bias: bool = True,
     bidirectional: bool = False,
     dropout: float = 0.0,
+    decorrelate: Decorrelation | float | None = None,
     seed: int = 0,
     device: torch.device | str | None = None,
     dtype: torch.dtype | None = None,
@@ -90,7 +103,7 @@ def GRU(  # noqa: N802
         GRUResetAfter() if reset_after else GRUResetBefore(),
         input_size, hidden_size, output_size, seed,
         num_layers=num_layers, bias=bias, bidirectional=bidirectional, dropout=dropout,
-        device=device, dtype=dtype,
+        decorrelate=decorrelate, device=device, dtype=dtype,
     )  # fmt: skip
 
 
@@ -103,6 +116,7 @@ def LSTM(  # noqa: N802
     bias: bool = True,
     bidirectional: bool = False,
     dropout: float = 0.0,
+    decorrelate: Decorrelation | float | None = None,
     seed: int = 0,
     device: torch.device | str | None = None,
     dtype: torch.dtype | None = None,
@@ -121,7 +135,90 @@ def LSTM(  # noqa: N802
     return _build(
         LSTMCell(), input_size, hidden_size, output_size, seed,
         num_layers=num_layers, bias=bias, bidirectional=bidirectional, dropout=dropout,
-        device=device, dtype=dtype,
+        decorrelate=decorrelate, device=device, dtype=dtype,
+    )  # fmt: skip
+
+
+def LIF(  # noqa: N802
+    input_size: int,
+    hidden_size: int,
+    output_size: int,
+    *,
+    membrane: float = 0.8,
+    synapse: float = 0.8,
+    threshold: float = 0.3,
+    num_layers: int = 1,
+    bias: bool = True,
+    decorrelate: Decorrelation | float | None = None,
+    seed: int = 0,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | None = None,
+) -> Network:
+    """A network of leaky integrate-and-fire neurons with a hard threshold, and a linear readout.
+
+        a_t = V x_t + W h_{t-1} + b     v_t = β v_{t-1} + (1 − β) a_t     s_t = 1 if v_t > θ, then v_t = 0
+        h_t = κ h_{t-1} + (1 − κ) s_t   y_t = W_out h_t + b_out
+
+    A spike has no derivative and none is pretended: rules that perturb (ANP, NP, WP) train it, with a σ
+    large enough to make and unmake spikes; the others refuse it.
+
+    Args:
+        membrane, synapse: β and κ, what is kept from step to step, in [0, 1).
+        threshold: θ, positive.
+        The rest: as in `RNN`.
+
+    Raises:
+        ArgumentError: as `RNN`, and for constants outside their range.
+
+    >>> import torch, timelocal as tl
+    >>> network = tl.LIF(2, 16, output_size=3)
+    >>> rule = tl.ANP(network, loss="cross_entropy", at="last", sigma=0.3)
+    >>> loss = rule(torch.rand(4, 10, 2), torch.tensor([0, 1, 2, 0]))
+    """
+    constants = {"membrane": membrane, "synapse": synapse}
+    problems = [
+        Problem(name, repr(value), "a number in [0, 1)")
+        for name, value in constants.items()
+        if not (isinstance(value, int | float) and 0 <= value < 1)
+    ]
+    if not (isinstance(threshold, int | float) and 0 < threshold < math.inf):
+        problems.append(Problem("threshold", repr(threshold), "a positive number"))
+    raise_problems(problems)
+    return black_box(
+        LIFCell(membrane, synapse, threshold), input_size, hidden_size, output_size,
+        num_layers=num_layers, bias=bias, decorrelate=decorrelate, seed=seed, device=device,
+        dtype=dtype,
+    )  # fmt: skip
+
+
+def black_box(
+    cell: BlackBox,
+    input_size: int,
+    hidden_size: int,
+    output_size: int,
+    *,
+    num_layers: int = 1,
+    bias: bool = True,
+    decorrelate: Decorrelation | float | None = None,
+    seed: int = 0,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | None = None,
+) -> Network:
+    """A network over layers that only run forward, and a linear readout.
+
+    Args:
+        cell: your `timelocal.BlackBox`.
+        The rest: as in `RNN`.
+
+    Raises:
+        ArgumentError: as `RNN`, and for a cell that is not a `BlackBox`.
+    """
+    if not isinstance(cell, BlackBox):
+        remedy = "Subclass timelocal.BlackBox and give it a scan."
+        raise_problems([Problem("cell", f"a {type(cell).__name__}", "a BlackBox", remedy)])
+    return _build(
+        cell, input_size, hidden_size, output_size, seed,
+        num_layers=num_layers, bias=bias, decorrelate=decorrelate, device=device, dtype=dtype,
     )  # fmt: skip
 
 
@@ -147,7 +244,12 @@ def _build(
 TORCH_CELLS = {nn.RNN: RNNCell, nn.GRU: GRUResetAfter, nn.LSTM: LSTMCell}
 
 
-def from_torch(recurrent: nn.RNNBase, readout: nn.Module) -> Network:
+def from_torch(
+    recurrent: nn.RNNBase,
+    readout: nn.Module,
+    *,
+    decorrelate: Decorrelation | float | None = None,
+) -> Network:
     """A network over modules you already have, sharing their parameters.
 
     The very same tensors: your optimizer, your `state_dict`, your checkpoints go on working.
@@ -156,6 +258,7 @@ def from_torch(recurrent: nn.RNNBase, readout: nn.Module) -> Network:
         recurrent: a `torch.nn.RNN` (tanh), `GRU` or `LSTM`; its `batch_first` is respected.
         readout: `nn.Linear`, or any module from (n, h·directions) to (n, o). It is applied to one step at
             a time; one that is not linear is trained by ordinary autograd, never through time.
+        decorrelate: as in `RNN`; the matrices D belong to the network alone.
 
     Raises:
         UnsupportedError: for ReLU RNNs and `proj_size`.
@@ -199,6 +302,7 @@ def from_torch(recurrent: nn.RNNBase, readout: nn.Module) -> Network:
         bias=recurrent.bias,
         bidirectional=recurrent.bidirectional,
         dropout=recurrent.dropout if recurrent.num_layers > 1 else 0.0,
+        decorrelate=decorrelate,
         parameters=dict(recurrent.named_parameters()),
     )
     _check_readout(stack, readout)
@@ -231,7 +335,8 @@ def to_torch(network: Network) -> tuple[nn.RNNBase, nn.Module]:
     """The torch.nn module and readout that compute the same, sharing the network's parameters.
 
     Raises:
-        UnsupportedError: for cells that torch.nn does not have (leaky RNN, GRU with reset before).
+        UnsupportedError: for cells that torch.nn does not have (leaky RNN, GRU with reset before), and
+            for networks that decorrelate.
 
     >>> import timelocal as tl
     >>> recurrent, readout = tl.to_torch(tl.GRU(3, 8, output_size=2))
@@ -243,6 +348,11 @@ def to_torch(network: Network) -> tuple[nn.RNNBase, nn.Module]:
         raise UnsupportedError(
             f"to_torch: got {cell!r}, which torch.nn does not have; expected RNNCell(tau=1.0), "
             "GRUResetAfter() or LSTMCell(). Keep the timelocal network for inference."
+        )
+    if stack.decorrelate is not None:
+        raise UnsupportedError(
+            "to_torch: got a network that decorrelates, expected one that does not: torch.nn has no D "
+            "between a state and what reads it. Use the timelocal network for inference."
         )
     (kind,) = (kind for kind, own in TORCH_CELLS.items() if type(cell) is own)
     with torch.device("meta"):

@@ -30,7 +30,7 @@ class Network(nn.Module):
     """A recurrent stack and a readout, made by `RNN`, `GRU`, `LSTM` or `from_torch`.
 
     Attributes:
-        recurrent: the stack; its `state_dict` is that of the torch.nn module.
+        recurrent: the stack; its `state_dict` is that of the torch.nn module, and D where it decorrelates.
         readout: any module from (n, h·directions) to (n, o).
         batch_first: whether sequences enter as (b, t, i), the default, or (t, b, i).
     """
@@ -136,12 +136,14 @@ class Network(nn.Module):
         generator: torch.Generator | None = None,
         node_noise: NodeNoise | None = None,
         weights: Weights | None = None,
+        copies: int = 1,
     ) -> Trajectory:
         """`scan` behind the door: inputs (t, b, i), already checked.
 
         generator: draws the dropout masks between layers; none are drawn without it, or in eval mode.
         node_noise[l][d] (t, b, g): added to the pre-activations of a layer and direction.
         weights[l][d]: to run with instead of the network's own.
+        copies: how many copies of the same sequences the batch holds, one after another: they share masks.
         """
         recurrent = self.recurrent
         if lengths is not None:
@@ -152,7 +154,7 @@ class Network(nn.Module):
         masks: list[Tensor | None] = []
         for layer in range(recurrent.num_layers):
             if layer > 0:
-                masks.append(self._dropout_mask(outputs, generator))
+                masks.append(self._dropout_mask(outputs, generator, copies))
                 entering = outputs if masks[-1] is None else outputs * masks[-1]
             directions = tuple(
                 kernels.scan(
@@ -165,9 +167,9 @@ class Network(nn.Module):
                 for direction in range(recurrent.directions)
             )
             layers.append(directions)
-            hidden = [directions[0].hidden]
-            hidden += [flip(backward.hidden, lengths) for backward in directions[1:]]
-            outputs = hidden[0] if len(hidden) == 1 else torch.cat(hidden, -1)
+            parts = [directions[0].features]
+            parts += [flip(backward.features, lengths) for backward in directions[1:]]
+            outputs = parts[0] if len(parts) == 1 else torch.cat(parts, -1)
             if valid is not None:
                 outputs = masked(outputs, valid)
         return Trajectory(tuple(layers), outputs, lengths, valid, tuple(masks))
@@ -180,13 +182,17 @@ class Network(nn.Module):
         states = (initial,) if isinstance(initial, Tensor) else initial
         return tuple(state[layer * self.directions + direction] for state in states)
 
-    def _dropout_mask(self, outputs: Tensor, generator: torch.Generator | None) -> Tensor | None:
+    def _dropout_mask(
+        self, outputs: Tensor, generator: torch.Generator | None, copies: int
+    ) -> Tensor | None:
         """Bernoulli(1 − p) / (1 − p), drawn where the generator lives: one seed, one mask."""
         p = self.recurrent.dropout
         if not p or not self.training or generator is None:
             return None
-        kept = torch.empty(outputs.shape, device=generator.device)
-        return kept.bernoulli_(1 - p, generator=generator).to(outputs).div_(1 - p)
+        steps, rows, features = outputs.shape
+        kept = torch.empty(steps, rows // copies, features, device=generator.device)
+        kept = kept.bernoulli_(1 - p, generator=generator).to(outputs).div_(1 - p)
+        return kept if copies == 1 else kept.repeat(1, copies, 1)
 
     def parameter_gradients(
         self, trajectory: Trajectory, deltas: Sequence[Sequence[Tensor]]
@@ -210,8 +216,35 @@ class Network(nn.Module):
         """The gradients of one layer and direction by the names in `named_parameters()`."""
         return {
             f"recurrent.{name}": gradient
-            for name, gradient in zip(parameter_names(layer, direction), gradients, strict=True)
+            for name, gradient in zip(parameter_names(layer, direction), gradients, strict=False)
             if gradient is not None
+        }
+
+    def signal_at_states(self, signal: Tensor, layer: int) -> Tensor:
+        """From a signal at what leaves a layer to the one at its hidden states: Dᵀ G, by direction.
+
+        (…, h·directions), and the same is returned; the same signal where nothing is decorrelated.
+        """
+        if self.recurrent.decorrelate is None:
+            return signal
+        parts = [
+            self.recurrent.weights(layer, direction).carried_back(part)
+            for direction, part in enumerate(signal.chunk(self.directions, -1))
+        ]
+        return torch.cat(parts, -1)
+
+    def decorrelation_steps(self, features: Sequence[Tensor]) -> dict[str, Tensor]:
+        """What the matrices D learn from decorrelated states, as `Estimate.steps` has it.
+
+        features: for each layer and direction, layer by layer, h* (n, h). Nothing is changed here; nothing is
+        learned in eval mode, or where nothing is decorrelated.
+        """
+        law = self.recurrent.decorrelate
+        if law is None or not self.training:
+            return {}
+        return {
+            f"network.recurrent.{name}": law.step(self.recurrent.get_buffer(name), seen)
+            for name, seen in zip(self.recurrent.decorrelation_names(), features, strict=True)
         }
 
 

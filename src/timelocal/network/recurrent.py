@@ -12,6 +12,7 @@ from torch import nn
 
 from timelocal.cells import Cell, CellWeights
 from timelocal.errors import Problem, raise_problems
+from timelocal.network.decorrelation import Decorrelation, resolve
 from timelocal.seeding import generator as seeded_generator
 
 KINDS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
@@ -36,7 +37,11 @@ def positive(what: str, value: object) -> Problem | None:
 
 
 class Recurrent(nn.Module):
-    """Layers of one cell. Its `state_dict` is that of the `torch.nn` module of the same sizes."""
+    """Layers of one cell. Its `state_dict` is that of the `torch.nn` module of the same sizes.
+
+    Where it decorrelates it has a buffer D besides, `decorrelation_l0` (h, h) and the like, for each layer
+    and direction.
+    """
 
     def __init__(
         self,
@@ -48,6 +53,7 @@ class Recurrent(nn.Module):
         bias: bool = True,
         bidirectional: bool = False,
         dropout: float = 0.0,
+        decorrelate: Decorrelation | float | None = None,
         seed: int = 0,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
@@ -73,6 +79,7 @@ class Recurrent(nn.Module):
         self.bias = bias
         self.bidirectional = bidirectional
         self.dropout = dropout
+        self.decorrelate = resolve(decorrelate)
         generator = seeded_generator(seed, "recurrent")
         bound = 1 / math.sqrt(hidden_size)
         for name, shape in self._shapes().items():
@@ -81,6 +88,11 @@ class Recurrent(nn.Module):
                 self.register_parameter(name, nn.Parameter(drawn.to(device)))
             else:
                 self.register_parameter(name, parameters[name])
+        if self.decorrelate is not None:
+            weight = self.weights(0, 0).hh.detach()
+            identity = torch.eye(hidden_size, dtype=weight.dtype, device=weight.device)
+            for name in self.decorrelation_names():
+                self.register_buffer(name, identity.clone())
 
     @property
     def directions(self) -> int:
@@ -103,15 +115,25 @@ class Recurrent(nn.Module):
         return KINDS if self.bias else KINDS[:2]
 
     def weights(self, layer: int, direction: int) -> CellWeights:
-        """The parameters of one layer and direction."""
+        """The parameters of one layer and direction, and its D."""
         ih, hh, b_ih, b_hh = map(self._parameters.get, parameter_names(layer, direction))
         assert ih is not None
         assert hh is not None
-        return CellWeights(ih, hh, b_ih, b_hh)
+        matrix = self._buffers.get(parameter_name("decorrelation", layer, direction))
+        return CellWeights(ih, hh, b_ih, b_hh, matrix)
+
+    def decorrelation_names(self) -> list[str]:
+        """The names of the matrices D, in the order of torch.nn's states: layer by layer."""
+        return [
+            parameter_name("decorrelation", layer, direction)
+            for layer in range(self.num_layers)
+            for direction in range(self.directions)
+        ]
 
     def extra_repr(self) -> str:
         return (
             f"{self.cell!r}, input_size={self.input_size}, hidden_size={self.hidden_size}, "
             f"num_layers={self.num_layers}, bias={self.bias}, "
             f"bidirectional={self.bidirectional}, dropout={self.dropout}"
+            + ("" if self.decorrelate is None else f", decorrelate={self.decorrelate}")
         )

@@ -18,7 +18,8 @@ class Trajectory:
 
     layers[l][d]: the trajectory of layer l in direction d, in that direction's own time (the backward
     direction's step 0 is each sequence's last valid one).
-    outputs (t, b, h·directions): the top layer's hidden states, in the sequence's time; zero at padding.
+    outputs (t, b, h·directions): what leaves the top layer, h or D h where it decorrelates, in the
+    sequence's time; zero at padding.
     lengths (b,) and valid (t, b), or None if nothing is padded.
     dropout: the mask on the output of each layer but the top one, (t, b, h·directions) or None.
     """
@@ -29,10 +30,21 @@ class Trajectory:
     valid: Tensor | None
     dropout: tuple[Tensor | None, ...]
 
+    def rows(self, rows: slice) -> Trajectory:
+        """Some of the sequences."""
+        return Trajectory(
+            tuple(tuple(own.rows(rows) for own in directions) for directions in self.layers),
+            self.outputs[:, rows],
+            None if self.lengths is None else self.lengths[rows],
+            None if self.valid is None else self.valid[:, rows],
+            tuple(None if mask is None else mask[:, rows] for mask in self.dropout),
+        )
+
     def final_states(self) -> States:
         """The states after each direction's own last valid step, as torch.nn returns them.
 
-        h, or (h, c) for the LSTM, each (l·directions, b, h); the `initial` of a next call.
+        h, or (h, c) for the LSTM, each (l·directions, b, h); the `initial` of a next call. Never
+        decorrelated.
         """
         per_layer = [
             [last_state(state, self.lengths) for state in direction.states]
@@ -42,11 +54,19 @@ class Trajectory:
         stacked = tuple(torch.stack(states) for states in zip(*per_layer, strict=True))
         return stacked[0] if len(stacked) == 1 else stacked
 
+    def valid_features(self) -> list[Tensor]:
+        """What left each layer and direction at all valid steps, (n, h), layer by layer."""
+        return [
+            own.features.flatten(0, 1) if self.valid is None else own.features[self.valid]
+            for directions in self.layers
+            for own in directions
+        ]
+
     def last(self) -> Tensor:
-        """The top layer's hidden state at the last valid step, directions side by side, (b, h·d).
+        """What leaves the top layer at the last valid step, directions side by side, (b, h·d).
 
         For the backward direction that is the state after its own last step, the sequence's first,
         as in torch's `h_n`.
         """
-        hidden = [last_state(direction.states[0], self.lengths) for direction in self.layers[-1]]
-        return hidden[0] if len(hidden) == 1 else torch.cat(hidden, -1)
+        parts = [last_state(direction.leaving, self.lengths) for direction in self.layers[-1]]
+        return parts[0] if len(parts) == 1 else torch.cat(parts, -1)

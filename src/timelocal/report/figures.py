@@ -14,7 +14,16 @@ from typing import Any
 
 from timelocal.report.runs import seed_of
 from timelocal.report.style import cell_dash, rule_colours, variant_symbol
-from timelocal.report.tables import ACCURACY, LOSS, Group, Metric, Section, TrivialRow, is_number
+from timelocal.report.tables import (
+    ACCURACY,
+    DECORRELATION,
+    LOSS,
+    Group,
+    Metric,
+    Section,
+    TrivialRow,
+    is_number,
+)
 from timelocal.report.words import number
 from timelocal.studies.store import RunRecord
 
@@ -57,8 +66,14 @@ def legend(section: Section) -> list[Series]:
 
 
 def learning_curves(section: Section) -> list[Figure]:
-    """Test accuracy (if there is one) and test loss per epoch: every seed, and their mean."""
+    """Test accuracy and loss per epoch, and how correlated the units of networks that decorrelate are.
+
+    Every seed, and their mean; what no run has is left out.
+    """
     metrics = [ACCURACY, LOSS] if section.metric is ACCURACY else [LOSS]
+    runs = [run for group in section.groups for run in group.runs]
+    if any(_curve(run, DECORRELATION) for run in runs):
+        metrics.append(DECORRELATION)
     return [_curves(section, metric) for metric in metrics]
 
 
@@ -157,7 +172,7 @@ def _scale(traces: Sequence[Mapping[str, Any]], metric: Metric) -> dict[str, str
     """Losses over more than a factor of 20 are read on a logarithmic axis."""
     found = [value for trace in traces for value in trace["y"]]
     factor = max(found) / min(found) if found and min(found) > 0 else 1.0
-    if metric is not LOSS or factor <= 20:
+    if metric is ACCURACY or factor <= 20:
         return {}
     marks = {"dtick": "D2", "tickformat": "~g"} if factor < 1e4 else {"exponentformat": "power"}
     return {"type": "log", **marks}

@@ -33,6 +33,9 @@ class Metric:
 
 ACCURACY = Metric("test_accuracy", "test accuracy", 100.0, 1, "\u202f%", higher_is_better=True)
 LOSS = Metric("test_loss", "test loss", 1.0, 4, "", higher_is_better=False)
+DECORRELATION = Metric(
+    "decorrelation_loss", "decorrelation loss", 1.0, 8, "", higher_is_better=False
+)
 
 
 @dataclass(frozen=True)
@@ -190,9 +193,13 @@ def _table_order(group: Group) -> tuple[tuple[int, str], bool, str, str]:
     return (cell_order(group.cell), group.rule != REFERENCE_RULE, group.rule, group.variant)
 
 
+_LEFT_OUT = {"decorrelate": None, "decorrelate_norm": None}
+"""Settings that a configuration does not write down where they are not chosen."""
+
+
 def _settings(run: RunRecord) -> dict[str, str]:
     own = {key: value for key, value in run.config.items() if key not in ("seed", "rule_options")}
-    return flatten(own | dict(run.config.get("rule_options") or {}))
+    return flatten(_LEFT_OUT | own | dict(run.config.get("rule_options") or {}))
 
 
 def _reference(group: Group, groups: Sequence[Group]) -> Group | None:

@@ -4,11 +4,47 @@ To add one, write its file and add it to `RULES`: the contract suite of `timeloc
 over it.
 """
 
+from timelocal.rules.activity_perturbation import ANP
 from timelocal.rules.bptt import BPTT
 from timelocal.rules.dfa import DFA
 from timelocal.rules.dfa_authors_code import DFAAuthorsCode
+from timelocal.rules.node_perturbation import NP
+from timelocal.rules.perturbation_authors_code import (
+    ANPAuthorsCode,
+    NPAuthorsCode,
+    WPAuthorsCode,
+)
 from timelocal.rules.rule import Estimate, Evaluation, Rule, RuleSpec
+from timelocal.rules.weight_perturbation import WP
 
-RULES: dict[str, type[Rule]] = {rule.spec.name: rule for rule in (BPTT, DFA, DFAAuthorsCode)}
+RULES: dict[str, type[Rule]] = {
+    rule.spec.name: rule
+    for rule in (
+        BPTT,
+        DFA,
+        DFAAuthorsCode,
+        NP,
+        ANP,
+        WP,
+        NPAuthorsCode,
+        ANPAuthorsCode,
+        WPAuthorsCode,
+    )
+}
 
-__all__ = ["BPTT", "DFA", "RULES", "DFAAuthorsCode", "Estimate", "Evaluation", "Rule", "RuleSpec"]
+__all__ = [
+    "ANP",
+    "BPTT",
+    "DFA",
+    "NP",
+    "RULES",
+    "WP",
+    "ANPAuthorsCode",
+    "DFAAuthorsCode",
+    "Estimate",
+    "Evaluation",
+    "NPAuthorsCode",
+    "Rule",
+    "RuleSpec",
+    "WPAuthorsCode",
+]

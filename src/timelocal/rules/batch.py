@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import get_args
 
 import torch
@@ -39,6 +39,10 @@ class Batch:
     denominator: Tensor | float
     at: Place
     batch_first: bool
+
+    def starting_from(self, initial: States) -> Batch:
+        """The same batch from other initial states."""
+        return replace(self, initial=initial)
 
     def mean(self, values: Tensor, denominator: Tensor | float) -> Tensor:
         """Σ w · values / denominator, over entries (n,)."""

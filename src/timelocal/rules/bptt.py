@@ -66,7 +66,7 @@ class BPTT(Rule):
 def backpropagate(
     network: Network, trajectory: Trajectory, signal: Tensor, at: Place
 ) -> list[list[Tensor]]:
-    """Node signals δ [l][d] (t, b, g) from the signal at the readout's features, top layer first."""
+    """Node signals δ [l][d] (t, b, g) from the signal at the top layer's states, top layer first."""
     lengths, steps = trajectory.lengths, len(trajectory.outputs)
     entering: list[tuple[Tensor | None, State | None]]
     if at == "every":
@@ -114,7 +114,7 @@ def _at_last(
 def _signal_below(
     network: Network, trajectory: Trajectory, layer: int, deltas: list[Tensor]
 ) -> Tensor:
-    """The signal at the output of layer − 1, (t, b, h·directions): V ᵀ δ over the directions."""
+    """The signal at the states of layer − 1, (t, b, h·directions): V ᵀ δ over the directions."""
     total: Tensor | None = None
     for direction, delta in enumerate(deltas):
         signal = delta @ network.recurrent.weights(layer, direction).ih
@@ -122,4 +122,4 @@ def _signal_below(
         total = signal if total is None else total + signal
     assert total is not None
     mask = trajectory.dropout[layer - 1]
-    return total if mask is None else total * mask
+    return network.signal_at_states(total if mask is None else total * mask, layer - 1)

@@ -34,7 +34,8 @@ class DFA(Rule):
     for a tanh RNN δ_t = F e ⊙ (1 − h_t²). Nothing is sequential: after the forward scan the update is one
     elementwise pass and a few matrix products over t·b rows. The readout learns by the exact delta rule.
     Each layer (and direction) has its own F from the output error: no layer waits for another. The
-    error that is projected is the one at the output of the readout, whatever module that is.
+    error that is projected is the one at the output of the readout, whatever module that is. In a network
+    that decorrelates G is still the signal at h itself: the random F takes no notice of D.
 
     Args:
         network: any timelocal network.
@@ -42,8 +43,9 @@ class DFA(Rule):
             targets (n, …) that returns losses (n,).
         at: "last" or "every" step.
         feedback: how F (h, o) is drawn: "gaussian", "uniform", "orthogonal", "sparse", "ternary"; or made
-            from the readout as it is now: "symmetric" (F = W_outᵀ), "sign". All have the size that a fresh
-            readout has, so learning rates carry over from BPTT.
+            from the readout as it is now: "symmetric" (F = W_outᵀ, of W_out D where the network
+            decorrelates), "sign". All have the size that a fresh readout has, so learning rates carry over
+            from BPTT.
         feedback_per: "layer": one F for all parameters of a layer; "parameter": one for each weight and
             bias of each gate, as in the paper's figure 1.
         normalize: None, or "frobenius": every gradient divided by its Frobenius norm, as the paper's
@@ -146,7 +148,9 @@ class DFA(Rule):
         if self.feedback in kinds.FOLLOWING:
             readout = self.network.readout
             assert isinstance(readout, nn.Linear)
-            matrix = kinds.FOLLOWING[self.feedback](readout.weight)
+            last = self.network.num_layers - 1
+            weight = self.network.signal_at_states(readout.weight, last)
+            matrix = kinds.FOLLOWING[self.feedback](weight)
             return matrix.chunk(self.network.directions)[direction]
         prefix = f"feedback_{kind}" if kind else "feedback"
         return self.get_buffer(parameter_name(prefix, layer, direction))

@@ -112,13 +112,19 @@ def shift_time(own: LayerTrajectory) -> LayerTrajectory:
 
     With H = (h_1, …, h_T): step t reads h_{t-1} where h_t is right, and h_{t-2} where h_{t-1} is.
     """
-    hidden = own.hidden
-    states = torch.cat((hidden[-2:], hidden[:-1])) if len(hidden) > 1 else torch.cat((hidden,) * 2)
+    states = _shifted(own.states[0])
+    decorrelated = None if own.decorrelated is None else _shifted(own.decorrelated)
     gates = own.gates.roll(1, 0)
-    auxiliary = None
-    if own.auxiliary is not None:
-        auxiliary = gates.chunk(3, -1)[0] * states[:-1]
-    return replace(own, states=(states,), gates=gates, auxiliary=auxiliary)
+    moved = replace(own, states=(states,), gates=gates, decorrelated=decorrelated)
+    if own.auxiliary is None:
+        return moved
+    return replace(moved, auxiliary=gates.chunk(3, -1)[0] * moved.recurrent_input)
+
+
+def _shifted(states: Tensor) -> Tensor:
+    """(h_0, …, h_T) -> (h_{T-1}, h_T, h_1, …, h_{T-1}), (t + 1, b, h)."""
+    later = states[1:]
+    return torch.cat((later[-2:], later[:-1])) if len(later) > 1 else torch.cat((later,) * 2)
 
 
 def transpose_last_gate(weights: CellWeights) -> CellWeights:

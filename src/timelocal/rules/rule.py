@@ -22,6 +22,7 @@ from timelocal.losses import Loss
 from timelocal.network import (
     Network,
     Trajectory,
+    decorrelation_loss,
     evaluation_mode,
     positive,
     read,
@@ -53,6 +54,8 @@ class RuleSpec:
     """How its memory grows with the length of a sequence."""
     weight_transport: bool
     """Whether the signal at hidden units is made with the transpose of a forward weight."""
+    draws: bool = False
+    """Whether an estimate is a draw: noise of its own, another one each time."""
     references: tuple[str, ...] = ()
     """Bibliography lines."""
 
@@ -66,8 +69,9 @@ class Estimate:
     count: how many entries the means are over (their total weight).
     final_states: the states after the last valid step, the `initial` of a next call.
     steps: by the name of a buffer, what its own local law adds to it: the rule's, as "feedback_l0", or the
-    network's, as "network.decorrelation_l0". Optimizers know nothing of these.
-    diagnostics: what a rule reports besides.
+    network's, as "network.recurrent.decorrelation_l0". Optimizers know nothing of these.
+    diagnostics: scalars worth a curve: the "decorrelation_loss" of a network that decorrelates, the mean
+    over its layers and directions.
     """
 
     loss: Tensor
@@ -165,7 +169,11 @@ class Rule(nn.Module, ABC):
         self.check_placement()
         batch = self._batch(inputs, targets, lengths, mask, initial)
         with own_precision(batch.inputs):
-            forward, gradients = self.compute(batch)
+            return self.estimate_from(batch, *self.compute(batch))
+
+    def estimate_from(self, batch: Batch, forward: ForwardPass, gradients: Gradients) -> Estimate:
+        """What `compute` found, as the user sees it."""
+        steps, diagnostics = self._decorrelation(forward.trajectory)
         return Estimate(
             forward.loss,
             gradients,
@@ -173,8 +181,17 @@ class Rule(nn.Module, ABC):
             forward.accuracy,
             batch.count,
             forward.trajectory.final_states(),
-            self.local_steps(batch, forward),
+            self.local_steps(batch, forward) | steps,
+            diagnostics,
         )
+
+    def _decorrelation(self, trajectory: Trajectory) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """The steps of the matrices D, alike for every rule, and how correlated the states still are."""
+        if self.network.recurrent.decorrelate is None:
+            return {}, {}
+        features = trajectory.valid_features()
+        loss = torch.stack([decorrelation_loss(seen) for seen in features]).mean()
+        return self.network.decorrelation_steps(features), {"decorrelation_loss": loss}
 
     @torch.no_grad()
     def accumulate(self, estimate: Estimate) -> None:
@@ -289,7 +306,10 @@ class Rule(nn.Module, ABC):
         raise NotImplementedError
 
     def advance(self, memory: Memory, batch: Batch, key: int, step: int) -> tuple[Estimate, Memory]:
-        """One step of a stream: `batch` with t = 1; noise is a function of `key` and `step`."""
+        """One step of a stream: `batch` with t = 1; noise is a function of `key` and `step`.
+
+        The estimate is made by `estimate_from`, which lets D learn too.
+        """
         raise NotImplementedError
 
     # --- what rules are made of -------------------------------------------------------------
@@ -322,10 +342,14 @@ class Rule(nn.Module, ABC):
         return {f"readout.{name}": gradient for name, gradient in found.items()}
 
     def readout_signal(self, forward: ForwardPass) -> Tensor:
-        """∂L/∂features (n, h·directions): the error carried back through the readout."""
-        return readout_signal(
+        """The signal at the top layer's states h (n, h·directions): the error carried back to them.
+
+        Through the readout, and through Dᵀ where the network decorrelates.
+        """
+        signal = readout_signal(
             self.network.readout, forward.features, forward.outputs, forward.errors
         )
+        return self.network.signal_at_states(signal, self.network.num_layers - 1)
 
     def get_extra_state(self) -> Tensor:
         """The generator's state, a uint8 tensor."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -73,7 +74,7 @@ class Session:
             estimate, self.memory = rule.advance(self.memory, batch, self.key, self.steps)
         self.steps += 1
         rule.accumulate(estimate)
-        return estimate
+        return replace(estimate, outputs=estimate.outputs.squeeze(time))
 
     def run(self, inputs: Tensor, targets: Tensor, optimizer: Optimizer) -> Tensor:
         """A chunk of the stream with an update at every step: (b, t, i) in, losses (t,) out.

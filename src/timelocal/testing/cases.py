@@ -23,6 +23,7 @@ class Case:
     bidirectional: bool = False
     bias: bool = True
     dropout: float = 0.0
+    decorrelate: bool = False
     readout: str = "linear"
     loss: str = "cross_entropy"
     at: Place = "last"
@@ -42,7 +43,7 @@ class Case:
         told = [self.cell, f"{self.layers}x", self.at, self.loss]
         told += [
             name
-            for name in ("bidirectional", "unequal", "mask")
+            for name in ("bidirectional", "decorrelate", "unequal", "mask")
             if getattr(self, name) != getattr(default, name)
         ]
         told += [] if self.bias else ["no-bias"]
@@ -52,12 +53,13 @@ class Case:
         return f"{'-'.join(told)}-b{self.sequences}-t{self.steps}"
 
     def network(self) -> Network:
-        """A network with weights larger than torch.nn's, so that the past matters."""
+        """A network with weights larger than torch.nn's, so that the past matters, and any D."""
         options = {
             "num_layers": self.layers,
             "bidirectional": self.bidirectional,
             "bias": self.bias,
             "dropout": self.dropout,
+            "decorrelate": 0.1 if self.decorrelate else None,
             "dtype": torch.float64,
             "seed": self.seed,
         }
@@ -86,6 +88,10 @@ class Case:
         with torch.no_grad():
             for parameter in network.parameters():
                 parameter.mul_(2)
+            g = generator(self.seed, "decorrelation")
+            for name in network.recurrent.decorrelation_names() if self.decorrelate else ():
+                matrix = network.recurrent.get_buffer(name)
+                matrix += torch.randn(matrix.shape, generator=g, dtype=matrix.dtype) / 2
         return network
 
     def loss_function(self) -> Loss:
@@ -139,8 +145,13 @@ def cases() -> Iterator[Case]:
             yield replace(here, sequences=1, steps=1)
             yield replace(here, readout="mlp", unequal=True)
             yield replace(here, batch_first=False, unequal=True)
+            yield replace(here, decorrelate=True)
+            yield replace(here, decorrelate=True, layers=2, unequal=True)
+            yield replace(here, decorrelate=True, layers=2, bidirectional=True, unequal=True)
+            yield replace(here, decorrelate=True, sequences=1, steps=3, readout="mlp")
         yield replace(plain, bias=False)
         yield replace(plain, sequences=1)
         yield replace(plain, steps=1)
         yield replace(plain, bidirectional=True)
         yield replace(plain, layers=2, dropout=0.5, at="every")
+        yield replace(plain, decorrelate=True, layers=2, dropout=0.5, at="every")

@@ -10,6 +10,7 @@ with an `UnsupportedError` that says what to use instead; that is counted, never
 from __future__ import annotations
 
 import copy
+import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -24,6 +25,7 @@ from torch.nn.utils.rnn import pack_padded_sequence
 from timelocal.errors import UnsupportedError
 from timelocal.network import Network
 from timelocal.rules import DFA, Estimate, Rule
+from timelocal.rules.perturbation import draw_key
 from timelocal.testing import reference
 from timelocal.testing.cases import Case, cases
 from timelocal.typing import Gradients
@@ -36,16 +38,12 @@ to_rounding = partial(close, rtol=1e-10, atol=1e-10)
 
 def make(rule: RuleFactory, network: Network, case: Case, **options: Any) -> Rule:
     """The rule for a case; a rule without a choice of place (`at`) refuses the other one."""
-    if case.at == "every":
-        options["at"] = "every"
-    try:
-        return rule(network, loss=case.loss, **options)
-    except TypeError as error:
-        if "'at'" not in str(error):
-            raise
-        raise UnsupportedError(
-            f"at: {rule.__name__} has no choice of it. Use DFA or BPTT."
-        ) from None
+    if "at" in inspect.signature(rule).parameters:
+        return rule(network, loss=case.loss, at=case.at, **options)
+    learner = rule(network, loss=case.loss, **options)
+    if learner.at != case.at:
+        raise UnsupportedError(f"at: {rule.__name__} has no choice of it. Use DFA or BPTT.")
+    return learner
 
 
 def estimate(rule: Rule, case: Case) -> Estimate:
@@ -61,7 +59,7 @@ def same(one: Estimate, other: Estimate) -> None:
 
 def deterministic(rule: RuleFactory, case: Case) -> bool:
     """Whether the rule draws nothing while it estimates."""
-    return rule.spec.estimates != "unbiased" and not case.dropout
+    return not rule.spec.draws and not case.dropout
 
 
 def estimates_purely(rule: RuleFactory, case: Case) -> None:
@@ -95,15 +93,19 @@ def _frozen_by_design(rule: RuleFactory, name: str) -> bool:
 
 
 def accumulates(rule: RuleFactory, case: Case) -> None:
-    """`rule(...)` adds the estimate to `.grad`, and leaves frozen parameters alone."""
+    """`rule(...)` adds the estimate to `.grad` and buffers; it leaves frozen parameters alone."""
     network = case.network()
     frozen = network.recurrent.weights(0, 0).ih
     frozen.requires_grad_(False)
     found = estimate(make(rule, network, case), case)
     inputs, targets, lengths, mask = case.batch()
+    start = copy.deepcopy(dict(network.named_buffers()))
     for _ in range(2):
         loss = make(rule, network, case)(inputs, targets, lengths, mask=mask)
         exactly(loss, found.loss)
+        for name, buffer in network.named_buffers():  # what learns by a law of its own has moved
+            exactly(buffer, start[name] + found.steps.get(f"network.{name}", 0))
+            buffer.copy_(start[name])
     for name, parameter in network.named_parameters():
         if parameter is frozen:
             assert parameter.grad is None
@@ -263,6 +265,8 @@ def _dropout_masks(rule: Rule, case: Case) -> tuple[Tensor | None, ...]:
         return ()
     network, (inputs, _, lengths, _) = rule.network, case.batch()
     drawn = copy.deepcopy(rule.generator)
+    if rule.spec.draws:  # the seed of its noise comes first
+        draw_key(drawn)
     return network.unroll(network.time_first(inputs), lengths, generator=drawn).dropout
 
 
@@ -304,6 +308,21 @@ def evaluates_without_a_trace(rule: RuleFactory, case: Case) -> None:
     exactly((network.state_dict(), learner.state_dict()), before)
 
 
+def decorrelates(rule: RuleFactory, case: Case) -> None:
+    """The matrices D of a network that decorrelates learn, by their own law, and in training only."""
+    network = case.network()
+    learner = make(rule, network, case)
+    found = estimate(learner, case).steps
+    mine = {name: step for name, step in found.items() if "decorrelation" in name}
+    names = network.recurrent.decorrelation_names() if case.decorrelate else []
+    assert set(mine) == {f"network.recurrent.{name}" for name in names}
+    if case.decorrelate and deterministic(rule, case):
+        inputs, _, lengths, _ = case.batch()
+        to_rounding(mine, reference.decorrelation_steps(network, inputs, lengths))
+    network.eval()
+    assert not mine.keys() & estimate(learner, case).steps.keys()
+
+
 def refuses_both_directions_online(rule: RuleFactory, case: Case) -> None:
     """A rule that says it learns online refuses a network that needs the end of the sequence."""
     if not rule.spec.online:
@@ -314,6 +333,33 @@ def refuses_both_directions_online(rule: RuleFactory, case: Case) -> None:
     except UnsupportedError:
         return
     raise AssertionError("an online rule accepted a bidirectional network")
+
+
+def streams_as_one_call(rule: RuleFactory, case: Case) -> None:
+    """Step by step, with weights that stay, an online rule says what it says of the whole sequence."""
+    inputs, targets, lengths, mask = case.batch()
+    if not rule.spec.online or rule.begin is Rule.begin or case.at == "last" or case.dropout:
+        return
+    if lengths is not None:
+        return
+    network = case.network()
+    learner, stepwise = make(rule, network, case), make(rule, network, case)
+    whole = estimate(learner, case)
+    session = stepwise.stream(case.sequences)
+    if rule.spec.draws:
+        session.key = draw_key(make(rule, network, case).generator)
+    total = {name: torch.zeros_like(own) for name, own in whole.gradients.items()}
+    time = 1 if case.batch_first else 0
+    for t in range(case.steps):
+        own_mask = None if mask is None else mask.select(time, t)
+        if own_mask is not None and not bool((own_mask > 0).any()):
+            continue
+        network.zero_grad()
+        step = session.step(inputs.select(time, t), targets.select(time, t), mask=own_mask)
+        for name, parameter in network.named_parameters():
+            assert parameter.grad is not None
+            total[name] += parameter.grad * (step.count / whole.count)
+    to_rounding(whole.gradients, total)
 
 
 CHECKS: tuple[Callable[[RuleFactory, Case], None], ...] = (
@@ -330,7 +376,9 @@ CHECKS: tuple[Callable[[RuleFactory, Case], None], ...] = (
     agrees_with_its_oracle,
     needs_no_autograd_if_it_says_so,
     evaluates_without_a_trace,
+    decorrelates,
     refuses_both_directions_online,
+    streams_as_one_call,
 )
 
 

@@ -18,30 +18,35 @@ from timelocal.network import Network
 from timelocal.typing import Gradients, Place, State
 
 HiddenStates = list[list[list[Tensor]]]
-"""[l][d][s]: the hidden state (h,) after step s of that direction's own time."""
+"""[l][d][s]: the hidden state (h,) after step s of that direction's own time, not decorrelated."""
 
 
 def step(cell: Cell, parameters: Mapping[str, Tensor], x: Tensor, state: State) -> State:
-    """One step of one sequence, from the cells' textbook equations. x (i,), states (h,)."""
+    """One step of one sequence, from the cells' textbook equations. x (i,), states (h,).
+
+    What enters weight_hh is D h where `parameters` has a "decorrelation" D; what a gate or a leak carries
+    over is h.
+    """
     h = state[0]
+    into = parameters["decorrelation"] @ h if "decorrelation" in parameters else h
     zero = x.new_zeros(())
     from_input = parameters["weight_ih"] @ x + parameters.get("bias_ih", zero)
     w_hh, b_hh = parameters["weight_hh"], parameters.get("bias_hh", zero)
     if isinstance(cell, RNNCell):
-        return ((1 - 1 / cell.tau) * h + torch.tanh(from_input + w_hh @ h + b_hh) / cell.tau,)
+        return ((1 - 1 / cell.tau) * h + torch.tanh(from_input + w_hh @ into + b_hh) / cell.tau,)
     if isinstance(cell, LSTMCell):
-        i, f, g, o = (from_input + w_hh @ h + b_hh).chunk(4)
+        i, f, g, o = (from_input + w_hh @ into + b_hh).chunk(4)
         c = torch.sigmoid(f) * state[1] + torch.sigmoid(i) * torch.tanh(g)
         return torch.sigmoid(o) * torch.tanh(c), c
     w_r, w_z, w_n = w_hh.chunk(3)
     b_r, b_z, b_n = b_hh.chunk(3) if b_hh.dim() else (b_hh,) * 3
     x_r, x_z, x_n = from_input.chunk(3)
-    r = torch.sigmoid(x_r + w_r @ h + b_r)
-    z = torch.sigmoid(x_z + w_z @ h + b_z)
+    r = torch.sigmoid(x_r + w_r @ into + b_r)
+    z = torch.sigmoid(x_z + w_z @ into + b_z)
     if isinstance(cell, GRUResetAfter):
-        n = torch.tanh(x_n + r * (w_n @ h + b_n))
+        n = torch.tanh(x_n + r * (w_n @ into + b_n))
     elif isinstance(cell, GRUResetBefore):
-        n = torch.tanh(x_n + w_n @ (r * h) + b_n)
+        n = torch.tanh(x_n + w_n @ (r * into) + b_n)
     else:
         raise TypeError(f"no textbook equations for {cell!r}")
     return ((1 - z) * n + z * h,)
@@ -58,7 +63,7 @@ def run(
 
     cut: stop the graph between steps and between layers, so that ∂h_t/∂θ is local to the step.
     dropout: what multiplies the output of each layer but the top one, (t, h·directions) or None.
-    Returns the hidden states, and the top layer's outputs (t, h·directions) in the sequence's time.
+    Returns the hidden states, and what leaves the top layer (t, h·directions) in the sequence's time.
     """
     stack = network.recurrent
     kinds = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")[: 4 if stack.bias else 2]
@@ -68,7 +73,11 @@ def run(
         per_direction = []
         for direction in range(stack.directions):
             suffix = f"_l{layer}" + ("_reverse" if direction else "")
-            parameters = {kind: stack.get_parameter(kind + suffix) for kind in kinds}
+            parameters: dict[str, Tensor] = {
+                kind: stack.get_parameter(kind + suffix) for kind in kinds
+            }
+            if stack.decorrelate is not None:
+                parameters["decorrelation"] = decorrelation(network, layer, direction)
             state: State = tuple(
                 sequence.new_zeros(stack.hidden_size) for _ in stack.cell.state_names
             )
@@ -80,7 +89,11 @@ def run(
                 steps.append(state[0])
             per_direction.append(steps)
         hidden.append(per_direction)
-        in_time = [per_direction[0], *(steps[::-1] for steps in per_direction[1:])]
+        leaving = [
+            [decorrelation(network, layer, direction) @ h for h in steps]
+            for direction, steps in enumerate(per_direction)
+        ]
+        in_time = [leaving[0], *(steps[::-1] for steps in leaving[1:])]
         entering = [torch.cat(parts) for parts in zip(*in_time, strict=True)]
         mask = dropout[layer] if dropout and layer < stack.num_layers - 1 else None
         if mask is not None:
@@ -88,9 +101,21 @@ def run(
     return hidden, torch.stack(entering)
 
 
-def features(hidden: HiddenStates, outputs: Tensor, at: Place) -> Tensor:
+def decorrelation(network: Network, layer: int, direction: int) -> Tensor:
+    """D (h, h); the identity where nothing is decorrelated."""
+    stack = network.recurrent
+    if stack.decorrelate is None:
+        return torch.eye(stack.hidden_size, dtype=torch.float64)
+    return stack.get_buffer(f"decorrelation_l{layer}" + ("_reverse" if direction else ""))
+
+
+def features(network: Network, hidden: HiddenStates, outputs: Tensor, at: Place) -> Tensor:
     """What the readout sees: (1, h·d) at "last", (t, h·d) at "every"."""
-    return torch.cat([steps[-1] for steps in hidden[-1]])[None] if at == "last" else outputs
+    if at == "every":
+        return outputs
+    top = network.num_layers - 1
+    last = [decorrelation(network, top, d) @ steps[-1] for d, steps in enumerate(hidden[-1])]
+    return torch.cat(last)[None]
 
 
 def entry_losses(loss: Loss, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
@@ -140,7 +165,7 @@ def mean_loss(
         sequence = (inputs[b] if network.batch_first else inputs[:, b])[:steps]
         kept = [None if layer is None else layer[:steps, b] for layer in dropout]
         hidden, top = run(network, sequence, cut=cut, dropout=kept)
-        seen = features(hidden, top, at)
+        seen = features(network, hidden, top, at)
         outputs = network.readout(seen.detach() if cut else seen)
         outputs.retain_grad()
         own = _entries(targets, b, steps, at, network.batch_first)
@@ -235,3 +260,35 @@ def dfa(
         surrogate.backward()
 
     return _collect(network, backward)
+
+
+@torch.no_grad()
+def decorrelation_steps(
+    network: Network, inputs: Tensor, lengths: Tensor | None = None
+) -> dict[str, Tensor]:
+    """−ε ⟨h* h*ᵀ − diag(h*²)⟩ D of every D, from the matrices as they are written."""
+    batch = inputs.shape[0 if network.batch_first else 1]
+    longest = inputs.shape[1 if network.batch_first else 0]
+    law = network.recurrent.decorrelate
+    assert law is not None
+    seen: dict[tuple[int, int], list[Tensor]] = {}
+    for b in range(batch):
+        steps = longest if lengths is None else int(lengths[b])
+        hidden, _ = run(network, (inputs[b] if network.batch_first else inputs[:, b])[:steps])
+        for layer, directions in enumerate(hidden):
+            for direction, states in enumerate(directions):
+                seen.setdefault((layer, direction), []).extend(states)
+    found = {}
+    for (layer, direction), states in seen.items():
+        matrix = decorrelation(network, layer, direction)
+        mean = torch.zeros_like(matrix)
+        for h in states:
+            star = matrix @ h
+            mean += (torch.outer(star, star) - torch.diag(star**2)) / len(states)
+        name = f"network.recurrent.decorrelation_l{layer}" + ("_reverse" if direction else "")
+        step = -law.lr * mean @ matrix
+        if law.norm == "preserve":
+            moved = matrix + step
+            step = moved / moved.norm(dim=1)[:, None] * matrix.norm(dim=1)[:, None] - matrix
+        found[name] = step
+    return found

@@ -10,7 +10,8 @@ from typing import Literal, TypeAlias
 from torch import Tensor
 
 Record: TypeAlias = dict[str, float]
-"""`epoch`, and `<part>_loss`, `<part>_accuracy` for the parts train, validation and test."""
+"""`epoch`, and `<part>_loss`, `<part>_accuracy` for the parts train, validation and test; and the rule's
+`diagnostics` by their own names, over the training part."""
 
 
 @dataclass

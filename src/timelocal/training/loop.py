@@ -162,12 +162,13 @@ def _entering(rule: Rule, batch: Sequences) -> tuple[Tensor, Tensor, Tensor | No
 
 
 class _Mean:
-    """Loss and accuracy averaged over batches, each with the weight of its valid entries."""
+    """Loss, accuracy and diagnostics averaged over batches, each weighted by its valid entries."""
 
     def __init__(self, part: str, epoch: int) -> None:
         self.part, self.epoch = part, epoch
         self.count = self.loss_sum = self.accuracy_sum = 0.0
         self.scored = False
+        self.diagnostics: dict[str, float] = {}
 
     def add(self, batch: Estimate | Evaluation) -> None:
         loss = float(batch.loss)
@@ -178,6 +179,9 @@ class _Mean:
         if batch.accuracy is not None:
             self.scored = True
             self.accuracy_sum += float(batch.accuracy) * batch.count
+        for name, value in batch.diagnostics.items() if isinstance(batch, Estimate) else ():
+            before = self.diagnostics.get(name, 0.0)
+            self.diagnostics[name] = before + float(value) * batch.count
 
     @property
     def loss(self) -> float:
@@ -190,4 +194,6 @@ class _Mean:
     def record(self) -> Record:
         accuracy = self.accuracy
         record: Record = {f"{self.part}_loss": self.loss}
-        return record if accuracy is None else {**record, f"{self.part}_accuracy": accuracy}
+        if accuracy is not None:
+            record[f"{self.part}_accuracy"] = accuracy
+        return record | {name: total / self.count for name, total in self.diagnostics.items()}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 
 from torch import Tensor
@@ -81,5 +82,7 @@ def run_settings(
         "clip": clip,
         "data": {name: fingerprint(part) for name, part in parts.items()},
     }
+    if rule.network.recurrent.decorrelate is not None:
+        settings["decorrelate"] = asdict(rule.network.recurrent.decorrelate)
     plain: dict[str, object] = json.loads(json.dumps(settings))
     return plain

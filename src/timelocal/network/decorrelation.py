@@ -1,0 +1,116 @@
+"""Decorrelation of the hidden units: h* = D h, where D learns by a local law of its own."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from numbers import Real
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from timelocal.errors import Problem, raise_problems
+
+Norm = Literal["preserve"]
+
+
+@dataclass(frozen=True)
+class Decorrelation:
+    """How the decorrelation matrix D of a layer learns.
+
+    h* = D h feeds the recurrent weights and everything that reads the layer; D is the identity at the
+    start and makes one step for each estimate in training mode, whatever the rule:
+
+        D ← D − lr ⟨h* h*ᵀ − diag(h*²)⟩ D        ⟨·⟩: the mean over all valid steps of the batch
+
+    A stream makes an estimate, and so a step of D, at every step. D is a constant within an estimate, no
+    gradient flows into it; and what a gate carries from step to step (z ⊙ h, the LSTM's c, the leak) is
+    never decorrelated.
+
+    Args:
+        lr: the learning rate of D, at least 0.
+        norm: None, the law as it is, under which the size of h* only falls (for given h, ⟨‖h*‖²⟩ changes by
+            −2 lr Σ_{i≠j} ⟨h*_i h*_j⟩² to first order); or "preserve": after its step each row of D is scaled
+            back to the norm it had.
+
+    Raises:
+        ArgumentError: for a learning rate that is not one, and an unknown norm.
+
+    >>> import torch, timelocal as tl
+    >>> network = tl.RNN(2, 16, output_size=3, decorrelate=tl.Decorrelation(1e-3, norm="preserve"))
+    >>> rule = tl.DFA(network)
+    >>> loss = rule(torch.rand(4, 5, 2), torch.tensor([0, 1, 2, 0]))
+    >>> bool((network.recurrent.decorrelation_l0 == torch.eye(16)).all())
+    False
+
+    Source: the perturbation paper's equation 6, after N. Ahmad, E. Schrader, M. van Gerven. Constrained
+    parameter inference as a principle for learning. arXiv:2203.13203, 2022. The paper steps at each time
+    of a stream; over a whole sequence its T steps of size ε are one of lr = T ε here, to first order.
+    """
+
+    lr: float
+    norm: Norm | None = None
+
+    def __post_init__(self) -> None:
+        real = isinstance(self.lr, Real) and not isinstance(self.lr, bool)
+        norms = (None, *get_args(Norm))
+        raise_problems(
+            (
+                None
+                if real and 0 <= self.lr < math.inf
+                else Problem("decorrelate: lr", repr(self.lr), "a finite number of at least 0"),
+                None
+                if self.norm in norms
+                else Problem("decorrelate: norm", repr(self.norm), "None or 'preserve'"),
+            )
+        )
+
+    def step(self, matrix: Tensor, features: Tensor) -> Tensor:
+        """What is added to D (h, h), from decorrelated states h* (n, h)."""
+        # In whichever order costs less: never more than O(n h²).
+        outer = torch.linalg.multi_dot([features.t(), features, matrix])
+        outer -= features.square().sum(0)[:, None] * matrix
+        step = outer.mul_(-self.lr / len(features))
+        if self.norm is None:
+            return step
+        moved = matrix + step
+        norms = torch.linalg.vector_norm(moved, dim=1, keepdim=True)
+        gain = torch.linalg.vector_norm(matrix, dim=1, keepdim=True) / norms
+        return torch.where(norms > 0, moved * gain, moved) - matrix
+
+
+def resolve(decorrelate: object) -> Decorrelation | None:
+    """A `Decorrelation`, from itself or from its learning rate alone."""
+    if decorrelate is None or isinstance(decorrelate, Decorrelation):
+        return decorrelate
+    return Decorrelation(decorrelate)  # type: ignore[arg-type]
+
+
+def decorrelation_loss(features: Tensor) -> Tensor:
+    """How correlated hidden units are: the mean squared covariance of two of them, a scalar.
+
+        2 / (h (h − 1)) Σ_{i<j} cov(h*_i, h*_j)²,   cov with 1/n
+
+    Args:
+        features: h* (n, h), n states of h units; leading axes are taken together.
+
+    Zero for a single unit or a single state. O(n h²).
+
+    >>> import torch
+    >>> decorrelation_loss(torch.tensor([[1.0, 1.0], [-1.0, -1.0], [1.0, 1.0], [-1.0, -1.0]]))
+    tensor(1.)
+
+    Source: the perturbation paper's section 3.5 and figure 8.
+    """
+    rows = features.flatten(0, -2)
+    count, units = rows.shape
+    if units == 1:
+        return rows.new_zeros(())
+    centred = rows - rows.mean(0)
+    if count >= units:
+        total = (centred.t() @ centred).fill_diagonal_(0).square().sum()
+    else:  # the same sum from the smaller matrix of products between states
+        own = centred.square().sum(0).square().sum()
+        total = ((centred @ centred.t()).square().sum() - own).clamp_min(0)
+    return total / (count**2 * units * (units - 1))

@@ -1,0 +1,146 @@
+"""Activity-based node perturbation: credit for the change of activity that was measured."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from timelocal import kernels
+from timelocal.errors import Problem
+from timelocal.losses import Loss
+from timelocal.network import Network, at_last_valid
+from timelocal.rules.node_perturbation import PAPER
+from timelocal.rules.perturbation import Directions, NodeRule, Reward, Runs
+from timelocal.rules.rule import RuleSpec
+from timelocal.typing import LossFunction, Place
+
+
+class ANP(NodeRule):
+    """Activity-based node perturbation (ANP): as NP, with the measured change of every node.
+
+    The two runs of NP. What is credited is not the noise but all that it did to the pre-activations,
+    δα_t = α̃_t − α_t, of all N perturbed nodes of that step and sequence, readout included:
+
+        dW = Σ_t c_t N δα_t / ‖δα_t‖² ⊗ pre_t      (nothing where δα_t = 0)
+
+    with c_t as in `NP`. Noise need not be known, only measured: with `clean=False` both runs are noisy.
+
+    Args:
+        clean: whether the reference run is free of noise. False: two noisy runs, for a thing that has no
+            clean one; its outputs and loss are then noisy too. `sigma=0` if it brings enough noise.
+        The rest: as in `NP`. σ sets how far the runs differ, not the size of the update.
+
+    Raises: as `NP`.
+
+    >>> import torch, timelocal as tl
+    >>> network = tl.RNN(2, 16, output_size=1)
+    >>> rule = tl.ANP(network, sigma=0.01, clean=False)
+    >>> loss = rule(torch.randn(8, 20, 2), torch.randn(8, 20, 1))
+
+    Source: the perturbation paper's equation 3, with δℓ for its ℓ, after Dalm, van Gerven & Ahmad 2023.
+    To first order δℓ_t = ⟨g_t, δα_t⟩, so the mean is N ⟨δα δαᵀ / ‖δα‖²⟩ g_t: the one-step gradient seen
+    through the normalised covariance of the activity's change. It is the gradient itself only where that
+    change is isotropic; noise carried by the states makes it less so.
+    """
+
+    spec = RuleSpec(
+        name="anp",
+        summary="as node perturbation, crediting the measured change of every node",
+        estimates="biased",
+        target="the one-step gradient seen through the covariance of the activity's change",
+        online=True,
+        autograd_free=True,
+        memory="linear",
+        weight_transport=False,
+        draws=True,
+        references=(
+            PAPER,
+            "S. Dalm, M. van Gerven, N. Ahmad. Effective learning with node perturbation in deep neural "
+            "networks. arXiv:2310.00965, 2023.",
+        ),
+    )
+
+    def __init__(
+        self,
+        network: Network,
+        *,
+        loss: str | Loss | LossFunction = "mse",
+        at: Place = "every",
+        sigma: float = 0.01,
+        credit: str = "local",
+        reward: Reward = "sample",
+        antithetic: bool = False,
+        directions: int = 1,
+        clean: bool = True,
+        seed: int = 0,
+    ) -> None:
+        wrong = not isinstance(clean, bool)
+        super().__init__(
+            network,
+            loss=loss,
+            at=at,
+            sigma=sigma,
+            credit=credit,
+            reward=reward,
+            antithetic=antithetic,
+            directions=directions,
+            seed=seed,
+            silent=clean is False,
+            problems=[Problem("clean", repr(clean), "True or False") if wrong else None],
+        )
+        self.clean = clean
+
+    def _reference_noise(
+        self,
+        key: int,
+        first_step: int,
+        steps: int,
+        place: int,
+        shape: tuple[int, int],
+        like: Tensor,
+    ) -> Tensor:
+        if self.clean:
+            return super()._reference_noise(key, first_step, steps, place, shape, like)
+        own = place + self.network.num_layers + 1  # a place that no other noise comes from
+        drawn = kernels.normal(key, first_step, steps, own, (1, *shape), like.dtype, like.device)
+        return drawn.mul_(self.sigma)
+
+    def directions_of_credit(self, runs: Runs) -> Directions:
+        nodes, readout = self.changes(runs)
+        steps, lengths = len(runs.rows.outputs), runs.rows.lengths
+        at_last = readout.dim() == 3
+        size = torch.stack([change.square().sum(-1) for change in nodes]).sum(0)
+        count = torch.full_like(size, sum(self._nodes()))
+        ours = readout.square().sum(-1)
+        outputs = torch.full_like(ours, readout.shape[-1])
+        if at_last:  # the readout has nodes at the last step only
+            lengths = None if lengths is None else lengths[: runs.sequences]
+            ours, outputs = (
+                at_last_valid(part.t(), steps, lengths).transpose(1, 2) for part in (ours, outputs)
+            )
+        size, count = size + ours, count + outputs
+        gain = torch.where(size > 0, count / size, torch.zeros_like(size))[..., None]
+        if at_last:
+            entries = torch.full((runs.sequences,), steps) if lengths is None else lengths
+            rows = torch.arange(runs.sequences, device=gain.device)
+            readout_gain = gain[entries.to(gain.device) - 1, :, rows].transpose(0, 1)
+        else:
+            readout_gain = gain
+        return Directions([change * gain for change in nodes], readout * readout_gain)
+
+    def changes(self, runs: Runs) -> tuple[list[Tensor], Tensor]:
+        """δα (t, m, b, g) of each layer, and δβ at the readout's nodes."""
+        network, reference = self.network, runs.copy(0)
+        noisy = [runs.copy(index) for index in range(1, 1 + self.copies)]
+        nodes = []
+        for layer in range(network.num_layers):
+            weights = network.recurrent.weights(layer, 0)
+            before, noise = reference.layers[layer][0], runs.noise[layer]
+            changes = [
+                network.cell.node_change(
+                    weights, before, run.layers[layer][0], noise[:, index] - noise[:, 0]
+                )
+                for index, run in enumerate(noisy, start=1)
+            ]
+            nodes.append(torch.stack(changes, 1))
+        return nodes, runs.outputs[..., 1:, :, :] - runs.outputs[..., :1, :, :]

@@ -1,0 +1,337 @@
+"""What node and activity perturbation share: a clean and noisy runs in one batch, and credit over time.
+
+The rows of the one batch that runs are copies of the sequences, one after another: copy 0 is the
+reference (clean, or for activity perturbation on request noisy as well), copies 1 … m carry noise.
+"""
+
+from __future__ import annotations
+
+import re
+from abc import abstractmethod
+from collections.abc import Iterable
+from dataclasses import dataclass
+from numbers import Real
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from timelocal import kernels
+from timelocal.errors import Problem, UnsupportedError, unknown_name
+from timelocal.losses import Loss
+from timelocal.network import Network, Trajectory, at_last_valid, is_linear, positive
+from timelocal.rules.batch import Batch
+from timelocal.rules.rule import Estimate, ForwardPass, Rule
+from timelocal.typing import Gradients, LossFunction, Memory, Place, States
+
+Reward = Literal["sample", "batch"]
+_TRACE = re.compile(r"trace\((.+)\)")
+
+
+class NodeRule(Rule):
+    """A rule that perturbs the nodes and credits each by what its noise did to the loss.
+
+    A subclass says in `directions_of_credit` what is credited: δ_t = c_t d_t, averaged over the copies,
+    with c_t made from the changes of the loss by `credit_over_time`.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        *,
+        loss: str | Loss | LossFunction = "mse",
+        at: Place = "every",
+        sigma: float = 0.01,
+        credit: str = "local",
+        reward: Reward = "sample",
+        antithetic: bool = False,
+        directions: int = 1,
+        seed: int = 0,
+        silent: bool = False,
+        problems: Iterable[Problem | None] = (),
+    ) -> None:
+        super().__init__(
+            network,
+            loss=loss,
+            at=at,
+            seed=seed,
+            problems=[
+                *perturbation_problems(sigma, credit, antithetic, directions, silent),
+                unknown_name("reward", reward, get_args(Reward)),
+                *problems,
+            ],
+        )
+        check_readout(network, self.spec.name)
+        self.sigma = sigma
+        self.decay = decay_of(credit)
+        self.credit = credit
+        self.reward = reward
+        self.antithetic = antithetic
+        self.directions = directions
+
+    @property
+    def copies(self) -> int:
+        """Noisy copies of every sequence."""
+        return self.directions * (2 if self.antithetic else 1)
+
+    @abstractmethod
+    def directions_of_credit(self, runs: Runs) -> Directions:
+        """What is credited: d (t, m, b, g) for each layer, and d at the readout's nodes."""
+
+    # --- a whole sequence -------------------------------------------------------------------
+
+    def compute(self, batch: Batch) -> tuple[ForwardPass, Gradients]:
+        key = draw_key(self.generator)
+        runs = self._run(batch, copied(batch.initial, 1 + self.copies), key, 0)
+        return self._learn(batch, runs)
+
+    def _run(self, batch: Batch, initial: States | None, key: int, first_step: int) -> Runs:
+        """All copies in one batch; noise is a function of the key, the step and the place."""
+        network, copies = self.network, 1 + self.copies
+        steps, sequences = batch.inputs.shape[:2]
+        noise = [
+            self._noise(key, first_step, steps, layer, (sequences, nodes), batch.inputs)
+            for layer, nodes in enumerate(self._nodes())
+        ]
+        rows = network.unroll(
+            batch.inputs.repeat(1, copies, 1),
+            None if batch.lengths is None else batch.lengths.repeat(copies),
+            initial,
+            self.generator,
+            [[own.flatten(1, 2)] for own in noise],
+            copies=copies,
+        )
+        place = network.num_layers
+        readout_noise = self._noise(
+            key, first_step, steps, place, (sequences, network.output_size), batch.inputs
+        )
+        if batch.at == "last":
+            features = rows.last()
+            last = _last_steps(readout_noise, batch.lengths)
+            outputs = network.readout(features).unflatten(0, (copies, sequences)) + last
+            readout_noise = last
+        else:
+            features = rows.outputs
+            outputs = network.readout(features).unflatten(1, (copies, sequences)) + readout_noise
+        return Runs(rows, noise, features, outputs, readout_noise, sequences)
+
+    def _nodes(self) -> list[int]:
+        """How many nodes each layer has."""
+        return [len(self.network.cell.gate_names) * self.network.hidden_size] * (
+            self.network.num_layers
+        )
+
+    def _noise(
+        self,
+        key: int,
+        first_step: int,
+        steps: int,
+        place: int,
+        shape: tuple[int, int],
+        like: Tensor,
+    ) -> Tensor:
+        """σ ξ (t, 1 + m, b, nodes); none in the reference copy."""
+        drawn = kernels.normal(
+            key, first_step, steps, place, (self.directions, *shape), like.dtype, like.device
+        ).mul_(self.sigma)
+        reference = self._reference_noise(key, first_step, steps, place, shape, like)
+        mirrored = (drawn.neg(),) if self.antithetic else ()
+        return torch.cat((reference, drawn, *mirrored), 1)
+
+    def _reference_noise(
+        self,
+        key: int,
+        first_step: int,
+        steps: int,
+        place: int,
+        shape: tuple[int, int],
+        like: Tensor,
+    ) -> Tensor:
+        return like.new_zeros(steps, 1, *shape)
+
+    def _learn(self, batch: Batch, runs: Runs) -> tuple[ForwardPass, Gradients]:
+        losses = self._losses(batch, runs)  # (t, 1 + m, b), or (1 + m, b) at the last step
+        change = (losses[..., 1:, :] - losses[..., :1, :]).transpose(-1, -2)  # (…, b, m)
+        shares = batch.scale_errors(change.flatten(0, -2)).view(change.shape).transpose(-1, -2)
+        if self.reward == "batch":
+            shares = shares.sum(-1, keepdim=True).expand(shares.shape)
+        at_readout = at_steps = shares / self.copies
+        if batch.at == "last":
+            steps = len(runs.rows.outputs)
+            at_steps = at_last_valid(shares.movedim(-1, 0), steps, batch.lengths) / self.copies
+            at_steps = at_steps.movedim(1, -1)
+        at_steps = credit_over_time(at_steps, self.decay)
+        if runs.rows.valid is not None:
+            at_steps = at_steps * runs.rows.valid[:, None, : runs.sequences]
+        if batch.at == "every":
+            at_readout = at_steps
+        directions = self.directions_of_credit(runs)
+        deltas = [[(at_steps[..., None] * own).sum(1)] for own in directions.nodes]
+        errors = (at_readout[..., None] * directions.readout).sum(-3)
+        reference = runs.rows.rows(slice(0, runs.sequences))
+        features, outputs = runs.features, runs.outputs
+        if batch.at == "last":
+            features, outputs = features[: runs.sequences], outputs[0]
+        else:
+            features = features[:, : runs.sequences].flatten(0, 1)
+            outputs, errors = outputs[:, 0].flatten(0, 1), errors.flatten(0, 1)
+        forward = ForwardPass(
+            reference,
+            features,
+            outputs,
+            errors,
+            batch.mean(losses[..., 0, :].flatten(), batch.denominator),
+            batch.accuracy(self.loss, outputs),
+        )
+        gradients = self.readout_gradients(forward)
+        return forward, gradients | self.network.parameter_gradients(reference, deltas)
+
+    def _losses(self, batch: Batch, runs: Runs) -> Tensor:
+        """ℓ of every copy, (t, 1 + m, b), or (1 + m, b) at the last step."""
+        copies = 1 + self.copies
+        axis = 0 if batch.at == "last" else 1
+        targets = batch.targets
+        if batch.at == "every":
+            targets = targets.unflatten(0, batch.inputs.shape[:2])
+        targets = targets.unsqueeze(axis).expand(
+            *targets.shape[:axis], copies, *targets.shape[axis:]
+        )
+        entries = runs.outputs.shape[:-1]
+        flat = self.loss.losses(runs.outputs.flatten(0, -2), targets.flatten(0, len(entries) - 1))
+        return flat.view(entries)
+
+    # --- a stream ---------------------------------------------------------------------------
+
+    def begin(self, batch_size: int) -> Memory:
+        if self.decay != 0:
+            raise UnsupportedError(
+                f"stream: got credit={self.credit!r}, expected 'local'. Use credit='local'."
+            )
+        return {"states": no_states(self.network, batch_size, 1 + self.copies)}
+
+    def advance(self, memory: Memory, batch: Batch, key: int, step: int) -> tuple[Estimate, Memory]:
+        runs = self._run(batch, unpacked(memory["states"]), key, step)
+        estimate = self.estimate_from(batch, *self._learn(batch, runs))
+        return estimate, {"states": packed(runs.rows.final_states(), 1 + self.copies)}
+
+
+@dataclass(frozen=True, slots=True)
+class Runs:
+    """All copies of a batch after one scan.
+
+    rows: the trajectory of all (1 + m)·b rows. noise[l] (t, 1 + m, b, g): as it was added.
+    features: what the readout read of all rows. outputs and readout_noise (t, 1 + m, b, o), or
+    (1 + m, b, o) at the last step. sequences: b.
+    """
+
+    rows: Trajectory
+    noise: list[Tensor]
+    features: Tensor
+    outputs: Tensor
+    readout_noise: Tensor
+    sequences: int
+
+    def copy(self, index: int) -> Trajectory:
+        """The trajectory of one copy; 0 is the reference."""
+        return self.rows.rows(slice(index * self.sequences, (index + 1) * self.sequences))
+
+
+@dataclass(frozen=True, slots=True)
+class Directions:
+    """nodes[l] (t, m, b, g); readout (t, m, b, o), or (m, b, o) at the last step."""
+
+    nodes: list[Tensor]
+    readout: Tensor
+
+
+def credit_over_time(changes: Tensor, decay: float | None) -> Tensor:
+    """c_s = Σ_{t ≥ s} decay^{t−s} δℓ_t for changes (t, …): 0 is local, 1 to go; None: all to every step."""
+    if decay is None:
+        return changes.sum(0, keepdim=True).expand(changes.shape)
+    if decay == 0:
+        return changes
+    if decay == 1:
+        return changes.flip(0).cumsum(0).flip(0)
+    credit = changes.clone()
+    for t in range(len(credit) - 2, -1, -1):
+        credit[t] += decay * credit[t + 1]
+    return credit
+
+
+def decay_of(credit: str) -> float | None:
+    """λ of a kind of credit: "local" 0, "to_go" 1, "trace(0.9)" 0.9, "global" None."""
+    known = {"local": 0.0, "to_go": 1.0, "global": None}
+    return known[credit] if credit in known else float(_TRACE.fullmatch(credit)[1])  # type: ignore[index]
+
+
+def _credit_problem(credit: object) -> Problem | None:
+    found = _TRACE.fullmatch(str(credit))
+    try:
+        if credit in ("local", "to_go", "global") or (found and 0 <= float(found[1]) <= 1):
+            return None
+    except ValueError:
+        pass
+    expected = "'local', 'trace(λ)' with λ in [0, 1] such as 'trace(0.9)', 'to_go' or 'global'"
+    return Problem("credit", repr(credit), expected)
+
+
+def perturbation_problems(
+    sigma: object, credit: object, antithetic: object, directions: object, silent: bool = False
+) -> list[Problem | None]:
+    """What is wrong with the arguments all perturbation rules have; silent: whether σ may be 0."""
+    fits = isinstance(sigma, Real) and 0 <= float(sigma) < float("inf") and (silent or sigma != 0)
+    return [
+        None if fits else Problem("sigma", repr(sigma), "a positive number"),
+        _credit_problem(credit),
+        None
+        if isinstance(antithetic, bool)
+        else Problem("antithetic", repr(antithetic), "True or False"),
+        positive("directions", directions),
+    ]
+
+
+def check_readout(network: Network, name: str) -> None:
+    """The readout's nodes are perturbed too, so they must be in sight."""
+    if not is_linear(network.readout):
+        raise UnsupportedError(
+            f"{name}: got a {type(network.readout).__name__} readout, expected nn.Linear: its nodes are "
+            "perturbed too. Use DFA or BPTT, or put the other layers in front of the network."
+        )
+
+
+def draw_key(generator: torch.Generator) -> int:
+    """The seed of one estimate's noise."""
+    return int(torch.randint(2**62, (), generator=generator, device=generator.device))
+
+
+def copied(states: States | None, copies: int) -> States | None:
+    """Initial states for every copy."""
+    if states is None or isinstance(states, Tensor):
+        return None if states is None else states.repeat(1, copies, 1)
+    return tuple(state.repeat(1, copies, 1) for state in states)
+
+
+def no_states(network: Network, batch_size: int, copies: int) -> Tensor:
+    """Zero states of `copies` runs, (b, copies, states, l, h)."""
+    names, weight = network.cell.state_names, network.recurrent.weights(0, 0).hh
+    return weight.new_zeros(batch_size, copies, len(names), network.num_layers, network.hidden_size)
+
+
+def packed(states: States, copies: int) -> Tensor:
+    """States (l, copies·b, h) as one tensor with the batch first, (b, copies, states, l, h)."""
+    stacked = torch.stack((states,) if isinstance(states, Tensor) else states)
+    return stacked.unflatten(2, (copies, -1)).permute(3, 2, 0, 1, 4).contiguous()
+
+
+def unpacked(memory: Tensor) -> States:
+    """The inverse of `packed`."""
+    states = memory.permute(2, 3, 1, 0, 4).flatten(2, 3).unbind(0)
+    return states[0] if len(states) == 1 else states
+
+
+def _last_steps(noise: Tensor, lengths: Tensor | None) -> Tensor:
+    """(t, m, b, o) at each sequence's last valid step, (m, b, o)."""
+    if lengths is None:
+        return noise[-1]
+    rows = torch.arange(noise.shape[2], device=noise.device)
+    return noise[lengths.to(noise.device) - 1, :, rows].transpose(0, 1)

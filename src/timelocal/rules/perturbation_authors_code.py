@@ -1,0 +1,155 @@
+"""NP, ANP and WP as the perturbation paper's authors run them, for reproductions only.
+
+One scalar, the mean loss of the batch, stands for every sequence's own, and the update is not divided
+by σ² but by σ. Learning rates of the paper belong to these updates.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from timelocal.losses import Loss
+from timelocal.network import Network
+from timelocal.rules.activity_perturbation import ANP
+from timelocal.rules.batch import Batch
+from timelocal.rules.node_perturbation import NP
+from timelocal.rules.perturbation import Directions, Runs
+from timelocal.rules.rule import Estimate, ForwardPass
+from timelocal.rules.weight_perturbation import WP
+from timelocal.typing import Gradients, LossFunction, Place
+
+SIGMA = 1e-3
+"""The standard deviation in the code; the paper's table 1 prints a variance of 10⁻²."""
+
+
+class NPAuthorsCode(NP):
+    """Node perturbation with the deviations of the perturbation paper's public code.
+
+        dW = σ⁻¹ Σ_t δℓ_t Σ_b σξ_t,b ⊗ pre_t,b,    δℓ_t the change of the batch's mean loss
+
+    that is `NP(reward="batch")` times σ: a gradient σ times too small, one learning rate for each σ.
+
+    Args:
+        network, loss, at, seed: as in `NP`.
+        sigma: standard deviation of the noise; 1e-3 as in the code, 0.1 for the paper's variance of 10⁻².
+
+    >>> import torch, timelocal as tl
+    >>> rule = tl.NPAuthorsCode(tl.RNN(1, 16, output_size=1))
+    >>> loss = rule(torch.rand(5, 6, 1), torch.rand(5, 6, 1))
+    """
+
+    spec = replace(
+        NP.spec,
+        name="np-authors-code",
+        summary="node perturbation as in the paper's code, for reproductions",
+        estimates="biased",
+        target="σ times the one-step gradient",
+        references=NP.spec.references[:1],
+    )
+
+    def __init__(
+        self,
+        network: Network,
+        *,
+        loss: str | Loss | LossFunction = "mse",
+        at: Place = "every",
+        sigma: float = SIGMA,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(network, loss=loss, at=at, sigma=sigma, reward="batch", seed=seed)
+
+    def directions_of_credit(self, runs: Runs) -> Directions:
+        right = super().directions_of_credit(runs)
+        return Directions([own * self.sigma for own in right.nodes], right.readout * self.sigma)
+
+
+class WPAuthorsCode(WP):
+    """Weight perturbation with the deviation of the perturbation paper's public code.
+
+        dW = σ⁻¹ Σ_t δℓ_t σΞ_t
+
+    that is `WP` times σ.
+
+    Args: as in `NPAuthorsCode`.
+
+    >>> import torch, timelocal as tl
+    >>> rule = tl.WPAuthorsCode(tl.RNN(1, 16, output_size=1))
+    >>> loss = rule(torch.rand(5, 6, 1), torch.rand(5, 6, 1))
+    """
+
+    spec = replace(
+        WP.spec,
+        name="wp-authors-code",
+        summary="weight perturbation as in the paper's code, for reproductions",
+        estimates="biased",
+        target="σ times the one-step gradient",
+        references=WP.spec.references[:1],
+    )
+
+    def __init__(
+        self,
+        network: Network,
+        *,
+        loss: str | Loss | LossFunction = "mse",
+        at: Place = "every",
+        sigma: float = SIGMA,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(network, loss=loss, at=at, sigma=sigma, seed=seed)
+
+    def estimate_from(self, batch: Batch, forward: ForwardPass, gradients: Gradients) -> Estimate:
+        scaled = {name: own * self.sigma for name, own in gradients.items()}
+        return super().estimate_from(batch, forward, scaled)
+
+
+class ANPAuthorsCode(ANP):
+    """Activity-based node perturbation with the deviations of the perturbation paper's public code.
+
+        dW = √N δℓ_t / B · Σ_b δα_t,b / ‖δα_t‖²_F ⊗ pre_t,b      at each layer by itself
+
+    with δℓ_t the change of the batch's mean loss, ‖·‖_F over the whole batch of one layer, and N counting
+    the inputs as well. A batch of B makes it about √N B² times smaller than `ANP`.
+
+    Args: as in `NPAuthorsCode`.
+
+    >>> import torch, timelocal as tl
+    >>> rule = tl.ANPAuthorsCode(tl.RNN(1, 16, output_size=1))
+    >>> loss = rule(torch.rand(5, 6, 1), torch.rand(5, 6, 1))
+    """
+
+    spec = replace(
+        ANP.spec,
+        name="anp-authors-code",
+        summary="activity-based perturbation as in the paper's code, for reproductions",
+        references=ANP.spec.references[:1],
+    )
+
+    def __init__(
+        self,
+        network: Network,
+        *,
+        loss: str | Loss | LossFunction = "mse",
+        at: Place = "every",
+        sigma: float = SIGMA,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(network, loss=loss, at=at, sigma=sigma, reward="batch", seed=seed)
+
+    def directions_of_credit(self, runs: Runs) -> Directions:
+        nodes, readout = self.changes(runs)
+        network = self.network
+        count = network.input_size + sum(self._nodes()) + network.output_size
+        gain = math.sqrt(count) / runs.sequences
+        return Directions(
+            [gain * _over_squared_norm(own) for own in nodes], gain * _over_squared_norm(readout)
+        )
+
+
+def _over_squared_norm(change: Tensor) -> Tensor:
+    """(…, b, n) over the squared Frobenius norm of its last two axes; zero stays zero."""
+    size = change.square().sum((-2, -1), keepdim=True)
+    return torch.where(size > 0, change / size, torch.zeros_like(change))

@@ -1,0 +1,281 @@
+"""Weight perturbation: noise on every weight, credited with what it did to the loss."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+
+from timelocal import kernels
+from timelocal.cells import CellWeights
+from timelocal.errors import Problem, UnsupportedError, raise_problems, unknown_name
+from timelocal.losses import Loss
+from timelocal.network import Network, parameter_name
+from timelocal.rules.batch import Batch
+from timelocal.rules.node_perturbation import PAPER
+from timelocal.rules.perturbation import (
+    check_readout,
+    copied,
+    decay_of,
+    draw_key,
+    no_states,
+    packed,
+    perturbation_problems,
+    unpacked,
+)
+from timelocal.rules.rule import Estimate, ForwardPass, Rule, RuleSpec
+from timelocal.typing import Gradients, LossFunction, Memory, Place, States
+
+Redraw = Literal["step", "sequence"]
+
+
+class WP(Rule):
+    """Weight perturbation (WP): noise on every weight, two forward passes, no error signal.
+
+    A clean run and one with noise σΞ, Ξ ~ N(0, 1), on every weight and bias, one draw for the whole batch.
+    With the change of each step's mean loss, δℓ_t = ℓ̃_t − ℓ_t:
+
+        redraw="step":      dW = σ⁻² Σ_t c_t σΞ_t,  c_t from δℓ as in `NP`
+        redraw="sequence":  dW = σ⁻² (Σ_t δℓ_t) σΞ
+
+    Args:
+        redraw: when the noise is drawn: anew at each "step", as in the perturbation paper, or once a
+            "sequence" (Züge, Klos & Memmesheimer 2023), which is faster, has less variance, and whose mean is
+            the gradient of BPTT.
+        The rest: as in `NP`. There is no `reward`: the noise is the whole batch's.
+
+    Raises:
+        ArgumentError: for bad arguments, all at once.
+        UnsupportedError: for bidirectional networks, readouts that are not linear, dropout between layers.
+
+    >>> import torch, timelocal as tl
+    >>> network = tl.LSTM(2, 16, output_size=1)
+    >>> rule = tl.WP(network, sigma=0.01, redraw="sequence", seed=0)
+    >>> loss = rule(torch.randn(8, 20, 2), torch.randn(8, 20, 1))
+
+    Source: the perturbation paper's equations 4 and 5. Differs from NP in that the noise has as many
+    dimensions as there are weights, so that more of it is in the way; and in that it needs to know
+    nothing of what enters a weight. The noise of a step is a function of the seed and the step: what is
+    kept is one running sum of it, whatever the length.
+    """
+
+    spec = RuleSpec(
+        name="wp",
+        summary="noise on every weight, credited with the change of the loss",
+        estimates="unbiased",
+        target="tbptt1 with local credit, bptt with credit to go or global, or noise per sequence",
+        online=True,
+        autograd_free=True,
+        memory="linear",
+        weight_transport=False,
+        draws=True,
+        references=(
+            PAPER,
+            "P. Züge, C. Klos, R.-M. Memmesheimer. Weight versus node perturbation learning in "
+            "temporally extended tasks. Physical Review X 13:021006, 2023.",
+        ),
+    )
+
+    def __init__(
+        self,
+        network: Network,
+        *,
+        loss: str | Loss | LossFunction = "mse",
+        at: Place = "every",
+        sigma: float = 0.01,
+        credit: str = "local",
+        redraw: Redraw = "step",
+        antithetic: bool = False,
+        directions: int = 1,
+        seed: int = 0,
+    ) -> None:
+        problems = [
+            *perturbation_problems(sigma, credit, antithetic, directions),
+            unknown_name("redraw", redraw, get_args(Redraw)),
+        ]
+        if redraw == "sequence" and credit != "local":
+            remedy = "Noise that stays is credited with all the losses: leave credit out."
+            problems.append(Problem("credit", repr(credit), "'local' with 'sequence'", remedy))
+        super().__init__(network, loss=loss, at=at, seed=seed, problems=problems)
+        check_readout(network, self.spec.name)
+        if network.recurrent.dropout:
+            raise UnsupportedError(
+                f"wp: got dropout={network.recurrent.dropout}, expected 0. Use dropout=0, or NP."
+            )
+        self.sigma = sigma
+        self.credit = credit
+        self.decay = decay_of(credit)
+        self.redraw = redraw
+        self.antithetic = antithetic
+        self.directions = directions
+
+    @property
+    def copies(self) -> int:
+        """Noisy runs of every sequence."""
+        return self.directions * (2 if self.antithetic else 1)
+
+    # --- a whole sequence -------------------------------------------------------------------
+
+    def compute(self, batch: Batch) -> tuple[ForwardPass, Gradients]:
+        key = draw_key(self.generator)
+        clean = self.forward_pass(batch, None)
+        if self.redraw == "sequence":
+            return clean, self._one_draw(batch, clean, key)
+        noisy = copied(batch.initial, self.copies)
+        gradients, _ = self._a_draw_a_step(batch, clean, key, 0, noisy)
+        return clean, gradients
+
+    def _one_draw(self, batch: Batch, clean: ForwardPass, key: int) -> Gradients:
+        """σ⁻¹ δL Ξ, averaged over the directions; each is a whole scan with its own weights."""
+        gradients = self._zeros()
+        for direction, sign in self._signed_directions():
+            noise = self._noise(key, 0, direction)
+            perturbed = {name: sign * self.sigma * noise[name] for name in noise}
+            run = self.network.unroll(
+                batch.inputs, batch.lengths, batch.initial, weights=self._weights(perturbed)
+            )
+            features = run.last() if batch.at == "last" else run.outputs.flatten(0, 1)
+            losses = self.loss.losses(self._read(features, perturbed), batch.targets)
+            change = batch.mean(losses, batch.denominator) - clean.loss
+            for name, drawn in noise.items():
+                gradients[name] += drawn * (sign * change / (self.sigma * self.copies))
+        return gradients
+
+    def _a_draw_a_step(
+        self, batch: Batch, clean: ForwardPass, key: int, first_step: int, initial: States | None
+    ) -> tuple[Gradients, States]:
+        """σ⁻¹ Σ_t c_t Ξ_t with one running sum of Ξ a direction; and the noisy runs' last states."""
+        gradients, steps = self._zeros(), len(batch.inputs)
+        clean_losses = self.loss.losses(clean.outputs, batch.targets)
+        reached = []
+        for copy, (direction, sign) in enumerate(self._signed_directions()):
+            states: States | None = self._own(initial, copy, batch)
+            traces, total = self._zeros(), torch.zeros_like(clean.loss)
+            for t in range(steps):
+                noise = self._noise(key, first_step + t, direction)
+                perturbed = {name: sign * self.sigma * drawn for name, drawn in noise.items()}
+                run = self.network.unroll(
+                    batch.inputs[t : t + 1], None, states, weights=self._weights(perturbed)
+                )
+                states = run.final_states()
+                change = self._change(batch, clean_losses, self._read(run.outputs[0], perturbed), t)
+                total = total + change
+                for name, drawn in noise.items():
+                    if self.decay == 0:
+                        gradients[name].add_(drawn * (sign * change))
+                        continue
+                    traces[name].mul_(1 if self.decay is None else self.decay).add_(drawn)
+                    if self.decay is not None:
+                        gradients[name].add_(traces[name] * (sign * change))
+            if self.decay is None:
+                for name, trace in traces.items():
+                    gradients[name].add_(trace * (sign * total))
+            assert states is not None
+            reached.append(states)
+        scale = 1 / (self.sigma * self.copies)
+        return {name: own * scale for name, own in gradients.items()}, _side_by_side(reached)
+
+    def _change(self, batch: Batch, clean: Tensor, outputs: Tensor, t: int) -> Tensor:
+        """What the noise did to the mean loss through step t's outputs (b, o), a scalar."""
+        if batch.at == "every":
+            here = torch.arange(t * len(outputs), (t + 1) * len(outputs), device=clean.device)
+        elif batch.lengths is None:
+            last = t == len(batch.inputs) - 1
+            here = torch.arange(len(outputs) if last else 0, device=clean.device)
+        else:
+            here = (batch.lengths.to(clean.device) - 1 == t).nonzero()[:, 0]
+        rows = outputs if batch.at == "every" else outputs[here]
+        if not len(rows):
+            return clean.new_zeros(())
+        changes = torch.zeros_like(clean)
+        changes[here] = self.loss.losses(rows, batch.targets[here]) - clean[here]
+        return batch.scale_errors(changes[:, None]).sum()
+
+    def _signed_directions(self) -> list[tuple[int, float]]:
+        mirrored = [(d, -1.0) for d in range(self.directions)] if self.antithetic else []
+        return [(d, 1.0) for d in range(self.directions)] + mirrored
+
+    def _noise(self, key: int, step: int, direction: int) -> Gradients:
+        """Ξ of one step and direction, for every parameter."""
+        parameters = dict(self.network.named_parameters())
+        return {
+            name: kernels.normal(
+                key, step, 1, direction * len(parameters) + place, tuple(own.shape), own.dtype,
+                own.device,
+            )[0]
+            for place, (name, own) in enumerate(parameters.items())
+        }  # fmt: skip
+
+    def _zeros(self) -> Gradients:
+        return {name: torch.zeros_like(own) for name, own in self.network.named_parameters()}
+
+    def _weights(self, noise: Gradients) -> list[list[CellWeights]]:
+        """The recurrent weights with noise on them."""
+        recurrent = self.network.recurrent
+        weights = []
+        for layer in range(recurrent.num_layers):
+            own = recurrent.weights(layer, 0)
+            names = [parameter_name(kind, layer, 0) for kind in recurrent.kinds]
+            moved = {
+                kind: value + noise[f"recurrent.{name}"]
+                for kind, name, value in zip(("ih", "hh", "b_ih", "b_hh"), names, own, strict=False)
+                if value is not None
+            }
+            weights.append([own._replace(**moved)])
+        return weights
+
+    def _read(self, features: Tensor, noise: Gradients) -> Tensor:
+        """The outputs of the readout with noise on its weights."""
+        readout = self.network.readout
+        assert isinstance(readout, nn.Linear)
+        bias = None if readout.bias is None else readout.bias + noise["readout.bias"]
+        return F.linear(features, readout.weight + noise["readout.weight"], bias)
+
+    def _own(self, initial: States | None, copy: int, batch: Batch) -> States | None:
+        """The states of one noisy run out of those of all."""
+        if initial is None:
+            return None
+        rows = slice(copy * batch.inputs.shape[1], (copy + 1) * batch.inputs.shape[1])
+        if isinstance(initial, Tensor):
+            return initial[:, rows]
+        return tuple(state[:, rows] for state in initial)
+
+    # --- a stream ---------------------------------------------------------------------------
+
+    def begin(self, batch_size: int) -> Memory:
+        if self.redraw != "step" or self.decay != 0:
+            raise_problems(
+                [
+                    Problem(
+                        "stream",
+                        f"wp with redraw={self.redraw!r}, credit={self.credit!r}",
+                        "redraw='step' and credit='local'",
+                        "Use these, or NP: noise on weights is the whole batch's, and has no trace "
+                        "of each stream's own.",
+                    )
+                ],
+                UnsupportedError,
+            )
+        return {
+            "clean": no_states(self.network, batch_size, 1),
+            "noisy": no_states(self.network, batch_size, self.copies),
+        }
+
+    def advance(self, memory: Memory, batch: Batch, key: int, step: int) -> tuple[Estimate, Memory]:
+        batch = batch.starting_from(unpacked(memory["clean"]))
+        clean = self.forward_pass(batch, None)
+        gradients, noisy = self._a_draw_a_step(batch, clean, key, step, unpacked(memory["noisy"]))
+        carried = {
+            "clean": packed(clean.trajectory.final_states(), 1),
+            "noisy": packed(noisy, self.copies),
+        }
+        return self.estimate_from(batch, clean, gradients), carried
+
+
+def _side_by_side(runs: list[States]) -> States:
+    """The states of several runs as those of one batch, one run after another."""
+    if isinstance(runs[0], Tensor):
+        return torch.cat([run for run in runs if isinstance(run, Tensor)], 1)
+    return tuple(torch.cat(states, 1) for states in zip(*runs, strict=True))

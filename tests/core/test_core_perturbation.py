@@ -1,0 +1,149 @@
+"""Perturbation rules: the mean of K draws approaches the declared target as 1/K, and no other one."""
+
+from __future__ import annotations
+
+import itertools
+
+import perturbation_oracle as oracle
+import pytest
+import torch
+from torch import Tensor
+
+import timelocal as tl
+from timelocal.testing.cases import Case
+
+slow = pytest.mark.slow
+CELLS = ("rnn", "leaky", "gru", "gru-reset-before", "lstm")
+CREDITS = ("local", "trace(0.5)", "to_go", "global")
+SMALL = 1e-4
+"""σ so small that the loss is linear in the noise, in float64."""
+
+
+def flat(gradients: dict[str, Tensor], names: list[str]) -> Tensor:
+    return torch.cat([gradients[name].flatten() for name in names])
+
+
+def draws(rule: tl.Rule, case: Case, count: int) -> list[Tensor]:
+    inputs, targets, lengths, mask = case.batch()
+    names = [name for name, _ in rule.network.named_parameters()]
+    return [
+        flat(rule.estimate(inputs, targets, lengths, mask=mask).gradients, names)
+        for _ in range(count)
+    ]
+
+
+def slope(found: list[Tensor], target: Tensor) -> float:
+    """The slope of log E‖mean of K draws − target‖² against log K, over disjoint groups of draws."""
+    stacked = torch.stack(found)
+    sizes = [1, 2, 4, 8, 16]
+    errors = []
+    for size in sizes:
+        means = stacked.unflatten(0, (-1, size)).mean(1)
+        errors.append(float((means - target).square().sum(1).mean()))
+    x, y = torch.tensor(sizes).double().log(), torch.tensor(errors).double().log()
+    x = x - x.mean()
+    return float((x * (y - y.mean())).sum() / (x * x).sum())
+
+
+def converges(rule: tl.Rule, case: Case, right: Tensor, wrong: list[Tensor]) -> None:
+    found = draws(rule, case, 64)
+    assert slope(found, right) == pytest.approx(-1, abs=0.2)
+    for other in wrong:
+        assert slope(found, other) > -0.75, "the test could not tell a wrong target"
+
+
+def case_of(cell: str, **options: object) -> Case:
+    return Case(cell=cell, loss="mse", at="every", sequences=2, steps=3, **options)  # type: ignore[arg-type]
+
+
+def targets_of(network: tl.Network, case: Case) -> dict[str, Tensor]:
+    names = [name for name, _ in network.named_parameters()]
+    kinds = ("local", "trace(0.5)", "to_go")
+    found = {kind: flat(oracle.target(network, case, kind), names) for kind in kinds}
+    return {**found, "global": found["to_go"]}
+
+
+@pytest.mark.parametrize(
+    ("cell", "credit"),
+    [
+        pytest.param(cell, credit, marks=() if (cell == "rnn") != (credit == "to_go") else slow)
+        for cell in CELLS
+        for credit in CREDITS
+    ],
+)
+def test_node_perturbation_converges_to_its_target_and_no_other(cell: str, credit: str) -> None:
+    case = case_of(cell)
+    network = case.network()
+    rule = tl.NP(network, sigma=SMALL, credit=credit, directions=400, antithetic=True)
+    targets = targets_of(network, case)
+    other = "to_go" if credit == "local" else "local"
+    converges(rule, case, targets[credit], [targets[other], -targets[credit]])
+
+
+@pytest.mark.parametrize(
+    ("cell", "credit", "clean"),
+    [
+        pytest.param(
+            cell, credit, clean, marks=() if cell in ("rnn", "gru") and credit == "local" else slow
+        )
+        for cell in CELLS
+        for credit in ("local", "to_go")
+        for clean in (True, False)
+    ],
+)
+def test_activity_perturbation_converges_to_its_preconditioned_target(
+    cell: str, credit: str, clean: bool
+) -> None:
+    case = case_of(cell)
+    network = case.network()
+    rule = tl.ANP(
+        network, sigma=SMALL, credit=credit, directions=400, antithetic=clean, clean=clean
+    )
+    names = [name for name, _ in network.named_parameters()]
+    right = flat(oracle.target(network, case, credit, activity=True), names)
+    plain = flat(oracle.target(network, case, credit), names)
+    converges(rule, case, right, [-2 * right, plain] if cell == "rnn" and clean else [-2 * right])
+
+
+def test_activity_perturbation_is_the_gradient_where_the_change_is_isotropic() -> None:
+    """One step, hidden nodes: nothing is carried, and without readout noise to mix in δα is the noise."""
+    case = Case(cell="rnn", loss="mse", at="every", sequences=2, steps=1)
+    network = case.network()
+    with torch.no_grad():
+        network.readout.weight.zero_()  # then δβ is its own noise too
+    names = [name for name, _ in network.named_parameters()]
+    plain = flat(oracle.target(network, case, "local"), names)
+    seen = flat(oracle.target(network, case, "local", activity=True), names)
+    torch.testing.assert_close(seen, plain, rtol=1e-6, atol=1e-12)
+    converges(tl.ANP(network, sigma=SMALL, directions=400, antithetic=True), case, plain, [-plain])
+
+
+@slow
+@pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
+@pytest.mark.parametrize("credit", [*CREDITS, "sequence"])
+def test_weight_perturbation_converges_to_its_target_and_no_other(cell: str, credit: str) -> None:
+    case = case_of(cell)
+    network = case.network()
+    options = {"redraw": "sequence"} if credit == "sequence" else {"credit": credit}
+    rule = tl.WP(network, sigma=SMALL, directions=8, antithetic=True, **options)
+    targets = targets_of(network, case)
+    right = targets["to_go" if credit == "sequence" else credit]
+    found = draws(rule, case, 64)
+    assert slope(found, right) == pytest.approx(-1, abs=0.25)
+    assert slope(found, -3 * right) > -0.75, "the test could not tell a wrong target"
+
+
+@slow
+@pytest.mark.parametrize("rule", [tl.NP, tl.ANP])
+@pytest.mark.parametrize("cell", CELLS)
+def test_layers_lengths_and_the_last_step_converge_too(cell: str, rule: type[tl.Rule]) -> None:
+    for at, credit in itertools.product(("last", "every"), ("local", "to_go", "global")):
+        case = Case(
+            cell=cell, loss="cross_entropy", at=at, sequences=2, steps=3, layers=2, unequal=True
+        )
+        network = case.network()
+        names = [name for name, _ in network.named_parameters()]
+        right = flat(oracle.target(network, case, credit, activity=rule is tl.ANP), names)
+        options = {"credit": credit, "loss": "cross_entropy", "at": at}
+        learner = rule(network, sigma=SMALL, directions=400, antithetic=True, **options)
+        assert slope(draws(learner, case, 32), right) == pytest.approx(-1, abs=0.35), (at, credit)

@@ -1,0 +1,64 @@
+"""The worked examples of things that only run forward: they learn, and nothing flows back."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+
+import timelocal as tl
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+def example(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.slow
+def test_a_spiking_network_learns_without_a_surrogate() -> None:
+    found = example("spiking").main(epochs=20)
+    assert found["all weights"] < 0.25
+    assert found["readout only"] > 0.4
+
+
+def test_an_analog_substrate_learns_from_two_noisy_runs() -> None:
+    found = example("analog_substrate").main(epochs=12)
+    assert found["before"] > 0.9
+    assert found["after"] < 0.7
+
+
+def test_no_clean_run_exists_and_nothing_flows_back() -> None:
+    substrate = example("analog_substrate")
+    network = tl.black_box(substrate.Substrate(seed=0), 2, 8, output_size=1)
+    inputs = torch.ones(3, 5, 2)
+    assert not torch.equal(network.scan(inputs).outputs, network.scan(inputs).outputs)
+    current = torch.zeros(2, requires_grad=True)
+    with pytest.raises(RuntimeError, match="no backward"):
+        substrate.OneWay.apply(current).sum().backward()
+    for network in (network, tl.LIF(2, 8, output_size=1)):
+        for rule in (tl.BPTT, tl.DFA):
+            with pytest.raises(tl.UnsupportedError, match="black box. Use ANP, NP or WP"):
+                rule(network, loss="mse", at="every").estimate(inputs, torch.zeros(3, 5, 1))
+
+
+@pytest.mark.parametrize("rule", [tl.NP, tl.ANP, tl.WP])
+def test_black_boxes_take_layers_lengths_decorrelation_and_streams(rule: type[tl.Rule]) -> None:
+    network = tl.LIF(2, 8, output_size=1, num_layers=2, decorrelate=1e-3, seed=0)
+    learner = rule(network, sigma=0.5, seed=0)
+    inputs, targets = torch.ones(3, 5, 2), torch.zeros(3, 5, 1)
+    before = network.recurrent.decorrelation_l0.clone()
+    estimate = learner.estimate(inputs, targets, torch.tensor([5, 3, 1]))
+    assert all(gradient.isfinite().all() for gradient in estimate.gradients.values())
+    stream = learner.stream(3)
+    for _ in range(20):
+        stream.step(inputs[:, 0], targets[:, 0])
+    assert not torch.equal(network.recurrent.decorrelation_l0, before)
