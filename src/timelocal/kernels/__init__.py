@@ -43,7 +43,7 @@ __all__ = [
     "weight_gradients",
 ]
 
-_NARROW = 256
+_NARROW = 512
 """Up to this many hidden units one pass over δ beats the matrix products of the library behind torch."""
 
 
