@@ -3,8 +3,9 @@
     python results/perturbation-paper/run.py <task> [<task> …]      mackey-glass, copying, weather-48h
 
 Every rule is tuned over the same grid of learning rates on the validation part (one seed, fewer epochs),
-decorrelation then over its own rate at the best learning rate; then 5 seeds with what was chosen. Plain SGD with an update at every step, but for BPTT: Adam, one update a batch of whole
-sequences. A run that is finished is not repeated and one that was stopped goes on.
+decorrelation then over its own rate at the best of these; then 5 seeds with what was chosen. Plain SGD with
+an update at every step, but for BPTT: Adam, one update a batch of whole sequences. A run that is finished
+is not repeated and one that was stopped goes on.
 """
 
 from __future__ import annotations
