@@ -11,6 +11,8 @@
 #include "backward.h"
 #include "forward.h"
 #include "gradients.h"
+#include "online.h"
+#include "traces.h"
 
 namespace kernels {
 namespace {
@@ -46,15 +48,15 @@ struct Call {
 
 // Run body(float or double) without the GIL; None, or the Python error that says what went wrong.
 template <class Body>
-PyObject* released(const Call& call, const Body& body) {
-    if (call.cell < 0 || call.cell > 3 || (call.bytes != 4 && call.bytes != 8)) {
-        PyErr_SetString(PyExc_ValueError, "cell must be 0..3 and the element size 4 or 8");
+PyObject* released(Py_ssize_t bytes, const Body& body) {
+    if (bytes != 4 && bytes != 8) {
+        PyErr_SetString(PyExc_ValueError, "the element size must be 4 or 8");
         return nullptr;
     }
     bool exhausted = false;
     Py_BEGIN_ALLOW_THREADS
     try {
-        if (call.bytes == 4)
+        if (bytes == 4)
             body(float());
         else
             body(double());
@@ -64,6 +66,15 @@ PyObject* released(const Call& call, const Body& body) {
     Py_END_ALLOW_THREADS
     if (exhausted) return PyErr_NoMemory();
     Py_RETURN_NONE;
+}
+
+template <class Body>
+PyObject* released(const Call& call, const Body& body) {
+    if (call.cell < 0 || call.cell > 3) {
+        PyErr_SetString(PyExc_ValueError, "cell must be 0..3");
+        return nullptr;
+    }
+    return released(call.bytes, body);
 }
 
 PyObject* scan(PyObject*, PyObject* args) {
@@ -138,12 +149,89 @@ PyObject* credit(PyObject*, PyObject* args) {
     });
 }
 
+PyObject* traced_scan(PyObject*, PyObject* args) {
+    Call call;
+    Py_ssize_t signal, own, delta, h;
+    if (!PyArg_ParseTuple(args, CALL_FORMAT "nnnn", CALL_FIELDS(call), &signal, &own, &delta, &h))
+        return nullptr;
+    return released(call, [&](auto zero) {
+        using T = decltype(zero);
+        const Layer<T> layer = call.layer<T>();
+        Traced<T>(layer, call.history<T>(), address<const T>(signal), address<const T>(own),
+                  address<T>(delta))
+            .run(address<T>(h));
+    });
+}
+
+PyObject* online(PyObject*, PyObject* args) {
+    Py_ssize_t bytes, kind, threads, steps, batch, inputs, hidden, outputs, first_step;
+    int preserve;
+    double gain, lr, decorrelation_lr, sigma;
+    unsigned long long seed;
+    Py_ssize_t ih, hh, b_ih, b_hh, readout, readout_bias, decorrelation, x, y, feedback, h, noisy;
+    Py_ssize_t trace, losses, out;
+    if (!PyArg_ParseTuple(args, "nnnnnnnnpddddKnnnnnnnnnnnnnnnn", &bytes, &kind, &threads, &steps,
+                          &batch, &inputs, &hidden, &outputs, &preserve, &gain, &lr,
+                          &decorrelation_lr, &sigma, &seed, &first_step, &ih, &hh, &b_ih, &b_hh,
+                          &readout, &readout_bias, &decorrelation, &x, &y, &feedback, &h, &noisy,
+                          &trace, &losses, &out))
+        return nullptr;
+    return released(bytes, [&](auto zero) {
+        using T = decltype(zero);
+        const OnlineCall<T> call{static_cast<Learning>(kind),
+                                 threads,
+                                 steps,
+                                 batch,
+                                 inputs,
+                                 hidden,
+                                 outputs,
+                                 preserve != 0,
+                                 T(gain),
+                                 T(lr),
+                                 T(decorrelation_lr),
+                                 T(sigma),
+                                 seed,
+                                 first_step,
+                                 address<T>(ih),
+                                 address<T>(hh),
+                                 address<T>(b_ih),
+                                 address<T>(b_hh),
+                                 address<T>(readout),
+                                 address<T>(readout_bias),
+                                 address<T>(decorrelation),
+                                 address<const T>(x),
+                                 address<const T>(y),
+                                 address<const T>(feedback),
+                                 address<T>(h),
+                                 address<T>(noisy),
+                                 address<T>(trace),
+                                 address<T>(losses),
+                                 address<T>(out)};
+        Online<T>(call).run();
+    });
+}
+
+PyObject* normal_noise(PyObject*, PyObject* args) {
+    Py_ssize_t bytes, threads, first_step, steps, place, count, out;
+    unsigned long long seed;
+    if (!PyArg_ParseTuple(args, "nnKnnnnn", &bytes, &threads, &seed, &first_step, &steps, &place,
+                          &count, &out))
+        return nullptr;
+    return released(bytes, [&](auto zero) {
+        using T = decltype(zero);
+        normal<T>(threads, seed, first_step, steps, std::uint32_t(place), count, address<T>(out));
+    });
+}
+
 PyMethodDef methods[] = {
     {"scan", scan, METH_VARARGS, "Forward over a sequence."},
     {"backward_scan", backward_scan, METH_VARARGS, "Signals back through time."},
+    {"traced_scan", traced_scan, METH_VARARGS, "Signals back through time along a trace."},
     {"node_signals", node_signals, METH_VARARGS, "State signals to node signals, step by step."},
     {"weight_gradients", weight_gradients, METH_VARARGS, "Sums of node signals (x) what entered."},
     {"credit", credit, METH_VARARGS, "State signals straight to weight gradients."},
+    {"online", online, METH_VARARGS, "A stream with a step of learning at every step."},
+    {"normal", normal_noise, METH_VARARGS, "Gaussian noise of some steps at one place."},
     {nullptr, nullptr, 0, nullptr}};
 
 }  // namespace

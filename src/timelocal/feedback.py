@@ -73,3 +73,18 @@ def sign(readout_weight: Tensor) -> Tensor:
 
 FOLLOWING: dict[str, Callable[[Tensor], Tensor]] = {"sign": sign, "symmetric": symmetric}
 """Kinds that follow the readout's weights (o, h) at every update."""
+
+
+def kolen_pollack(
+    matrix: Tensor, features: Tensor, errors: Tensor, lr: float, decay: float
+) -> Tensor:
+    """What F (h, o) learns from features (n, h) and errors (n, o): −lr (Σ feature ⊗ error + decay F).
+
+    That is what SGD with this rate and weight decay adds to W_outᵀ, so that their difference shrinks by
+    1 − lr · decay each time and no weight is transported (Kolen & Pollack 1994; Akrout et al. 2019).
+    """
+    return torch.addmm(matrix, features.t(), errors, beta=decay).mul_(-lr)
+
+
+LEARNED = ("kolen_pollack",)
+"""Kinds that begin as "gaussian" and learn by a law of their own."""

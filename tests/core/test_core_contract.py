@@ -13,8 +13,9 @@ from timelocal.network import Network
 from timelocal.rules import RULES, Rule, RuleSpec
 from timelocal.rules.batch import Batch
 from timelocal.rules.rule import ForwardPass
+from timelocal.rules.session import Session
 from timelocal.testing import CELLS, CHECKS, Case, ContractReport, cases, check_case, check_rule
-from timelocal.typing import Gradients
+from timelocal.typing import Gradients, Memory
 
 ALL_CASES = tuple(cases())
 
@@ -29,6 +30,8 @@ def can(name: str, case: Case) -> bool:
     """Whether a rule runs on a case; it must refuse every other one."""
     if name == "dfa-authors-code":
         return authors_can(case)
+    if name in ("tbptt", "rtrl") and case.bidirectional:
+        return False
     if RULES[name].spec.draws:  # no future that is not there yet, no nodes out of sight
         forward = not case.bidirectional and case.readout == "linear"
         return forward and not (name.startswith("wp") and case.dropout)
@@ -43,8 +46,12 @@ def is_fast(name: str, index: int) -> bool:
 def test_how_many_there_are() -> None:
     assert list(RULES) == [
         "bptt",
+        "tbptt",
+        "rtrl",
         "dfa",
         "dfa-authors-code",
+        "rflo",
+        "eprop",
         "np",
         "anp",
         "wp",
@@ -54,7 +61,7 @@ def test_how_many_there_are() -> None:
     ]
     assert all(rule.spec.name == name for name, rule in RULES.items())
     assert len(CELLS) == 5
-    assert len(CHECKS) == 15
+    assert len(CHECKS) == 16
     assert len(ALL_CASES) == 160
     assert len({str(case) for case in ALL_CASES}) == len(set(ALL_CASES)) == len(ALL_CASES)
     assert sum(map(authors_can, ALL_CASES)) == 27
@@ -243,7 +250,7 @@ class Sums(tl.DFA):
 class SaysExact(tl.DFA):
     """Exact in name only."""
 
-    spec = spec(estimates="exact")
+    spec = spec(estimates="exact", target="bptt")
 
 
 class SaysBiased(tl.BPTT):
@@ -286,11 +293,45 @@ class RefusesWithoutHelp(tl.DFA):
 class OnlineInBothDirections(tl.DFA):
     """Online, and takes what needs the end of the sequence."""
 
-    spec = spec(online=True)
+    spec = spec()
 
-    def __init__(self, network: Network, **options: object) -> None:
-        object.__setattr__(self, "spec", replace(self.spec, online=False))
-        super().__init__(network, **options)
+    def stream(self, batch_size: int) -> Session:
+        return Session(self, batch_size)
+
+
+class ForgetsItsStates(tl.DFA):
+    """Every step of a stream begins at zero."""
+
+    spec = spec()
+
+    def advance(
+        self, memory: Memory, batch: Batch, key: int, step: int
+    ) -> tuple[tl.Estimate, Memory]:
+        for kept in memory.values():
+            kept.zero_()
+        return super().advance(memory, batch, key, step)
+
+
+class RemembersAll(tl.DFA):
+    """A stream that keeps every step it has seen."""
+
+    spec = spec()
+
+    def begin(self, batch_size: int) -> Memory:
+        return {**super().begin(batch_size), "seen": torch.zeros(batch_size, 1)}
+
+    def advance(
+        self, memory: Memory, batch: Batch, key: int, step: int
+    ) -> tuple[tl.Estimate, Memory]:
+        seen = torch.cat((memory["seen"], memory["seen"][:, :1]), 1)
+        found, after = super().advance(memory, batch, key, step)
+        return found, {**after, "seen": seen}
+
+
+class ExactForWhatever(tl.DFA):
+    """Exact, for a target nobody can look up."""
+
+    spec = spec(estimates="exact", target="whatever")
 
 
 BROKEN = {
@@ -310,6 +351,9 @@ BROKEN = {
     RemembersEvaluation: "evaluates_without_a_trace",
     RefusesWithoutHelp: "names no alternative",
     OnlineInBothDirections: "refuses_both_directions_online",
+    ForgetsItsStates: "streams_as_one_call",
+    RemembersAll: "streams_as_one_call",
+    ExactForWhatever: "agrees_with_its_oracle",
 }
 
 

@@ -44,10 +44,10 @@ def test_no_clean_run_exists_and_nothing_flows_back() -> None:
     current = torch.zeros(2, requires_grad=True)
     with pytest.raises(RuntimeError, match="no backward"):
         substrate.OneWay.apply(current).sum().backward()
-    for network in (network, tl.LIF(2, 8, output_size=1)):
-        for rule in (tl.BPTT, tl.DFA):
-            with pytest.raises(tl.UnsupportedError, match="black box. Use ANP, NP or WP"):
-                rule(network, loss="mse", at="every").estimate(inputs, torch.zeros(3, 5, 1))
+    for blind in (network, tl.LIF(2, 8, output_size=1)):
+        for rule in (tl.BPTT, tl.DFA, tl.EProp, tl.RTRL, tl.TBPTT):
+            with pytest.raises(tl.UnsupportedError, match=r"black box\. Use ANP, NP or WP"):
+                rule(blind, loss="mse", at="every").estimate(inputs, torch.zeros(3, 5, 1))
 
 
 @pytest.mark.parametrize("rule", [tl.NP, tl.ANP, tl.WP])

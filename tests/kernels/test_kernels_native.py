@@ -61,6 +61,30 @@ def doubled(tensors):
     return [None if tensor is None else tensor.double() for tensor in tensors]
 
 
+@pytest.mark.parametrize("trace", ["leak", "diagonal"])
+@pytest.mark.parametrize(("name", "tau"), [case for case in CASES if case[0] != "gru-reset-before"])
+@LEAVES
+@given(shape=shapes, count=st.sampled_from([1, 2]), where=st.sampled_from(["all", "last", "both"]))
+def test_along_a_trace(module, threads, name, tau, trace, shape, count, where):
+    cell = make_cell(name, tau)
+    weights, inputs, initial, _, draw = problem(cell, **shape)
+    threads(count)
+    found = torch_scan.scan(cell, weights, inputs, initial)
+    signal = None if where == "last" else draw(*found.hidden.shape)
+    final = None if where == "all" else draw(*found.hidden.shape[1:])
+    deltas = module.traced_scan(cell, weights, trace, found, signal, final)
+    exact = LayerTrajectory(
+        found.inputs.double(),
+        tuple(doubled(found.states)),
+        *doubled((found.gates, found.auxiliary)),
+    )
+    precise = CellWeights(*doubled(weights))
+    wanted = torch_scan.traced_scan(cell, precise, trace, exact, *doubled((signal, final)))
+    assert_close(deltas.double(), wanted, **TOLERANCE[shape["dtype"]])
+    threads(1)
+    assert torch.equal(deltas, module.traced_scan(cell, weights, trace, found, signal, final))
+
+
 @pytest.mark.parametrize(("name", "tau"), CASES)
 @LEAVES
 @given(shape=shapes)

@@ -44,7 +44,7 @@ def test_networks_that_decorrelate_have_a_curve_of_their_own(tmp_path: Path) -> 
     assert figure.caption == "Decorrelation loss per epoch"
     make_run(tmp_path, cell="rnn")
     labels = [group.label for group in tables.sections(load([tmp_path])[0])[0].groups]
-    assert labels[:2] == ["RNN · DFA (decorrelate 0.1)", "RNN · DFA (decorrelate null)"]
+    assert labels[:2] == ["RNN · DDFA", "RNN · DFA"]
     assert figure.spec["layout"]["yaxis"]["type"] == "log"
     [line] = thick(figure)
     assert line["y"] == [0.5**epoch for epoch in line["x"]]
@@ -155,3 +155,25 @@ def test_the_description_gives_the_last_values(tmp_path: Path) -> None:
     last = thick(loss)[0]["y"][-1]
     assert f"RNN · BPTT {last:.4f}" in loss.description
     assert loss.spec["layout"]["yaxis"]["type"] == "log"
+
+
+@pytest.mark.parametrize("outputs", [1, 9])
+def test_predictions_stand_beside_their_targets(tmp_path: Path, outputs: int) -> None:
+    folder = make_run(tmp_path, regression=True)
+    rows = {
+        name: [[shift + t + 10 * o for o in range(outputs)] for t in range(4)]
+        for name, shift in (("target", 0.0), ("before", 1.0), ("after", 2.0))
+    }
+    (folder / "predictions.json").write_text(json.dumps(rows))
+    make_run(tmp_path, rule="bptt", regression=True)
+    (section,) = tables.sections(load([tmp_path])[0])
+    (figure,) = figures.predictions(section)  # the other run has none
+    traces = figure.spec["data"]
+    if outputs == 1:
+        assert [trace["y"] for trace in traces] == [
+            [0.0, 1.0, 2.0, 3.0], [1.0, 2.0, 3.0, 4.0], [2.0, 3.0, 4.0, 5.0],
+        ]  # fmt: skip
+    else:
+        assert [trace["z"][1] for trace in traces] == [
+            [10.0, 11.0, 12.0, 13.0], [11.0, 12.0, 13.0, 14.0], [12.0, 13.0, 14.0, 15.0],
+        ]  # fmt: skip

@@ -1,6 +1,15 @@
 """How fast: this library against torch.nn and JAX, and against the hardware's own limit."""
 
+from timelocal.bench.online import online_benchmark
 from timelocal.bench.run import Comparison, benchmark, summary
 from timelocal.bench.shapes import SHAPES, Shape, long_sequences
 
-__all__ = ["SHAPES", "Comparison", "Shape", "benchmark", "long_sequences", "summary"]
+__all__ = [
+    "SHAPES",
+    "Comparison",
+    "Shape",
+    "benchmark",
+    "long_sequences",
+    "online_benchmark",
+    "summary",
+]

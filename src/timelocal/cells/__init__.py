@@ -9,7 +9,10 @@ from timelocal.cells.cell import (
     CellWeights,
     LayerTrajectory,
     LocalJacobian,
+    ReducedJacobian,
     StepBuffers,
+    Trace,
+    outer_each,
     outer_sum,
 )
 from timelocal.cells.gru import GRUResetAfter, GRUResetBefore
@@ -33,6 +36,9 @@ __all__ = [
     "LayerTrajectory",
     "LocalJacobian",
     "RNNCell",
+    "ReducedJacobian",
     "StepBuffers",
+    "Trace",
+    "outer_each",
     "outer_sum",
 ]

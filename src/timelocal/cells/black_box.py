@@ -11,7 +11,15 @@ from typing import NoReturn
 
 from torch import Tensor
 
-from timelocal.cells.cell import Cell, CellWeights, LayerTrajectory, LocalJacobian, StepBuffers
+from timelocal.cells.cell import (
+    Cell,
+    CellWeights,
+    LayerTrajectory,
+    LocalJacobian,
+    ReducedJacobian,
+    StepBuffers,
+    Trace,
+)
 from timelocal.errors import UnsupportedError
 from timelocal.typing import State
 
@@ -85,6 +93,11 @@ class BlackBox(Cell):
     def backward_step(
         self, weights: CellWeights, jacobian: LocalJacobian, signals: State
     ) -> tuple[Tensor, State]:
+        self._refuse()
+
+    def reduced_jacobian(
+        self, weights: CellWeights, jacobian: LocalJacobian, trace: Trace
+    ) -> ReducedJacobian:
         self._refuse()
 
     def _refuse(self) -> NoReturn:

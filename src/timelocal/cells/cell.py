@@ -7,8 +7,9 @@ rule only says what signal δ reaches each node at each time; everything after t
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, Literal, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
@@ -36,6 +37,13 @@ class CellWeights(NamedTuple):
     def carried_back(self, signal: Tensor) -> Tensor:
         """Dᵀ G: from a signal at h* to the one at h, (…, h) -> (…, h)."""
         return signal if self.decorrelation is None else signal @ self.decorrelation
+
+    def of_itself(self) -> Tensor:
+        """How much of each unit's own past state enters each of its gates: (W D)_ii, (gates, h)."""
+        blocks = self.hh.unflatten(0, (-1, self.hh.shape[1]))
+        if self.decorrelation is None:
+            return blocks.diagonal(dim1=1, dim2=2)
+        return (blocks * self.decorrelation.t()).sum(-1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +98,16 @@ class LayerTrajectory:
             None if self.decorrelated is None else self.decorrelated[:, rows],
         )
 
+    def step(self, t: int) -> LayerTrajectory:
+        """Step t alone, as a run of one step."""
+        return LayerTrajectory(
+            self.inputs[t : t + 1],
+            tuple(state[t : t + 2] for state in self.states),
+            self.gates[t : t + 1],
+            None if self.auxiliary is None else self.auxiliary[t : t + 1],
+            None if self.decorrelated is None else self.decorrelated[t : t + 2],
+        )
+
 
 class StepBuffers(NamedTuple):
     """Where one step writes: views of the trajectory's tensors at time t."""
@@ -103,9 +121,24 @@ LocalJacobian = tuple[Tensor, ...]
 """Elementwise factors of one step's Jacobian, each (t, b, h), or (b, h) for a single step."""
 
 
-def outer_sum(post: Tensor, pre: Tensor) -> Tensor:
+Trace: TypeAlias = Literal["none", "leak", "diagonal"]
+"""What of a unit's past is followed; `Cell.reduced_jacobian` says it in mathematics."""
+
+ReducedJacobian: TypeAlias = tuple[tuple[Tensor | None, ...], ...]
+"""[new][old]: the kept part of ∂(new state at t)/∂(old state at t−1), elementwise, (t, b, h); None is 0."""
+
+Outer: TypeAlias = Callable[[Tensor, Tensor | None], Tensor]
+"""(post (t, b, g), pre (t, b, i), or None for a bias) -> what these make of a gradient."""
+
+
+def outer_sum(post: Tensor, pre: Tensor | None) -> Tensor:
     """Σ_t Σ_b post ⊗ pre, as one matrix product over t·b rows: (t, b, g), (t, b, i) -> (g, i)."""
-    return post.flatten(0, -2).t() @ pre.flatten(0, -2)
+    return post.sum((0, 1)) if pre is None else post.flatten(0, -2).t() @ pre.flatten(0, -2)
+
+
+def outer_each(post: Tensor, pre: Tensor | None) -> Tensor:
+    """post ⊗ pre, for each step and sequence: (t, b, g), (t, b, i) -> (t, b, g, i)."""
+    return post if pre is None else post.unsqueeze(-1) * pre.unsqueeze(-2)
 
 
 class Cell(ABC):
@@ -117,6 +150,10 @@ class Cell(ABC):
     """Gates in torch.nn's order; each owns one block of H nodes."""
     state_names: ClassVar[tuple[str, ...]] = ("h",)
     has_auxiliary: ClassVar[bool] = False
+    acts_locally: ClassVar[bool] = True
+    """Whether, within a step, a node acts on the states of its own unit only."""
+    leaks: bool = True
+    """Whether something of a state reaches the next one past all weights."""
     gates_are_hidden: bool = False
     """Whether the gates are the new hidden state itself, so that one buffer serves both."""
 
@@ -172,11 +209,27 @@ class Cell(ABC):
         broadcasts to it.
         """
 
+    def node_signal_of_states(
+        self, weights: CellWeights, jacobian: LocalJacobian, signals: State
+    ) -> Tensor:
+        """`node_signal` from signals at all the states of a step, (h_t, …), not at h_t alone."""
+        return self.node_signal(weights, jacobian, signals[0])
+
     @abstractmethod
     def backward_step(
         self, weights: CellWeights, jacobian: LocalJacobian, signals: State
     ) -> tuple[Tensor, State]:
         """One step of backpropagation: signals at (h_t, …) -> δ_t (b, g), signals at (h_{t-1}, …)."""
+
+    @abstractmethod
+    def reduced_jacobian(
+        self, weights: CellWeights, jacobian: LocalJacobian, trace: Trace
+    ) -> ReducedJacobian:
+        """What a trace keeps of the Jacobian of the states (h_t, …) in those before, (h_{t-1}, …).
+
+        "leak": the part that passes through no weight. "diagonal": how each unit's states depend on its
+        own, in whatever way. "none": never asked for.
+        """
 
     # --- node signal -> weight gradients ----------------------------------------------------
 
@@ -184,22 +237,27 @@ class Cell(ABC):
         """δ where it meets weight_hh and b_hh; differs from δ only if a gate stands between."""
         return delta
 
-    def gradient(self, kind: str, trajectory: LayerTrajectory, delta: Tensor) -> Tensor:
+    def gradient(
+        self, kind: str, trajectory: LayerTrajectory, delta: Tensor, outer: Outer = outer_sum
+    ) -> Tensor:
         """Σ_t δ_t ⊗ (what entered this parameter at t), of the parameter's shape.
 
-        kind: "weight_ih", "weight_hh", "bias_ih" or "bias_hh".
+        kind: "weight_ih", "weight_hh", "bias_ih" or "bias_hh". outer: `outer_each` for the terms of the
+        sum one by one, (t, b, …).
         """
         if kind == "weight_ih":
-            return outer_sum(delta, trajectory.inputs)
+            return outer(delta, trajectory.inputs)
         if kind == "bias_ih":
-            return delta.sum((0, 1))
+            return outer(delta, None)
         if kind == "bias_hh":
-            return self.recurrent_signal(trajectory, delta).sum((0, 1))
-        return self.gradient_hh(trajectory, delta)
+            return outer(self.recurrent_signal(trajectory, delta), None)
+        return self.gradient_hh(trajectory, delta, outer)
 
-    def gradient_hh(self, trajectory: LayerTrajectory, delta: Tensor) -> Tensor:
+    def gradient_hh(
+        self, trajectory: LayerTrajectory, delta: Tensor, outer: Outer = outer_sum
+    ) -> Tensor:
         """Σ_t δ_t ⊗ (what entered weight_hh at t), (g, h)."""
-        return outer_sum(self.recurrent_signal(trajectory, delta), trajectory.recurrent_input)
+        return outer(self.recurrent_signal(trajectory, delta), trajectory.recurrent_input)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"

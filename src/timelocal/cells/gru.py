@@ -17,7 +17,10 @@ from timelocal.cells.cell import (
     CellWeights,
     LayerTrajectory,
     LocalJacobian,
+    Outer,
+    ReducedJacobian,
     StepBuffers,
+    Trace,
     outer_sum,
 )
 from timelocal.typing import State
@@ -109,6 +112,16 @@ class GRUResetAfter(Cell):
         carried = weights.carried_back(_gate_candidate(delta, reset) @ weights.hh)
         return delta, (carried.addcmul_(signal, update),)
 
+    def reduced_jacobian(
+        self, weights: CellWeights, jacobian: LocalJacobian, trace: Trace
+    ) -> ReducedJacobian:
+        by_candidate, by_update, by_reset, update, reset = jacobian
+        if trace == "leak":
+            return ((update,),)
+        own_reset, own_update, own_candidate = weights.of_itself()
+        kept = (by_reset * own_reset).addcmul_(reset, own_candidate).mul_(by_candidate)
+        return ((kept.addcmul_(by_update, own_update).add_(update),),)
+
     def recurrent_signal(self, trajectory: LayerTrajectory, delta: Tensor) -> Tensor:
         return _gate_candidate(delta, trajectory.gates.chunk(3, -1)[0])
 
@@ -126,6 +139,7 @@ class GRUResetBefore(Cell):
     name = "gru-reset-before"
     gate_names = ("r", "z", "n")
     has_auxiliary = True
+    acts_locally = False  # the reset gate of one unit acts on all, through W_n
 
     def step(self, weights: CellWeights, drive: Tensor, state: State, out: StepBuffers) -> None:
         (previous,) = state
@@ -192,13 +206,28 @@ class GRUResetBefore(Cell):
         entering = torch.addmm(gated * reset, delta[:, : 2 * size], weights.hh[: 2 * size])
         return delta, (weights.carried_back(entering).addcmul_(signal, update),)
 
-    def gradient_hh(self, trajectory: LayerTrajectory, delta: Tensor) -> Tensor:
+    def reduced_jacobian(
+        self, weights: CellWeights, jacobian: LocalJacobian, trace: Trace
+    ) -> ReducedJacobian:
+        """A unit reaches itself through its reset gate, and through all others' reset gates and W_n."""
+        by_candidate, by_update, by_reset, update, reset = jacobian
+        if trace == "leak":
+            return ((update,),)
+        to_reset, _, to_candidate = weights.hh.chunk(3)
+        _, own_update, own_candidate = weights.of_itself()
+        kept = by_reset @ (to_candidate.t() * weights.carried_back(to_reset))
+        if weights.decorrelation is None:
+            kept.addcmul_(reset, own_candidate)
+        else:  # each reset gate stands between D and W_n
+            kept += reset @ (to_candidate.t() * weights.decorrelation)
+        kept.mul_(by_candidate)
+        return ((kept.addcmul_(by_update, own_update).add_(update),),)
+
+    def gradient_hh(
+        self, trajectory: LayerTrajectory, delta: Tensor, outer: Outer = outer_sum
+    ) -> Tensor:
         assert trajectory.auxiliary is not None
         size = trajectory.auxiliary.shape[-1]
         gates, candidate = delta[..., : 2 * size], delta[..., 2 * size :]
-        return torch.cat(
-            (
-                outer_sum(gates, trajectory.recurrent_input),
-                outer_sum(candidate, trajectory.auxiliary),
-            )
-        )
+        entered = outer(gates, trajectory.recurrent_input), outer(candidate, trajectory.auxiliary)
+        return torch.cat(entered, -2)

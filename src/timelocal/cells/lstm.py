@@ -11,7 +11,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from timelocal.cells.cell import Cell, CellWeights, LayerTrajectory, LocalJacobian, StepBuffers
+from timelocal.cells.cell import (
+    Cell,
+    CellWeights,
+    LayerTrajectory,
+    LocalJacobian,
+    ReducedJacobian,
+    StepBuffers,
+    Trace,
+)
 from timelocal.typing import State
 
 
@@ -56,6 +64,12 @@ class LSTMCell(Cell):
     def node_signal(self, weights: CellWeights, jacobian: LocalJacobian, signal: Tensor) -> Tensor:
         return _from_cell_signal(jacobian, signal, signal * jacobian[0])
 
+    def node_signal_of_states(
+        self, weights: CellWeights, jacobian: LocalJacobian, signals: State
+    ) -> Tensor:
+        signal, carried = signals
+        return _from_cell_signal(jacobian, signal, torch.addcmul(carried, signal, jacobian[0]))
+
     def backward_step(
         self, weights: CellWeights, jacobian: LocalJacobian, signals: State
     ) -> tuple[Tensor, State]:
@@ -63,6 +77,20 @@ class LSTMCell(Cell):
         cell_signal = torch.addcmul(carried, signal, jacobian[0])
         delta = _from_cell_signal(jacobian, signal, cell_signal)
         return delta, (weights.carried_back(delta @ weights.hh), cell_signal * jacobian[-1])
+
+    def reduced_jacobian(
+        self, weights: CellWeights, jacobian: LocalJacobian, trace: Trace
+    ) -> ReducedJacobian:
+        """h_t depends on the states before through c_t, and on h_{t-1} through the output gate too."""
+        by_cell, by_input, by_forget, by_candidate, by_output, forget = jacobian
+        from_cell = by_cell * forget
+        if trace == "leak":
+            return (None, from_cell), (None, forget)
+        own_input, own_forget, own_candidate, own_output = weights.of_itself()
+        cell = (by_input * own_input).addcmul_(by_forget, own_forget)
+        cell.addcmul_(by_candidate, own_candidate)
+        hidden = torch.addcmul(by_output * own_output, by_cell, cell)
+        return (hidden, from_cell), (cell, forget)
 
 
 def _from_cell_signal(jacobian: LocalJacobian, signal: Tensor, cell_signal: Tensor) -> Tensor:

@@ -10,7 +10,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from timelocal.cells.cell import Cell, CellWeights, LayerTrajectory, LocalJacobian, StepBuffers
+from timelocal.cells.cell import (
+    Cell,
+    CellWeights,
+    LayerTrajectory,
+    LocalJacobian,
+    ReducedJacobian,
+    StepBuffers,
+    Trace,
+)
 from timelocal.typing import State
 
 
@@ -23,6 +31,7 @@ class RNNCell(Cell):
     def __init__(self, tau: float = 1.0) -> None:
         self.tau = tau
         self.gates_are_hidden = tau == 1.0
+        self.leaks = tau != 1.0
 
     def step(self, weights: CellWeights, drive: Tensor, state: State, out: StepBuffers) -> None:
         (hidden,) = state
@@ -48,6 +57,15 @@ class RNNCell(Cell):
         if self.tau == 1.0:
             return delta, (carried,)
         return delta, (torch.add(carried, signal, alpha=1 - 1 / self.tau),)
+
+    def reduced_jacobian(
+        self, weights: CellWeights, jacobian: LocalJacobian, trace: Trace
+    ) -> ReducedJacobian:
+        (slope,) = jacobian
+        leak = 1 - 1 / self.tau
+        if trace == "leak":
+            return ((torch.full_like(slope, leak) if self.leaks else None,),)
+        return (((slope * weights.of_itself()[0]).add_(leak),),)
 
     def __repr__(self) -> str:
         return f"RNNCell(tau={self.tau})"

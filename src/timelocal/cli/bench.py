@@ -20,6 +20,9 @@ def bench(
     threads: Annotated[int, typer.Option(min=1, help="Threads, for everyone alike.")] = 2,
     repeats: Annotated[int, typer.Option(min=1, help="Samples of each.")] = 15,
     sweep: Annotated[bool, typer.Option(help="Also T from 100 to 10,000 at 50 units.")] = False,
+    online: Annotated[
+        bool, typer.Option(help="Instead: learning at every step of a stream; writes online.json.")
+    ] = False,
     out: Annotated[Path, typer.Option(help="Folder for bench.json and bench.html.")] = Path(
         "bench"
     ),
@@ -38,6 +41,9 @@ def bench(
         + [unknown_name("--cell", name, GATES) for name in cells]
     )
     make_folder(out)
+    if online:
+        _online(threads, repeats, out)
+        return
     chosen = [SHAPES[name] for name in shapes] + (long_sequences() if sweep else [])
     found = [
         summary(comparison)
@@ -53,6 +59,33 @@ def bench(
     write_json(out / "bench.json", record)
     _print(found)
     typer.echo(f"{out / 'bench.json'}, {write_bench_page(record, out / 'bench.html')}")
+
+
+def _online(threads: int, repeats: int, out: Path) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from timelocal.bench import online_benchmark
+    from timelocal.experiments.environment import environment
+    from timelocal.training.files import write_json
+
+    found = online_benchmark(
+        threads=threads,
+        repeats=repeats,
+        tell=lambda text: typer.echo(f"measuring {text}", err=True),
+    )
+    write_json(out / "online.json", {"environment": environment(), "repeats": repeats, **found})
+    steps = Table("stream", "native", "torch", title="microseconds a step")
+    for name, times in found["microseconds"].items():
+        steps.add_row(name, f"{times['native']:.1f}", f"{times['torch']:.1f}")
+    bars = Table("what", "measured", "bar", "met", title="bars")
+    for bar in found["bars"]:
+        row = bar["what"], f"{bar['measured']:.2f}", bar["bar"], "yes" if bar["met"] else "no"
+        bars.add_row(*row)
+    console = Console(width=120)
+    console.print(steps)
+    console.print(bars)
+    typer.echo(str(out / "online.json"))
 
 
 def _print(results: list[dict[str, Any]]) -> None:

@@ -31,6 +31,18 @@ def train(
     normalize: Annotated[
         str | None, typer.Option(help="Normalisation of the update, such as frobenius.")
     ] = None,
+    option: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="NAME=VALUE, any other argument of the rule, such as sigma=0.01; repeat it."
+        ),
+    ] = None,
+    online: Annotated[
+        bool, typer.Option("--online", help="Update at every step of the sequences.")
+    ] = False,
+    tau: Annotated[
+        float | None, typer.Option(help="Time constant of a leaky RNN, in steps.")
+    ] = None,
     clip: Annotated[float | None, typer.Option(help="Largest norm of the gradient.")] = None,
     stratified: Annotated[
         bool, typer.Option("--stratified", help="Same share of classes in all three parts.")
@@ -48,11 +60,17 @@ def train(
     out: Out = Path("runs"),
 ) -> None:
     """Train one network per seed. A finished run is not repeated; a stopped one goes on."""
+    from timelocal.cli.rule_options import decorrelated, parse_options
     from timelocal.cli.seeds import parse_seeds
     from timelocal.cli.summary import do_runs, print_summary
     from timelocal.experiments.config import TrainConfig, default_task
 
-    options = {"feedback": feedback, "feedback_per": feedback_per, "normalize": normalize}
+    rule, decorrelate = decorrelated(rule, decorrelate)
+    options = parse_options(option or []) | {
+        "feedback": feedback,
+        "feedback_per": feedback_per,
+        "normalize": normalize,
+    }
     configs = [
         TrainConfig(
             dataset=dataset,
@@ -73,6 +91,8 @@ def train(
             standardize=standardize,
             decorrelate=decorrelate,
             decorrelate_norm=decorrelate_norm,
+            online=online,
+            tau=tau,
         )
         for seed in parse_seeds(seeds)
     ]

@@ -45,12 +45,17 @@ def default_task(dataset: str) -> dict[str, str]:
     return {"loss": "cross_entropy", "at": "last"}
 
 
+_LATER = ("decorrelate", "decorrelate_norm", "online", "tau")
+"""Fields that are left out of a configuration where they ask for nothing."""
+
+
 class TrainConfig(BaseModel):
     """All that decides the result of one run (one seed).
 
     `rule_options` are the further arguments of the rule's constructor (`feedback`, `normalize`, …),
     completed by their defaults. `decorrelate` is the learning rate of the matrices D, None for a network
-    without them, and `decorrelate_norm` their `Decorrelation.norm`.
+    without them, and `decorrelate_norm` their `Decorrelation.norm`. `online` updates at every step. `tau`
+    makes the tanh RNN a leaky one.
     Raises `ArgumentError` that lists every problem at once.
 
     >>> config = TrainConfig(dataset="digits-rows", cell="gru", rule="dfa", epochs=3)
@@ -79,6 +84,8 @@ class TrainConfig(BaseModel):
     standardize: bool = False
     decorrelate: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     decorrelate_norm: Literal["preserve"] | None = None
+    online: bool = False
+    tau: Annotated[float, Field(ge=1, allow_inf_nan=False)] | None = None
 
     def __init__(self, **values: Any) -> None:
         try:
@@ -127,11 +134,42 @@ class TrainConfig(BaseModel):
             raise _RefusedError([Problem("decorrelate_norm", repr(value), "None", remedy)])
         return value
 
+    @field_validator("tau")
+    @classmethod
+    def _leaky(cls, value: float | None, info: ValidationInfo) -> float | None:
+        cell = info.data.get("cell", "rnn")
+        if value is not None and cell != "rnn":
+            problem = Problem("tau", value, f"None for cell {cell!r}", "Only the RNN is leaky.")
+            raise _RefusedError([problem])
+        return value
+
+    @field_validator("online")
+    @classmethod
+    def _streams(cls, value: bool, info: ValidationInfo) -> bool:
+        """Let the rule itself say whether it learns online, on a network of few units."""
+        needed = {"cell", "layers", "rule", "loss", "at", "rule_options", "clip"}
+        if not value or not needed <= info.data.keys():
+            return value
+        problems: list[TimelocalError] = []
+        if info.data["clip"] is not None:
+            problem = Problem("clip", info.data["clip"], "None with online", "Leave it out.")
+            problems.append(ArgumentError(str(problem)))
+        network = CELLS[info.data["cell"]](2, 2, 2, num_layers=info.data["layers"])
+        try:
+            names = ("rule", "loss", "at", "rule_options")
+            rule, loss, at, options = (info.data[name] for name in names)
+            make_rule(rule, network, loss, at, 0, options).stream(1)
+        except TimelocalError as error:
+            problems.append(error)
+        if problems:
+            raise _RefusedError(problems)
+        return value
+
     @model_serializer(mode="wrap")
     def _what_is_chosen(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """A run without decorrelation is the run it was before there was any, down to its name."""
+        """A run without what came later is the run it was before there was any, down to its name."""
         found: dict[str, Any] = serialize(self)
-        return {k: v for k, v in found.items() if v is not None or not k.startswith("decorrelate")}
+        return {k: v for k, v in found.items() if k not in _LATER or v not in (None, False)}
 
     @field_validator("rule_options")
     @classmethod

@@ -16,6 +16,7 @@ from timelocal.errors import RunError
 from timelocal.experiments.build import CELLS, OPTIMIZERS, make_rule
 from timelocal.experiments.config import TrainConfig
 from timelocal.experiments.environment import environment
+from timelocal.experiments.predictions import predicted, shown
 from timelocal.network import Decorrelation, Network
 from timelocal.training import History, fit
 from timelocal.training.files import exclusive, make_folder, read_json, write_json
@@ -48,6 +49,8 @@ def run(
     rule = make_rule(config.rule, network, config.loss, config.at, config.seed, config.rule_options)
     optimizer = OPTIMIZERS[config.optimizer](network.parameters(), lr=config.lr)
     trivial = _trivial(dataset, network, split)
+    stepwise = dataset.card.classes is None
+    before = predicted(rule, split.test) if stepwise else None
 
     with exclusive(make_folder(folder) / ".lock"):
         write_json(folder / "config.json", config.model_dump(mode="json"))
@@ -64,10 +67,16 @@ def run(
                 batch_size=config.batch,
                 seed=config.seed,
                 clip=config.clip,
+                online=config.online,
                 folder=folder,
                 progress=progress,
             )
-            write_json(folder / "result.json", _result(config, history, trivial))
+            result = _result(config, history, trivial)
+            if before is not None:
+                after = predicted(rule, split.test)
+                result["metrics"] = after.metrics
+                write_json(folder / "predictions.json", shown(before, after))
+            write_json(folder / "result.json", result)
             _set_status(folder, history.status, history.message)
         except Exception as error:
             with suppress(RunError):  # the disk that failed the run may fail its obituary too
@@ -83,6 +92,7 @@ def _network(config: TrainConfig, dataset: Dataset) -> Network:
     decorrelate = None
     if config.decorrelate is not None:
         decorrelate = Decorrelation(config.decorrelate, config.decorrelate_norm)
+    leaky = {} if config.tau is None else {"tau": config.tau}
     return CELLS[config.cell](
         features,
         config.hidden,
@@ -90,6 +100,7 @@ def _network(config: TrainConfig, dataset: Dataset) -> Network:
         num_layers=config.layers,
         decorrelate=decorrelate,
         seed=config.seed,
+        **leaky,
     )
 
 

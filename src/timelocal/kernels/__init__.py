@@ -12,19 +12,34 @@ from types import ModuleType
 
 from torch import Tensor
 
-from timelocal.cells import BlackBox, Cell, CellWeights, GRUResetBefore, LayerTrajectory
-from timelocal.kernels import native, torch_scan
-from timelocal.kernels.native import describe
-from timelocal.kernels.torch_noise import normal
+from timelocal.cells import (
+    BlackBox,
+    Cell,
+    CellWeights,
+    GRUResetBefore,
+    LayerTrajectory,
+    Trace,
+)
+from timelocal.kernels import native, native_online, torch_online, torch_scan
+from timelocal.kernels.native import describe, serves
+from timelocal.kernels.noise import normal
+from timelocal.kernels.torch_online import KINDS, OnlineSettings, OnlineState, OnlineWeights
 from timelocal.typing import State
 
 __all__ = [
+    "KINDS",
+    "OnlineSettings",
+    "OnlineState",
+    "OnlineWeights",
     "backward_scan",
     "credit",
     "describe",
     "node_signals",
     "normal",
+    "online",
     "scan",
+    "serves",
+    "traced_scan",
     "weight_gradients",
 ]
 
@@ -81,6 +96,24 @@ def backward_scan(
     return path.backward_scan(cell, weights, trajectory, signal, final)
 
 
+def traced_scan(
+    cell: Cell,
+    weights: CellWeights,
+    trace: Trace,
+    trajectory: LayerTrajectory,
+    signal: Tensor | None,
+    final: Tensor | None,
+) -> Tensor:
+    """Carry a signal back through time by what `trace` ("leak", "diagonal") keeps of the Jacobian.
+
+    signal (t, b, h) or None: where something sees h_t directly; final (b, h) or None: a signal at the last
+    hidden state. Returns δ (t, b, g).
+    """
+    # Without local action a unit reaches itself through all others: by matrix products for all steps at once.
+    path = native if cell.acts_locally and native.handles(cell, weights.hh) else torch_scan
+    return path.traced_scan(cell, weights, trace, trajectory, signal, final)
+
+
 def node_signals(
     cell: Cell,
     weights: CellWeights,
@@ -119,3 +152,22 @@ def credit(
     """
     path = _path(cell, weights, trajectory.inputs)
     return path.credit(cell, weights, trajectory, signal, lengths)
+
+
+def online(
+    settings: OnlineSettings,
+    weights: OnlineWeights,
+    state: OnlineState,
+    inputs: Tensor,
+    targets: Tensor,
+    first_step: int = 0,
+) -> tuple[Tensor, Tensor]:
+    """Run and learn over inputs (t, b, i) and targets (t, b, o), with a step of descent at every step.
+
+    first_step: the number of the first step, of which noise is a function: a stream in chunks goes the
+    same way as one in one call. Weights and state are changed in place.
+    Returns losses (t,) before each update and outputs (t, b, o).
+    """
+    served = serves(weights.hh.dtype, weights.hh.device)
+    path = native_online if served else torch_online
+    return path.online(settings, weights, state, inputs, targets, first_step)

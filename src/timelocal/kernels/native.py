@@ -28,6 +28,7 @@ from timelocal.cells import (
     LayerTrajectory,
     LSTMCell,
     RNNCell,
+    Trace,
 )
 from timelocal.errors import (
     ArgumentError,
@@ -43,7 +44,7 @@ CHOICES = ("auto", "native", "torch")
 _CAPABILITIES = {"AVX512": ("avx512", "avx2", "generic"), "AVX2": ("avx2", "generic")}
 _CODES: dict[type[Cell], int] = {RNNCell: 0, GRUResetAfter: 1, GRUResetBefore: 2, LSTMCell: 3}
 _GATES = (1, 3, 3, 4)
-_DTYPES = (torch.float32, torch.float64)
+DTYPES = (torch.float32, torch.float64)
 _is_exporting = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)
 
 
@@ -84,11 +85,14 @@ def describe() -> dict[str, str]:
     }
 
 
+def serves(dtype: torch.dtype, device: torch.device) -> bool:
+    """Whether native code can run on tensors of this type there."""
+    return _module is not None and device.type == "cpu" and dtype in DTYPES
+
+
 def handles(cell: Cell, tensor: Tensor) -> bool:
     """Whether a native kernel can run this cell on tensors like this one."""
-    return (
-        _module is not None and type(cell) in _CODES and tensor.is_cpu and tensor.dtype in _DTYPES
-    )
+    return type(cell) in _CODES and serves(tensor.dtype, tensor.device)
 
 
 def scan(
@@ -133,6 +137,47 @@ def backward_scan(
     last = [torch.zeros_like(s[0]) for s in trajectory.states] if final is None else list(final)
     deltas, *carried = run(*_kind(cell), _folded(weights), *past, signal, last)
     return deltas, tuple(carried)
+
+
+def traced_scan(
+    cell: Cell,
+    weights: CellWeights,
+    trace: Trace,
+    trajectory: LayerTrajectory,
+    signal: Tensor | None,
+    final: Tensor | None,
+) -> Tensor:
+    """δ (t, b, g) of a signal carried back by what `trace` keeps of the Jacobian.
+
+    signal (t, b, h) or None; final (b, h) or None: a signal at the last hidden state.
+    """
+    code, gain = _kind(cell)
+    gates, auxiliary, signal, *states = _dense(
+        trajectory.gates, trajectory.auxiliary, signal, *trajectory.states
+    )
+    hidden, _ = _sizes(code, weights.hh)
+    steps, batch, _ = gates.shape
+    own = weights.of_itself().contiguous() if trace == "diagonal" else None
+    carried = (
+        torch.zeros_like(states[0][0])
+        if final is None
+        else final.clone(memory_format=torch.contiguous_format)
+    )
+    check(
+        weights.hh,
+        *_expected(code, weights.hh, states, gates, auxiliary),
+        ("signal", signal, (steps, batch, hidden)),
+        ("final signal", carried, (batch, hidden)),
+    )
+    deltas = gates.new_empty(gates.shape)
+    extension().traced_scan(
+        *_past(code, gain, gates.shape, weights.hh, states, gates, auxiliary),
+        address(signal),
+        address(own),
+        deltas.data_ptr(),
+        carried.data_ptr(),
+    )
+    return deltas
 
 
 def node_signals(
@@ -225,7 +270,7 @@ def _scan(
     hidden, nodes = _sizes(code, hh)
     weights = CellWeights(*_dense(ih, hh, b_ih, b_hh))
     inputs, noise, *initial = _dense(inputs, noise, *initial)
-    _check(
+    check(
         hh,
         ("inputs", inputs, (steps, batch, features)),
         ("weight_ih", weights.ih, (nodes, features)),
@@ -240,10 +285,10 @@ def _scan(
     if not rest:  # a plain RNN's gates are its states, from the second on
         rest = [states[0].data_ptr() + batch * hidden * hh.element_size()]
     gates, auxiliary = rest if len(rest) == 2 else (rest[0], 0)
-    _native().scan(
+    extension().scan(
         *_call(code, gain, inputs.shape, weights, states, gates, auxiliary),
         inputs.data_ptr(),
-        _address(noise),
+        address(noise),
         *_pair(initial),
     )
     return made
@@ -263,16 +308,16 @@ def _backward_scan(
     hidden, _ = _sizes(code, hh)
     hh, gates, auxiliary, signal, *states = _dense(hh, gates, auxiliary, signal, *states)
     carried = [state.clone(memory_format=torch.contiguous_format) for state in final]
-    _check(
+    check(
         hh,
         *_expected(code, hh, states, gates, auxiliary),
         ("signal", signal, (steps, batch, hidden)),
         *(("final signal", state, (batch, hidden)) for state in carried),
     )
     deltas = gates.new_empty(gates.shape)
-    _native().backward_scan(
+    extension().backward_scan(
         *_past(code, gain, gates.shape, hh, states, gates, auxiliary),
-        _address(signal),
+        address(signal),
         deltas.data_ptr(),
         *_pair(carried),
     )
@@ -294,18 +339,18 @@ def _node_signals(
     hh, gates, auxiliary, signal, lengths, *states = _dense(
         hh, gates, auxiliary, signal, lengths, *states
     )
-    _check(
+    check(
         hh,
         *_expected(code, hh, states, gates, auxiliary),
         ("signal", signal, _signal_shape(signal, steps, batch, hidden)),
     )
     _check_lengths(lengths, batch)
     deltas = gates.new_empty(gates.shape)
-    _native().node_signals(
+    extension().node_signals(
         *_past(code, gain, gates.shape, hh, states, gates, auxiliary),
         signal.data_ptr(),
         _step_stride(signal),
-        _address(lengths),
+        address(lengths),
         deltas.data_ptr(),
     )
     return deltas
@@ -324,14 +369,14 @@ def _weight_gradients(
 ) -> list[Tensor]:
     steps, batch, features = inputs.shape
     gates, auxiliary, inputs, deltas, *states = _dense(gates, auxiliary, inputs, deltas, *states)
-    _check(
+    check(
         hh,
         *_expected(code, hh, states, gates, auxiliary),
         ("inputs", inputs, (steps, batch, features)),
         ("deltas", deltas, tuple(gates.shape)),
     )
     made = _empty_gradients(hh, inputs, biased)
-    _native().weight_gradients(
+    extension().weight_gradients(
         *_past(code, gain, inputs.shape, hh, states, gates, auxiliary),
         inputs.data_ptr(),
         deltas.data_ptr(),
@@ -357,7 +402,7 @@ def _credit(
     gates, auxiliary, inputs, signal, lengths, *states = _dense(
         gates, auxiliary, inputs, signal, lengths, *states
     )
-    _check(
+    check(
         hh,
         *_expected(code, hh, states, gates, auxiliary),
         ("inputs", inputs, (steps, batch, features)),
@@ -365,19 +410,20 @@ def _credit(
     )
     _check_lengths(lengths, batch)
     made = _empty_gradients(hh, inputs, biased)
-    _native().credit(
+    extension().credit(
         *_past(code, gain, inputs.shape, hh, states, gates, auxiliary),
         signal.data_ptr(),
         _step_stride(signal),
-        _address(lengths),
+        address(lengths),
         inputs.data_ptr(),
         *(made[i].data_ptr() if i < len(made) else 0 for i in range(4)),
     )
     return made
 
 
-def _native() -> ModuleType:
-    assert _module is not None  # _kind has seen to it
+def extension() -> ModuleType:
+    """The extension module in use; only where `serves` has said yes."""
+    assert _module is not None
     return _module
 
 
@@ -444,7 +490,7 @@ def _check_lengths(lengths: Tensor | None, batch: int) -> None:
         raise_problems([Problem("lengths", got, f"({batch},) torch.int64")])
 
 
-def _check(like: Tensor, *tensors: Expected) -> None:
+def check(like: Tensor, *tensors: Expected) -> None:
     """Refuse what the kernels would read wrongly: another shape, dtype or device."""
     dtype = like.dtype
     wrong = [
@@ -453,10 +499,10 @@ def _check(like: Tensor, *tensors: Expected) -> None:
         if tensor is not None
         and (tensor.shape != shape or tensor.dtype != dtype or not tensor.is_cpu)
     ]
-    if dtype not in _DTYPES:
+    if dtype not in DTYPES:
         wrong = [(name, tensor, shape) for name, tensor, shape in tensors if tensor is not None]
     if wrong:
-        expected = dtype if dtype in _DTYPES else "torch.float32 or float64"
+        expected = dtype if dtype in DTYPES else "torch.float32 or float64"
         raise_problems(
             Problem(
                 name,
@@ -467,7 +513,8 @@ def _check(like: Tensor, *tensors: Expected) -> None:
         )
 
 
-def _address(tensor: Tensor | None) -> int:
+def address(tensor: Tensor | None) -> int:
+    """Where a tensor's elements begin, 0 for none."""
     return 0 if tensor is None else tensor.data_ptr()
 
 
@@ -492,7 +539,7 @@ def _call(
         *shape,
         weights.hh.shape[1],
         gain,
-        *map(_address, (weights.ih, weights.hh, weights.b_ih, weights.b_hh)),
+        *map(address, (weights.ih, weights.hh, weights.b_ih, weights.b_hh)),
         *_pair(states),
         gates,
         auxiliary,
@@ -510,7 +557,7 @@ def _past(
 ) -> tuple[int | float, ...]:
     """`_call` for a kernel that reads what a scan has left."""
     weights = CellWeights(hh, hh, None, None)
-    return _call(code, gain, shape, weights, states, gates.data_ptr(), _address(auxiliary))
+    return _call(code, gain, shape, weights, states, gates.data_ptr(), address(auxiliary))
 
 
 def _scan_shapes(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from timelocal.cells import Cell, CellWeights, LayerTrajectory, StepBuffers
+from timelocal.cells import Cell, CellWeights, LayerTrajectory, StepBuffers, Trace
 from timelocal.typing import State
 
 
@@ -69,6 +69,39 @@ def backward_scan(
         delta, carried = cell.backward_step(weights, factors[t], carried)
         delta_t.copy_(delta)
     return deltas, carried
+
+
+def traced_scan(
+    cell: Cell,
+    weights: CellWeights,
+    trace: Trace,
+    trajectory: LayerTrajectory,
+    signal: Tensor | None,
+    final: Tensor | None,
+) -> Tensor:
+    """δ (t, b, g) of a signal carried back by what `trace` keeps of the Jacobian.
+
+    S_{t-1} = G_{t-1} + J_tᵀ S_t, elementwise, then from S_t at the states to δ_t at the nodes, all at once.
+    signal G (t, b, h) or None; final (b, h) or None: a signal at the last hidden state.
+    """
+    jacobian = cell.local_jacobian(trajectory)
+    reduced = cell.reduced_jacobian(weights, jacobian, trace)
+    signals = tuple(torch.zeros_like(state[1:]) for state in trajectory.states)
+    if signal is not None:
+        signals[0].copy_(signal)
+    if final is not None:
+        signals[0][-1] += final
+    rows = [state.unbind(0) for state in signals]
+    kept = [
+        (rows[new], rows[old], factor.unbind(0))
+        for new, factors in enumerate(reduced)
+        for old, factor in enumerate(factors)
+        if factor is not None
+    ]
+    for t in range(len(signals[0]) - 1, 0, -1):
+        for later, earlier, factor in kept:
+            earlier[t - 1].addcmul_(later[t], factor[t])
+    return cell.node_signal_of_states(weights, jacobian, signals)
 
 
 def node_signals(

@@ -77,6 +77,81 @@ def learning_curves(section: Section) -> list[Figure]:
     return [_curves(section, metric) for metric in metrics]
 
 
+def predictions(section: Section) -> list[Figure]:
+    """What one network of each group said of the first test sequence, before and after training.
+
+    One run a group, the first that finished. Up to three outputs as lines, more of them as maps.
+    """
+    found = []
+    for line, group in zip(legend(section), section.groups, strict=False):
+        for run in group.finished:
+            if run.predictions:
+                found.append(_prediction(section, line, run))
+                break
+    return found
+
+
+def _prediction(section: Section, line: Series, run: RunRecord) -> Figure:
+    assert run.predictions is not None
+    target, before, after = (run.predictions[name] for name in ("target", "before", "after"))
+    outputs = len(target[0])
+    caption = f"{line.label}, seed {seed_of(run)}: the first test sequence"
+    description = (
+        f"Target and prediction of {line.label} on {section.dataset}, before and after training, over "
+        f"{len(target)} steps."
+    )
+    axis = {"title": {"text": "Step"}, "zeroline": False}
+    layout: dict[str, Any] = {"margin": {"l": 52, "r": 12, "t": 8, "b": 44}, "xaxis": axis}
+    if outputs > 3:
+        rows = {"target": target, "before training": before, "after training": after}
+        traces = [
+            {
+                "type": "heatmap",
+                "z": [list(channel) for channel in zip(*values, strict=True)],
+                "zmin": 0,
+                "zmax": 1,
+                "colorscale": "Viridis",
+                "showscale": False,
+                "yaxis": f"y{index or ''}",
+                "meta": "prediction",
+                "hovertemplate": f"{name}, step %{{x}}, output %{{y}}: %{{z:.3f}}<extra></extra>",
+            }
+            for index, (name, values) in zip((0, 2, 3), rows.items(), strict=True)
+        ]
+        for index, name, domain in (
+            ("", "target", (0.7, 1.0)),
+            ("2", "before", (0.35, 0.65)),
+            ("3", "after", (0.0, 0.3)),
+        ):
+            layout["xaxis"] = axis | {"anchor": "y3"}  # below the lowest of the three
+            layout[f"yaxis{index}"] = {"domain": list(domain), "title": {"text": name}}
+        return Figure(caption, description, {"data": traces, "layout": layout})
+    looks = (
+        (target, "target", TRIVIAL_COLOUR, "solid", 3),
+        (before, "before training", "#b08030", "dot", 1.5),
+        (after, "after training", line.colour, "solid", 2),
+    )
+    traces = [
+        {
+            "type": "scatter",
+            "mode": "lines",
+            "y": [row[channel] for row in values],
+            "name": name,
+            "meta": "prediction",
+            "showlegend": channel == 0,
+            "line": {"color": colour, "dash": dash, "width": width},
+            "hovertemplate": f"{name}, step %{{x}}: %{{y:.4f}}<extra></extra>",
+        }
+        for values, name, colour, dash, width in looks
+        for channel in range(outputs)
+    ]
+    layout |= {
+        "yaxis": {"title": {"text": "Output"}, "zeroline": False},
+        "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom"},
+    }
+    return Figure(caption, description, {"data": traces, "layout": layout})
+
+
 def _curves(section: Section, metric: Metric) -> Figure:
     traces: list[dict[str, Any]] = []
     lines = legend(section)

@@ -85,6 +85,8 @@ def _content(found: Sequence[RunRecord], problems: Sequence[str]) -> dict[str, A
                 "findings": words.findings(section),
                 "legend": figures.legend(section),
                 "figures": figures.learning_curves(section),
+                "predictions": figures.predictions(section),
+                "measures": tables.measures(section),
                 "settings": provenance.settings(section),
             }
             for section in sections

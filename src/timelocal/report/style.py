@@ -13,6 +13,16 @@ _RULES = {
     "bptt": ("BPTT", "#0072B2"),
     "dfa": ("DFA", "#D55E00"),
     "dfa-authors-code": ("DFA (authors’ code)", "#CC79A7"),
+    "np": ("NP", "#56B4E9"),
+    "np-authors-code": ("NP (authors’ code)", "#56B4E9"),
+    "anp": ("ANP", "#009E73"),
+    "anp-authors-code": ("ANP (authors’ code)", "#009E73"),
+    "wp": ("WP", "#E69F00"),
+    "wp-authors-code": ("WP (authors’ code)", "#E69F00"),
+    "tbptt": ("TBPTT", "#7A5BB5"),
+    "rflo": ("RFLO", "#B5446E"),
+    "eprop": ("e-prop", "#6B7A1E"),
+    "rtrl": ("RTRL", "#4A4A4A"),
 }
 _OTHER_COLOURS = ("#009E73", "#E69F00", "#56B4E9")
 _VARIANT_SYMBOLS = (None, "square", "diamond", "triangle-up", "circle")
@@ -21,6 +31,7 @@ _CELLS = {
     "gru": ("GRU", "dash"),
     "gru-reset-before": ("GRU (reset before)", "dot"),
     "lstm": ("LSTM", "dashdot"),
+    "lif": ("LIF", "longdash"),
 }
 
 

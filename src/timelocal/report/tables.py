@@ -52,7 +52,13 @@ class Group:
     def label(self) -> str:
         """The name of the group in text and legends."""
         variant = f" ({self.variant})" if self.variant else ""
-        return f"{cell_label(self.cell)} · {rule_label(self.rule)}{variant}"
+        return f"{cell_label(self.cell)} · {self.rule_label}{variant}"
+
+    @property
+    def rule_label(self) -> str:
+        """The rule, with the paper's D in front where the network decorrelates."""
+        decorrelates = self.settings.get("decorrelate", "null") != "null"
+        return ("D" if decorrelates else "") + rule_label(self.rule)
 
     @property
     def finished(self) -> tuple[RunRecord, ...]:
@@ -181,9 +187,12 @@ def _groups(runs: Sequence[RunRecord]) -> list[Group]:
     groups = []
     for (cell, rule), family in families.items():
         keys = differing(_settings(members[0]) for members in family)
+        rates = {_settings(members[0])["decorrelate"] for members in family}
+        told = "decorrelate" if len(rates - {"null"}) < 2 else ""  # by the name of the rule
         for members in family:
             settings = _settings(members[0])
-            variant = ", ".join(f"{key} {settings[key]}" for key in keys if key in settings)
+            said = [key for key in keys if key in settings and key != told]
+            variant = ", ".join(f"{key} {settings[key]}" for key in said)
             seeds = tuple(sorted(members, key=seed_of))
             groups.append(Group(cell, rule, settings, variant, seeds))
     return sorted(groups, key=_table_order)
@@ -193,13 +202,47 @@ def _table_order(group: Group) -> tuple[tuple[int, str], bool, str, str]:
     return (cell_order(group.cell), group.rule != REFERENCE_RULE, group.rule, group.variant)
 
 
-_LEFT_OUT = {"decorrelate": None, "decorrelate_norm": None}
+_LEFT_OUT = {"decorrelate": None, "decorrelate_norm": None, "online": False, "tau": None}
 """Settings that a configuration does not write down where they are not chosen."""
 
 
 def _settings(run: RunRecord) -> dict[str, str]:
     own = {key: value for key, value in run.config.items() if key not in ("seed", "rule_options")}
     return flatten(_LEFT_OUT | own | dict(run.config.get("rule_options") or {}))
+
+
+@dataclass(frozen=True)
+class Measures:
+    """Measures besides the loss: their names, and for each group one text a name."""
+
+    names: tuple[str, ...]
+    rows: tuple[tuple[str, tuple[Summary | None, ...]], ...]
+
+
+def measures(section: Section) -> Measures | None:
+    """What the runs measured of the test part besides the loss they learn by; None if nothing."""
+    names = list(
+        dict.fromkeys(
+            name
+            for group in section.groups
+            for run in group.finished
+            for name in _result(run, "metrics") or ()
+            if name != "mse"
+        )
+    )
+    if not names:
+        return None
+    rows = tuple(
+        (
+            group.label,
+            tuple(
+                _summary(values(group, lambda run, name=name: _result(run, "metrics", name)))  # type: ignore[misc]
+                for name in names
+            ),
+        )
+        for group in section.groups
+    )
+    return Measures(tuple(names), rows)
 
 
 def _reference(group: Group, groups: Sequence[Group]) -> Group | None:

@@ -7,12 +7,13 @@ from torch import Tensor
 
 from timelocal import kernels
 from timelocal.errors import Problem
+from timelocal.kernels import OnlineSettings, OnlineState
 from timelocal.losses import Loss
 from timelocal.network import Network, at_last_valid
 from timelocal.rules.node_perturbation import PAPER
 from timelocal.rules.perturbation import Directions, NodeRule, Reward, Runs
 from timelocal.rules.rule import RuleSpec
-from timelocal.typing import LossFunction, Place
+from timelocal.typing import LossFunction, Memory, Place
 
 
 class ANP(NodeRule):
@@ -104,6 +105,9 @@ class ANP(NodeRule):
         own = place + self.network.num_layers + 1  # a place that no other noise comes from
         drawn = kernels.normal(key, first_step, steps, own, (1, *shape), like.dtype, like.device)
         return drawn.mul_(self.sigma)
+
+    def fused(self, memory: Memory) -> tuple[OnlineSettings, OnlineState] | None:
+        return super().fused(memory) if self.clean else None
 
     def directions_of_credit(self, runs: Runs) -> Directions:
         nodes, readout = self.changes(runs)

@@ -188,7 +188,7 @@ def check_rule(
     loss: object,
     at: object,
     name: str,
-    online: bool,
+    bidirectional: bool,
     others: Iterable[Problem | None],
 ) -> None:
     """What any rule asks of what it is made with; `others` are problems found elsewhere."""
@@ -200,10 +200,10 @@ def check_rule(
     problems += [loss_problem(loss), unknown_name("at", at, get_args(Place)), *others]
     raise_problems(problems)
     assert isinstance(network, Network)
-    if online and network.directions > 1:
+    if network.directions > 1 and not bidirectional:
         raise UnsupportedError(
-            f"bidirectional: got a bidirectional network, expected one direction: {name} learns "
-            "online, and a backward direction needs the whole sequence. Use DFA or BPTT."
+            f"bidirectional: got a bidirectional network, expected one direction: {name} goes through "
+            "time one way, step by step. Use DFA or BPTT."
         )
 
 

@@ -48,6 +48,7 @@ class BPTT(Rule):
         autograd_free=True,
         memory="linear",
         weight_transport=True,
+        bidirectional=True,
         references=(
             "P. J. Werbos. Backpropagation through time: what it does and how to do it. "
             "Proceedings of the IEEE 78(10):1550–1560, 1990.",
@@ -83,7 +84,7 @@ def backpropagate(
         ]
         deltas.insert(0, found)
         if layer > 0:
-            below = _signal_below(network, trajectory, layer, found)
+            below = signal_below(network, trajectory, layer, found)
             entering = _own_time(network, below, lengths)
     return deltas
 
@@ -111,10 +112,13 @@ def _at_last(
     return None, (signal, *others)
 
 
-def _signal_below(
+def signal_below(
     network: Network, trajectory: Trajectory, layer: int, deltas: list[Tensor]
 ) -> Tensor:
-    """The signal at the states of layer − 1, (t, b, h·directions): V ᵀ δ over the directions."""
+    """The signal at the states of layer − 1, (t, b, h·directions): Vᵀ δ over the directions.
+
+    deltas[d] (t, b, g): of the first t steps, or of all.
+    """
     total: Tensor | None = None
     for direction, delta in enumerate(deltas):
         signal = delta @ network.recurrent.weights(layer, direction).ih
@@ -122,4 +126,5 @@ def _signal_below(
         total = signal if total is None else total + signal
     assert total is not None
     mask = trajectory.dropout[layer - 1]
-    return network.signal_at_states(total if mask is None else total * mask, layer - 1)
+    total = total if mask is None else total * mask[: len(total)]
+    return network.signal_at_states(total, layer - 1)

@@ -2,27 +2,15 @@
 
 from __future__ import annotations
 
-import math
-from typing import Literal, get_args
-
-import torch
-from torch import Tensor, nn
-
-from timelocal import feedback as kinds
-from timelocal import kernels
-from timelocal.cells import CellWeights, LayerTrajectory
-from timelocal.errors import Problem, UnsupportedError, unknown_name
+from timelocal.cells import Trace
 from timelocal.losses import Loss
-from timelocal.network import Network, flip, parameter_name
-from timelocal.rules.batch import Batch
-from timelocal.rules.rule import ForwardPass, Rule, RuleSpec
-from timelocal.typing import Gradients, LossFunction, Place
-
-FeedbackPer = Literal["layer", "parameter"]
-Normalize = Literal["frobenius"]
+from timelocal.network import Network
+from timelocal.rules.feedback_rule import FeedbackPer, FeedbackRule, Normalize
+from timelocal.rules.rule import RuleSpec
+from timelocal.typing import LossFunction, Place
 
 
-class DFA(Rule):
+class DFA(FeedbackRule):
     """Direct feedback alignment (DFA) for RNNs, GRUs and LSTMs.
 
     The output error e = ∂L/∂y reaches every hidden unit at every step through one fixed random matrix,
@@ -44,18 +32,25 @@ class DFA(Rule):
         at: "last" or "every" step.
         feedback: how F (h, o) is drawn: "gaussian", "uniform", "orthogonal", "sparse", "ternary"; or made
             from the readout as it is now: "symmetric" (F = W_outᵀ, of W_out D where the network
-            decorrelates), "sign". All have the size that a fresh readout has, so learning rates carry over
+            decorrelates), "sign"; or "kolen_pollack": drawn, then learned by the readout's own update,
+            F ← F − feedback_lr (Σ feature ⊗ e + feedback_decay F), which with SGD of the same rate and weight
+            decay leads to W_outᵀ. All have the size that a fresh readout has, so learning rates carry over
             from BPTT.
         feedback_per: "layer": one F for all parameters of a layer; "parameter": one for each weight and
             bias of each gate, as in the paper's figure 1.
+        trace: what of a unit's past the signal is followed back through: "none"; "leak", what passes
+            through no weight (1 − 1/τ, the GRU's z, the LSTM's f); "diagonal", how a unit's states depend on
+            their own past in whatever way. The past reached so gets S_{t-1} = G_{t-1} + J_tᵀ S_t instead of
+            G_{t-1}, with G_t = 0 before a last step.
         normalize: None, or "frobenius": every gradient divided by its Frobenius norm, as the paper's
             authors do without saying so.
+        feedback_lr, feedback_decay: of "kolen_pollack" alone.
         seed: of the feedback matrices and of dropout masks.
 
     Raises:
         ArgumentError: for unknown names, all at once.
-        UnsupportedError: for "symmetric" and "sign" feedback below the top layer or from a readout that is
-            not linear.
+        UnsupportedError: for "symmetric", "sign" and "kolen_pollack" feedback below the top layer or
+            from a readout that is not linear.
 
     >>> import torch, timelocal as tl
     >>> network = tl.GRU(28, 16, output_size=10)
@@ -66,8 +61,8 @@ class DFA(Rule):
 
     Source: the DFA paper's equations 4–5 and appendix A, with its algebra corrected (the z gate's slope
     is z (1 − z), δ_r is W_nᵀ δ_n ⊙ h ⊙ r (1 − r), and δ_n needs no matrix). Differs from RFLO and
-    e-prop in the temporal trace (none here), from feedback alignment in going to each step directly, and
-    from BPTT in both. Biased: it works as far as the readout aligns itself with F.
+    e-prop in the temporal trace (none by default), from feedback alignment in going to each step directly,
+    and from BPTT in both. Biased: it works as far as the readout aligns itself with F.
     """
 
     spec = RuleSpec(
@@ -75,10 +70,11 @@ class DFA(Rule):
         summary="the output error through a fixed random matrix, to every step at once",
         estimates="biased",
         target="the output error through fixed random feedback, without a path through time",
-        online=False,
+        online=True,
         autograd_free=True,
         memory="linear",
         weight_transport=False,
+        bidirectional=True,
         references=(
             "Direct Feedback Alignment for Recurrent Neural Networks. Second Workshop on Machine "
             "Learning with New Compute Paradigms at NeurIPS (MLNCP), 2024.",
@@ -97,125 +93,21 @@ class DFA(Rule):
         at: Place = "last",
         feedback: str = "gaussian",
         feedback_per: FeedbackPer = "layer",
+        trace: Trace = "none",
         normalize: Normalize | None = None,
+        feedback_lr: float = 1e-3,
+        feedback_decay: float = 1e-2,
         seed: int = 0,
     ) -> None:
-        problems = (
-            unknown_name("feedback", feedback, (*kinds.FIXED, *kinds.FOLLOWING)),
-            unknown_name("feedback_per", feedback_per, get_args(FeedbackPer)),
-            None
-            if normalize in (None, *get_args(Normalize))
-            else Problem("normalize", repr(normalize), "None or 'frobenius'"),
-        )
-        super().__init__(network, loss=loss, at=at, seed=seed, problems=problems)
-        self.feedback = feedback
-        self.feedback_per = feedback_per
-        self.normalize = normalize
-        if feedback in kinds.FOLLOWING:
-            _check_following(network, feedback, feedback_per)
-        else:
-            self._draw()
-
-    def _draw(self) -> None:
-        """One buffer per layer and direction (h, o), or per parameter of these (gates, h, o)."""
-        network = self.network
-        size = (network.hidden_size, network.output_size)
-        weight = network.recurrent.weights(0, 0).hh
-        draw = kinds.FIXED[self.feedback]
-        gates = len(network.cell.gate_names)
-        for layer in range(network.num_layers):
-            for direction in range(network.directions):
-                for name in self._buffer_names(layer, direction):
-                    if self.feedback_per == "layer":
-                        matrix = draw(*size, self.generator)
-                    else:
-                        matrix = torch.stack([draw(*size, self.generator) for _ in range(gates)])
-                    # A readout of both directions has twice the inputs, and smaller weights.
-                    matrix = matrix / math.sqrt(network.directions)
-                    self.register_buffer(name, matrix.to(weight))
-
-    def _buffer_names(self, layer: int, direction: int) -> tuple[str, ...]:
-        """`feedback_l0`, or `feedback_weight_hh_l0` and the like."""
-        if self.feedback_per == "layer":
-            return (parameter_name("feedback", layer, direction),)
-        return tuple(
-            "feedback_" + parameter_name(kind, layer, direction)
-            for kind in self.network.recurrent.kinds
-        )
-
-    def feedback_matrix(self, layer: int = 0, direction: int = 0, kind: str = "") -> Tensor:
-        """F: (h, o), or (gates, h, o) for the parameter `kind`, such as "weight_hh"."""
-        if self.feedback in kinds.FOLLOWING:
-            readout = self.network.readout
-            assert isinstance(readout, nn.Linear)
-            last = self.network.num_layers - 1
-            weight = self.network.signal_at_states(readout.weight, last)
-            matrix = kinds.FOLLOWING[self.feedback](weight)
-            return matrix.chunk(self.network.directions)[direction]
-        prefix = f"feedback_{kind}" if kind else "feedback"
-        return self.get_buffer(parameter_name(prefix, layer, direction))
-
-    def compute(self, batch: Batch) -> tuple[ForwardPass, Gradients]:
-        forward = self.forward_pass(batch, self.generator)
-        gradients = self.readout_gradients(forward)
-        for layer, directions in enumerate(forward.trajectory.layers):
-            for direction, own in enumerate(directions):
-                found = self._credit(layer, direction, own, batch, forward)
-                gradients |= self.network.named(layer, direction, found)
-        if self.normalize == "frobenius":
-            gradients = {name: unit_norm(gradient) for name, gradient in gradients.items()}
-        return forward, gradients
-
-    def _credit(
-        self,
-        layer: int,
-        direction: int,
-        own: LayerTrajectory,
-        batch: Batch,
-        forward: ForwardPass,
-    ) -> CellWeights:
-        """The gradients of one layer, in that direction's own time."""
-        cell, weights = self.network.cell, self.network.recurrent.weights(layer, direction)
-        lengths = forward.trajectory.lengths
-
-        def signal(matrix: Tensor) -> Tensor:
-            """G = F e, (b, h) or (t, b, h)."""
-            projected = forward.errors @ matrix.t()
-            if batch.at == "last":
-                return projected
-            projected = projected.unflatten(0, batch.inputs.shape[:2])
-            return flip(projected, lengths) if direction else projected
-
-        if self.feedback_per == "layer":
-            matrix = self.feedback_matrix(layer, direction)
-            return kernels.credit(cell, weights, own, signal(matrix), lengths)
-
-        found: list[Tensor | None] = [None] * len(weights)
-        for index, kind in enumerate(self.network.recurrent.kinds):
-            blocks = []  # each gate's block of each parameter sees its own F
-            for gate, matrix in enumerate(self.feedback_matrix(layer, direction, kind)):
-                delta = kernels.node_signals(cell, weights, own, signal(matrix), lengths)
-                blocks.append(delta.chunk(len(cell.gate_names), -1)[gate])
-            found[index] = cell.gradient(kind, own, torch.cat(blocks, -1))
-        return CellWeights(*found)  # type: ignore[arg-type]
-
-
-def unit_norm(gradient: Tensor) -> Tensor:
-    """A gradient over its Frobenius norm; zero stays zero."""
-    norm = torch.linalg.vector_norm(gradient)
-    return torch.where(norm > 0, gradient / norm, gradient)
-
-
-def _check_following(network: Network, feedback: str, feedback_per: str) -> None:
-    """Feedback made from the readout reaches only what the readout reads."""
-    refused = None
-    if not isinstance(network.readout, nn.Linear):
-        refused = f"a {type(network.readout).__name__} readout, expected nn.Linear"
-    elif network.num_layers > 1:
-        refused = f"{network.num_layers} layers, expected 1 (the readout sees only the top one)"
-    elif feedback_per == "parameter":
-        refused = "feedback_per='parameter', expected 'layer' (there is one readout to follow)"
-    if refused:
-        raise UnsupportedError(
-            f"feedback={feedback!r}: got {refused}. Use feedback='gaussian', or BPTT."
+        super().__init__(
+            network,
+            loss=loss,
+            at=at,
+            feedback=feedback,
+            feedback_per=feedback_per,
+            trace=trace,
+            normalize=normalize,
+            feedback_lr=feedback_lr,
+            feedback_decay=feedback_decay,
+            seed=seed,
         )

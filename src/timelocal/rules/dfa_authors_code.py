@@ -13,7 +13,8 @@ from timelocal.errors import UnsupportedError, unknown_name
 from timelocal.losses import Loss
 from timelocal.network import Network
 from timelocal.rules.batch import Batch
-from timelocal.rules.dfa import DFA, unit_norm
+from timelocal.rules.dfa import DFA
+from timelocal.rules.feedback_rule import unit_norm
 from timelocal.rules.rule import ForwardPass, Rule, RuleSpec
 from timelocal.typing import Gradients, LossFunction
 

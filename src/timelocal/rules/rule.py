@@ -18,6 +18,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from timelocal import losses
 from timelocal.errors import Problem, UnsupportedError, raise_problems
+from timelocal.kernels import OnlineSettings, OnlineState
 from timelocal.losses import Loss
 from timelocal.network import (
     Network,
@@ -54,6 +55,8 @@ class RuleSpec:
     """How its memory grows with the length of a sequence."""
     weight_transport: bool
     """Whether the signal at hidden units is made with the transpose of a forward weight."""
+    bidirectional: bool = False
+    """Whether it takes networks that run both ways, on whole sequences."""
     draws: bool = False
     """Whether an estimate is a draw: noise of its own, another one each time."""
     references: tuple[str, ...] = ()
@@ -132,7 +135,7 @@ class Rule(nn.Module, ABC):
     ) -> None:
         """problems: what the rule has found wrong with arguments of its own, told with the rest."""
         super().__init__()
-        check_rule(network, loss, at, self.spec.name, self.spec.online, problems)
+        check_rule(network, loss, at, self.spec.name, self.spec.bidirectional, problems)
         object.__setattr__(self, "network", network)  # referred to, not owned: not a submodule
         self.loss = losses.resolve(loss)
         self.at: Place = at
@@ -286,7 +289,7 @@ class Rule(nn.Module, ABC):
         """A session that learns online, from `batch_size` sequences side by side, step by step.
 
         Raises:
-            UnsupportedError: for a rule that needs the whole sequence, or a loss at the last step only.
+            UnsupportedError: for a rule or network that needs the whole sequence, or a loss at the last step.
         """
         if not self.spec.online:
             raise UnsupportedError(
@@ -297,6 +300,11 @@ class Rule(nn.Module, ABC):
             raise UnsupportedError(
                 f"stream: got at={self.at!r}, expected 'every': a stream has no last step. "
                 "Use at='every', and a mask where a step has no target."
+            )
+        if self.network.directions > 1:
+            raise UnsupportedError(
+                "stream: got a bidirectional network, expected one direction: the other one begins at the "
+                "end of the sequence. Use whole sequences."
             )
         raise_problems([positive("batch_size", batch_size)])
         return Session(self, batch_size)
@@ -311,6 +319,16 @@ class Rule(nn.Module, ABC):
         The estimate is made by `estimate_from`, which lets D learn too.
         """
         raise NotImplementedError
+
+    def fused(self, memory: Memory) -> tuple[OnlineSettings, OnlineState] | None:
+        """How `kernels.online` makes this rule's steps, its state being that of `memory`; None if it cannot.
+
+        The rule says kind, sigma and feedback; the rest of the settings is filled in.
+        """
+        return None
+
+    def after_fused(self, memory: Memory, state: OnlineState) -> None:
+        """Put back into `memory` what `fused` gave a copy of."""
 
     # --- what rules are made of -------------------------------------------------------------
 

@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 
 from timelocal.errors import Problem, raise_problems
 from timelocal.rules.batch import make_batch, own_precision
+from timelocal.rules.fused import run_fused
 from timelocal.typing import Memory
 
 if TYPE_CHECKING:
@@ -79,9 +80,18 @@ class Session:
     def run(self, inputs: Tensor, targets: Tensor, optimizer: Optimizer) -> Tensor:
         """A chunk of the stream with an update at every step: (b, t, i) in, losses (t,) out.
 
-        At every step: the gradients are set to zero, `step`, `optimizer.step()`.
+        At every step: the gradients are set to zero, `step`, `optimizer.step()`. One tanh layer with a linear
+        readout, the squared error and plain SGD do it all in one native call, much faster: the same steps
+        up to rounding, but no gradients are left behind.
         Batch first or time first as the network is.
+
+        Raises:
+            ArgumentError: for anything wrong with the tensors, all at once.
         """
+        self.rule.check_placement()
+        fused = run_fused(self, inputs, targets, optimizer)
+        if fused is not None:
+            return fused
         time = 1 if self.rule.network.batch_first else 0
         losses = []
         for x, y in zip(inputs.unbind(time), targets.unbind(time), strict=True):

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from timelocal import kernels
 from timelocal.cells import CellWeights
 from timelocal.errors import Problem, UnsupportedError, raise_problems, unknown_name
+from timelocal.kernels import KINDS, OnlineSettings, OnlineState
 from timelocal.losses import Loss
 from timelocal.network import Network, parameter_name
 from timelocal.rules.batch import Batch
@@ -20,12 +21,10 @@ from timelocal.rules.perturbation import (
     copied,
     decay_of,
     draw_key,
-    no_states,
-    packed,
     perturbation_problems,
-    unpacked,
 )
 from timelocal.rules.rule import Estimate, ForwardPass, Rule, RuleSpec
+from timelocal.rules.states import no_states, packed, unpacked
 from timelocal.typing import Gradients, LossFunction, Memory, Place, States
 
 Redraw = Literal["step", "sequence"]
@@ -272,6 +271,12 @@ class WP(Rule):
             "noisy": packed(noisy, self.copies),
         }
         return self.estimate_from(batch, clean, gradients), carried
+
+    def fused(self, memory: Memory) -> tuple[OnlineSettings, OnlineState] | None:
+        if self.spec.name not in KINDS or self.copies > 1:
+            return None
+        states = (memory[name].flatten(0, 3) for name in ("clean", "noisy"))
+        return OnlineSettings(self.spec.name, 0.0, sigma=self.sigma), OnlineState(*states)
 
 
 def _side_by_side(runs: list[States]) -> States:

@@ -27,6 +27,7 @@ class RunRecord:
     epochs: tuple[Mapping[str, float], ...] = ()
     timing: Mapping[str, Any] = field(default_factory=dict)
     result: Mapping[str, Any] | None = None
+    predictions: Mapping[str, Any] | None = None
     problems: tuple[str, ...] = ()
 
 
@@ -78,5 +79,6 @@ def read(folder: Path) -> RunRecord:
         epochs=tuple(epochs) if isinstance(epochs, list) else (),
         timing=part("timing.json", done),
         result=part("result.json", done) or None,
+        predictions=part("predictions.json", False) or None,
         problems=tuple(problems),
     )

@@ -24,7 +24,8 @@ from torch.nn.utils.rnn import pack_padded_sequence
 
 from timelocal.errors import UnsupportedError
 from timelocal.network import Network
-from timelocal.rules import DFA, Estimate, Rule
+from timelocal.rules import DFA, RFLO, TBPTT, EProp, Estimate, Rule
+from timelocal.rules.feedback_rule import FeedbackRule
 from timelocal.rules.perturbation import draw_key
 from timelocal.testing import reference
 from timelocal.testing.cases import Case, cases
@@ -204,7 +205,7 @@ def reads_packed_sequences(rule: RuleFactory, case: Case) -> None:
 
 
 def is_exact_if_it_says_so(rule: RuleFactory, case: Case) -> None:
-    """An exact rule equals autograd through everything; a biased one is not the exact one in disguise."""
+    """A rule exact for "bptt" equals autograd through everything; no other is that one in disguise."""
     network = case.network()
     learner = make(rule, network, case)
     inputs, targets, lengths, mask = case.batch()
@@ -214,7 +215,7 @@ def is_exact_if_it_says_so(rule: RuleFactory, case: Case) -> None:
     )
     found = learner.estimate(inputs, targets, lengths, mask=mask)
     to_rounding(found.loss, loss)
-    if rule.spec.estimates == "exact":
+    if rule.spec.estimates == "exact" and rule.spec.target == "bptt":
         to_rounding(found.gradients, gradients)
         return
     if case.steps == 1:
@@ -227,32 +228,39 @@ Oracle = Callable[[Rule, Case], Gradients]
 """What a rule's gradients should be on a case, computed some other way."""
 
 
-def dfa_oracle(rule: Rule, case: Case) -> Gradients:
-    """Autograd of DFA's surrogate, with the rule's own feedback matrices."""
-    assert isinstance(rule, DFA)
+def feedback_oracle(rule: Rule, case: Case) -> Gradients:
+    """Autograd of the surrogate, or traces by autograd, with the rule's own feedback matrices."""
+    assert isinstance(rule, FeedbackRule)
     inputs, targets, lengths, mask = case.batch()
-    return reference.dfa(
-        rule.network,
-        rule.feedback_matrix,
-        case.loss_function(),
-        case.at,
-        inputs,
-        targets,
-        lengths,
-        mask,
-        _dropout_masks(rule, case),
-    )
+    batch = (case.loss_function(), case.at, inputs, targets, lengths, mask)
+    masks = _dropout_masks(rule, case)
+    if rule.trace == "none":
+        return reference.dfa(rule.network, rule.feedback_matrix, *batch, masks)
+    return reference.traced(rule.network, rule.feedback_matrix, rule.trace, *batch, masks)
 
 
-ORACLES: dict[str, Oracle] = {DFA.spec.name: dfa_oracle}
+def tbptt_oracle(rule: Rule, case: Case) -> Gradients:
+    """Autograd through windows of the rule's k steps."""
+    assert isinstance(rule, TBPTT)
+    batch = case.batch()
+    masks = _dropout_masks(rule, case)
+    return reference.tbptt(rule.network, rule.k, case.loss_function(), case.at, *batch, masks)
+
+
+ORACLES: dict[str, Oracle] = {
+    **{rule.spec.name: feedback_oracle for rule in (DFA, RFLO, EProp)},
+    TBPTT.spec.name: tbptt_oracle,
+}
 """By the rule's name. A biased rule without an oracle here is not checked for what it computes: add
 yours before you call `check_rule`."""
 
 
 def agrees_with_its_oracle(rule: RuleFactory, case: Case) -> None:
-    """A rule with an oracle equals it to rounding."""
+    """A rule with an oracle equals it to rounding; one exact for another target than BPTT's has one."""
     oracle = ORACLES.get(rule.spec.name)
     if oracle is None:
+        other = rule.spec.estimates == "exact" and rule.spec.target != "bptt"
+        assert not other, f"exact for {rule.spec.target!r}, by no oracle in ORACLES"
         return
     learner = make(rule, case.network(), case)
     expected = oracle(learner, case)
@@ -324,30 +332,38 @@ def decorrelates(rule: RuleFactory, case: Case) -> None:
 
 
 def refuses_both_directions_online(rule: RuleFactory, case: Case) -> None:
-    """A rule that says it learns online refuses a network that needs the end of the sequence."""
+    """A rule that says it learns online refuses to on a network that needs the end of the sequence."""
     if not rule.spec.online:
         return
-    network = replace(case, bidirectional=True).network()
+    case = replace(case, bidirectional=True, at="every")
     try:
-        make(rule, network, case)
+        make(rule, case.network(), case).stream(case.sequences)
     except UnsupportedError:
         return
-    raise AssertionError("an online rule accepted a bidirectional network")
+    raise AssertionError("an online rule accepted a stream for a bidirectional network")
 
 
 def streams_as_one_call(rule: RuleFactory, case: Case) -> None:
-    """Step by step, with weights that stay, an online rule says what it says of the whole sequence."""
+    """While weights stay, the steps of a stream add up to the whole sequence; its memory does not grow."""
     inputs, targets, lengths, mask = case.batch()
     if not rule.spec.online or rule.begin is Rule.begin or case.at == "last" or case.dropout:
         return
-    if lengths is not None:
+    if lengths is not None or case.bidirectional:
         return
-    network = case.network()
+    network = case.network().eval()  # D stays too: it would move at every step of the stream
     learner, stepwise = make(rule, network, case), make(rule, network, case)
     whole = estimate(learner, case)
-    session = stepwise.stream(case.sequences)
+    try:
+        session = stepwise.stream(case.sequences)
+    except UnsupportedError as refusal:
+        _must_help(refusal)
+        return
     if rule.spec.draws:
         session.key = draw_key(make(rule, network, case).generator)
+    shapes = {name: kept.shape for name, kept in session.memory.items()}
+    for name, kept in session.memory.items():
+        assert len(kept) == case.sequences, f"the batch is not the first axis of {name}"
+        assert not kept.any(), f"{name} does not begin at zero"
     total = {name: torch.zeros_like(own) for name, own in whole.gradients.items()}
     time = 1 if case.batch_first else 0
     for t in range(case.steps):
@@ -356,6 +372,8 @@ def streams_as_one_call(rule: RuleFactory, case: Case) -> None:
             continue
         network.zero_grad()
         step = session.step(inputs.select(time, t), targets.select(time, t), mask=own_mask)
+        to_rounding(step.outputs, whole.outputs.select(time, t))
+        assert {name: kept.shape for name, kept in session.memory.items()} == shapes
         for name, parameter in network.named_parameters():
             assert parameter.grad is not None
             total[name] += parameter.grad * (step.count / whole.count)
@@ -390,15 +408,18 @@ class ContractReport:
     refused: dict[str, str] = field(default_factory=dict)
 
 
+def _must_help(refusal: UnsupportedError) -> None:
+    assert "Use " in str(refusal), f"a refusal that names no alternative: {refusal}"
+
+
 def check_case(rule: RuleFactory, case: Case, report: ContractReport) -> None:
     """All checks on one case; a refusal must say what was given and what to use instead."""
     for check in CHECKS:
         try:
             check(rule, case)
         except UnsupportedError as refusal:
-            message = str(refusal)
-            assert "Use " in message, f"a refusal that names no alternative: {message}"
-            report.refused[str(case)] = message
+            _must_help(refusal)
+            report.refused[str(case)] = str(refusal)
             return
         except Exception as broken:
             broken.add_note(f"{rule.__name__} breaks `{check.__name__}` on {case}")

@@ -6,7 +6,7 @@ equations written out again, no padding, no batching, torch's own losses.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -292,3 +292,203 @@ def decorrelation_steps(
             step = moved / moved.norm(dim=1)[:, None] * matrix.norm(dim=1)[:, None] - matrix
         found[name] = step
     return found
+
+
+# --- what a trace keeps, and what a window sees ----------------------------------------------
+
+
+def sequences(
+    network: Network, inputs: Tensor, lengths: Tensor | None, dropout: Sequence[Tensor | None]
+) -> Iterator[tuple[Tensor, list[Tensor | None]]]:
+    """Each sequence (t, i) cut to its length, and its share of the dropout masks."""
+    for b in range(inputs.shape[0 if network.batch_first else 1]):
+        sequence = inputs[b] if network.batch_first else inputs[:, b]
+        steps = len(sequence) if lengths is None else int(lengths[b])
+        yield sequence[:steps], [None if mask is None else mask[:steps, b] for mask in dropout]
+
+
+def _parameters(network: Network, layer: int, direction: int) -> dict[str, Tensor]:
+    stack = network.recurrent
+    kinds = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")[: 4 if stack.bias else 2]
+    suffix = f"_l{layer}" + ("_reverse" if direction else "")
+    found: dict[str, Tensor] = {kind: stack.get_parameter(kind + suffix) for kind in kinds}
+    return found | {"decorrelation": decorrelation(network, layer, direction)}
+
+
+@torch.no_grad()
+def entered(
+    network: Network, sequence: Tensor, dropout: Sequence[Tensor | None] = ()
+) -> list[list[list[tuple[Tensor, State]]]]:
+    """[l][d][s]: what entered that layer's step s of that direction's own time, (x, states before)."""
+    stack = network.recurrent
+    xs, found = list(sequence), []
+    for layer in range(stack.num_layers):
+        per_direction, outputs = [], []
+        for direction in range(stack.directions):
+            parameters = _parameters(network, layer, direction)
+            matrix = decorrelation(network, layer, direction)
+            zero = sequence.new_zeros(stack.hidden_size)
+            state: State = tuple(zero for _ in stack.cell.state_names)
+            steps, hidden = [], []
+            for x in reversed(xs) if direction else xs:
+                steps.append((x, state))
+                state = step(stack.cell, parameters, x, state)
+                hidden.append(matrix @ state[0])
+            per_direction.append(steps)
+            outputs.append(hidden[::-1] if direction else hidden)
+        found.append(per_direction)
+        xs = [torch.cat(parts) for parts in zip(*outputs, strict=True)]
+        mask = dropout[layer] if dropout and layer < stack.num_layers - 1 else None
+        xs = xs if mask is None else [x * kept for x, kept in zip(xs, mask, strict=True)]
+    return found
+
+
+def without_recurrent_weights(
+    cell: Cell, parameters: Mapping[str, Tensor], x: Tensor, state: State
+) -> dict[str, Tensor]:
+    """Parameters with which the step comes to the same, and no state passes through weight_hh."""
+    h, w_hh = state[0], parameters["weight_hh"]
+    bias = parameters.get("bias_hh", x.new_zeros(len(w_hh)))
+    into = parameters["decorrelation"] @ h
+    from_state = w_hh @ into
+    if isinstance(cell, GRUResetBefore):
+        gates = parameters["weight_ih"] @ x + parameters.get("bias_ih", 0) + from_state + bias
+        from_state = torch.cat(
+            (from_state[: 2 * len(h)], w_hh[2 * len(h) :] @ (torch.sigmoid(gates[: len(h)]) * into))
+        )
+    return {**parameters, "weight_hh": torch.zeros_like(w_hh), "bias_hh": bias + from_state}
+
+
+def state_jacobian(cell: Cell, parameters: Mapping[str, Tensor], x: Tensor, state: State) -> Tensor:
+    """∂(all new states)/∂(all states before), (s·h, s·h), by autograd."""
+    leaves = tuple(part.detach().requires_grad_() for part in state)
+    rows = torch.cat(step(cell, parameters, x, leaves))
+    found = [
+        torch.cat(torch.autograd.grad(row, leaves, retain_graph=True, materialize_grads=True))
+        for row in rows
+    ]
+    return torch.stack(found)
+
+
+@torch.enable_grad()
+def traced(
+    network: Network,
+    feedback: Feedback,
+    trace: str,
+    loss: Loss,
+    at: Place,
+    inputs: Tensor,
+    targets: Tensor,
+    lengths: Tensor | None = None,
+    mask: Tensor | None = None,
+    dropout: Sequence[Tensor | None] = (),
+) -> Gradients:
+    """Eligibility traces of one sequence and layer, forward in time, with every Jacobian by autograd.
+
+    E_t = J E_{t-1} + ∂s_t/∂θ, with all entries of ∂s_t/∂θ, and J the Jacobian without what the trace
+    leaves out: paths through weight_hh ("leak"), or all between different units ("diagonal").
+    """
+    cell, size = network.cell, network.hidden_size
+    units = len(cell.state_names) * size
+    own_unit = torch.eye(size, dtype=inputs.dtype).repeat(*[len(cell.state_names)] * 2)
+
+    def backward() -> None:
+        value, runs = mean_loss(
+            network, loss, at, inputs, targets, lengths, mask, cut=True, dropout=dropout
+        )
+        value.backward()
+        each = zip(sequences(network, inputs, lengths, dropout), runs, strict=True)
+        for (sequence, kept), (_, outputs) in each:
+            errors = outputs.grad
+            assert errors is not None
+            for layer, directions in enumerate(entered(network, sequence, kept)):
+                for direction, steps in enumerate(directions):
+                    parameters = _parameters(network, layer, direction)
+                    learned = {kind: p for kind, p in parameters.items() if p.requires_grad}
+                    matrix = feedback(layer, direction)
+                    eligibility = {
+                        kind: p.new_zeros(units, *p.shape) for kind, p in learned.items()
+                    }
+                    in_own_time = errors.flip(0) if direction and at == "every" else errors
+                    for t, (x, state) in enumerate(steps):
+                        passing = (
+                            without_recurrent_weights(cell, parameters, x, state)
+                            if trace == "leak"
+                            else parameters
+                        )
+                        jacobian = state_jacobian(cell, passing, x, state).detach() * own_unit
+                        rows = torch.cat(step(cell, parameters, x, state))
+                        local = [
+                            torch.autograd.grad(
+                                row,
+                                tuple(learned.values()),
+                                retain_graph=True,
+                                materialize_grads=True,
+                            )
+                            for row in rows
+                        ]
+                        for index, kind in enumerate(learned):
+                            here = torch.stack([row[index] for row in local])
+                            past = torch.einsum("uv,v...->u...", jacobian, eligibility[kind])
+                            eligibility[kind] = past + here
+                        if at == "last" and t < len(steps) - 1:
+                            continue
+                        error = in_own_time[0 if at == "last" else t]
+                        for kind, parameter in learned.items():
+                            found = torch.einsum(
+                                "h,h...->...", matrix @ error, eligibility[kind][:size]
+                            ).detach()
+                            if parameter.grad is None:
+                                parameter.grad = torch.zeros_like(parameter)
+                            parameter.grad += found
+
+    return _collect(network, backward)
+
+
+@torch.enable_grad()
+def tbptt(
+    network: Network,
+    k: int,
+    loss: Loss,
+    at: Place,
+    inputs: Tensor,
+    targets: Tensor,
+    lengths: Tensor | None = None,
+    mask: Tensor | None = None,
+    dropout: Sequence[Tensor | None] = (),
+) -> Gradients:
+    """Each entry's gradient by autograd through its last k steps, run again from constant states."""
+    stack = network.recurrent
+    layers = range(stack.num_layers)
+
+    def backward() -> None:
+        value, runs = mean_loss(
+            network, loss, at, inputs, targets, lengths, mask, cut=True, dropout=dropout
+        )
+        value.backward()  # the readout's own gradient, and e at the outputs
+        each = zip(sequences(network, inputs, lengths, dropout), runs, strict=True)
+        for (sequence, kept), (_, outputs) in each:
+            errors, past = outputs.grad, entered(network, sequence, kept)
+            assert errors is not None
+            for index, error in enumerate(errors):
+                last = len(sequence) - 1 if at == "last" else index
+                first = max(0, last - k + 1)
+                states = [past[layer][0][first][1] for layer in layers]
+                for t in range(first, last + 1):
+                    x = sequence[t]
+                    for layer in layers:
+                        states[layer] = step(
+                            stack.cell, _parameters(network, layer, 0), x, states[layer]
+                        )
+                        x = decorrelation(network, layer, 0) @ states[layer][0]
+                        own = kept[layer] if layer < len(kept) else None
+                        x = x if own is None else x * own[t]
+                output = network.readout(x[None])
+                wanted = [p for p in stack.parameters() if p.requires_grad]
+                found = torch.autograd.grad(output, wanted, error[None], materialize_grads=True)
+                for parameter, gradient in zip(wanted, found, strict=True):
+                    if parameter.grad is None:
+                        parameter.grad = torch.zeros_like(parameter)
+                    parameter.grad += gradient
+
+    return _collect(network, backward)

@@ -7,12 +7,19 @@ import math
 
 from torch.optim import Optimizer
 
+from timelocal.data import Sequences
 from timelocal.errors import Problem, raise_problems
 from timelocal.rules import Rule
 
 
 def check_fit(
-    rule: Rule, optimizer: Optimizer, *, epochs: int, batch_size: int, clip: float | None
+    rule: Rule,
+    optimizer: Optimizer,
+    *,
+    epochs: int,
+    batch_size: int,
+    clip: float | None,
+    online: bool,
 ) -> None:
     """Raise an `ArgumentError` that lists all that is wrong."""
     problems = []
@@ -35,7 +42,21 @@ def check_fit(
         isinstance(clip, int | float) and math.isfinite(clip) and clip > 0
     ):
         problems.append(Problem("clip", repr(clip), "a positive finite number, or None"))
+    elif online and clip is not None:
+        remedy = "Clipping is for whole batches: leave it out."
+        problems.append(Problem("clip", repr(clip), "None with online=True", remedy))
     raise_problems(problems)
+
+
+def check_online(rule: Rule, train: Sequences) -> None:
+    """A stream needs a rule that streams, and sequences that go side by side to the end.
+
+    Raises `UnsupportedError` from `rule.stream`, or `ArgumentError`.
+    """
+    rule.stream(1)
+    if train.lengths is not None:
+        remedy = "Leave lengths out, or train on whole sequences (online=False)."
+        raise_problems([Problem("train", "sequences of unequal length", "equal lengths", remedy)])
 
 
 def _check_optimizer(rule: Rule, optimizer: Optimizer) -> list[Problem]:

@@ -15,8 +15,9 @@ from torch.optim import Optimizer
 
 from timelocal import seeding
 from timelocal.data import Sequences, minibatches
+from timelocal.network import Network, decorrelation_loss
 from timelocal.rules import Estimate, Evaluation, Rule
-from timelocal.training.checks import check_fit
+from timelocal.training.checks import check_fit, check_online
 from timelocal.training.files import exclusive, make_folder
 from timelocal.training.history import History, Record
 from timelocal.training.parts import Part, as_sequences
@@ -43,6 +44,7 @@ def fit(
     batch_size: int,
     seed: int = 0,
     clip: float | None = None,
+    online: bool = False,
     folder: str | Path | None = None,
     progress: bool = False,
 ) -> History:
@@ -59,6 +61,9 @@ def fit(
         seed: of the order of the minibatches. Epoch e is shuffled by a generator of its own,
             derived from (`seed`, e).
         clip: the largest norm of the whole gradient; None does not clip.
+        online: update at every step of the sequences instead of after each batch, by `rule.stream`; the
+            states of a batch begin at zero. For rules that learn online, losses at every step and
+            sequences of equal length.
         folder: where checkpoints go. If it holds the checkpoint of the same run, training goes on
             from there, and ends in the same bits as if it had never stopped.
         progress: draw a progress bar on the error stream.
@@ -77,13 +82,17 @@ def fit(
     >>> history.epochs[-1]["train_loss"] < history.epochs[0]["train_loss"]
     True
     """
-    check_fit(rule, optimizer, epochs=epochs, batch_size=batch_size, clip=clip)
+    check_fit(rule, optimizer, epochs=epochs, batch_size=batch_size, clip=clip, online=online)
     network = rule.network
     named = {"train": train, "validation": validation, "test": test}
     parts = as_sequences(named, network)
+    if online:
+        check_online(rule, parts["train"])
     home = None if folder is None else make_folder(Path(folder))
     with exclusive(home / ".fit.lock") if home else nullcontext():
-        saver = home and Saver(home, run_settings(rule, optimizer, parts, batch_size, seed, clip))
+        saver = home and Saver(
+            home, run_settings(rule, optimizer, parts, batch_size, seed, clip, online)
+        )
         state, history = take(rule, optimizer), History()
         if saver and (saved := saver.load()):
             state, history = saved
@@ -96,7 +105,10 @@ def fit(
                 for epoch in range(done + 1, epochs + 1):
                     order = seeding.generator(seed, "batches", epoch)
                     batches = minibatches(parts["train"], batch_size, order)
-                    learned, steps = _learn(rule, optimizer, batches, epoch, clip, show)
+                    if online:
+                        learned, steps = _stream(rule, optimizer, batches, epoch, show)
+                    else:
+                        learned, steps = _learn(rule, optimizer, batches, epoch, clip, show)
                     record: Record = {"epoch": epoch, **learned}
                     if not is_finite(network.state_dict()):
                         raise _DivergedError(f"a weight is not finite after epoch {epoch}")
@@ -144,6 +156,31 @@ def _learn(
     return mean.record(), seconds
 
 
+def _stream(
+    rule: Rule, optimizer: Optimizer, batches: Iterable[Sequences], epoch: int, show: Show
+) -> tuple[Record, list[float]]:
+    """One epoch with an update at every step: its mean loss, and the mean seconds of a step."""
+    mean = _Mean("train", epoch)
+    seconds = []
+    for batch in batches:
+        inputs, targets, _ = _entering(rule, batch)
+        start = time.perf_counter()
+        losses = rule.stream(len(batch)).run(inputs, targets, optimizer)
+        seconds.append((time.perf_counter() - start) / len(losses))
+        mean.add_losses(losses, len(batch))
+        show(epoch, mean.loss, None)
+    record = mean.record()
+    if rule.network.recurrent.decorrelate is not None:
+        record["decorrelation_loss"] = _correlation(rule.network, inputs)
+    return record, seconds
+
+
+def _correlation(network: Network, inputs: Tensor) -> float:
+    """The decorrelation loss of all layers on some sequences."""
+    features = network.scan(inputs).valid_features()
+    return float(torch.stack([decorrelation_loss(seen) for seen in features]).mean())
+
+
 def _measure(rule: Rule, part: Sequences, name: str, epoch: int) -> Record:
     """Mean loss and accuracy on a part of the data; nothing is changed."""
     mean = _Mean(name, epoch)
@@ -182,6 +219,16 @@ class _Mean:
         for name, value in batch.diagnostics.items() if isinstance(batch, Estimate) else ():
             before = self.diagnostics.get(name, 0.0)
             self.diagnostics[name] = before + float(value) * batch.count
+
+    def add_losses(self, losses: Tensor, sequences: int) -> None:
+        """The mean losses (t,) of the steps of a stream."""
+        if not bool(losses.isfinite().all()):
+            step = int((~losses.isfinite()).nonzero()[0])
+            raise _DivergedError(
+                f"the {self.part} loss is {float(losses[step])} in epoch {self.epoch}, step {step + 1}"
+            )
+        self.count += sequences * len(losses)
+        self.loss_sum += float(losses.double().sum()) * sequences
 
     @property
     def loss(self) -> float:

@@ -60,6 +60,7 @@ def run_settings(
     batch_size: int,
     seed: int,
     clip: float | None,
+    online: bool,
 ) -> dict[str, object]:
     """What must be the same for a run to go on; as JSON would give it back."""
     groups = [
@@ -82,6 +83,8 @@ def run_settings(
         "clip": clip,
         "data": {name: fingerprint(part) for name, part in parts.items()},
     }
+    if online:
+        settings["online"] = True
     if rule.network.recurrent.decorrelate is not None:
         settings["decorrelate"] = asdict(rule.network.recurrent.decorrelate)
     plain: dict[str, object] = json.loads(json.dumps(settings))

@@ -1,0 +1,232 @@
+// Gaussian noise as a function of where it is: the values of `timelocal.kernels.torch_noise`, in vectors.
+//
+//     normal(seed, step, place, element) = Box-Muller of Threefry-2x32-20
+//
+// Elements 32 q + j and 32 q + 16 + j, j < 16, are the cosine and the sine that counter 16 q + j makes.
+// The logarithm is e ln 2 + 2 artanh((m - 1) / (m + 1)) with m in [sqrt 1/2, sqrt 2), relative to its own
+// size near 0; sine and cosine are Taylor's on an eighth of the circle.
+#pragma once
+
+#include <cmath>
+
+#include "activations.h"
+#include "parallel.h"
+
+namespace kernels {
+
+constexpr Index kNoiseGroup = 32;  // elements whose counters go together
+
+struct Key {
+    std::uint32_t low, high;
+};
+
+// One unsigned word per lane of a Vec<T>, and the same for a single one.
+template <class T>
+struct WordsOf {
+    typedef std::uint32_t Words __attribute__((vector_size(4 * kLanes<T>)));
+    typedef std::int32_t Signed __attribute__((vector_size(4 * kLanes<T>)));
+};
+
+// Threefry-2x32, 20 rounds (Salmon et al. 2011), of N counters at once: each round waits for the last one,
+// so that one alone would leave the processor idle. Word: a single word or a vector of them.
+template <class Word, int N>
+inline __attribute__((always_inline)) void threefry(Key key, Word (&x)[N], Word (&y)[N]) {
+    constexpr int rotations[] = {13, 15, 26, 6, 17, 29, 16, 24};
+    const std::uint32_t keys[] = {key.low, key.high, key.low ^ key.high ^ 0x1BD11BDAu};
+#pragma GCC unroll 8
+    for (int n = 0; n < N; ++n) x[n] += keys[0], y[n] += keys[1];
+#pragma GCC unroll 5
+    for (std::uint32_t block = 0; block < 5; ++block) {
+#pragma GCC unroll 4
+        for (int round = 0; round < 4; ++round) {
+            const int by = rotations[4 * (block % 2) + round];
+#pragma GCC unroll 8
+            for (int n = 0; n < N; ++n) {
+                x[n] += y[n];
+                y[n] = ((y[n] << by) | (y[n] >> (32 - by))) ^ x[n];
+            }
+        }
+#pragma GCC unroll 8
+        for (int n = 0; n < N; ++n) {
+            x[n] += keys[(block + 1) % 3];
+            y[n] += keys[(block + 2) % 3] + (block + 1);
+        }
+    }
+}
+
+inline Key noise_key(std::uint64_t seed, std::int64_t step, std::uint32_t place) {
+    std::uint32_t x[] = {std::uint32_t(step)}, y[] = {place};
+    threefry({std::uint32_t(seed), std::uint32_t(seed >> 32)}, x, y);
+    return {x[0], y[0]};
+}
+
+// Polynomials in z through the Chebyshev points of the interval, highest power first:
+//     minus_log: -4 artanh(s) / s with z = s^2, |s| <= (sqrt 2 - 1) / (sqrt 2 + 1)
+//     sine: sin(x pi / 2) / x and cosine: cos(x pi / 2) with z = x^2, |x| <= 1/2
+template <class T>
+struct NoiseConstants;
+template <>
+struct NoiseConstants<float> {
+    static constexpr std::int32_t root_half = 0x3F3504F3 + (23 << 23);  // the bits of 2^23 sqrt 1/2
+    static constexpr std::int32_t scale = 23 << 23;                     // those of 2^23, less 1's
+    static constexpr float minus_log[] = {-0.598490607495f, -0.799496907518f, -1.33333630767f,
+                                          -3.99999999726f};
+    static constexpr float sine[] = {-0.00460214921281f, 0.0796802176478f, -0.645963477665f,
+                                     1.57079632195f};
+    static constexpr float cosine[] = {-0.020408158393f, 0.253598571303f, -1.23369700742f,
+                                       0.999999972328f};
+};
+template <>
+struct NoiseConstants<double> {
+    static constexpr std::int64_t root_half = 0x3FE6A09E667F3BCD + (std::int64_t(23) << 52);
+    static constexpr std::int64_t scale = std::int64_t(23) << 52;
+    static constexpr double minus_log[] = {-0.296197351446261277, -0.306250262294765955, -0.3636726448323405, -0.444443940928085455, -0.57142857521476561, -0.79999999998603824, -1.33333333333335293, -4.0};
+    static constexpr double sine[] = {5.63393378153785395e-8, -3.5986433529823097e-6, 0.000160441150742190911, -0.00468175413234097599, 0.0796926262460430031, -0.645964097506244316, 1.57079632679489661};
+    static constexpr double cosine[] = {-6.32125686962858841e-9, 4.71060972675782301e-7, -0.0000252020367704602584, 0.000919260274183155721, -0.0208634807633112091, 0.253669507901046709, -1.23370055013616981, 1.0};
+};
+
+template <class T, std::size_t N>
+inline Vec<T> polynomial(Vec<T> z, const T (&series)[N]) {
+    Vec<T> sum = broadcast(series[0]);
+#pragma GCC unroll 16
+    for (std::size_t n = 1; n < N; ++n) sum = fma(sum, z, broadcast(series[n]));
+    return sum;
+}
+
+#if defined(__AVX512F__)
+inline Vec<float> root(Vec<float> x) { return (Vec<float>)_mm512_sqrt_ps((__m512)x); }
+inline Vec<double> root(Vec<double> x) { return (Vec<double>)_mm512_sqrt_pd((__m512d)x); }
+#elif defined(__AVX2__)
+inline Vec<float> root(Vec<float> x) { return (Vec<float>)_mm256_sqrt_ps((__m256)x); }
+inline Vec<double> root(Vec<double> x) { return (Vec<double>)_mm256_sqrt_pd((__m256d)x); }
+#else
+template <class Vector>
+inline Vector root(Vector x) {
+    for (std::size_t i = 0; i < sizeof(Vector) / sizeof(x[0]); ++i) x[i] = std::sqrt(x[i]);
+    return x;
+}
+#endif
+
+// Words to lanes: the upper bits of each lane are the word's.
+template <class T>
+inline BitVec<T> spread(typename WordsOf<T>::Words words) {
+    return __builtin_convertvector((typename WordsOf<T>::Signed)words, BitVec<T>)
+           << (8 * int(sizeof(T)) - 32);
+}
+
+// Two words per lane to a radius sqrt(-2 ln u) and an angle, N vectors at once. The second word, without its
+// last 9 bits, is the angle: a quarter of the circle, and a rest within an eighth on either side.
+template <class T, int N, class Words>
+inline __attribute__((always_inline)) void box_muller(const Words (&x)[N], const Words (&y)[N],
+                                                      Vec<T> (&cosines)[N], Vec<T> (&sines)[N]) {
+    using C = NoiseConstants<T>;
+    using Signed = typename WordsOf<T>::Signed;
+    constexpr int mantissa = ExpConstants<T>::mantissa;
+    const BitVec<T> sign = (BitVec<T>)broadcast<T>(-0.0);
+    Vec<T> k[N], s[N], r[N];
+#pragma GCC unroll 8
+    for (int n = 0; n < N; ++n) {  // u = 2^k m with m in [sqrt 1/2, sqrt 2)
+        const Vec<T> v = __builtin_convertvector((Signed)(x[n] >> 9), Vec<T>) + T(0.5);
+        const BitVec<T> exponent = ((BitVec<T>)v - C::root_half) >> mantissa;
+        const Vec<T> m = (Vec<T>)((BitVec<T>)v - C::scale - (exponent << mantissa));
+        k[n] = __builtin_convertvector(exponent, Vec<T>);
+        s[n] = (m - T(1)) / (m + T(1));
+    }
+#pragma GCC unroll 8
+    for (int n = 0; n < N; ++n) {
+        const Vec<T> rest = s[n] * polynomial<T>(s[n] * s[n], C::minus_log);
+        r[n] = root(fma(k[n], broadcast<T>(-1.38629436111989061883), rest));
+    }
+#pragma GCC unroll 8
+    for (int n = 0; n < N; ++n) {
+        const Vec<T> angle = fma(__builtin_convertvector((Signed)(y[n] << 2) >> 11, Vec<T>),
+                                 broadcast<T>(1.0 / 2097152), broadcast<T>(0.5 / 2097152));
+        const Vec<T> z = angle * angle;
+        const Vec<T> sine = r[n] * (angle * polynomial<T>(z, C::sine));
+        const Vec<T> cosine = r[n] * polynomial<T>(z, C::cosine);
+        const BitVec<T> quarter = spread<T>(y[n] + 0x20000000u),
+                        next = spread<T>(y[n] + 0x60000000u);
+        const BitVec<T> odd = (quarter & (sign >> 1 & ~sign)) != 0;
+        sines[n] = (Vec<T>)((BitVec<T>)(odd ? cosine : sine) ^ (quarter & sign));
+        cosines[n] = (Vec<T>)((BitVec<T>)(odd ? sine : cosine) ^ (next & sign));
+    }
+}
+
+// The elements of `Groups` groups from q on.
+template <class T, int Groups>
+inline void noise_groups(Key key, Index q, T* out) {
+    constexpr Index half = kNoiseGroup / 2;
+    constexpr int vectors = int(half / kLanes<T>), N = Groups * vectors;
+    typename WordsOf<T>::Words x[N], y[N];
+#pragma GCC unroll 8
+    for (int n = 0; n < N; ++n) {
+#pragma GCC unroll 16
+        for (Index lane = 0; lane < kLanes<T>; ++lane) x[n][lane] = std::uint32_t(lane);
+        x[n] += std::uint32_t(q * half + n * kLanes<T>);
+        y[n] = typename WordsOf<T>::Words{};
+    }
+    threefry(key, x, y);
+    Vec<T> cosines[N], sines[N];
+    box_muller<T>(x, y, cosines, sines);
+#pragma GCC unroll 8
+    for (int n = 0; n < N; ++n) {
+        T* at = out + n / vectors * kNoiseGroup + n % vectors * kLanes<T>;
+        store(at, cosines[n]);
+        store(at + half, sines[n]);
+    }
+}
+
+// Elements [first, last) of one step and place, a matrix of so many columns, to rows that are `stride`
+// apart; element `first` begins a row and goes to `out`.
+template <class T>
+void fill_noise(Key key, Index first, Index last, Index columns, T* out, Index stride) {
+    constexpr int groups = kLanes<T> < 8 ? 1 : int(kLanes<T> / 4);  // four vectors of counters at once
+    constexpr Index most = groups * kNoiseGroup;
+    T drawn[most];
+    for (Index at = first, column = 0; at < last;) {
+        const Index q = at / kNoiseGroup, offset = at % kNoiseGroup, rest = last - at;
+        const bool many = offset + rest >= most;
+        Index count = (many ? most : kNoiseGroup) - offset;
+        if (count > rest) count = rest;
+        const bool direct = offset == 0 && count == (many ? most : kNoiseGroup) && column + count <= columns;
+        T* to = direct ? out + column : drawn;
+        if (many)
+            noise_groups<T, groups>(key, q, to);
+        else
+            noise_groups<T, 1>(key, q, to);
+        at += count;
+        for (const T* from = drawn + offset; count > 0;) {
+            const Index part = columns - column < count ? columns - column : count;
+            if (!direct) std::memcpy(out + column, from, std::size_t(part) * sizeof(T));
+            from += part;
+            count -= part;
+            column += part;
+            if (column == columns) {
+                column = 0;
+                out += stride;
+            }
+        }
+    }
+}
+
+// Noise (steps, count) of the steps from `first_step` on.
+template <class T>
+void normal(Index threads, std::uint64_t seed, std::int64_t first_step, Index steps,
+            std::uint32_t place, Index count, T* out) {
+    const Index groups = (count + kNoiseGroup - 1) / kNoiseGroup, all = steps * groups;
+    const Index parts = parts_of(all, threads, 2e3 * double(all));
+    parallel(parts, [&](Index part) {
+        const Index end = all * (part + 1) / parts;
+        for (Index at = all * part / parts; at < end;) {
+            const Index step = at / groups, q = at % groups;
+            const Index stop = end - at < groups - q ? q + end - at : groups;
+            const Index first = q * kNoiseGroup,
+                        last = stop * kNoiseGroup < count ? stop * kNoiseGroup : count;
+            fill_noise<T>(noise_key(seed, first_step + step, place), first, last, last - first,
+                          out + step * count + first, 0);
+            at += stop - q;
+        }
+    });
+}
+
+}  // namespace kernels

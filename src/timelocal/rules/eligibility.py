@@ -1,0 +1,70 @@
+"""Eligibility traces: what each weight did to its unit's states, carried forward in time.
+
+    E_t = J_t E_{t-1} + ∂(states at t)/∂θ within the step
+
+with the reduced Jacobian J, elementwise: one trace per synapse, sequence and state, (b, *parameter). The
+sum over time of (F e_t) ⊙ E_t is what a backward pass through J gives.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from timelocal.cells import LayerTrajectory, Trace, outer_each
+from timelocal.errors import UnsupportedError
+from timelocal.network import Network, parameter_name
+from timelocal.typing import Memory
+
+
+def trace_name(state: str, kind: str, layer: int) -> str:
+    """The name of one trace in a session's memory, such as "trace_h_weight_ih_l0"."""
+    return f"trace_{state}_{parameter_name(kind, layer, 0)}"
+
+
+def no_traces(network: Network, batch_size: int) -> Memory:
+    """All traces at the start of a stream: zero.
+
+    Raises:
+        UnsupportedError: for a cell in which one weight acts on many units within a step.
+    """
+    cell, recurrent = network.cell, network.recurrent
+    if not cell.acts_locally:
+        raise UnsupportedError(
+            f"stream: got {cell!r}, expected a cell whose nodes act on their own unit: its reset gates act "
+            "on all, so traces would take a number for each synapse and unit. Use reset_after=True, "
+            "trace='none', or whole sequences."
+        )
+    traces = {}
+    for layer in range(network.num_layers):
+        for kind in recurrent.kinds:
+            parameter = recurrent.get_parameter(parameter_name(kind, layer, 0))
+            for state in cell.state_names:
+                traces[trace_name(state, kind, layer)] = parameter.new_zeros(
+                    batch_size, *parameter.shape
+                )
+    return traces
+
+
+def advance(
+    network: Network, layer: int, own: LayerTrajectory, trace: Trace, traces: Memory
+) -> Memory:
+    """A layer's traces after one more step, `own` (t = 1), from those before it."""
+    cell, weights = network.cell, network.recurrent.weights(layer, 0)
+    jacobian = cell.local_jacobian(own)
+    reduced = cell.reduced_jacobian(weights, jacobian, trace)
+    nothing, unit = torch.zeros_like(own.hidden), torch.ones_like(own.hidden)
+    after = {}
+    for index, (state, kept) in enumerate(zip(cell.state_names, reduced, strict=True)):
+        signals = tuple(unit if other == index else nothing for other in range(len(reduced)))
+        slope = cell.node_signal_of_states(weights, jacobian, signals)
+        for kind in network.recurrent.kinds:
+            total = cell.gradient(kind, own, slope, outer_each)[0]
+            for before, factor in zip(cell.state_names, kept, strict=True):
+                if factor is not None:
+                    past = traces[trace_name(before, kind, layer)]
+                    by_node = factor[0].repeat(1, len(cell.gate_names))
+                    total = torch.addcmul(
+                        total, by_node.view(*by_node.shape, *(1,) * (past.dim() - 2)), past
+                    )
+            after[trace_name(state, kind, layer)] = total
+    return after

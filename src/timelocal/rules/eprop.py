@@ -1,0 +1,84 @@
+"""e-prop: eligibility traces through a unit's own past, and a learning signal from the output."""
+
+from __future__ import annotations
+
+from timelocal.losses import Loss
+from timelocal.network import Network
+from timelocal.rules.feedback_rule import FeedbackRule
+from timelocal.rules.rule import RuleSpec
+from timelocal.typing import LossFunction, Place
+
+
+class EProp(FeedbackRule):
+    """Eligibility propagation (e-prop; Bellec et al. 2020), for cells that do not spike.
+
+    Each synapse carries an eligibility trace through its unit's own states, whatever way they depend on
+    their past: the diagonal of the Jacobian, W_ii included. A learning signal F e meets the traces:
+
+        E_t = diag(∂s_t/∂s_{t-1}) E_{t-1} + ∂s_t/∂θ,   dW = Σ_t (F e_t) ⊙ E_t
+
+    For the LSTM s = (h, c), and the trace of one synapse is a pair. It is `DFA` with trace="diagonal".
+
+    Args:
+        network: any timelocal network.
+        loss, feedback_lr, feedback_decay: as in `DFA`.
+        at: "every" step or the "last".
+        feedback: as in `DFA`; "symmetric" is the paper's symmetric e-prop, "gaussian" its random one, and
+            "kolen_pollack" its adaptive one.
+        seed: of the feedback matrices and of dropout masks.
+
+    Raises:
+        ArgumentError, UnsupportedError: as `DFA`.
+
+    >>> import torch, timelocal as tl
+    >>> network = tl.LSTM(2, 16, output_size=3)
+    >>> rule = tl.EProp(network, feedback="symmetric")
+    >>> loss = rule(torch.randn(4, 30, 2), torch.randint(3, (4, 30)))
+
+    Source: Bellec et al. (2020), equations 1–5. Differs from RFLO in the paths through W_ii; from SnAp-1
+    (Menick et al. 2021), which has the same traces, in the feedback. With symmetric feedback it is RTRL
+    where every recurrent matrix is diagonal. Biased.
+    """
+
+    spec = RuleSpec(
+        name="eprop",
+        summary="the output error through feedback, and traces through each unit's own past",
+        estimates="biased",
+        target="the output error through fixed feedback, back through the Jacobian's diagonal",
+        online=True,
+        autograd_free=True,
+        memory="linear",
+        weight_transport=False,
+        bidirectional=True,
+        references=(
+            "G. Bellec, F. Scherr, A. Subramoney, E. Hajek, D. Salaj, R. Legenstein, W. Maass. A solution "
+            "to the learning dilemma for recurrent networks of spiking neurons. "
+            "Nature Communications 11:3625, 2020.",
+            "J. Menick, E. Elsen, U. Evci, S. Osindero, K. Simonyan, A. Graves. Practical real time "
+            "recurrent learning with a sparse approximation to the Jacobian. ICLR, 2021.",
+        ),
+    )
+
+    def __init__(
+        self,
+        network: Network,
+        *,
+        loss: str | Loss | LossFunction = "cross_entropy",
+        at: Place = "every",
+        feedback: str = "gaussian",
+        feedback_lr: float = 1e-3,
+        feedback_decay: float = 1e-2,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(
+            network,
+            loss=loss,
+            at=at,
+            feedback=feedback,
+            feedback_per="layer",
+            trace="diagonal",
+            normalize=None,
+            feedback_lr=feedback_lr,
+            feedback_decay=feedback_decay,
+            seed=seed,
+        )

@@ -1,0 +1,79 @@
+"""Random feedback local online learning: random feedback, and the leak's own memory of the past."""
+
+from __future__ import annotations
+
+from timelocal.losses import Loss
+from timelocal.network import Network
+from timelocal.rules.feedback_rule import FeedbackRule
+from timelocal.rules.rule import RuleSpec
+from timelocal.typing import LossFunction, Place
+
+
+class RFLO(FeedbackRule):
+    """Random feedback local online learning (RFLO; Murray 2019).
+
+    The output error reaches a unit through a random matrix, and each synapse remembers what it did as long
+    as the unit itself remembers past its weights. For the leaky tanh RNN, with pre_t what entered the weight,
+
+        p_t = (1/τ) φ'(a_t) ⊗ pre_t + (1 − 1/τ) p_{t-1},   dW = Σ_t (F e_t) ⊙ p_t
+
+    and likewise through the GRU's z and the LSTM's f. It is `DFA` with trace="leak": over a whole sequence
+    the signal goes back through the leak, in a stream the p go forward, and the sums are the same.
+
+    Args:
+        network: any timelocal network. For a tanh RNN with τ = 1 there is no leak, and this is DFA.
+        loss, feedback, feedback_lr, feedback_decay: as in `DFA`.
+        at: "every" step or the "last".
+        seed: of the feedback matrices and of dropout masks.
+
+    Raises:
+        ArgumentError, UnsupportedError: as `DFA`.
+
+    >>> import torch, timelocal as tl
+    >>> network = tl.RNN(2, 16, output_size=1, tau=10)
+    >>> rule = tl.RFLO(network, loss="mse")
+    >>> loss = rule(torch.randn(4, 30, 2), torch.randn(4, 30, 1))
+
+    Source: J. M. Murray (2019), equations 5–7. Differs from e-prop in ignoring W_ii, from DFA in
+    crediting the past that a loss at a later step still sees. Biased.
+    """
+
+    spec = RuleSpec(
+        name="rflo",
+        summary="random feedback, and traces that decay as the unit itself forgets",
+        estimates="biased",
+        target="the output error through fixed random feedback, back through the leak alone",
+        online=True,
+        autograd_free=True,
+        memory="linear",
+        weight_transport=False,
+        bidirectional=True,
+        references=(
+            "J. M. Murray. Local online learning in recurrent networks with random feedback. "
+            "eLife 8:e43299, 2019.",
+        ),
+    )
+
+    def __init__(
+        self,
+        network: Network,
+        *,
+        loss: str | Loss | LossFunction = "cross_entropy",
+        at: Place = "every",
+        feedback: str = "gaussian",
+        feedback_lr: float = 1e-3,
+        feedback_decay: float = 1e-2,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(
+            network,
+            loss=loss,
+            at=at,
+            feedback=feedback,
+            feedback_per="layer",
+            trace="leak",
+            normalize=None,
+            feedback_lr=feedback_lr,
+            feedback_decay=feedback_decay,
+            seed=seed,
+        )

@@ -1,0 +1,27 @@
+"""The states a stream carries: as one tensor with the batch first, as a session keeps them."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from timelocal.network import Network
+from timelocal.typing import States
+
+
+def no_states(network: Network, batch_size: int, copies: int = 1) -> Tensor:
+    """Zero states of `copies` runs, (b, copies, states, l, h)."""
+    names, weight = network.cell.state_names, network.recurrent.weights(0, 0).hh
+    return weight.new_zeros(batch_size, copies, len(names), network.num_layers, network.hidden_size)
+
+
+def packed(states: States, copies: int = 1) -> Tensor:
+    """States (l, copies·b, h) as one tensor with the batch first, (b, copies, states, l, h)."""
+    stacked = torch.stack((states,) if isinstance(states, Tensor) else states)
+    return stacked.unflatten(2, (copies, -1)).permute(3, 2, 0, 1, 4).contiguous()
+
+
+def unpacked(memory: Tensor) -> States:
+    """The inverse of `packed`."""
+    states = memory.permute(2, 3, 1, 0, 4).flatten(2, 3).unbind(0)
+    return states[0] if len(states) == 1 else states

@@ -1,0 +1,134 @@
+"""A stream in one native call makes the steps that the loop makes; where it cannot, the loop runs."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+import timelocal as tl
+from timelocal import kernels
+from timelocal.rules import session as sessions
+from timelocal.rules.fused import run_fused
+
+pytestmark = pytest.mark.skipif(
+    kernels.describe()["path"] != "native", reason="no native kernel is active"
+)
+
+RULES = {
+    "np": tl.NP,
+    "anp": tl.ANP,
+    "wp": tl.WP,
+    "tbptt": tl.TBPTT,
+    "rflo": tl.RFLO,
+}
+LR = 0.02
+
+
+def network(decorrelate=None, **options):
+    torch.manual_seed(0)
+    made = tl.RNN(2, 9, output_size=3, decorrelate=decorrelate, **options)
+    return made.double()
+
+
+def data(steps=12, batch=4):
+    generator = torch.Generator().manual_seed(1)
+    inputs = torch.randn(batch, steps, 2, generator=generator, dtype=torch.float64)
+    return inputs, torch.randn(batch, steps, 3, generator=generator, dtype=torch.float64)
+
+
+def learn(net, rule, chunks, batch=4):
+    """Losses, then all that learns and is carried."""
+    stream = rule.stream(batch)
+    optimizer = torch.optim.SGD(net.parameters(), lr=LR)
+    losses = [stream.run(x, y, optimizer) for x, y in chunks]
+    return {"losses": torch.cat(losses), **net.state_dict(), **stream.state_dict()}
+
+
+@pytest.mark.parametrize("decorrelate", [None, 0.01, tl.Decorrelation(0.01, norm="preserve")])
+@pytest.mark.parametrize("name", RULES)
+@pytest.mark.parametrize("tau", [1.0, 2.0])
+def test_fused_is_the_loop(monkeypatch, name, decorrelate, tau):
+    inputs, targets = data()
+    fused_net = network(decorrelate, tau=tau)
+    loop_net = copy.deepcopy(fused_net)
+    calls = []
+
+    def watched(*args):
+        calls.append(run_fused(*args))
+        return calls[-1]
+
+    monkeypatch.setattr(sessions, "run_fused", watched)
+    chunks = [(inputs[:, :5], targets[:, :5]), (inputs[:, 5:], targets[:, 5:])]
+    options = {"loss": "mse", "at": "every"}
+    options |= {"sigma": 0.05} if RULES[name].spec.draws else {}
+    found = learn(fused_net, RULES[name](fused_net, **options), chunks)
+    assert len(calls) == 2
+    assert all(losses is not None for losses in calls)
+    monkeypatch.setattr(sessions, "run_fused", lambda *_: None)
+    whole = [(inputs, targets)]
+    expected = learn(loop_net, RULES[name](loop_net, **options), whole)
+    assert_close(found, expected, atol=1e-9, rtol=1e-9)
+    assert found["losses"].shape == (12,)
+
+
+def plain(net):
+    return torch.optim.SGD(net.parameters(), lr=LR)
+
+
+REFUSED = {
+    "momentum": (lambda net: torch.optim.SGD(net.parameters(), lr=LR, momentum=0.9), {}, {}),
+    "decay": (lambda net: torch.optim.SGD(net.parameters(), lr=LR, weight_decay=0.1), {}, {}),
+    "adam": (lambda net: torch.optim.Adam(net.parameters()), {}, {}),
+    "a part": (lambda net: torch.optim.SGD(net.recurrent.parameters(), lr=LR), {}, {}),
+    "two rates": (
+        lambda net: torch.optim.SGD(
+            [
+                {"params": net.recurrent.parameters(), "lr": 0.1},
+                {"params": net.readout.parameters(), "lr": 0.2},
+            ]
+        ),
+        {},
+        {},
+    ),
+    "antithetic": (plain, {"antithetic": True}, {}),
+    "directions": (plain, {"directions": 2}, {}),
+    "one reward": (plain, {"reward": "batch"}, {}),
+    "layers": (plain, {}, {"num_layers": 2}),
+    "loss": (plain, {"loss": "bce"}, {}),
+}
+
+
+@pytest.mark.parametrize("why", REFUSED)
+def test_what_the_native_call_cannot_do_is_left_to_the_loop(why):
+    optimizer, options, shape = REFUSED[why]
+    net = network(**shape)
+    stream = tl.NP(net, **{"loss": "mse", "at": "every", **options}).stream(4)
+    inputs, targets = data(3)
+    targets = targets.sigmoid()
+    assert run_fused(stream, inputs, targets, optimizer(net)) is None
+    assert stream.run(inputs, targets, optimizer(net)).shape == (3,)
+
+
+def test_a_rule_made_of_another_is_left_to_the_loop():
+    class Louder(tl.NP):
+        def directions_of_credit(self, runs):
+            return super().directions_of_credit(runs)
+
+    net = network()
+    inputs, targets = data(3)
+    assert run_fused(Louder(net).stream(4), inputs, targets, plain(net)) is None
+    noisy = tl.ANP(net, clean=False).stream(4)
+    assert run_fused(noisy, inputs, targets, plain(net)) is None
+
+
+def test_wrong_tensors_are_refused_as_the_loop_refuses_them():
+    net = network()
+    stream = tl.NP(net).stream(4)
+    inputs, targets = data(3)
+    with pytest.raises(tl.ArgumentError, match="targets"):
+        stream.run(inputs, targets[..., :1], plain(net))
+    with pytest.raises(tl.ArgumentError, match=r"shape \(4, 2\)"):
+        stream.run(inputs[:3], targets[:3], plain(net))
