@@ -35,7 +35,7 @@ def test_a_decorrelating_rule_goes_by_its_name_and_leaves_predictions(call, tmp_
         (["--rule", "np", "--clip", "1"], "clip: got 1.0, expected None with online"),
         (["--rule", "np", "--option", "sigma"], "NAME=VALUE"),
         (["--rule", "np", "--option", "credit=globl"], "credit"),
-        (["--rule", "np", "--option", "credit=global"], "Use credit='local'"),
+        (["--rule", "np", "--option", "credit=global"], "Use credit='to_go'"),
         (["--rule", "np", "--cell", "gru", "--tau", "2"], "Only the RNN is leaky"),
     ],
 )

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 import timelocal as tl
+from timelocal.rules.perturbation import draw_key
 from timelocal.testing.cases import Case
 
 slow = pytest.mark.slow
@@ -147,3 +148,29 @@ def test_layers_lengths_and_the_last_step_converge_too(cell: str, rule: type[tl.
         options = {"credit": credit, "loss": "cross_entropy", "at": at}
         learner = rule(network, sigma=SMALL, directions=400, antithetic=True, **options)
         assert slope(draws(learner, case, 32), right) == pytest.approx(-1, abs=0.35), (at, credit)
+
+
+@pytest.mark.parametrize("rule", [tl.NP, tl.ANP])
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("credit", ["trace(0.5)", "to_go"])
+def test_a_stream_with_traces_says_what_the_whole_sequence_says(
+    rule: type[tl.Rule], cell: str, credit: str
+) -> None:
+    case = case_of(cell, layers=2)
+    network = case.network()
+    options = {"credit": credit, "directions": 2, "antithetic": True}
+    whole = rule(network, seed=3, **options)
+    key = draw_key(rule(network, seed=3, **options).generator)
+    inputs, targets, _, _ = case.batch()
+    expected = whole.estimate(inputs, targets).gradients
+    stream = rule(network, **options).stream(len(inputs))
+    stream.key = key
+    for x, y in zip(inputs.unbind(1), targets.unbind(1), strict=True):
+        stream.step(x, y)
+    found = {name: own.grad / inputs.shape[1] for name, own in network.named_parameters()}
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
+
+
+def test_a_stream_has_no_end_to_be_credited_with() -> None:
+    with pytest.raises(tl.UnsupportedError, match="Use credit='to_go'"):
+        tl.NP(case_of("rnn").network(), credit="global").stream(1)

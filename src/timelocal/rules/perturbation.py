@@ -17,10 +17,18 @@ import torch
 from torch import Tensor
 
 from timelocal import kernels
+from timelocal.cells import outer_each
 from timelocal.errors import Problem, UnsupportedError, unknown_name
 from timelocal.kernels import KINDS, OnlineSettings, OnlineState
 from timelocal.losses import Loss
-from timelocal.network import Network, Trajectory, at_last_valid, is_linear, positive
+from timelocal.network import (
+    Network,
+    Trajectory,
+    at_last_valid,
+    is_linear,
+    parameter_name,
+    positive,
+)
 from timelocal.rules.batch import Batch
 from timelocal.rules.rule import Estimate, ForwardPass, Rule
 from timelocal.rules.states import no_states, packed, unpacked
@@ -151,8 +159,8 @@ class NodeRule(Rule):
     ) -> Tensor:
         return like.new_zeros(steps, 1, *shape)
 
-    def _learn(self, batch: Batch, runs: Runs) -> tuple[ForwardPass, Gradients]:
-        losses = self._losses(batch, runs)  # (t, 1 + m, b), or (1 + m, b) at the last step
+    def _credit(self, batch: Batch, runs: Runs, losses: Tensor) -> tuple[Tensor, Tensor]:
+        """c at the hidden nodes (t, m, b), and at the readout's, (t, m, b) or (m, b) at the last step."""
         change = (losses[..., 1:, :] - losses[..., :1, :]).transpose(-1, -2)  # (…, b, m)
         shares = batch.scale_errors(change.flatten(0, -2)).view(change.shape).transpose(-1, -2)
         if self.reward == "batch":
@@ -165,8 +173,11 @@ class NodeRule(Rule):
         at_steps = credit_over_time(at_steps, self.decay)
         if runs.rows.valid is not None:
             at_steps = at_steps * runs.rows.valid[:, None, : runs.sequences]
-        if batch.at == "every":
-            at_readout = at_steps
+        return at_steps, at_steps if batch.at == "every" else at_readout
+
+    def _learn(self, batch: Batch, runs: Runs) -> tuple[ForwardPass, Gradients]:
+        losses = self._losses(batch, runs)  # (t, 1 + m, b), or (1 + m, b) at the last step
+        at_steps, at_readout = self._credit(batch, runs, losses)
         directions = self.directions_of_credit(runs)
         deltas = [[(at_steps[..., None] * own).sum(1)] for own in directions.nodes]
         errors = (at_readout[..., None] * directions.readout).sum(-3)
@@ -205,21 +216,66 @@ class NodeRule(Rule):
     # --- a stream ---------------------------------------------------------------------------
 
     def begin(self, batch_size: int) -> Memory:
-        if self.decay != 0:
+        if self.decay is None:
             raise UnsupportedError(
-                f"stream: got credit={self.credit!r}, expected 'local'. Use credit='local'."
+                "stream: got credit='global', expected one that knows no end: a stream has none. Use "
+                "credit='to_go'."
             )
-        return {"states": no_states(self.network, batch_size, 1 + self.copies)}
+        memory = {"states": no_states(self.network, batch_size, 1 + self.copies)}
+        if self.decay != 0:
+            memory |= {
+                f"trace_{name}": own.new_zeros(batch_size, self.copies, *own.shape)
+                for name, own in self.network.named_parameters()
+            }
+        return memory
 
     def advance(self, memory: Memory, batch: Batch, key: int, step: int) -> tuple[Estimate, Memory]:
         runs = self._run(batch, unpacked(memory["states"]), key, step)
-        estimate = self.estimate_from(batch, *self._learn(batch, runs))
-        return estimate, {"states": packed(runs.rows.final_states(), 1 + self.copies)}
+        forward, gradients = self._learn(batch, runs)
+        after = {"states": packed(runs.rows.final_states(), 1 + self.copies)}
+        if self.decay != 0:
+            traces = self._traces(memory, runs, forward)
+            credit, _ = self._credit(batch, runs, self._losses(batch, runs))
+            gradients = {
+                name: torch.einsum("mb,bm...->...", credit[0], trace)
+                for name, trace in traces.items()
+            }
+            after |= {f"trace_{name}": trace for name, trace in traces.items()}
+        return self.estimate_from(batch, forward, gradients), after
+
+    def _traces(self, memory: Memory, runs: Runs, forward: ForwardPass) -> Gradients:
+        """E ← λ E + d ⊗ pre of each sequence and copy, by parameter, (b, m, …)."""
+        network, cell = self.network, self.network.cell
+        directions = self.directions_of_credit(runs)
+        found: Gradients = {}
+        for layer, own in enumerate(forward.trajectory.layers):
+            for kind in network.recurrent.kinds:
+                each = [
+                    cell.gradient(kind, own[0], d, outer_each)
+                    for d in _each(directions.nodes[layer])
+                ]
+                found[f"recurrent.{parameter_name(kind, layer, 0)}"] = torch.cat(each).transpose(
+                    0, 1
+                )
+        features = forward.features[None]
+        each = [outer_each(d, features) for d in _each(directions.readout)]
+        found["readout.weight"] = torch.cat(each).transpose(0, 1)
+        found["readout.bias"] = directions.readout[0].transpose(0, 1)
+        assert self.decay is not None
+        return {
+            name: torch.add(found[name], memory[f"trace_{name}"], alpha=self.decay)
+            for name, _ in network.named_parameters()
+        }
 
     def fused(self, memory: Memory) -> tuple[OnlineSettings, OnlineState] | None:
         batch = len(memory["states"])
         known = self.spec.name in KINDS
-        if not known or self.copies > 1 or (self.reward == "batch" and batch > 1):
+        if (
+            not known
+            or self.decay != 0
+            or self.copies > 1
+            or (self.reward == "batch" and batch > 1)
+        ):
             return None
         clean, noisy = memory["states"].flatten(1, 3).unbind(1)
         return OnlineSettings(self.spec.name, 0.0, sigma=self.sigma), OnlineState(clean, noisy)
@@ -252,6 +308,11 @@ class Directions:
 
     nodes: list[Tensor]
     readout: Tensor
+
+
+def _each(directions: Tensor) -> tuple[Tensor, ...]:
+    """The direction of every copy: (t, m, b, n) -> m of (t, b, n)."""
+    return directions.unbind(1)
 
 
 def credit_over_time(changes: Tensor, decay: float | None) -> Tensor:

@@ -1,0 +1,67 @@
+"""The memory of a stream does not grow: the peak after many steps is the peak after few, measured."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from timelocal.rules import RULES
+
+STREAM = """
+import json, resource, sys
+import torch, timelocal as tl
+
+name, many, options, optimizer = json.loads(sys.argv[1])
+torch.set_num_threads(1)
+network = tl.RNN(1, 8, output_size=1, tau=2.0, decorrelate=1e-6)
+rule = tl.RULES[name](network, loss="mse", at="every", **options)
+stream = rule.stream(2)
+learner = getattr(torch.optim, optimizer)(network.parameters(), lr=1e-4)
+
+def peak(steps):
+    chunk = 500
+    for _ in range(steps // chunk):
+        stream.run(torch.rand(2, chunk, 1), torch.rand(2, chunk, 1), learner)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+print(json.dumps([peak(1000), peak(many - 1000)]))
+"""
+
+FUSED = ("tbptt", "rflo", "np", "anp", "wp")
+"""Run in one native call a chunk with plain SGD: 10⁵ steps are quick."""
+
+CASES = [
+    *((name, 100_000, {}, "SGD") for name in FUSED),
+    *((name, 3_000, {}, "Adam") for name in RULES if RULES[name].spec.online),
+    ("tbptt", 3_000, {"k": 4}, "SGD"),
+    ("np", 3_000, {"credit": "trace(0.9)"}, "SGD"),
+    ("dfa", 3_000, {"feedback": "kolen_pollack", "trace": "leak"}, "SGD"),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case[0]}-{case[1]}-{case[2]}-{case[3]}")
+def test_peak_memory_of_a_stream_is_flat(case: tuple[str, int, dict[str, object], str]) -> None:
+    name, many, options, optimizer = case
+    steps = int(os.environ.get("TIMELOCAL_STREAM_STEPS", many))
+    source = Path(__file__).parents[2] / "src"
+    done = subprocess.run(
+        [sys.executable, "-c", STREAM, json.dumps([name, steps, options, optimizer])],
+        capture_output=True,
+        check=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(source)},
+    )
+    few, all_of_them = json.loads(done.stdout)
+    assert all_of_them <= 1.02 * few
+
+
+def test_every_online_rule_is_measured() -> None:
+    online = {name for name, rule in RULES.items() if rule.spec.online}
+    assert online == {name for name, _, _, optimizer in CASES if optimizer == "Adam"}
+    assert set(FUSED) <= online
