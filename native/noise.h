@@ -1,6 +1,6 @@
 // Gaussian noise as a function of where it is: the values of `timelocal.kernels.torch_noise`, in vectors.
 //
-//     normal(seed, step, place, element) = Box-Muller of Threefry-2x32-20
+//     normal(seed, step, place, element) = Box-Muller of Threefry-2x32-13
 //
 // Elements 32 q + j and 32 q + 16 + j, j < 16, are the cosine and the sine that counter 16 q + j makes.
 // The logarithm is e ln 2 + 2 artanh((m - 1) / (m + 1)) with m in [sqrt 1/2, sqrt 2), relative to its own
@@ -27,7 +27,7 @@ struct WordsOf {
     typedef std::int32_t Signed __attribute__((vector_size(4 * kLanes<T>)));
 };
 
-// Threefry-2x32, 20 rounds (Salmon et al. 2011), of N counters at once: each round waits for the last one,
+// Threefry-2x32, 13 rounds (Salmon et al. 2011), of N counters at once: each round waits for the last one,
 // so that one alone would leave the processor idle. Word: a single word or a vector of them.
 template <class Word, int N>
 inline __attribute__((always_inline)) void threefry(Key key, Word (&x)[N], Word (&y)[N]) {
@@ -35,17 +35,16 @@ inline __attribute__((always_inline)) void threefry(Key key, Word (&x)[N], Word 
     const std::uint32_t keys[] = {key.low, key.high, key.low ^ key.high ^ 0x1BD11BDAu};
 #pragma GCC unroll 8
     for (int n = 0; n < N; ++n) x[n] += keys[0], y[n] += keys[1];
-#pragma GCC unroll 5
-    for (std::uint32_t block = 0; block < 5; ++block) {
-#pragma GCC unroll 4
-        for (int round = 0; round < 4; ++round) {
-            const int by = rotations[4 * (block % 2) + round];
+#pragma GCC unroll 13
+    for (std::uint32_t number = 1; number <= 13; ++number) {
+        const std::uint32_t block = (number - 1) / 4;
+        const int by = rotations[(number - 1) % 8];
 #pragma GCC unroll 8
-            for (int n = 0; n < N; ++n) {
-                x[n] += y[n];
-                y[n] = ((y[n] << by) | (y[n] >> (32 - by))) ^ x[n];
-            }
+        for (int n = 0; n < N; ++n) {
+            x[n] += y[n];
+            y[n] = ((y[n] << by) | (y[n] >> (32 - by))) ^ x[n];
         }
+        if (number % 4) continue;  // the key joins after every fourth round
 #pragma GCC unroll 8
         for (int n = 0; n < N; ++n) {
             x[n] += keys[(block + 1) % 3];
