@@ -29,16 +29,17 @@ def noisy_step(
     noise: Tensor,
     local: bool,
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """Pre-activations with their noise, and the new state, of one sequence.
+    """Pre-activations with their noise, and the new state, of one sequence; D h, if there is a D, enters W.
 
     local: a reset gate is a constant to the candidate's pre-activation, one of the things that enter it.
     """
-    h = state[0]
-    size = len(h)
+    raw = state[0]
+    size = len(raw)
+    h = weights["decorrelation"] @ raw
     v, w, b, d = weights["weight_ih"], weights["weight_hh"], weights["bias_ih"], weights["bias_hh"]
     if isinstance(cell, RNNCell):
         a = v @ x + b + w @ h + d + noise
-        return a, ((1 - 1 / cell.tau) * h + a.tanh() / cell.tau,)
+        return a, ((1 - 1 / cell.tau) * raw + a.tanh() / cell.tau,)
     if isinstance(cell, LSTMCell):
         a = v @ x + b + w @ h + d + noise
         i, f, g, o = a.chunk(4)
@@ -52,7 +53,7 @@ def noisy_step(
         n = n + r * (w @ h + d)[2 * size :]
     else:
         n = n + w[2 * size :] @ (r * h) + d[2 * size :]
-    return torch.cat((gates, n)), ((1 - z) * n.tanh() + z * h,)
+    return torch.cat((gates, n)), ((1 - z) * n.tanh() + z * raw,)
 
 
 def forward(
@@ -70,6 +71,10 @@ def forward(
         for layer in range(stack.num_layers)
     ]
     zero = sequence.new_zeros(stack.hidden_size)
+    for layer, weights in enumerate(layers):
+        matrix = getattr(stack, f"decorrelation_l{layer}", None)
+        own = torch.eye(stack.hidden_size, dtype=sequence.dtype) if matrix is None else matrix
+        weights["decorrelation"] = own
     states = [tuple(zero for _ in stack.cell.state_names) for _ in layers]
     nodes = len(stack.cell.gate_names) * stack.hidden_size
     outputs, activations, entered = [], [], []
@@ -84,7 +89,7 @@ def forward(
                 stack.cell, weights, x, states[layer], own, cut is not None
             )
             parts.append(a)
-            x = states[layer][0]
+            x = weights["decorrelation"] @ states[layer][0]
         here.append((x, ()))
         if cut is not None:
             x = cut[t][-1][0]

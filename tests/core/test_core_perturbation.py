@@ -134,6 +134,38 @@ def test_weight_perturbation_converges_to_its_target_and_no_other(cell: str, cre
     assert slope(found, -3 * right) > -0.75, "the test could not tell a wrong target"
 
 
+@pytest.mark.parametrize(
+    ("rule", "cell", "credit"),
+    [
+        pytest.param(
+            rule,
+            cell,
+            credit,
+            marks=() if (cell, credit, rule) == ("gru", "local", tl.NP) else slow,
+        )
+        for rule in (tl.NP, tl.ANP, tl.WP)
+        for cell in CELLS
+        for credit in CREDITS
+        if rule is not tl.WP or cell == "rnn"
+    ],
+)
+def test_all_converge_with_decorrelation(rule: type[tl.Rule], cell: str, credit: str) -> None:
+    """Through a matrix D that is far from the identity, which stays what it is."""
+    case = case_of(cell, decorrelate=True)
+    network = case.network().eval()
+    names = [name for name, _ in network.named_parameters()]
+    right = flat(oracle.target(network, case, credit, activity=rule is tl.ANP), names)
+    plain = case_of(cell).network()
+    plain.load_state_dict(network.state_dict(), strict=False)
+    without = flat(oracle.target(plain, case, credit, activity=rule is tl.ANP), names)
+    assert float((right - without).norm() / right.norm()) > 0.2
+    many = 16 if rule is tl.WP else 400
+    learner = rule(network, sigma=SMALL, credit=credit, directions=many, antithetic=True)
+    found = draws(learner, case, 64)
+    assert slope(found, right) == pytest.approx(-1, abs=0.25)
+    assert slope(found, -3 * right) > -0.75
+
+
 @slow
 @pytest.mark.parametrize("rule", [tl.NP, tl.ANP])
 @pytest.mark.parametrize("cell", CELLS)
