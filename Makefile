@@ -5,12 +5,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help demo test test-slow test-browser lint format clean
+.PHONY: help demo test test-slow test-thorough test-browser lint format clean
 
 help:
 	@echo "make demo         install, train on an embedded data set, leave demo/report.html"
 	@echo "make test         install, run the fast tests"
 	@echo "make test-slow    the statistical and end-to-end tests as well"
+	@echo "make test-thorough whole grids (a quarter of an hour)"
 	@echo "make test-browser the tests of the report in a headless Chromium"
 	@echo "make lint         ruff, mypy, import-linter"
 	@echo "make format       let ruff format the code"
@@ -25,10 +26,13 @@ demo: $(INSTALLED)
 	$(BIN)/timelocal demo --out demo
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -n auto -m "not slow and not browser"
+	$(BIN)/python -m pytest -n auto -m "not slow and not thorough and not browser"
 
 test-slow: $(INSTALLED)
-	$(BIN)/python -m pytest -n auto -m slow
+	$(BIN)/python -m pytest -n auto -m "slow and not thorough"
+
+test-thorough: $(INSTALLED)
+	$(BIN)/python -m pytest -n auto -m thorough
 
 test-browser: $(INSTALLED)
 	$(BIN)/python -m pytest -m browser

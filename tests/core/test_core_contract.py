@@ -78,7 +78,10 @@ def test_how_many_there_are() -> None:
     ("name", "case"),
     [
         pytest.param(
-            name, case, id=f"{name}-{case}", marks=() if is_fast(name, index) else pytest.mark.slow
+            name,
+            case,
+            id=f"{name}-{case}",
+            marks=() if is_fast(name, index) else pytest.mark.thorough,
         )
         for name in RULES
         for index, case in enumerate(ALL_CASES)

@@ -44,8 +44,17 @@ CASES = [
 ]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case[0]}-{case[1]}-{case[2]}-{case[3]}")
+@pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(
+            case,
+            id=f"{case[0]}-{case[1]}-{case[2]}-{case[3]}",
+            marks=pytest.mark.slow if case[1] == 100_000 else pytest.mark.thorough,
+        )
+        for case in CASES
+    ],
+)
 def test_peak_memory_of_a_stream_is_flat(case: tuple[str, int, dict[str, object], str]) -> None:
     name, many, options, optimizer = case
     steps = int(os.environ.get("TIMELOCAL_STREAM_STEPS", many))

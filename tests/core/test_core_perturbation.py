@@ -13,11 +13,16 @@ import timelocal as tl
 from timelocal.rules.perturbation import draw_key
 from timelocal.testing.cases import Case
 
-slow = pytest.mark.slow
+slow, thorough = pytest.mark.slow, pytest.mark.thorough
 CELLS = ("rnn", "leaky", "gru", "gru-reset-before", "lstm")
 CREDITS = ("local", "trace(0.5)", "to_go", "global")
 SMALL = 1e-4
 """σ so small that the loss is linear in the noise, in float64."""
+
+
+def how_often(cell: str, fast: bool) -> object:
+    """Two cells stand for all where a test is slow; the others are in the thorough ones."""
+    return () if fast else slow if cell in ("rnn", "gru") else thorough
 
 
 def flat(gradients: dict[str, Tensor], names: list[str]) -> Tensor:
@@ -67,7 +72,7 @@ def targets_of(network: tl.Network, case: Case) -> dict[str, Tensor]:
 @pytest.mark.parametrize(
     ("cell", "credit"),
     [
-        pytest.param(cell, credit, marks=() if (cell == "rnn") != (credit == "to_go") else slow)
+        pytest.param(cell, credit, marks=how_often(cell, (cell == "rnn") != (credit == "to_go")))
         for cell in CELLS
         for credit in CREDITS
     ],
@@ -85,7 +90,10 @@ def test_node_perturbation_converges_to_its_target_and_no_other(cell: str, credi
     ("cell", "credit", "clean"),
     [
         pytest.param(
-            cell, credit, clean, marks=() if cell in ("rnn", "gru") and credit == "local" else slow
+            cell,
+            credit,
+            clean,
+            marks=how_often(cell, cell in ("rnn", "gru") and credit == "local"),
         )
         for cell in CELLS
         for credit in ("local", "to_go")
@@ -119,8 +127,9 @@ def test_activity_perturbation_is_the_gradient_where_the_change_is_isotropic() -
     converges(tl.ANP(network, sigma=SMALL, directions=400, antithetic=True), case, plain, [-plain])
 
 
-@slow
-@pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
+@pytest.mark.parametrize(
+    "cell", [pytest.param(cell, marks=how_often(cell, False)) for cell in ("rnn", "gru", "lstm")]
+)
 @pytest.mark.parametrize("credit", [*CREDITS, "sequence"])
 def test_weight_perturbation_converges_to_its_target_and_no_other(cell: str, credit: str) -> None:
     case = case_of(cell)
@@ -166,9 +175,10 @@ def test_all_converge_with_decorrelation(rule: type[tl.Rule], cell: str, credit:
     assert slope(found, -3 * right) > -0.75
 
 
-@slow
 @pytest.mark.parametrize("rule", [tl.NP, tl.ANP])
-@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize(
+    "cell", [pytest.param(cell, marks=how_often(cell, False)) for cell in CELLS]
+)
 def test_layers_lengths_and_the_last_step_converge_too(cell: str, rule: type[tl.Rule]) -> None:
     for at, credit in itertools.product(("last", "every"), ("local", "to_go", "global")):
         case = Case(

@@ -1,0 +1,98 @@
+"""Make README.md of the runs in `runs/`: `python results/perturbation-paper/table.py`."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from pathlib import Path
+
+from timelocal.analysis.statistics import Summary, summarize
+from timelocal.studies.store import RunRecord, runs
+
+HERE = Path(__file__).parent
+NAMES = {
+    "tbptt": "BP, one step (the paper's BP)",
+    "anp": "ANP",
+    "np": "NP",
+    "wp": "WP",
+    "rflo": "RFLO, τ = 10",
+    "bptt": "BPTT, true",
+}
+INTRODUCTION = """# The perturbation paper's tasks
+
+Tanh RNN with 100 units, batch 10. All rules but BPTT: plain SGD with an update at every step of the
+sequences, states from zero; learning rates from one grid for all rules, chosen on the validation part, then
+5 seeds of the initial weights and of the noise. σ = 0.01, per-sample reward, local credit. D: the paper's
+law, its rate chosen from 10⁻⁶ to 10⁻⁴. BPTT: Adam, clipped at norm 1, one update per batch of whole
+sequences, so far fewer updates. Test error after the last epoch: mean ± standard deviation over seeds,
+[95 % t-interval of the mean]. Every number is from `runs/`, made by `run.py`; this page by `table.py`.
+
+What the tables say is at the end of each; what is not run yet is not in them.
+"""
+
+
+def main() -> None:
+    by_task: dict[str, dict[tuple[str, bool], list[RunRecord]]] = defaultdict(
+        lambda: defaultdict(list)
+    )
+    for run in runs(HERE / "runs"):
+        decorrelates = run.config.get("decorrelate") is not None
+        by_task[run.config["dataset"]][run.config["rule"], decorrelates].append(run)
+    page = INTRODUCTION
+    for task, groups in sorted(by_task.items()):
+        page += "\n" + _section(task, groups)
+    (HERE / "README.md").write_text(page)
+
+
+def _section(task: str, groups: dict[tuple[str, bool], list[RunRecord]]) -> str:
+    lines = [
+        f"## {task}",
+        "",
+        "| rule | lr | lr of D | epochs | seeds | test MSE | NRMSE | stable |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    order = [(rule, d) for rule in NAMES for d in (False, True)]
+    found = {}
+    for key in sorted(groups, key=order.index):
+        rule, decorrelates = key
+        members = groups[key]
+        done = [run for run in members if run.status == "finished" and run.result]
+        config = members[0].config
+        errors = [run.result["metrics"]["mse"] for run in done if run.result]
+        scaled = [run.result["metrics"]["nrmse"] for run in done if run.result]
+        name = ("D + " if decorrelates else "") + NAMES[rule]
+        lines.append(
+            f"| {name} | {config['lr']:g} | {config.get('decorrelate', '–')} | {config['epochs']} | "
+            f"{len(members)} | {_told(errors)} | {_told(scaled)} | {len(done)} of {len(members)} |"
+        )
+        if errors:
+            found[key] = summarize(errors).mean
+    trivial = next(
+        (run.result["trivial"] for group in groups.values() for run in group if run.result), {}
+    )
+    for name, error in trivial.items():
+        lines.append(f"| *{name}* | – | – | – | – | {error:.3g} | – | – |")
+    told = []
+    if ("tbptt", False) in found:
+        base = found["tbptt", False]
+        for rule in ("anp", "np", "wp", "bptt", "rflo"):
+            if (rule, False) in found:
+                told.append(f"{NAMES[rule]} {found[rule, False] / base:.2f}×")
+    if told:
+        lines += ["", "Test MSE relative to one-step BP: " + ", ".join(told) + "."]
+    return "\n".join(lines) + "\n"
+
+
+def _told(values: list[float]) -> str:
+    if not values:
+        return "–"
+    summary: Summary = summarize(values)
+    text = f"{summary.mean:.3g}"
+    if summary.sd is not None and summary.interval is not None:
+        low, high = summary.interval
+        text += f" ± {summary.sd:.2g} [{low:.3g}, {high:.3g}]"
+    return text
+
+
+if __name__ == "__main__":
+    main()
