@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from pathlib import Path
 
@@ -75,9 +74,11 @@ def _section(task: str, groups: dict[tuple[str, bool], list[RunRecord]]) -> str:
     told = []
     if ("tbptt", False) in found:
         base = found["tbptt", False]
-        for rule in ("anp", "np", "wp", "bptt", "rflo"):
-            if (rule, False) in found:
-                told.append(f"{NAMES[rule]} {found[rule, False] / base:.2f}×")
+        told = [
+            f"{NAMES[rule]} {found[rule, False] / base:.2f}×"
+            for rule in ("anp", "np", "wp", "bptt", "rflo")
+            if (rule, False) in found
+        ]
     if told:
         lines += ["", "Test MSE relative to one-step BP: " + ", ".join(told) + "."]
     return "\n".join(lines) + "\n"
