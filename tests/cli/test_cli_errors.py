@@ -172,8 +172,15 @@ def test_a_config_is_frozen_and_known_by_its_hash():
     assert config.rule_options == {
         "feedback": "gaussian",
         "feedback_per": "layer",
+        "trace": "none",
         "normalize": None,
+        "feedback_lr": 1e-3,
+        "feedback_decay": 1e-2,
     }
+    assert "trace" not in config.canonical()  # runs keep the names they had before there was any
+    leak = TrainConfig(rule_options={"trace": "leak"})
+    assert '"trace":"leak"' in leak.canonical()
+    assert leak.sha256() != config.sha256()
 
 
 def test_run_errors_name_the_path(tmp_path):

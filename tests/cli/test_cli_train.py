@@ -102,7 +102,10 @@ def test_the_rules_options_reach_the_rule(train, tmp_path):
     assert record.config["rule_options"] == {
         "feedback": "sign",
         "feedback_per": "layer",
+        "trace": "none",
         "normalize": "frobenius",
+        "feedback_lr": 1e-3,
+        "feedback_decay": 1e-2,
     }
 
 

@@ -34,6 +34,7 @@ def test_examples(name: str) -> None:
 
 
 def test_what_a_user_calls_first_has_an_example() -> None:
-    called = ("RNN", "GRU", "LSTM", "from_torch", "to_torch", "BPTT", "DFA", "DFAAuthorsCode")
-    for name in called:
+    called = ("RNN", "GRU", "LSTM", "from_torch", "to_torch")
+    rules = ("BPTT", "TBPTT", "RTRL", "DFA", "DFAAuthorsCode", "RFLO", "EProp")
+    for name in (*called, *rules):
         assert ">>>" in getattr(timelocal, name).__doc__, name

@@ -177,8 +177,8 @@ def test_a_sum_where_a_mean_belongs(cell: str, monkeypatch: pytest.MonkeyPatch) 
 
 def test_a_backward_direction_that_runs_forward(monkeypatch: pytest.MonkeyPatch) -> None:
     def break_it() -> None:
-        for place in ("timelocal.network.network", "timelocal.rules.dfa", "timelocal.rules.bptt"):
-            monkeypatch.setattr(f"{place}.flip", lambda values, _: values)
+        for place in ("network.network", "rules.feedback_rule", "rules.bptt"):
+            monkeypatch.setattr(f"timelocal.{place}.flip", lambda values, _: values)
 
     setting = setting_of("gru", bidirectional=True)
     must_fail(setting, BPTT_ORACLES + DFA_ORACLES[:1], break_it)

@@ -84,7 +84,7 @@ def test_an_empty_file_is_truncated(name: str, tmp_path: Path) -> None:
 
 def idx(array: Array) -> bytes:
     header = struct.pack(f">BBBB{array.ndim}I", 0, 0, 8, array.ndim, *array.shape)
-    return gzip.compress(header + array.tobytes())
+    return gzip.compress(header + array.tobytes(), mtime=0)
 
 
 @pytest.mark.parametrize("shape", [(5,), (2, 3), (4, 2, 3)])
@@ -104,12 +104,12 @@ GOOD = idx(np.arange(200, dtype=np.uint8).reshape(2, 100))
         GOOD[:-20],
         GOOD[:50] + bytes([GOOD[50] ^ 255]) + GOOD[51:],
         b"no gzip",
-        gzip.compress(gzip.decompress(GOOD)[:-1]),
-        gzip.compress(gzip.decompress(GOOD) + b"!"),
-        gzip.compress(gzip.decompress(GOOD)[:7]),
-        gzip.compress(b"\0\0\x09\1\0\0\0\1!"),
-        gzip.compress(b""),
-        gzip.compress(b"\0\0\x08\0"),
+        gzip.compress(gzip.decompress(GOOD)[:-1], mtime=0),
+        gzip.compress(gzip.decompress(GOOD) + b"!", mtime=0),
+        gzip.compress(gzip.decompress(GOOD)[:7], mtime=0),
+        gzip.compress(b"\0\0\x09\1\0\0\0\1!", mtime=0),
+        gzip.compress(b"", mtime=0),
+        gzip.compress(b"\0\0\x08\0", mtime=0),
     ],
 )
 def test_damaged_idx(content: bytes, tmp_path: Path) -> None:

@@ -30,6 +30,9 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
 Option = None | bool | int | float | str | list[str]
 
+_LATER = {"trace": "none", "feedback_lr": 1e-3, "feedback_decay": 1e-2}
+"""Options of DFA that were not there when the first runs were named."""
+
 _COMMON = {"loss", "at", "seed"}
 """Arguments of a rule that are fields of the configuration, not rule options."""
 
@@ -195,8 +198,15 @@ class TrainConfig(BaseModel):
         return {**defaults, **lists, **options}
 
     def canonical(self) -> str:
-        """The configuration as JSON with sorted keys and no spaces: equal runs, equal text."""
-        return json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        """The configuration as JSON with sorted keys and no spaces: equal runs, equal text.
+
+        DFA's options that came later are left out at their defaults, so that older runs keep their names.
+        """
+        values = self.model_dump(mode="json")
+        if self.rule == "dfa":
+            options = values["rule_options"].items()
+            values["rule_options"] = dict(item for item in options if item not in _LATER.items())
+        return json.dumps(values, sort_keys=True, separators=(",", ":"))
 
     def sha256(self) -> str:
         """The identity of the run: the sha256 of its canonical JSON."""

@@ -23,7 +23,8 @@ class DFA(FeedbackRule):
     elementwise pass and a few matrix products over t·b rows. The readout learns by the exact delta rule.
     Each layer (and direction) has its own F from the output error: no layer waits for another. The
     error that is projected is the one at the output of the readout, whatever module that is. In a network
-    that decorrelates G is still the signal at h itself: the random F takes no notice of D.
+    that decorrelates G is still the signal at h itself: the random F takes no notice of D. A stream keeps the
+    states alone, and one eligibility trace for each synapse where a trace is followed.
 
     Args:
         network: any timelocal network.
