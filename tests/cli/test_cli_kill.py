@@ -139,11 +139,12 @@ def test_kill_at_random_moments(launcher, tmp_path):
 
     chance = random.Random(0)
     kills = goings_on = 0
-    for attempt in range(20):
+    for attempt in range(40):
         out = tmp_path / str(attempt)
-        while run(launcher, out, chance.uniform(0, duration)) == math.inf:
+        while (took := run(launcher, out, chance.uniform(0, duration))) == math.inf:
             kills += 1
             goings_on += 0 < epoch(out) < EPOCHS
+        duration = max(took, duration / 2)  # the first run may have shared the machine
         assert deterministic(out) == expected
         if kills >= 5 and goings_on >= 3:
             break
