@@ -30,7 +30,7 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
 Option = None | bool | int | float | str | list[str]
 
-_LATER = {"trace": "none", "feedback_lr": 1e-3, "feedback_decay": 1e-2}
+_LATER_OPTIONS = {"trace": "none", "feedback_lr": 1e-3, "feedback_decay": 1e-2}
 """Options of DFA that were not there when the first runs were named."""
 
 _COMMON = {"loss", "at", "seed"}
@@ -205,7 +205,7 @@ class TrainConfig(BaseModel):
         values = self.model_dump(mode="json")
         if self.rule == "dfa":
             options = values["rule_options"].items()
-            values["rule_options"] = dict(item for item in options if item not in _LATER.items())
+            values["rule_options"] = dict(item for item in options if item not in _LATER_OPTIONS.items())
         return json.dumps(values, sort_keys=True, separators=(",", ":"))
 
     def sha256(self) -> str:
