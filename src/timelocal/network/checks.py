@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 def input_problems(network: Network, inputs: object, lengths: object = None) -> list[Problem]:
     """What is wrong with `inputs` (b, t, i) and `lengths` (b,), if anything."""
     axes = "(batch, time, input)" if network.batch_first else "(time, batch, input)"
-    expected = f"a tensor of shape {axes} with input = {network.input_size}"
+    recurrent = network.recurrent
+    expected = f"a tensor of shape {axes} with input = {recurrent.input_size}"
     if isinstance(inputs, PackedSequence):
         remedy = "Use inputs, lengths = torch.nn.utils.rnn.pad_packed_sequence(...)."
         return [Problem("inputs", "a PackedSequence", expected, remedy)]
@@ -26,11 +27,11 @@ def input_problems(network: Network, inputs: object, lengths: object = None) -> 
         remedy = "Use torch.as_tensor(inputs)."
         return [Problem("inputs", f"a {type(inputs).__name__}", expected, remedy)]
     problems = []
-    weight = network.recurrent.weights(0, 0).hh
+    weight = recurrent.weights(0, 0).hh
     if inputs.dim() != 3:
         remedy = "Add an axis of length 1 for a single sequence." if inputs.dim() == 2 else ""
         problems.append(Problem("inputs", f"shape {tuple(inputs.shape)}", expected, remedy))
-    elif inputs.shape[-1] != network.input_size:
+    elif inputs.shape[-1] != recurrent.input_size:
         problems.append(Problem("inputs", f"shape {tuple(inputs.shape)}", expected))
     elif 0 in inputs.shape:
         empty = "an empty batch" if inputs.shape[0 if network.batch_first else 1] == 0 else "T = 0"
