@@ -9,6 +9,7 @@
 #include "forward.h"
 #include "gradients.h"
 #include "head.h"
+#include "online.h"
 
 using kernels::Cell;
 using kernels::Index;
@@ -109,6 +110,36 @@ void run_head(kernels::Loss kind, Index rows, Index hidden, Index outputs, bool 
 }
 
 template <class T>
+void learn(kernels::Learning kind, Index threads, Index batch, Index inputs, Index hidden, Index outputs,
+           bool extras, bool preserve) {
+    constexpr Index steps = 5;
+    const bool noisy = kind >= kernels::Learning::np, traced = kind == kernels::Learning::rflo && extras;
+    const Index width = hidden + inputs + (extras ? 1 : 0);
+    const Array<T> ih(hidden * inputs, false), hh(hidden * hidden, false), b_ih(hidden, false), b_hh(hidden, false);
+    const Array<T> readout(outputs * hidden, false), bias(outputs, false), d(hidden * hidden, false);
+    const Array<T> x(steps * batch * inputs, false), y(steps * batch * outputs, false), f(hidden * outputs, false);
+    const Array<T> h(batch * hidden, false), other(batch * hidden, false);
+    const Array<T> trace(traced ? batch * hidden * width : 1, false);
+    const Array<T> losses(steps, true), out(steps * batch * outputs, true);
+    const kernels::OnlineCall<T> call{
+        kind, threads, steps, batch, inputs, hidden, outputs, preserve, extras ? T(0.5) : T(1), T(1e-4), T(1e-4),
+        T(0.1), 7, 3, ih.get(), hh.get(), extras ? b_ih.get() : nullptr, extras ? b_hh.get() : nullptr,
+        readout.get(), extras ? bias.get() : nullptr, extras || preserve ? d.get() : nullptr, x.get(), y.get(),
+        f.get(), h.get(), noisy ? other.get() : nullptr, traced ? trace.get() : nullptr, losses.get(), out.get()};
+    kernels::Online<T>(call).run();
+    losses.expect_written("losses");
+    out.expect_written("outputs");
+    for (const Array<T>* learned : {&ih, &hh, &readout, &d, &h}) learned->expect_written("what learned");
+}
+
+template <class T>
+void draw(Index threads, Index steps, Index count) {
+    const Array<T> drawn(steps * count, true);
+    kernels::normal<T>(threads, 7, 3, steps, 1, count, drawn.get());
+    drawn.expect_written("noise");
+}
+
+template <class T>
 void all() {
     constexpr Index heads[][3] = {{1, 1, 1}, {10, 50, 2}, {7, 67, 5}, {120, 33, 3}};
     for (const auto kind : {kernels::Loss::cross_entropy, kernels::Loss::mse})
@@ -122,6 +153,14 @@ void all() {
             for (const auto& size : sizes)
                 for (const bool extras : {false, true})
                     run<T>(cell, threads, size[0], size[1], size[2], size[3], extras);
+    using kernels::Learning;
+    constexpr Index streams[][4] = {{1, 1, 1, 1}, {3, 2, 7, 5}, {1, 1, 70, 1}, {6, 3, 67, 9}};
+    for (const Learning kind : {Learning::bp1, Learning::rflo, Learning::np, Learning::anp, Learning::wp})
+        for (const Index threads : {1, 2, 3})
+            for (const auto& size : streams)
+                for (const int form : {0, 1, 2})
+                    learn<T>(kind, threads, size[0], size[1], size[2], size[3], form > 0, form > 1);
+    for (const Index count : {1, 31, 32, 33, 500, 3000}) draw<T>(2, 3, count);
 }
 
 }  // namespace
