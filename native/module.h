@@ -11,6 +11,7 @@
 #include "backward.h"
 #include "forward.h"
 #include "gradients.h"
+#include "head.h"
 #include "online.h"
 #include "traces.h"
 
@@ -211,6 +212,34 @@ PyObject* online(PyObject*, PyObject* args) {
     });
 }
 
+PyObject* head(PyObject*, PyObject* args) {
+    Py_ssize_t bytes, kind, rows, hidden, outputs, features, weight, bias, classes, values;
+    Py_ssize_t made, errors, loss, accuracy, weight_gradient, bias_gradient;
+    if (!PyArg_ParseTuple(args, "nnnnnnnnnnnnnnnn", &bytes, &kind, &rows, &hidden, &outputs,
+                          &features, &weight, &bias, &classes, &values, &made, &errors, &loss,
+                          &accuracy, &weight_gradient, &bias_gradient))
+        return nullptr;
+    return released(bytes, [&](auto zero) {
+        using T = decltype(zero);
+        const HeadCall<T> call{static_cast<Loss>(kind),
+                               rows,
+                               hidden,
+                               outputs,
+                               address<const T>(features),
+                               address<const T>(weight),
+                               address<const T>(bias),
+                               address<const std::int64_t>(classes),
+                               address<const T>(values),
+                               address<T>(made),
+                               address<T>(errors),
+                               address<T>(loss),
+                               address<T>(accuracy),
+                               address<T>(weight_gradient),
+                               address<T>(bias_gradient)};
+        Head<T>(call).run();
+    });
+}
+
 PyObject* normal_noise(PyObject*, PyObject* args) {
     Py_ssize_t bytes, threads, first_step, steps, place, count, out;
     unsigned long long seed;
@@ -231,6 +260,7 @@ PyMethodDef methods[] = {
     {"weight_gradients", weight_gradients, METH_VARARGS, "Sums of node signals (x) what entered."},
     {"credit", credit, METH_VARARGS, "State signals straight to weight gradients."},
     {"online", online, METH_VARARGS, "A stream with a step of learning at every step."},
+    {"head", head, METH_VARARGS, "A linear readout, its loss, error and gradients."},
     {"normal", normal_noise, METH_VARARGS, "Gaussian noise of some steps at one place."},
     {nullptr, nullptr, 0, nullptr}};
 

@@ -15,6 +15,7 @@ from core_oracles import (
 from torch import Tensor
 
 import timelocal as tl
+from timelocal import kernels
 from timelocal.cells import Cell, CellWeights, GRUResetBefore, LayerTrajectory
 from timelocal.kernels import torch_scan
 from timelocal.network import Network
@@ -163,16 +164,20 @@ def test_transposed_candidate_in_dfa(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("cell", CELLS)
 def test_a_sum_where_a_mean_belongs(cell: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    right = Batch.scale_errors
+    right, right_head = Batch.scale_errors, kernels.head
 
     def wrong(batch: Batch, errors: Tensor) -> Tensor:
         return right(batch, errors) * batch.denominator
 
-    must_fail(
-        setting_of(cell),
-        BPTT_ORACLES + DFA_ORACLES,
-        lambda: monkeypatch.setattr(Batch, "scale_errors", wrong),
-    )
+    def wrong_head(*arguments: object) -> kernels.Head:
+        found = right_head(*arguments)
+        return found._replace(errors=found.errors * len(found.errors))
+
+    def break_it() -> None:
+        monkeypatch.setattr(Batch, "scale_errors", wrong)
+        monkeypatch.setattr(kernels, "head", wrong_head)
+
+    must_fail(setting_of(cell), BPTT_ORACLES + DFA_ORACLES, break_it)
 
 
 def test_a_backward_direction_that_runs_forward(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@
 
 #include "forward.h"
 #include "gradients.h"
+#include "head.h"
 #include "online.h"
 
 using kernels::Cell;
@@ -88,6 +89,27 @@ void run(Cell cell, Index threads, Index steps, Index batch, Index inputs, Index
 }
 
 template <class T>
+void run_head(kernels::Loss kind, Index rows, Index hidden, Index outputs, bool biased) {
+    const Array<T> features(rows * hidden, false), weight(outputs * hidden, false), bias(outputs, false);
+    const Array<T> values(rows * outputs, false), made(rows * outputs, true), errors(rows * outputs, true);
+    const Array<T> loss(1, true), accuracy(1, true), g_weight(outputs * hidden, true), g_bias(outputs, true);
+    const Array<std::int64_t> classes(rows, false);
+    for (Index n = 0; n < rows; ++n) classes.get()[n] = n % (outputs + 1);  // one of them out of range
+    const bool classifies = kind == kernels::Loss::cross_entropy;
+    kernels::Head<T>({kind, rows, hidden, outputs, features.get(), weight.get(), biased ? bias.get() : nullptr,
+                      classifies ? classes.get() : nullptr, classifies ? nullptr : values.get(), made.get(),
+                      errors.get(), loss.get(), classifies ? accuracy.get() : nullptr, g_weight.get(),
+                      biased ? g_bias.get() : nullptr})
+        .run();
+    made.expect_written("outputs");
+    errors.expect_written("output errors");
+    loss.expect_written("loss");
+    if (classifies) accuracy.expect_written("accuracy");
+    g_weight.expect_written("readout weights");
+    if (biased) g_bias.expect_written("readout biases");
+}
+
+template <class T>
 void learn(kernels::Learning kind, Index threads, Index batch, Index inputs, Index hidden, Index outputs,
            bool extras, bool preserve) {
     constexpr Index steps = 5;
@@ -119,6 +141,12 @@ void draw(Index threads, Index steps, Index count) {
 
 template <class T>
 void all() {
+    constexpr Index heads[][3] = {{1, 1, 1}, {10, 50, 2}, {7, 67, 5}, {120, 33, 3}};
+    for (const auto kind : {kernels::Loss::cross_entropy, kernels::Loss::mse})
+        for (const auto& size : heads)
+            for (const bool biased : {false, true})
+                run_head<T>(kind, size[0], size[1], size[2], biased);
+
     constexpr Index sizes[][4] = {{1, 1, 1, 1}, {3, 5, 2, 7}, {6, 10, 1, 50}, {5, 13, 9, 67}, {2, 66, 3, 130}};
     for (const Cell cell : {Cell::rnn, Cell::gru, Cell::gru_reset_before, Cell::lstm})
         for (const Index threads : {1, 2, 3})

@@ -205,7 +205,9 @@ class TrainConfig(BaseModel):
         values = self.model_dump(mode="json")
         if self.rule == "dfa":
             options = values["rule_options"].items()
-            values["rule_options"] = dict(item for item in options if item not in _LATER_OPTIONS.items())
+            values["rule_options"] = dict(
+                item for item in options if item not in _LATER_OPTIONS.items()
+            )
         return json.dumps(values, sort_keys=True, separators=(",", ":"))
 
     def sha256(self) -> str:

@@ -20,20 +20,32 @@ from timelocal.cells import (
     LayerTrajectory,
     Trace,
 )
-from timelocal.kernels import native, native_online, torch_online, torch_scan
+from timelocal.kernels import (
+    native,
+    native_head,
+    native_online,
+    torch_head,
+    torch_online,
+    torch_scan,
+)
 from timelocal.kernels.native import describe, serves
 from timelocal.kernels.noise import normal
+from timelocal.kernels.torch_head import Head, HeadLoss
 from timelocal.kernels.torch_online import KINDS, OnlineSettings, OnlineState, OnlineWeights
 from timelocal.typing import State
 
 __all__ = [
     "KINDS",
+    "SMALL_HEAD",
+    "Head",
+    "HeadLoss",
     "OnlineSettings",
     "OnlineState",
     "OnlineWeights",
     "backward_scan",
     "credit",
     "describe",
+    "head",
     "node_signals",
     "normal",
     "online",
@@ -45,6 +57,9 @@ __all__ = [
 
 _NARROW = 512
 """Up to this many hidden units one pass over δ beats the matrix products of the library behind torch."""
+
+SMALL_HEAD = 100_000
+"""Up to this many multiply-adds in its readout `head` is worth its while: one thread does them all."""
 
 
 def _path(cell: Cell, weights: CellWeights, inputs: Tensor) -> ModuleType:
@@ -152,6 +167,18 @@ def credit(
     """
     path = _path(cell, weights, trajectory.inputs)
     return path.credit(cell, weights, trajectory, signal, lengths)
+
+
+def head(
+    kind: HeadLoss, features: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor
+) -> Head:
+    """A linear readout of a few rows, its mean loss, and what it learns, all at once.
+
+    features (n, h), weight (o, h), bias (o,) or None; targets: class indices (n,) for "cross_entropy",
+    values (n, o) for "mse".
+    """
+    path = native_head if serves(features.dtype, features.device) else torch_head
+    return path.head(kind, features, weight, bias, targets)
 
 
 def online(

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 def input_problems(network: Network, inputs: object, lengths: object = None) -> list[Problem]:
     """What is wrong with `inputs` (b, t, i) and `lengths` (b,), if anything."""
     axes = "(batch, time, input)" if network.batch_first else "(time, batch, input)"
-    expected = f"a tensor of shape {axes} with input = {network.input_size}"
+    recurrent = network.recurrent
+    expected = f"a tensor of shape {axes} with input = {recurrent.input_size}"
     if isinstance(inputs, PackedSequence):
         remedy = "Use inputs, lengths = torch.nn.utils.rnn.pad_packed_sequence(...)."
         return [Problem("inputs", "a PackedSequence", expected, remedy)]
@@ -26,11 +27,11 @@ def input_problems(network: Network, inputs: object, lengths: object = None) -> 
         remedy = "Use torch.as_tensor(inputs)."
         return [Problem("inputs", f"a {type(inputs).__name__}", expected, remedy)]
     problems = []
-    weight = network.recurrent.weights(0, 0).hh
+    weight = recurrent.weights(0, 0).hh
     if inputs.dim() != 3:
         remedy = "Add an axis of length 1 for a single sequence." if inputs.dim() == 2 else ""
         problems.append(Problem("inputs", f"shape {tuple(inputs.shape)}", expected, remedy))
-    elif inputs.shape[-1] != network.input_size:
+    elif inputs.shape[-1] != recurrent.input_size:
         problems.append(Problem("inputs", f"shape {tuple(inputs.shape)}", expected))
     elif 0 in inputs.shape:
         empty = "an empty batch" if inputs.shape[0 if network.batch_first else 1] == 0 else "T = 0"
@@ -96,7 +97,7 @@ def _finite(network: Network, inputs: Tensor, lengths: object) -> bool:
     """Whether all valid values are finite; a sum is finite only if every term is (or overflows)."""
     if not isinstance(lengths, Tensor):
         # One pass and no temporary of the inputs' size; the slow test only if this one is in doubt.
-        return math.isfinite(inputs.sum()) or bool(inputs.isfinite().all())
+        return math.isfinite(inputs.sum().item()) or bool(inputs.isfinite().all())
     steps = torch.arange(inputs.shape[1 if network.batch_first else 0], device=inputs.device)
     valid = steps[None, :] < lengths.to(inputs.device)[:, None]
     return bool(inputs[valid if network.batch_first else valid.t()].isfinite().all())

@@ -59,8 +59,9 @@ class Network(nn.Module):
     @property
     def output_size(self) -> int:
         """O: from a linear readout's sizes, else by asking the readout once."""
-        if isinstance(self.readout, nn.Linear) and is_linear(self.readout):
-            return self.readout.out_features
+        readout = self.readout
+        if isinstance(readout, nn.Linear) and is_linear(readout):
+            return readout.out_features
         weight = self.recurrent.weights(0, 0).hh
         with torch.no_grad(), evaluation_mode(self.readout):
             probe: Tensor = self.readout(weight.new_zeros(1, self.hidden_size * self.directions))
@@ -177,8 +178,8 @@ class Network(nn.Module):
     def _start(self, inputs: Tensor, initial: States | None, layer: int, direction: int) -> State:
         """The state (h,) or (h, c), each (b, h), that one layer and direction begins with."""
         if initial is None:
-            shape = (inputs.shape[1], self.hidden_size)
-            return tuple(inputs.new_zeros(shape) for _ in self.cell.state_names)
+            shape = (inputs.shape[1], self.recurrent.hidden_size)
+            return tuple(inputs.new_zeros(shape) for _ in self.recurrent.cell.state_names)
         states = (initial,) if isinstance(initial, Tensor) else initial
         return tuple(state[layer * self.directions + direction] for state in states)
 

@@ -16,9 +16,10 @@ from timelocal.typing import Gradients
 
 
 def is_linear(readout: nn.Module) -> bool:
-    """Whether the readout is W h + b and nothing else: no subclass, no reparametrisation."""
+    """Whether the readout is W h + b and nothing else: no subclass, no reparametrisation, no hook."""
     return (
         type(readout) is nn.Linear
+        and not (readout._forward_hooks or readout._forward_pre_hooks)
         and readout._parameters.keys() <= {"weight", "bias"}
         and not readout._modules
     )

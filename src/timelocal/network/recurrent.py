@@ -18,6 +18,7 @@ from timelocal.seeding import generator as seeded_generator
 KINDS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 
 
+@cache
 def parameter_name(kind: str, layer: int, direction: int) -> str:
     """torch.nn's name, as `weight_hh_l0` or `weight_hh_l0_reverse`."""
     return f"{kind}_l{layer}" + ("_reverse" if direction else "")

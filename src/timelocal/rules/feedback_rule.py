@@ -110,7 +110,7 @@ class FeedbackRule(Rule):
             matrix = kinds.FOLLOWING[self.feedback](weight)
             return matrix.chunk(self.network.directions)[direction]
         prefix = f"feedback_{kind}" if kind else "feedback"
-        matrix = self.get_buffer(parameter_name(prefix, layer, direction))
+        matrix = getattr(self, parameter_name(prefix, layer, direction))
         if self.feedback in kinds.LEARNED:  # what is like the readout reaches h as from the readout
             matrix = self.network.recurrent.weights(layer, direction).carried_back(matrix.t()).t()
         return matrix

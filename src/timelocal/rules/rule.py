@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from timelocal import losses
+from timelocal import kernels, losses
 from timelocal.cells import BlackBox
 from timelocal.errors import Problem, UnsupportedError, raise_problems
 from timelocal.kernels import OnlineSettings, OnlineState
@@ -26,6 +26,7 @@ from timelocal.network import (
     Trajectory,
     decorrelation_loss,
     evaluation_mode,
+    is_linear,
     positive,
     read,
     readout_gradients,
@@ -108,6 +109,7 @@ class ForwardPass:
     features (n, h·directions) and outputs (n, o), as `read` returned them; errors e = ∂L/∂outputs
     (n, o) of the mean loss L; accuracy, None for regression;
     n = b at "last", t·b (time first) at "every".
+    readout_gradients: by the readout's own names, where they came with the rest.
     """
 
     trajectory: Trajectory
@@ -116,6 +118,7 @@ class ForwardPass:
     errors: Tensor
     loss: Tensor
     accuracy: Tensor | None
+    readout_gradients: Gradients | None = None
 
 
 class Rule(nn.Module, ABC):
@@ -269,11 +272,11 @@ class Rule(nn.Module, ABC):
 
     def check_placement(self) -> None:
         """The rule's tensors are where the network's are, in the same type."""
-        weight = self.network.recurrent.weights(0, 0).hh
-        place = weight.dtype, weight.device
         buffers = (
             self.buffers() if self._modules else self._buffers.values()
         )  # no walk for most rules
+        weight = self.network.recurrent.weights(0, 0).hh
+        place = weight.dtype, weight.device
         wrong = [b for b in buffers if b is not None and (b.dtype, b.device) != place]
         for name, buffer in self.named_buffers() if wrong else ():
             if (buffer.dtype, buffer.device) != place:
@@ -340,12 +343,13 @@ class Rule(nn.Module, ABC):
     def forward_pass(self, batch: Batch, generator: torch.Generator | None) -> ForwardPass:
         """One clean run with its losses and output errors; the generator draws dropout masks."""
         trajectory = self.network.unroll(batch.inputs, batch.lengths, batch.initial, generator)
-        if batch.at == "last":
-            features, outputs = read(self.network.readout, trajectory.last())
-        else:
-            valid = None if trajectory.valid is None else trajectory.valid.flatten()
-            features = trajectory.outputs.flatten(0, 1)
-            features, outputs = read(self.network.readout, features, valid)
+        last = batch.at == "last"
+        features = trajectory.last() if last else trajectory.outputs.flatten(0, 1)
+        at_once = self._head(batch, trajectory, features)
+        if at_once is not None:
+            return at_once
+        valid = None if last or trajectory.valid is None else trajectory.valid.flatten()
+        features, outputs = read(self.network.readout, features, valid)
         values = outputs.detach()
         per_entry, errors = self.loss.losses_and_errors(values, batch.targets)
         return ForwardPass(
@@ -357,11 +361,36 @@ class Rule(nn.Module, ABC):
             batch.accuracy(self.loss, values),
         )
 
+    def _head(self, batch: Batch, trajectory: Trajectory, features: Tensor) -> ForwardPass | None:
+        """All that follows the scan in one call: a few rows that all count, read linearly; else None."""
+        readout, loss = self.network.readout, self.loss.known_to_kernels()
+        if loss is None or batch.weights is not None or not is_linear(readout):
+            return None
+        weight, bias = readout._parameters["weight"], readout._parameters.get("bias")
+        assert weight is not None
+        if len(features) * weight.numel() > kernels.SMALL_HEAD:
+            return None
+        found = kernels.head(loss, features, weight, bias, batch.targets)
+        gradients = {"weight": found.weight}
+        if found.bias is not None:
+            gradients["bias"] = found.bias
+        return ForwardPass(
+            trajectory,
+            features,
+            found.outputs,
+            found.errors,
+            found.loss,
+            found.accuracy,
+            gradients,
+        )
+
     def readout_gradients(self, forward: ForwardPass) -> Gradients:
         """The readout's gradients, by the network's names for its parameters."""
-        found = readout_gradients(
-            self.network.readout, forward.features, forward.outputs, forward.errors
-        )
+        found = forward.readout_gradients
+        if found is None:
+            found = readout_gradients(
+                self.network.readout, forward.features, forward.outputs, forward.errors
+            )
         return {f"readout.{name}": gradient for name, gradient in found.items()}
 
     def readout_signal(self, forward: ForwardPass) -> Tensor:
