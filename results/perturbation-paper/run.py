@@ -21,11 +21,11 @@ from timelocal.experiments.run import run
 from timelocal.studies.store import RunRecord, read
 
 HERE = Path(__file__).parent
-RATES = (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3)
+RATES = (0.00003, 0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3)
 ADAM_RATES = (0.0003, 0.001, 0.003, 0.01)
 DECORRELATION_RATES = (1e-6, 1e-5, 1e-4)
 SEEDS = range(5)
-EPOCHS = {"mackey-glass": (40, 100), "copying": (10, 25), "weather-48h": (40, 100)}
+EPOCHS = {"mackey-glass": (40, 100), "copying": (10, 25), "weather-48h": (20, 40)}
 """For tuning, and for what counts."""
 BPTT_EPOCHS = {"mackey-glass": (100, 500), "copying": (10, 50), "weather-48h": (100, 500)}
 """BPTT makes one update where the others make one a step."""
