@@ -27,9 +27,9 @@ sequences, so far fewer updates. Test error after the last epoch: mean ± standa
 [95 % t-interval of the mean]. Every number is from `runs/`, made by `run.py`; this page by `table.py`.
 
 On Mackey-Glass the paper's parity of ANP with one-step BP does not hold once BP is tuned over the same grid:
-at equal small learning rates the two go alike (validation MSE after 40 epochs 0.0215 for BP and 0.0137 for ANP
-at 3·10⁻⁴), but BP bears a learning rate several hundred times larger before it diverges, and ends at NRMSE
-0.05 where ANP ends at 0.5 to 0.7. Decorrelation halves ANP's error and its spread there. BPTT made 500 updates in all.
+at equal small learning rates the two go alike (validation MSE after 40 epochs 0.0215 for BP and 0.0137 for
+ANP at 3·10⁻⁴), but BP bears a learning rate several hundred times larger before it diverges, and ends at
+NRMSE 0.05 where ANP ends at 0.5 to 0.7. Decorrelation halves ANP's error there. BPTT made 500 updates in all.
 On the 48-hour weather ANP is below persistence and 1.2 times one-step BP, and the leaky network of
 RFLO is better than both. Copying, and BPTT on the weather, are not run yet.
 """
