@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -23,34 +22,28 @@ METRICS: dict[str, Callable[[Tensor, Tensor], float]] = {
 }
 
 
-@dataclass(frozen=True)
-class Predictions:
-    """outputs and targets (t, o) of the first test sequence; metrics over the whole part."""
-
-    outputs: Tensor
-    targets: Tensor
-    metrics: dict[str, float]
-
-
-def predicted(rule: Rule, part: Sequences) -> Predictions:
-    """The network as it is on `part`, whose targets (n, t, o) are values at every step."""
-    batches = list(data.minibatches(part, 64))
+def predicted(rule: Rule, part: Sequences) -> Tensor:
+    """Outputs (n, t, o) of the network as it is on `part`."""
+    batches = data.minibatches(part, 64)
     first = 0 if rule.network.batch_first else 1
     outputs = torch.cat(
         [rule.evaluate(batch.inputs, batch.targets, batch.lengths).outputs for batch in batches],
         first,
     )
-    if first:
-        outputs = outputs.transpose(0, 1)
+    return outputs.transpose(0, 1) if first else outputs
+
+
+def measured(outputs: Tensor, targets: Tensor) -> dict[str, float]:
+    """All measures that these targets (n, t, o), values at every step, have."""
     found = {}
     for name, measure in METRICS.items():
-        if name == "bit_errors" and not _is_one_hot(part.targets):
+        if name == "bit_errors" and not _is_one_hot(targets):
             continue
         try:
-            found[name] = measure(outputs, part.targets)
+            found[name] = measure(outputs, targets)
         except ArgumentError:  # targets that are all equal have no scale, blanks alone no symbol
             continue
-    return Predictions(outputs[0], part.targets[0], found)
+    return found
 
 
 def _is_one_hot(targets: Tensor) -> bool:
@@ -59,14 +52,10 @@ def _is_one_hot(targets: Tensor) -> bool:
     )
 
 
-def shown(before: Predictions, after: Predictions) -> dict[str, object]:
-    """Targets and outputs before and after training, as JSON: [t][o], five digits."""
+def shown(targets: Tensor, before: Tensor, after: Tensor) -> dict[str, object]:
+    """Targets and outputs (t, o) of a sequence before and after training, as JSON: [t][o], five digits."""
 
     def rows(values: Tensor) -> list[list[float]]:
         return [[float(f"{x:.5g}") for x in row] for row in values[:STEPS].tolist()]
 
-    return {
-        "target": rows(after.targets),
-        "before": rows(before.outputs),
-        "after": rows(after.outputs),
-    }
+    return {"target": rows(targets), "before": rows(before), "after": rows(after)}

@@ -16,7 +16,7 @@ from timelocal.errors import RunError
 from timelocal.experiments.build import CELLS, OPTIMIZERS, make_rule
 from timelocal.experiments.config import TrainConfig
 from timelocal.experiments.environment import environment
-from timelocal.experiments.predictions import predicted, shown
+from timelocal.experiments.predictions import measured, predicted, shown
 from timelocal.network import Decorrelation, Network
 from timelocal.training import History, fit
 from timelocal.training.files import exclusive, make_folder, read_json, write_json
@@ -50,7 +50,8 @@ def run(
     optimizer = OPTIMIZERS[config.optimizer](network.parameters(), lr=config.lr)
     trivial = _trivial(dataset, network, split)
     stepwise = dataset.card.classes is None
-    before = predicted(rule, split.test) if stepwise else None
+    one = split.test[torch.tensor([0])]
+    before = predicted(rule, one)[0] if stepwise else None
 
     with exclusive(make_folder(folder) / ".lock"):
         write_json(folder / "config.json", config.model_dump(mode="json"))
@@ -74,8 +75,9 @@ def run(
             result = _result(config, history, trivial)
             if before is not None:
                 after = predicted(rule, split.test)
-                result["metrics"] = after.metrics
-                write_json(folder / "predictions.json", shown(before, after))
+                result["metrics"] = measured(after, split.test.targets)
+                curves = shown(one.targets[0], before, after[0])
+                write_json(folder / "predictions.json", curves)
             write_json(folder / "result.json", result)
             _set_status(folder, history.status, history.message)
         except Exception as error:

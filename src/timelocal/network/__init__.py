@@ -2,7 +2,11 @@
 
 from timelocal.network.build import GRU, LIF, LSTM, RNN, black_box, from_torch, to_torch
 from timelocal.network.checks import initial_problems, input_problems
-from timelocal.network.decorrelation import Decorrelation, decorrelation_loss
+from timelocal.network.decorrelation import (
+    Decorrelation,
+    decorrelation_loss,
+    mean_decorrelation_loss,
+)
 from timelocal.network.lengths import at_last_valid, flip, last_state, masked, valid_steps
 from timelocal.network.network import Network
 from timelocal.network.readout import (
@@ -35,6 +39,7 @@ __all__ = [
     "is_linear",
     "last_state",
     "masked",
+    "mean_decorrelation_loss",
     "parameter_name",
     "positive",
     "read",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Real
 from typing import Literal, get_args
@@ -114,3 +115,8 @@ def decorrelation_loss(features: Tensor) -> Tensor:
         own = centred.square().sum(0).square().sum()
         total = ((centred @ centred.t()).square().sum() - own).clamp_min(0)
     return total / (count**2 * units * (units - 1))
+
+
+def mean_decorrelation_loss(features: Sequence[Tensor]) -> Tensor:
+    """The mean of the losses of several layers and directions, `Trajectory.valid_features`, a scalar."""
+    return torch.stack([decorrelation_loss(seen) for seen in features]).mean()

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from timelocal.losses import Loss
-from timelocal.network import Network
-from timelocal.rules.feedback_rule import FeedbackRule
+from timelocal.rules.feedback_rule import TracedRule
 from timelocal.rules.rule import RuleSpec
-from timelocal.typing import LossFunction, Place
 
 
-class EProp(FeedbackRule):
+class EProp(TracedRule):
     """Eligibility propagation (e-prop; Bellec et al. 2020), for cells that do not spike.
 
     Each synapse carries an eligibility trace through its unit's own states, whatever way they depend on
@@ -40,6 +37,7 @@ class EProp(FeedbackRule):
     where every recurrent matrix is diagonal. Biased.
     """
 
+    follows = "diagonal"
     spec = RuleSpec(
         name="eprop",
         summary="the output error through feedback, and traces through each unit's own past",
@@ -58,27 +56,3 @@ class EProp(FeedbackRule):
             "recurrent learning with a sparse approximation to the Jacobian. ICLR, 2021.",
         ),
     )
-
-    def __init__(
-        self,
-        network: Network,
-        *,
-        loss: str | Loss | LossFunction = "cross_entropy",
-        at: Place = "every",
-        feedback: str = "gaussian",
-        feedback_lr: float = 1e-3,
-        feedback_decay: float = 1e-2,
-        seed: int = 0,
-    ) -> None:
-        super().__init__(
-            network,
-            loss=loss,
-            at=at,
-            feedback=feedback,
-            feedback_per="layer",
-            trace="diagonal",
-            normalize=None,
-            feedback_lr=feedback_lr,
-            feedback_decay=feedback_decay,
-            seed=seed,
-        )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from numbers import Real
-from typing import Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -256,6 +256,36 @@ class FeedbackRule(Rule):
             trace = traces[eligibility.trace_name("h", kind, layer)]
             found[index] = torch.einsum("bg,bg...->g...", signal, trace)
         return CellWeights(*found)  # type: ignore[arg-type]
+
+
+class TracedRule(FeedbackRule):
+    """A named point in the plane of feedback and trace: a subclass says what is followed."""
+
+    follows: ClassVar[Trace]
+
+    def __init__(
+        self,
+        network: Network,
+        *,
+        loss: str | Loss | LossFunction = "cross_entropy",
+        at: Place = "every",
+        feedback: str = "gaussian",
+        feedback_lr: float = 1e-3,
+        feedback_decay: float = 1e-2,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(
+            network,
+            loss=loss,
+            at=at,
+            feedback=feedback,
+            feedback_per="layer",
+            trace=self.follows,
+            normalize=None,
+            feedback_lr=feedback_lr,
+            feedback_decay=feedback_decay,
+            seed=seed,
+        )
 
 
 def unit_norm(gradient: Tensor) -> Tensor:

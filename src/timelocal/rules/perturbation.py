@@ -6,6 +6,7 @@ reference (clean, or for activity perturbation on request noisy as well), copies
 
 from __future__ import annotations
 
+import math
 import re
 from abc import abstractmethod
 from collections.abc import Iterable
@@ -38,7 +39,53 @@ Reward = Literal["sample", "batch"]
 _TRACE = re.compile(r"trace\((.+)\)")
 
 
-class NodeRule(Rule):
+class PerturbationRule(Rule):
+    """What all perturbation rules have: noise of size σ, a kind of credit, and copies that carry noise."""
+
+    def __init__(
+        self,
+        network: Network,
+        *,
+        loss: str | Loss | LossFunction,
+        at: Place,
+        sigma: float,
+        credit: str,
+        antithetic: bool,
+        directions: int,
+        seed: int,
+        silent: bool = False,
+        problems: Iterable[Problem | None] = (),
+    ) -> None:
+        """silent: whether σ may be 0."""
+        fits = isinstance(sigma, Real) and 0 <= float(sigma) < math.inf and (silent or sigma != 0)
+        problems = [
+            None if fits else Problem("sigma", repr(sigma), "a positive number"),
+            _credit_problem(credit),
+            None
+            if isinstance(antithetic, bool)
+            else Problem("antithetic", repr(antithetic), "True or False"),
+            positive("directions", directions),
+            *problems,
+        ]
+        super().__init__(network, loss=loss, at=at, seed=seed, problems=problems)
+        if not is_linear(network.readout):
+            raise UnsupportedError(
+                f"{self.spec.name}: got a {type(network.readout).__name__} readout, expected nn.Linear: its "
+                "nodes are perturbed too. Use DFA or BPTT, or put the other layers in front of the network."
+            )
+        self.sigma = sigma
+        self.decay = decay_of(credit)
+        self.credit = credit
+        self.antithetic = antithetic
+        self.directions = directions
+
+    @property
+    def copies(self) -> int:
+        """Noisy copies of every sequence."""
+        return self.directions * (2 if self.antithetic else 1)
+
+
+class NodeRule(PerturbationRule):
     """A rule that perturbs the nodes and credits each by what its noise did to the loss.
 
     A subclass says in `directions_of_credit` what is credited: δ_t = c_t d_t, averaged over the copies,
@@ -64,25 +111,15 @@ class NodeRule(Rule):
             network,
             loss=loss,
             at=at,
+            sigma=sigma,
+            credit=credit,
+            antithetic=antithetic,
+            directions=directions,
             seed=seed,
-            problems=[
-                *perturbation_problems(sigma, credit, antithetic, directions, silent),
-                unknown_name("reward", reward, get_args(Reward)),
-                *problems,
-            ],
+            silent=silent,
+            problems=[unknown_name("reward", reward, get_args(Reward)), *problems],
         )
-        check_readout(network, self.spec.name)
-        self.sigma = sigma
-        self.decay = decay_of(credit)
-        self.credit = credit
         self.reward = reward
-        self.antithetic = antithetic
-        self.directions = directions
-
-    @property
-    def copies(self) -> int:
-        """Noisy copies of every sequence."""
-        return self.directions * (2 if self.antithetic else 1)
 
     @abstractmethod
     def directions_of_credit(self, runs: Runs) -> Directions:
@@ -93,7 +130,8 @@ class NodeRule(Rule):
     def compute(self, batch: Batch) -> tuple[ForwardPass, Gradients]:
         key = draw_key(self.generator)
         runs = self._run(batch, copied(batch.initial, 1 + self.copies), key, 0)
-        return self._learn(batch, runs)
+        learned = self._learn(batch, runs)
+        return learned.forward, self._gradients(learned)
 
     def _run(self, batch: Batch, initial: States | None, key: int, first_step: int) -> Runs:
         """All copies in one batch; noise is a function of the key, the step and the place."""
@@ -175,13 +213,11 @@ class NodeRule(Rule):
             at_steps = at_steps * runs.rows.valid[:, None, : runs.sequences]
         return at_steps, at_steps if batch.at == "every" else at_readout
 
-    def _learn(self, batch: Batch, runs: Runs) -> tuple[ForwardPass, Gradients]:
+    def _learn(self, batch: Batch, runs: Runs) -> Learned:
         losses = self._losses(batch, runs)  # (t, 1 + m, b), or (1 + m, b) at the last step
         at_steps, at_readout = self._credit(batch, runs, losses)
         directions = self.directions_of_credit(runs)
-        deltas = [[(at_steps[..., None] * own).sum(1)] for own in directions.nodes]
         errors = (at_readout[..., None] * directions.readout).sum(-3)
-        reference = runs.rows.rows(slice(0, runs.sequences))
         features, outputs = runs.features, runs.outputs
         if batch.at == "last":
             features, outputs = features[: runs.sequences], outputs[0]
@@ -189,15 +225,21 @@ class NodeRule(Rule):
             features = features[:, : runs.sequences].flatten(0, 1)
             outputs, errors = outputs[:, 0].flatten(0, 1), errors.flatten(0, 1)
         forward = ForwardPass(
-            reference,
+            runs.copy(0),
             features,
             outputs,
             errors,
             batch.mean(losses[..., 0, :].flatten(), batch.denominator),
             batch.accuracy(self.loss, outputs),
         )
-        gradients = self.readout_gradients(forward)
-        return forward, gradients | self.network.parameter_gradients(reference, deltas)
+        return Learned(forward, at_steps, directions)
+
+    def _gradients(self, learned: Learned) -> Gradients:
+        """Σ_t δ_t ⊗ pre_t with δ = Σ_m c d, and the readout's."""
+        forward, credit = learned.forward, learned.credit[..., None]
+        deltas = [[(credit * own).sum(1)] for own in learned.directions.nodes]
+        recurrent = self.network.parameter_gradients(forward.trajectory, deltas)
+        return self.readout_gradients(forward) | recurrent
 
     def _losses(self, batch: Batch, runs: Runs) -> Tensor:
         """ℓ of every copy, (t, 1 + m, b), or (1 + m, b) at the last step."""
@@ -231,34 +273,34 @@ class NodeRule(Rule):
 
     def advance(self, memory: Memory, batch: Batch, key: int, step: int) -> tuple[Estimate, Memory]:
         runs = self._run(batch, unpacked(memory["states"]), key, step)
-        forward, gradients = self._learn(batch, runs)
+        learned = self._learn(batch, runs)
         after = {"states": packed(runs.rows.final_states(), 1 + self.copies)}
-        if self.decay != 0:
-            traces = self._traces(memory, runs, forward)
-            credit, _ = self._credit(batch, runs, self._losses(batch, runs))
+        if self.decay == 0:
+            gradients = self._gradients(learned)
+        else:
+            traces = self._traces(memory, learned)
             gradients = {
-                name: torch.einsum("mb,bm...->...", credit[0], trace)
+                name: torch.einsum("mb,bm...->...", learned.credit[0], trace)
                 for name, trace in traces.items()
             }
             after |= {f"trace_{name}": trace for name, trace in traces.items()}
-        return self.estimate_from(batch, forward, gradients), after
+        return self.estimate_from(batch, learned.forward, gradients), after
 
-    def _traces(self, memory: Memory, runs: Runs, forward: ForwardPass) -> Gradients:
+    def _traces(self, memory: Memory, learned: Learned) -> Gradients:
         """E ← λ E + d ⊗ pre of each sequence and copy, by parameter, (b, m, …)."""
         network, cell = self.network, self.network.cell
-        directions = self.directions_of_credit(runs)
+        directions, forward = learned.directions, learned.forward
         found: Gradients = {}
         for layer, own in enumerate(forward.trajectory.layers):
             for kind in network.recurrent.kinds:
                 each = [
                     cell.gradient(kind, own[0], d, outer_each)
-                    for d in _each(directions.nodes[layer])
+                    for d in directions.nodes[layer].unbind(1)
                 ]
-                found[f"recurrent.{parameter_name(kind, layer, 0)}"] = torch.cat(each).transpose(
-                    0, 1
-                )
+                name = f"recurrent.{parameter_name(kind, layer, 0)}"
+                found[name] = torch.cat(each).transpose(0, 1)
         features = forward.features[None]
-        each = [outer_each(d, features) for d in _each(directions.readout)]
+        each = [outer_each(d, features) for d in directions.readout.unbind(1)]
         found["readout.weight"] = torch.cat(each).transpose(0, 1)
         found["readout.bias"] = directions.readout[0].transpose(0, 1)
         assert self.decay is not None
@@ -310,9 +352,13 @@ class Directions:
     readout: Tensor
 
 
-def _each(directions: Tensor) -> tuple[Tensor, ...]:
-    """The direction of every copy: (t, m, b, n) -> m of (t, b, n)."""
-    return directions.unbind(1)
+@dataclass(frozen=True, slots=True)
+class Learned:
+    """What the runs say: the reference's forward pass, c at the hidden nodes (t, m, b), and d."""
+
+    forward: ForwardPass
+    credit: Tensor
+    directions: Directions
 
 
 def credit_over_time(changes: Tensor, decay: float | None) -> Tensor:
@@ -344,30 +390,6 @@ def _credit_problem(credit: object) -> Problem | None:
         pass
     expected = "'local', 'trace(λ)' with λ in [0, 1] such as 'trace(0.9)', 'to_go' or 'global'"
     return Problem("credit", repr(credit), expected)
-
-
-def perturbation_problems(
-    sigma: object, credit: object, antithetic: object, directions: object, silent: bool = False
-) -> list[Problem | None]:
-    """What is wrong with the arguments all perturbation rules have; silent: whether σ may be 0."""
-    fits = isinstance(sigma, Real) and 0 <= float(sigma) < float("inf") and (silent or sigma != 0)
-    return [
-        None if fits else Problem("sigma", repr(sigma), "a positive number"),
-        _credit_problem(credit),
-        None
-        if isinstance(antithetic, bool)
-        else Problem("antithetic", repr(antithetic), "True or False"),
-        positive("directions", directions),
-    ]
-
-
-def check_readout(network: Network, name: str) -> None:
-    """The readout's nodes are perturbed too, so they must be in sight."""
-    if not is_linear(network.readout):
-        raise UnsupportedError(
-            f"{name}: got a {type(network.readout).__name__} readout, expected nn.Linear: its nodes are "
-            "perturbed too. Use DFA or BPTT, or put the other layers in front of the network."
-        )
 
 
 def draw_key(generator: torch.Generator) -> int:

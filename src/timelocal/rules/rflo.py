@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from timelocal.losses import Loss
-from timelocal.network import Network
-from timelocal.rules.feedback_rule import FeedbackRule
+from timelocal.rules.feedback_rule import TracedRule
 from timelocal.rules.rule import RuleSpec
-from timelocal.typing import LossFunction, Place
 
 
-class RFLO(FeedbackRule):
+class RFLO(TracedRule):
     """Random feedback local online learning (RFLO; Murray 2019).
 
     The output error reaches a unit through a random matrix, and each synapse remembers what it did as long
@@ -38,6 +35,7 @@ class RFLO(FeedbackRule):
     crediting the past that a loss at a later step still sees. Biased.
     """
 
+    follows = "leak"
     spec = RuleSpec(
         name="rflo",
         summary="random feedback, and traces that decay as the unit itself forgets",
@@ -53,27 +51,3 @@ class RFLO(FeedbackRule):
             "eLife 8:e43299, 2019.",
         ),
     )
-
-    def __init__(
-        self,
-        network: Network,
-        *,
-        loss: str | Loss | LossFunction = "cross_entropy",
-        at: Place = "every",
-        feedback: str = "gaussian",
-        feedback_lr: float = 1e-3,
-        feedback_decay: float = 1e-2,
-        seed: int = 0,
-    ) -> None:
-        super().__init__(
-            network,
-            loss=loss,
-            at=at,
-            feedback=feedback,
-            feedback_per="layer",
-            trace="leak",
-            normalize=None,
-            feedback_lr=feedback_lr,
-            feedback_decay=feedback_decay,
-            seed=seed,
-        )

@@ -8,7 +8,7 @@ from torch import Tensor
 from timelocal.cells import outer_each
 from timelocal.errors import UnsupportedError
 from timelocal.losses import Loss
-from timelocal.network import Network, Trajectory, at_last_valid
+from timelocal.network import Network, Trajectory, at_last_valid, parameter_name
 from timelocal.rules.batch import Batch
 from timelocal.rules.rule import Estimate, ForwardPass, Rule, RuleSpec
 from timelocal.rules.states import no_states, packed, unpacked
@@ -123,7 +123,7 @@ class RTRL(Rule):
     def _split(self, total: Tensor) -> Gradients:
         """All recurrent parameters in one row, back into their shapes."""
         names = [
-            f"{kind}_l{layer}"
+            parameter_name(kind, layer, 0)
             for layer in range(self.network.num_layers)
             for kind in self.network.recurrent.kinds
         ]
@@ -185,4 +185,6 @@ def _met(signal: Tensor, influence: Tensor) -> Tensor:
 def _sizes(network: Network, layer: int) -> list[int]:
     """How many numbers each parameter of a layer has."""
     recurrent = network.recurrent
-    return [recurrent.get_parameter(f"{kind}_l{layer}").numel() for kind in recurrent.kinds]
+    return [
+        recurrent.get_parameter(parameter_name(kind, layer, 0)).numel() for kind in recurrent.kinds
+    ]

@@ -24,9 +24,9 @@ from timelocal.losses import Loss
 from timelocal.network import (
     Network,
     Trajectory,
-    decorrelation_loss,
     evaluation_mode,
     is_linear,
+    mean_decorrelation_loss,
     positive,
     read,
     readout_gradients,
@@ -201,7 +201,7 @@ class Rule(nn.Module, ABC):
         if self.network.recurrent.decorrelate is None:
             return {}, {}
         features = trajectory.valid_features()
-        loss = torch.stack([decorrelation_loss(seen) for seen in features]).mean()
+        loss = mean_decorrelation_loss(features)
         return self.network.decorrelation_steps(features), {"decorrelation_loss": loss}
 
     @torch.no_grad()

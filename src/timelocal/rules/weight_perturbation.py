@@ -16,21 +16,15 @@ from timelocal.losses import Loss
 from timelocal.network import Network, parameter_name
 from timelocal.rules.batch import Batch
 from timelocal.rules.node_perturbation import PAPER
-from timelocal.rules.perturbation import (
-    check_readout,
-    copied,
-    decay_of,
-    draw_key,
-    perturbation_problems,
-)
-from timelocal.rules.rule import Estimate, ForwardPass, Rule, RuleSpec
+from timelocal.rules.perturbation import PerturbationRule, copied, draw_key
+from timelocal.rules.rule import Estimate, ForwardPass, RuleSpec
 from timelocal.rules.states import no_states, packed, unpacked
 from timelocal.typing import Gradients, LossFunction, Memory, Place, States
 
 Redraw = Literal["step", "sequence"]
 
 
-class WP(Rule):
+class WP(PerturbationRule):
     """Weight perturbation (WP): noise on every weight, two forward passes, no error signal.
 
     A clean run and one with noise σΞ, Ξ ~ N(0, 1), on every weight and bias, one draw for the whole batch.
@@ -91,30 +85,26 @@ class WP(Rule):
         directions: int = 1,
         seed: int = 0,
     ) -> None:
-        problems = [
-            *perturbation_problems(sigma, credit, antithetic, directions),
-            unknown_name("redraw", redraw, get_args(Redraw)),
-        ]
+        problems = [unknown_name("redraw", redraw, get_args(Redraw))]
         if redraw == "sequence" and credit != "local":
             remedy = "Noise that stays is credited with all the losses: leave credit out."
             problems.append(Problem("credit", repr(credit), "'local' with 'sequence'", remedy))
-        super().__init__(network, loss=loss, at=at, seed=seed, problems=problems)
-        check_readout(network, self.spec.name)
+        super().__init__(
+            network,
+            loss=loss,
+            at=at,
+            sigma=sigma,
+            credit=credit,
+            antithetic=antithetic,
+            directions=directions,
+            seed=seed,
+            problems=problems,
+        )
         if network.recurrent.dropout:
             raise UnsupportedError(
                 f"wp: got dropout={network.recurrent.dropout}, expected 0. Use dropout=0, or NP."
             )
-        self.sigma = sigma
-        self.credit = credit
-        self.decay = decay_of(credit)
         self.redraw = redraw
-        self.antithetic = antithetic
-        self.directions = directions
-
-    @property
-    def copies(self) -> int:
-        """Noisy runs of every sequence."""
-        return self.directions * (2 if self.antithetic else 1)
 
     # --- a whole sequence -------------------------------------------------------------------
 

@@ -66,18 +66,12 @@ def run(
     Returns the hidden states, and what leaves the top layer (t, h·directions) in the sequence's time.
     """
     stack = network.recurrent
-    kinds = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")[: 4 if stack.bias else 2]
     hidden: HiddenStates = []
     entering = list(sequence)
     for layer in range(stack.num_layers):
         per_direction = []
         for direction in range(stack.directions):
-            suffix = f"_l{layer}" + ("_reverse" if direction else "")
-            parameters: dict[str, Tensor] = {
-                kind: stack.get_parameter(kind + suffix) for kind in kinds
-            }
-            if stack.decorrelate is not None:
-                parameters["decorrelation"] = decorrelation(network, layer, direction)
+            parameters = _parameters(network, layer, direction)
             state: State = tuple(
                 sequence.new_zeros(stack.hidden_size) for _ in stack.cell.state_names
             )
@@ -267,14 +261,11 @@ def decorrelation_steps(
     network: Network, inputs: Tensor, lengths: Tensor | None = None
 ) -> dict[str, Tensor]:
     """−ε ⟨h* h*ᵀ − diag(h*²)⟩ D of every D, from the matrices as they are written."""
-    batch = inputs.shape[0 if network.batch_first else 1]
-    longest = inputs.shape[1 if network.batch_first else 0]
     law = network.recurrent.decorrelate
     assert law is not None
     seen: dict[tuple[int, int], list[Tensor]] = {}
-    for b in range(batch):
-        steps = longest if lengths is None else int(lengths[b])
-        hidden, _ = run(network, (inputs[b] if network.batch_first else inputs[:, b])[:steps])
+    for sequence, _ in sequences(network, inputs, lengths, ()):
+        hidden, _ = run(network, sequence)
         for layer, directions in enumerate(hidden):
             for direction, states in enumerate(directions):
                 seen.setdefault((layer, direction), []).extend(states)

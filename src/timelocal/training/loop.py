@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 
 from timelocal import seeding
 from timelocal.data import Sequences, minibatches
-from timelocal.network import Network, decorrelation_loss
+from timelocal.network import mean_decorrelation_loss
 from timelocal.rules import Estimate, Evaluation, Rule
 from timelocal.training.checks import check_fit, check_online
 from timelocal.training.files import exclusive, make_folder
@@ -171,14 +171,9 @@ def _stream(
         show(epoch, mean.loss, None)
     record = mean.record()
     if rule.network.recurrent.decorrelate is not None:
-        record["decorrelation_loss"] = _correlation(rule.network, inputs)
+        features = rule.network.scan(inputs).valid_features()
+        record["decorrelation_loss"] = float(mean_decorrelation_loss(features))
     return record, seconds
-
-
-def _correlation(network: Network, inputs: Tensor) -> float:
-    """The decorrelation loss of all layers on some sequences."""
-    features = network.scan(inputs).valid_features()
-    return float(torch.stack([decorrelation_loss(seen) for seen in features]).mean())
 
 
 def _measure(rule: Rule, part: Sequences, name: str, epoch: int) -> Record:
