@@ -13,8 +13,9 @@ from typer.testing import CliRunner
 
 from timelocal.bench import Comparison, Shape, benchmark, summary
 from timelocal.bench.contestants import MAKERS, contestants, jax_bptt, torch_bptt
-from timelocal.bench.measure import Timing, interleaved, peak_memory
+from timelocal.bench.measure import Timing, interleaved
 from timelocal.rules import BPTT
+from timelocal.training.memory import peak_memory
 
 TINY = Shape("tiny", 3, 5, 2, 4, 3)
 

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import ctypes
-import gc
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import median, quantiles
 
 import torch
@@ -61,28 +57,3 @@ def gemm(size: int = 1024) -> tuple[Call, float]:
     """A square matrix product, the yardstick of what the processor can do, and its operations."""
     a, b, out = (torch.randn(size, size) for _ in range(3))
     return lambda: torch.mm(a, b, out=out), 2.0 * size**3
-
-
-def peak_memory(call: Call) -> float | None:
-    """Bytes of resident memory that a call needs above what stood before it; None but on Linux."""
-    status, reset = Path("/proc/self/status"), Path("/proc/self/clear_refs")
-    if not status.exists():
-        return None
-    call()
-    gc.collect()
-    with suppress(
-        OSError, AttributeError
-    ):  # freed memory that the allocator keeps would hide a need
-        ctypes.CDLL(None).malloc_trim(0)
-    with suppress(OSError):
-        reset.write_text("5", encoding="ascii")  # the high-water mark starts again from here
-        before = _status_bytes(status, "VmRSS")
-        call()
-        return max(0.0, _status_bytes(status, "VmHWM") - before)
-    return None
-
-
-def _status_bytes(status: Path, key: str) -> float:
-    lines = status.read_text(encoding="ascii").splitlines()
-    (line,) = (line for line in lines if line.startswith(f"{key}:"))
-    return 1024.0 * float(line.split()[1])

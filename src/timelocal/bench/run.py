@@ -9,8 +9,9 @@ from typing import Any
 import torch
 
 from timelocal.bench.contestants import contestants
-from timelocal.bench.measure import Call, Timing, gemm, interleaved, peak_memory
+from timelocal.bench.measure import Call, Timing, gemm, interleaved
 from timelocal.bench.shapes import Shape
+from timelocal.training.memory import peak_memory
 
 PASSES = {"scan": 1, "dfa": 2, "bptt": 3, "torch": 3, "jax": 3}
 """Forward passes' worth of arithmetic that each has to do: DFA adds one product for the update, BPTT

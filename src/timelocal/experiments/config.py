@@ -48,7 +48,7 @@ def default_task(dataset: str) -> dict[str, str]:
     return {"loss": "cross_entropy", "at": "last"}
 
 
-_LATER = ("decorrelate", "decorrelate_norm", "online", "tau")
+_LATER = ("decorrelate", "decorrelate_norm", "online", "tau", "alignment")
 """Fields that are left out of a configuration where they ask for nothing."""
 
 
@@ -58,7 +58,7 @@ class TrainConfig(BaseModel):
     `rule_options` are the further arguments of the rule's constructor (`feedback`, `normalize`, …),
     completed by their defaults. `decorrelate` is the learning rate of the matrices D, None for a network
     without them, and `decorrelate_norm` their `Decorrelation.norm`. `online` updates at every step. `tau`
-    makes the tanh RNN a leaky one.
+    makes the tanh RNN a leaky one. `alignment` compares the rule's gradient with BPTT's after every epoch.
     Raises `ArgumentError` that lists every problem at once.
 
     >>> config = TrainConfig(dataset="digits-rows", cell="gru", rule="dfa", epochs=3)
@@ -89,6 +89,7 @@ class TrainConfig(BaseModel):
     decorrelate_norm: Literal["preserve"] | None = None
     online: bool = False
     tau: Annotated[float, Field(ge=1, allow_inf_nan=False)] | None = None
+    alignment: bool = False
 
     def __init__(self, **values: Any) -> None:
         try:

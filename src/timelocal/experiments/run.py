@@ -37,7 +37,7 @@ def run(
     Raises `DataError` if the data cannot be had and `RunError` if the folder cannot be written.
     """
     folder = Path(out) / config.folder_name()
-    if _status(folder) in {"finished", "diverged"}:
+    if already_done(folder):
         return folder
     torch.set_num_threads(config.threads)
     torch.set_flush_denormal(True)
@@ -45,7 +45,7 @@ def run(
     split = data.split(dataset, config.seed, stratified=config.stratified)
     if config.standardize:
         split = data.standardize(split)
-    network = _network(config, dataset)
+    network = build_network(config, dataset)
     rule = make_rule(config.rule, network, config.loss, config.at, config.seed, config.rule_options)
     optimizer = OPTIMIZERS[config.optimizer](network.parameters(), lr=config.lr)
     trivial = _trivial(dataset, network, split)
@@ -56,7 +56,7 @@ def run(
     with exclusive(make_folder(folder) / ".lock"):
         write_json(folder / "config.json", config.model_dump(mode="json"))
         write_json(folder / "environment.json", environment())
-        _set_status(folder, "running")
+        set_status(folder, "running")
         try:
             history = fit(
                 rule,
@@ -79,15 +79,16 @@ def run(
                 curves = shown(one.targets[0], before, after[0])
                 write_json(folder / "predictions.json", curves)
             write_json(folder / "result.json", result)
-            _set_status(folder, history.status, history.message)
+            set_status(folder, history.status, history.message)
         except Exception as error:
             with suppress(RunError):  # the disk that failed the run may fail its obituary too
-                _set_status(folder, "failed", f"{type(error).__name__}: {error}")
+                set_status(folder, "failed", f"{type(error).__name__}: {error}")
             raise
     return folder
 
 
-def _network(config: TrainConfig, dataset: Dataset) -> Network:
+def build_network(config: TrainConfig, dataset: Dataset) -> Network:
+    """The network of `config`, with the inputs and outputs that the data have."""
     classes = dataset.card.classes
     outputs = dataset.targets.shape[-1] if classes is None else len(classes)
     features = dataset.inputs.shape[-1]
@@ -106,12 +107,14 @@ def _network(config: TrainConfig, dataset: Dataset) -> Network:
     )
 
 
-def _status(folder: Path) -> str:
+def already_done(folder: Path) -> bool:
+    """Whether the run in `folder` has come to an end that doing it again would not change."""
     path = folder / "status.json"
-    return str(read_json(path).get("status")) if path.exists() else ""
+    return path.exists() and read_json(path).get("status") in {"finished", "diverged"}
 
 
-def _set_status(folder: Path, status: str, message: str = "") -> None:
+def set_status(folder: Path, status: str, message: str = "") -> None:
+    """Say how it stands with the run in `folder`."""
     write_json(folder / "status.json", {"status": status, "message": message})
 
 

@@ -1,0 +1,78 @@
+"""What one update costs: the time and the peak memory of learning from one sequence."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from statistics import median
+from typing import Literal
+
+import torch
+
+from timelocal import data
+from timelocal.experiments.build import OPTIMIZERS, make_rule
+from timelocal.experiments.config import TrainConfig
+from timelocal.experiments.environment import environment
+from timelocal.experiments.run import already_done, build_network, set_status
+from timelocal.training.files import exclusive, make_folder, write_json
+from timelocal.training.memory import peak_memory
+
+
+class CostConfig(TrainConfig):
+    """As a training run; what is measured is one batch presented `repeats` times, after one that warms up."""
+
+    measures: Literal["cost"] = "cost"
+    repeats: int = 5
+
+
+def measure_cost(config: CostConfig, out: str | Path, data_dir: str | Path | None = None) -> Path:
+    """Measure `config` in its own folder under `out`; return that folder.
+
+    `result.json` has the median `milliseconds` of an update with the first batch of the training part and
+    the `peak_megabytes` of resident memory above what stood before it; the latter is None where the system
+    does not tell.
+    """
+    folder = Path(out) / config.folder_name()
+    if already_done(folder):
+        return folder
+    torch.set_num_threads(config.threads)
+    torch.set_flush_denormal(True)
+    dataset = data.load(config.dataset, data_dir)
+    part = data.split(dataset, config.seed).train[torch.arange(config.batch)]
+    network = build_network(config, dataset)
+    rule = make_rule(config.rule, network, config.loss, config.at, config.seed, config.rule_options)
+    optimizer = OPTIMIZERS[config.optimizer](network.parameters(), lr=config.lr)
+
+    def update() -> None:
+        if config.online:
+            rule.stream(len(part)).run(part.inputs, part.targets, optimizer)
+        else:
+            optimizer.zero_grad()
+            rule(part.inputs, part.targets)
+            optimizer.step()
+
+    with exclusive(make_folder(folder) / ".lock"):
+        write_json(folder / "config.json", config.model_dump(mode="json"))
+        write_json(folder / "environment.json", environment())
+        set_status(folder, "running")
+        try:
+            update()
+            seconds = []
+            for _ in range(config.repeats):
+                start = time.perf_counter()
+                update()
+                seconds.append(time.perf_counter() - start)
+            peak = peak_memory(update)
+        except Exception as error:
+            set_status(folder, "failed", f"{type(error).__name__}: {error}")
+            raise
+        write_json(folder / "history.json", {"epochs": []})
+        write_json(folder / "timing.json", {"step_seconds_median": median(seconds)})
+        result = {
+            "seed": config.seed,
+            "milliseconds": 1e3 * median(seconds),
+            "peak_megabytes": None if peak is None else peak / 2**20,
+        }
+        write_json(folder / "result.json", result)
+        set_status(folder, "finished")
+    return folder

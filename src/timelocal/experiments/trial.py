@@ -1,0 +1,30 @@
+"""A trial: one configuration that leaves one folder, whatever it measures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from timelocal.experiments.config import TrainConfig
+from timelocal.experiments.cost import CostConfig, measure_cost
+from timelocal.experiments.run import run
+
+Trial = TrainConfig
+"""A training run, or a `CostConfig`, which is one too but measures the time and memory of one update."""
+
+
+def from_json(values: Mapping[str, Any]) -> Trial:
+    """The trial whose `config.json` holds `values`; unknown keys are refused.
+
+    >>> from_json({"dataset": "digits-rows", "epochs": 2}).epochs
+    2
+    """
+    return (CostConfig if "measures" in values else TrainConfig)(**values)
+
+
+def do(trial: Trial, out: str | Path, data_dir: str | Path | None = None) -> Path:
+    """Do the trial in its own folder under `out` and return that folder; what is done is not repeated."""
+    if isinstance(trial, CostConfig):
+        return measure_cost(trial, out, data_dir)
+    return run(trial, out, data_dir)

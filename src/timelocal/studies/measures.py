@@ -1,0 +1,96 @@
+"""The numbers that tables and figures compare, read from the record of a run."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from timelocal.studies.store import RunRecord
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A number of a run: what it is called, how it is written, and how it is found.
+
+    `scale` and `digits` are for tables; `curve` is the key of the same thing in the epochs of a run.
+    """
+
+    title: str
+    unit: str
+    scale: float
+    digits: int
+    higher_is_better: bool
+    read: Callable[[RunRecord], float | None]
+    curve: str | None = None
+    log: bool = False
+
+
+def value(record: RunRecord, measure: str) -> float | None:
+    """The measure of a finished run, None where it has none."""
+    if record.status != "finished":
+        return None
+    found = MEASURES[measure].read(record)
+    return found if found is not None and math.isfinite(found) else None
+
+
+def _result(*keys: str) -> Callable[[RunRecord], float | None]:
+    def read(record: RunRecord) -> float | None:
+        found: object = record.result
+        for key in keys:
+            found = found.get(key) if isinstance(found, dict) else None
+        return float(found) if isinstance(found, int | float) else None
+
+    return read
+
+
+def _final(key: str) -> Callable[[RunRecord], float | None]:
+    """The mean over the last tenth of the epochs: of the papers' 500, their last 50."""
+
+    def read(record: RunRecord) -> float | None:
+        values = [epoch[key] for epoch in record.epochs if key in epoch]
+        tail = values[-max(1, len(values) // 10) :]
+        return statistics.fmean(tail) if tail else None
+
+    return read
+
+
+def _accuracy(title: str, read: Callable[[RunRecord], float | None]) -> Measure:
+    return Measure(title, "\u202f%", 100.0, 1, True, read, "test_accuracy")
+
+
+def _loss(title: str, key: str) -> Measure:
+    return Measure(title, "", 1.0, 5, False, _final(key), key, log=True)
+
+
+MEASURES: dict[str, Measure] = {
+    "accuracy": _accuracy(
+        "test accuracy at the best validation epoch", _result("best_validation", "test_accuracy")
+    ),
+    "last_accuracy": _accuracy("test accuracy at the last epoch", _result("last", "test_accuracy")),
+    "max_accuracy": _accuracy(
+        "maximum of the test accuracy over epochs", _result("max_test_accuracy")
+    ),
+    "validation_accuracy": _accuracy(
+        "validation accuracy, best epoch", _result("best_validation", "validation_accuracy")
+    ),
+    "test_loss": _loss("final test loss", "test_loss"),
+    "train_loss": _loss("final training loss", "train_loss"),
+    "validation_loss": _loss("final validation loss", "validation_loss"),
+    "nrmse": Measure("test NRMSE", "", 1.0, 3, False, _result("metrics", "nrmse")),
+    "bit_errors": Measure("bit errors", "", 1.0, 3, False, _result("metrics", "bit_errors")),
+    "decorrelation_loss": _loss("decorrelation loss", "decorrelation_loss"),
+    "milliseconds": Measure(
+        "time for one sequence", " ms", 1.0, 2, False, _result("milliseconds"), log=True
+    ),
+    "peak_megabytes": Measure(
+        "peak memory above what stood before",
+        " MB",
+        1.0,
+        2,
+        False,
+        _result("peak_megabytes"),
+        log=True,
+    ),
+}

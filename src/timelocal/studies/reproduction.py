@@ -1,0 +1,54 @@
+"""An experiment beside the runs of a store: what was chosen, every seed's run, and the verdicts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from timelocal.experiments.config import TrainConfig
+from timelocal.experiments.papers.experiment import (
+    Claim,
+    Experiment,
+    Key,
+    Line,
+    ProfileName,
+    Verdict,
+)
+from timelocal.studies.measures import value
+from timelocal.studies.store import RunRecord
+
+
+@dataclass(frozen=True)
+class LineResult:
+    """A line, the configuration its search chose (None: no search is done yet) and what ran."""
+
+    line: Line
+    chosen: TrainConfig | None
+    tried: tuple[tuple[TrainConfig, RunRecord | None], ...]
+    """Every candidate's run of the search, None where it is missing."""
+    runs: tuple[tuple[TrainConfig, RunRecord | None], ...]
+    """One a seed, None where it is missing."""
+
+    def values(self, measure: str) -> dict[int, float]:
+        """Seed to value, for the runs that finished."""
+        found = {config.seed: value(run, measure) for config, run in self.runs if run is not None}
+        return {seed: number for seed, number in found.items() if number is not None}
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """An experiment at a profile, with all that is there of it."""
+
+    experiment: Experiment
+    profile: ProfileName
+    lines: tuple[LineResult, ...]
+
+    def numbers(self, measure: str) -> Mapping[Key, Mapping[int, float]]:
+        """Every line's values by seed; lines without finished runs are left out."""
+        found = {one.line.key: one.values(measure) for one in self.lines}
+        return {key: values for key, values in found.items() if values}
+
+    def verdicts(self) -> list[tuple[Claim, Verdict]]:
+        """The claims and what the numbers say of them."""
+        numbers = self.numbers(self.experiment.measures[0])
+        return [(claim, claim.decide(numbers)) for claim in self.experiment.claims]
