@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from timelocal import data
+from timelocal.analysis.alignment import watch
 from timelocal.data import Dataset, Sequences
 from timelocal.data.trivial import majority_class
 from timelocal.errors import RunError
@@ -52,6 +53,8 @@ def run(
     stepwise = dataset.card.classes is None
     one = split.test[torch.tensor([0])]
     before = predicted(rule, one)[0] if stepwise else None
+    first = torch.arange(min(config.batch, len(split.train)))
+    watched = watch(rule, split.train[first]) if config.alignment else None
 
     with exclusive(make_folder(folder) / ".lock"):
         write_json(folder / "config.json", config.model_dump(mode="json"))
@@ -71,6 +74,7 @@ def run(
                 online=config.online,
                 folder=folder,
                 progress=progress,
+                watch=watched,
             )
             result = _result(config, history, trivial)
             if before is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from statistics import median
@@ -47,6 +47,7 @@ def fit(
     online: bool = False,
     folder: str | Path | None = None,
     progress: bool = False,
+    watch: Callable[[], Mapping[str, float]] | None = None,
 ) -> History:
     """Train the network of `rule` for `epochs` passes over `train`.
 
@@ -67,6 +68,8 @@ def fit(
         folder: where checkpoints go. If it holds the checkpoint of the same run, training goes on
             from there, and ends in the same bits as if it had never stopped.
         progress: draw a progress bar on the error stream.
+        watch: called after every epoch; the numbers it returns, by names of their own, join its record. It
+            must leave rule and network as they are.
 
     Returns the `History`. Its `status` is `"diverged"` if the loss or the weights stopped being
     finite; network, rule and optimizer are then as after the last good epoch.
@@ -114,6 +117,8 @@ def fit(
                         raise _DivergedError(f"a weight is not finite after epoch {epoch}")
                     for name in [name for name in parts if name != "train"]:
                         record |= _measure(rule, parts[name], name, epoch)
+                    if watch is not None:
+                        record |= watch()
                     state = take(rule, optimizer)
                     history.epochs.append(record)
                     history.seconds.append(sum(steps))

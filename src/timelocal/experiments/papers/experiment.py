@@ -17,7 +17,7 @@ Word = Literal["holds", "does not hold", "untested at this size"]
 
 
 class PaperValue(NamedTuple):
-    """A number that the paper prints, in the unit of its measure; `sd` None where it prints none."""
+    """A number as the paper prints it (accuracies in %); `sd` None where it prints none."""
 
     mean: float
     sd: float | None = None

@@ -1,0 +1,98 @@
+"""How close a rule's gradient is to that of BPTT: angle, signs and size, parameter by parameter."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from timelocal.data import Sequences
+from timelocal.rules import BPTT, Rule
+
+
+class Alignment(NamedTuple):
+    """Of an estimate g beside BPTT's gradient b: ⟨g, b⟩ / ‖g‖‖b‖, the share of entries of one sign where b
+    is not zero, and ‖g‖ / ‖b‖. All are 0 where b is zero, the cosine also where g is."""
+
+    cosine: float
+    sign_agreement: float
+    norm_ratio: float
+
+
+WHOLE = "all"
+"""The name of all parameters taken as one vector."""
+
+
+@torch.no_grad()
+def alignment(
+    rule: Rule, inputs: Tensor, targets: Tensor, lengths: Tensor | None = None
+) -> dict[str, Alignment]:
+    """Compare what `rule` says of one batch with the gradient of BPTT, on the network as it is.
+
+        cosine = ⟨g, b⟩ / ‖g‖‖b‖,    norm ratio = ‖g‖ / ‖b‖
+
+    Nothing is changed: the rule's generator is where it was, so watching a training run leaves it bit for
+    bit what it is. A rule that draws noise is measured by one draw.
+
+    Args:
+        rule: any rule on a network that BPTT can train.
+        inputs, targets, lengths: a batch, as for `rule.estimate`.
+
+    Returns:
+        An `Alignment` for each parameter, by `network.named_parameters()` names, and for `"all"` of them.
+
+    Raises:
+        ArgumentError: a wrong batch, or a network that has no gradient (a black box).
+
+    >>> import torch, timelocal as tl
+    >>> rule = tl.BPTT(tl.RNN(3, 8, 2))
+    >>> found = alignment(rule, torch.randn(4, 5, 3), torch.tensor([0, 1, 0, 1]))
+    >>> round(found["all"].cosine, 6), round(found["all"].norm_ratio, 6)
+    (1.0, 1.0)
+
+    Source: the angle of feedback alignment, T. P. Lillicrap et al., Random synaptic feedback weights support
+    error backpropagation for deep learning, Nature Communications 7:13276, 2016.
+    """
+    exact = BPTT(rule.network, loss=rule.loss, at=rule.at).estimate(inputs, targets, lengths)
+    before = rule.get_extra_state()
+    try:
+        found = rule.estimate(inputs, targets, lengths).gradients
+    finally:
+        rule.set_extra_state(before)
+    pairs = {
+        name: (found.get(name, torch.zeros_like(true)).flatten().double(), true.flatten().double())
+        for name, true in exact.gradients.items()
+    }
+    ours, true = (torch.cat(side) for side in zip(*pairs.values(), strict=True))
+    return {name: _compare(*pair) for name, pair in (pairs | {WHOLE: (ours, true)}).items()}
+
+
+def watch(rule: Rule, part: Sequences) -> Callable[[], dict[str, float]]:
+    """What a training run records after every epoch: the alignment on `part`, as flat numbers.
+
+    Raises:
+        ArgumentError: at once, for a network that BPTT cannot train.
+    """
+    BPTT(rule.network, loss=rule.loss, at=rule.at)
+
+    def measure() -> dict[str, float]:
+        compared = alignment(rule, part.inputs, part.targets, part.lengths)
+        return {
+            f"alignment.{name}.{field}": value
+            for name, one in compared.items()
+            for field, value in one._asdict().items()
+        }
+
+    return measure
+
+
+def _compare(ours: Tensor, true: Tensor) -> Alignment:
+    size, length = float(true.norm()), float(ours.norm())
+    if size == 0:
+        return Alignment(0.0, 0.0, 0.0)
+    counted = true != 0
+    agree = float((ours.sign() == true.sign())[counted].double().mean())
+    cosine = float(ours @ true) / (length * size) if length else 0.0
+    return Alignment(cosine, agree, length / size)

@@ -1,0 +1,626 @@
+"""Gradient-Free Training of RNNs using Random Perturbations: its figures 4 to 14 and tables 1 and 2."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from timelocal.experiments.config import TrainConfig, default_task
+from timelocal.experiments.cost import CostConfig
+from timelocal.experiments.papers.claims import above, at_most, within
+from timelocal.experiments.papers.experiment import (
+    Claim,
+    Column,
+    Experiment,
+    Key,
+    Line,
+    ProfileName,
+    Search,
+)
+
+RULES = {"NP": "np", "WP": "wp", "ANP": "anp", "BP": "tbptt"}
+"""BP is what the paper calls so: one step back, with an update at every step."""
+LABELS = ("NP", "DNP", "WP", "DWP", "ANP", "DANP", "BP", "DBP")
+
+AUTHORS_TASK = {"mackey-glass": "mackey-glass-recall", "copying": "copying-fixed"}
+"""What the authors' code trains on where it is not what the paper says."""
+
+TABLE_2: dict[str, dict[str, tuple[float, float | None]]] = {
+    # η, ε
+    "mackey-glass": {
+        "NP": (5e-4, None),
+        "DNP": (5e-4, 5e-9),
+        "WP": (5e-4, None),
+        "DWP": (5e-4, 5e-9),
+        "ANP": (3e-6, None),
+        "DANP": (3e-5, 5e-9),
+        "BP": (5e-7, None),
+        "DBP": (5e-7, 5e-7),
+    },
+    "copying": {
+        "NP": (5e-2, None),
+        "DNP": (5e-2, 1e-4),
+        "WP": (1e-3, None),
+        "DWP": (1e-3, 1e-4),
+        "ANP": (4e-5, None),
+        "DANP": (4e-5, 1e-4),
+        "BP": (1e-4, None),
+        "DBP": (1e-4, 1e-4),
+    },
+    "weather": {
+        "NP": (1e-2, None),
+        "DNP": (1e-2, 1e-7),
+        "WP": (1e-3, None),
+        "DWP": (1e-3, 1e-7),
+        "ANP": (3e-5, None),
+        "DANP": (1.5e-4, 5e-7),
+        "BP": (5e-7, None),
+        "DBP": (1e-6, 1e-7),
+    },
+}
+"""The learning rates of the paper's table 2: of the weights, and of D."""
+
+BATCH = {"mackey-glass": 10, "copying": 1, "weather": 10}
+PAPER_HIDDEN = {"mackey-glass": 1000, "copying": 500, "weather": 1000}
+
+
+@dataclass(frozen=True)
+class _Size:
+    """How large a profile is; `epochs` by task, of runs as corrected, as in the code, and with BPTT."""
+
+    hidden: dict[str, int]
+    epochs: dict[str, int]
+    authors_epochs: dict[str, int]
+    bptt_epochs: dict[str, int]
+    search_epochs: dict[str, int]
+    seeds: tuple[int, ...]
+    authors_seeds: tuple[int, ...]
+    rates: tuple[float, ...]
+    d_rates: tuple[float, ...]
+    adam_rates: tuple[float, ...]
+    sizes: tuple[int, ...]
+    sizes_epochs: int
+    sizes_seeds: tuple[int, ...]
+    sizes_rates: tuple[float, ...]
+    cost_hidden: int
+    cost_repeats: int
+    authors_on: tuple[str, ...] = field(default=("mackey-glass", "copying", "weather-48h"))
+
+
+def _tasks(mackey_glass: int, copying: int, weather: int) -> dict[str, int]:
+    return {"mackey-glass": mackey_glass, "copying": copying, "weather": weather}
+
+
+_RATES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1)
+_FIVE = (0, 1, 2, 3, 4)
+
+SIZES: dict[ProfileName, _Size] = {
+    "quick": _Size(
+        hidden=_tasks(8, 8, 8),
+        epochs=_tasks(1, 1, 1),
+        authors_epochs=_tasks(1, 1, 1),
+        bptt_epochs=_tasks(1, 1, 1),
+        search_epochs=_tasks(1, 1, 1),
+        seeds=(0,),
+        authors_seeds=(0,),
+        rates=(1e-3,),
+        d_rates=(1e-6,),
+        adam_rates=(1e-3,),
+        sizes=(4, 8),
+        sizes_epochs=1,
+        sizes_seeds=(0,),
+        sizes_rates=(1e-3,),
+        cost_hidden=8,
+        cost_repeats=1,
+        authors_on=("copying",),
+    ),
+    "laptop": _Size(
+        hidden=_tasks(100, 100, 100),
+        epochs=_tasks(100, 10, 50),
+        authors_epochs=_tasks(20, 300, 20),
+        bptt_epochs=_tasks(500, 25, 500),
+        search_epochs=_tasks(10, 2, 10),
+        seeds=_FIVE,
+        authors_seeds=(0, 1, 2),
+        rates=_RATES,
+        d_rates=(1e-6, 1e-5),
+        adam_rates=(1e-3, 3e-3, 1e-2),
+        sizes=(100, 300, 1000),
+        sizes_epochs=10,
+        sizes_seeds=(0, 1, 2),
+        sizes_rates=(1e-4, 1e-3, 1e-2),
+        cost_hidden=100,
+        cost_repeats=5,
+    ),
+    "paper": _Size(
+        hidden=PAPER_HIDDEN,
+        epochs=_tasks(500, 500, 500),
+        authors_epochs=_tasks(500, 500, 500),
+        bptt_epochs=_tasks(500, 500, 500),
+        search_epochs=_tasks(50, 20, 50),
+        seeds=_FIVE,
+        authors_seeds=_FIVE,
+        rates=_RATES,
+        d_rates=(1e-7, 1e-6, 1e-5, 1e-4),
+        adam_rates=(3e-4, 1e-3, 3e-3, 1e-2),
+        sizes=(100, 500, 1000, 1500, 2000, 2500, 3000),
+        sizes_epochs=500,
+        sizes_seeds=_FIVE,
+        sizes_rates=_RATES,
+        cost_hidden=500,
+        cost_repeats=5,
+        authors_on=("mackey-glass", "copying", "weather-48h", "weather-1h", "weather-24h"),
+    ),
+}
+
+
+def _kind(task: str) -> str:
+    return "weather" if task.startswith("weather") else task
+
+
+def _rule(label: str) -> str:
+    return RULES.get(label, RULES.get(label.removeprefix("D"), ""))
+
+
+def _decorrelates(label: str) -> bool:
+    return label not in RULES
+
+
+def _options(rule: str, sigma: float = 0.01) -> dict[str, Any]:
+    return {"k": 1} if rule == "tbptt" else {"sigma": sigma}
+
+
+def _config(size: _Size, task: str, rule: str, **values: Any) -> TrainConfig:
+    kind = _kind(task)
+    chosen: dict[str, Any] = {
+        "dataset": task,
+        **default_task(task),
+        "cell": "rnn",
+        "hidden": size.hidden[kind],
+        "rule": rule,
+        "optimizer": "sgd",
+        "lr": 1e-3,
+        "batch": BATCH[kind],
+        "epochs": size.epochs[kind],
+        "online": True,
+    }
+    return TrainConfig(**chosen | values)
+
+
+def _corrected(size: _Size, task: str, label: str) -> Line:
+    """The rule without the code's deviations, its learning rates chosen on the validation part."""
+    rule = _rule(label)
+    grid: dict[str, tuple[object, ...]] = {"lr": size.rates}
+    values: dict[str, Any] = {"rule_options": _options(rule)}
+    if _decorrelates(label):
+        grid["decorrelate"] = size.d_rates
+        values["decorrelate"] = size.d_rates[0]
+    config = _config(size, task, rule, lr=size.rates[0], **values)
+    search = Search(grid, size.search_epochs[_kind(task)])
+    return Line(Key(task, label, "as corrected"), config, size.seeds, search)
+
+
+def _authors(size: _Size, task: str, label: str) -> Line:
+    """The rule as in the authors' code, with the learning rates of table 2; BP with Adam."""
+    rule, kind = _rule(label), _kind(task)
+    lr, d = TABLE_2[kind][label]
+    back = rule == "tbptt"
+    config = _config(
+        size,
+        task,
+        rule if back else f"{rule}-authors-code",
+        dataset=AUTHORS_TASK.get(task, task),
+        rule_options=_options(rule, 0.001),
+        optimizer="adam" if back else "sgd",
+        lr=lr,
+        decorrelate=d,
+        epochs=size.authors_epochs[kind],
+    )
+    return Line(Key(task, label, "as in the authors' code"), config, size.authors_seeds)
+
+
+def _bptt(size: _Size, task: str) -> Line:
+    """BPTT over whole sequences: Adam, its learning rate chosen on the validation part."""
+    kind = _kind(task)
+    config = _config(
+        size,
+        task,
+        "bptt",
+        optimizer="adam",
+        lr=size.adam_rates[0],
+        clip=1.0,
+        online=False,
+        batch=10,
+        epochs=size.bptt_epochs[kind],
+    )
+    search = Search({"lr": size.adam_rates}, max(1, size.bptt_epochs[kind] // 5))
+    return Line(Key(task, "BPTT", "true BPTT"), config, size.seeds, search)
+
+
+def results(task: str, profile: ProfileName) -> tuple[Line, ...]:
+    """The eight rules on one task as corrected and as in the authors' code, and true BPTT."""
+    size = SIZES[profile]
+    authors = LABELS if task in size.authors_on else ()
+    return (
+        *(_corrected(size, task, label) for label in LABELS),
+        *(_authors(size, task, label) for label in authors),
+        _bptt(size, task),
+    )
+
+
+def with_rflo(profile: ProfileName) -> tuple[Line, ...]:
+    """Figure 11: RFLO on a leaky network beside ANP and BP, 48 hours ahead."""
+    size, task = SIZES[profile], "weather-48h"
+    config = _config(size, task, "rflo", tau=10.0, lr=size.rates[0])
+    search = Search({"lr": size.rates}, size.search_epochs["weather"])
+    shown = {"ANP", "DANP", "BP", "DBP", "BPTT"}
+    beside = [line for line in results(task, profile) if line.key.label in shown]
+    beside = [line for line in beside if line.key.column != "as in the authors' code"]
+    return (*beside, Line(Key(task, "RFLO", "as corrected"), config, size.seeds, search))
+
+
+def scaling(profile: ProfileName) -> tuple[Line, ...]:
+    """Figure 7: the rules on networks of growing size, 1 hour ahead."""
+    size = SIZES[profile]
+    lines = []
+    for hidden in size.sizes:
+        for label in LABELS:
+            rule = _rule(label)
+            values: dict[str, Any] = {"rule_options": _options(rule)}
+            if _decorrelates(label):
+                values["decorrelate"] = 1e-6
+            config = _config(
+                size,
+                "weather-1h",
+                rule,
+                hidden=hidden,
+                lr=size.sizes_rates[0],
+                epochs=size.sizes_epochs,
+                **values,
+            )
+            search = Search({"lr": size.sizes_rates}, max(1, size.sizes_epochs // 5))
+            key = Key(f"{hidden} units", label, "as corrected")
+            lines.append(Line(key, config, size.sizes_seeds, search, x=hidden))
+        bptt = _bptt(size, "weather-1h")
+        config = TrainConfig(**bptt.config.model_dump() | {"hidden": hidden})
+        key = Key(f"{hidden} units", "BPTT", "true BPTT")
+        lines.append(Line(key, config, size.sizes_seeds, bptt.search, x=hidden))
+    return tuple(lines)
+
+
+def decorrelation(profile: ProfileName) -> tuple[Line, ...]:
+    """Figure 8: how correlated the hidden units are, with D and without, 1 hour ahead."""
+    size, task = SIZES[profile], "weather-1h"
+    lines = [_corrected(size, task, label) for label in ("DNP", "DWP", "DANP", "DBP")]
+    for label in ("NP", "WP", "ANP", "BP"):
+        # D stays the identity, but is there: so the loss is measured
+        line = _corrected(size, task, label)
+        config = TrainConfig(**line.config.model_dump() | {"decorrelate": 0.0})
+        lines.append(Line(line.key, config, line.seeds, line.search))
+    return tuple(lines)
+
+
+def node_perturbation(profile: ProfileName) -> tuple[Line, ...]:
+    """Figure 9: NP with the loss of the whole sequence, and with that of each step, on the copying task."""
+    size, task = SIZES[profile], "copying"
+    lines = []
+    for label, credit in (("NP, conventional", "global"), ("NP, local", "local")):
+        config = _config(
+            size,
+            task,
+            "np",
+            rule_options={"sigma": 0.01, "credit": credit},
+            lr=size.rates[0],
+            online=False,
+        )
+        search = Search({"lr": size.rates}, size.search_epochs[task])
+        lines.append(Line(Key(task, label, "as corrected"), config, size.seeds, search))
+    return (*lines, _bptt(size, task))
+
+
+def costs(profile: ProfileName, rflo: bool = False) -> tuple[Line, ...]:
+    """Figures 10 and 12: time and peak memory of learning from one sequence of the copying task."""
+    size = SIZES[profile]
+    labels = ("ANP", "DANP", "BP", "DBP", "RFLO") if rflo else LABELS
+    seeds = size.sizes_seeds
+
+    def cost(label: str, column: Column, **values: Any) -> Line:
+        config = CostConfig(
+            dataset="copying",
+            loss="mse",
+            at="every",
+            cell="rnn",
+            hidden=size.cost_hidden,
+            optimizer="sgd",
+            lr=1e-6,
+            batch=1,
+            repeats=size.cost_repeats,
+            **values,
+        )
+        return Line(Key("copying", label, column), config, seeds)
+
+    lines = []
+    for label in labels:
+        d = 1e-6 if label.startswith("D") else None
+        if label == "RFLO":
+            lines.append(cost(label, "as corrected", rule="rflo", tau=10.0, online=True))
+            continue
+        rule = _rule(label)
+        options = _options(rule)
+        made = partial(cost, label, "as corrected", rule=rule, online=True)
+        lines.append(made(rule_options=options, decorrelate=d))
+        if rule == "tbptt":
+            lines.append(cost(label + "TT", "true BPTT", rule="bptt", decorrelate=d))
+    return tuple(lines)
+
+
+def _all_tasks(profile: ProfileName) -> tuple[Line, ...]:
+    tasks = ("mackey-glass", "copying", "weather-48h", "weather-1h", "weather-24h")
+    return tuple(line for task in tasks for line in results(task, profile))
+
+
+# --- what the paper says, and how the numbers decide --------------------------------------------
+
+
+def _key(task: str, label: str, column: Column = "as corrected") -> Key:
+    return Key(task, label, column)
+
+
+def _beside_bp(task: str, *labels: str) -> list[tuple[Key, Key]]:
+    return [(_key(task, label), _key(task, "BP")) for label in labels]
+
+
+AS_GOOD = 1.15
+"""How much larger a loss may be for "closely approaches" and the like."""
+
+
+def _claims(task: str) -> tuple[Claim, ...]:
+    return (
+        above("NP and WP are clearly inferior to BP.", _beside_bp(task, "NP", "WP"), AS_GOOD),
+        at_most("ANP closely approaches BP.", _beside_bp(task, "ANP"), AS_GOOD),
+        at_most("DANP closely approaches BP.", _beside_bp(task, "DANP"), AS_GOOD),
+        above(
+            "ANP is superior to NP and WP.",
+            [(_key(task, label), _key(task, "ANP")) for label in ("NP", "WP")],
+        ),
+        within("Decorrelation makes no great difference to BP.", _beside_bp(task, "DBP"), AS_GOOD),
+        at_most(
+            "The BP that is meant, one step back at every step, is as good as true BPTT.",
+            [(_key(task, "BP"), _key(task, "BPTT", "true BPTT"))],
+            AS_GOOD,
+        ),
+    )
+
+
+def _at_size(hidden: int) -> str:
+    return f"{hidden} units"
+
+
+_SCALING = (
+    at_most(
+        "At 1000 units ANP and DANP are on par with BP.",
+        [
+            (Key(_at_size(1000), one, "as corrected"), Key(_at_size(1000), "BP", "as corrected"))
+            for one in ("ANP", "DANP")
+        ],
+        AS_GOOD,
+    ),
+    above(
+        "At 1000 units NP and WP are inferior to ANP.",
+        [
+            (Key(_at_size(1000), one, "as corrected"), Key(_at_size(1000), "ANP", "as corrected"))
+            for one in ("NP", "WP")
+        ],
+        AS_GOOD,
+    ),
+    at_most(
+        "ANP and DANP scale to 3000 units on par with BP.",
+        [
+            (Key(_at_size(3000), one, "as corrected"), Key(_at_size(3000), "BP", "as corrected"))
+            for one in ("ANP", "DANP")
+        ],
+        AS_GOOD,
+    ),
+)
+
+_COSTS_TIME = above(
+    "Every perturbation rule takes less time than backpropagation through time.",
+    [(_key("copying", "BPTT", "true BPTT"), _key("copying", one)) for one in ("NP", "WP", "ANP")],
+)
+
+
+def _deviations(profile: ProfileName) -> tuple[str, ...]:
+    size = SIZES[profile]
+    told = {
+        "hidden units": (size.hidden, PAPER_HIDDEN),
+        "epochs": (size.epochs, _tasks(500, 500, 500)),
+    }
+    found = [
+        f"{name}: {', '.join(f'{task} {n}' for task, n in ours.items())} "
+        f"(the paper: {', '.join(f'{task} {n}' for task, n in theirs.items())})."
+        for name, (ours, theirs) in told.items()
+        if ours != theirs
+    ]
+    return (
+        *found,
+        "As corrected: per-sample changes of the loss, σ⁻² and N as derived, norms per sample "
+        "over all perturbed "
+        "nodes, σ = 0.01, prediction of Mackey-Glass and fresh copying sequences; SGD with an "
+        "update at every "
+        "step; learning rates chosen on the validation part from one grid for all rules, seed 0, "
+        f"{', '.join(f'{task} {n}' for task, n in size.search_epochs.items())} epochs.",
+        "As in the authors' code: one scalar for the batch, 1/σ, their norms, σ = 0.001, recall "
+        "of Mackey-Glass, "
+        "one fixed copying sequence, the learning rates of table 2 (chosen there for more hidden "
+        "units), BP with "
+        f"Adam; epochs: {', '.join(f'{task} {n}' for task, n in size.authors_epochs.items())}, "
+        f"{len(size.authors_seeds)} seeds, on {', '.join(size.authors_on)}.",
+        "BP is one step back with an update at every step, as in the authors' code. True BPTT "
+        "stands beside it: "
+        "Adam, clipped at norm 1, one update a batch of 10 whole sequences; epochs: "
+        f"{', '.join(f'{task} {n}' for task, n in size.bptt_epochs.items())}.",
+        "States begin at zero for every sequence, in training and in testing.",
+        "The final value is the mean over the last tenth of the epochs, as the paper's last 50 of 500.",
+    )
+
+
+def _sizes_deviations(profile: ProfileName) -> tuple[str, ...]:
+    size = SIZES[profile]
+    return (
+        f"Sizes {', '.join(map(str, size.sizes))} (the paper: 100 to 3000), {size.sizes_epochs} "
+        f"epochs (500), "
+        f"{len(size.sizes_seeds)} seeds (5).",
+        "At every size each rule's learning rate is chosen on the validation part from "
+        f"{', '.join(f'{rate:g}' for rate in size.sizes_rates)}; D learns at 1e-06.",
+    )
+
+
+def _costs_deviations(profile: ProfileName) -> tuple[str, ...]:
+    size = SIZES[profile]
+    return (
+        f"{size.cost_hidden} hidden units (the paper: 500), on a processor's single thread (the "
+        f"paper: a GPU).",
+        "One sequence of 210 steps, presented once; the median of "
+        f"{size.cost_repeats} presentations after one that warms up. Memory is the true peak of "
+        f"resident memory "
+        "above what stood before, alike for all; the paper's is what stayed allocated afterwards.",
+        "All rules but BPTT update at every step.",
+    )
+
+
+def _figure(number: int, task: str, title: str, more: tuple[Claim, ...] = ()) -> Experiment:
+    second = {"mackey-glass": ("nrmse",), "copying": ("bit_errors",)}.get(task, ("nrmse",))
+    return Experiment(
+        f"perturbation/figure{number}",
+        f"Figure {number}: {title}",
+        "How well do networks learn by random perturbations, beside one-step and true backpropagation?",
+        "curves",
+        ("test_loss", "train_loss", *second),
+        partial(results, task),
+        (*_claims(task), *more),
+        _deviations,
+    )
+
+
+EXPERIMENTS = (
+    _figure(4, "mackey-glass", "Mackey-Glass, 15 steps ahead"),
+    _figure(5, "copying", "the copying task"),
+    _figure(
+        6,
+        "weather-48h",
+        "weather, 48 hours ahead",
+        (
+            above(
+                "Decorrelation makes BP generalise worse.",
+                [(_key("weather-48h", "DBP"), _key("weather-48h", "BP"))],
+            ),
+        ),
+    ),
+    Experiment(
+        "perturbation/figure7",
+        "Figure 7: scaling with the number of hidden units",
+        "Which rules still learn, and stay stable, in large networks?",
+        "sizes",
+        ("test_loss", "train_loss"),
+        scaling,
+        _SCALING,
+        _sizes_deviations,
+    ),
+    Experiment(
+        "perturbation/figure8",
+        "Figure 8: the decorrelation loss during training",
+        "How correlated are the hidden units, with the decorrelation mechanism and without?",
+        "curves",
+        ("decorrelation_loss", "test_loss"),
+        decorrelation,
+        (
+            above(
+                "Decorrelation lowers the correlation of the hidden units.",
+                [
+                    (_key("weather-1h", one), _key("weather-1h", f"D{one}"))
+                    for one in ("NP", "WP", "ANP", "BP")
+                ],
+            ),
+        ),
+        _deviations,
+    ),
+    Experiment(
+        "perturbation/figure9",
+        "Figure 9: conventional and local node perturbation",
+        "Is the loss of each step a better signal than that of the whole sequence?",
+        "curves",
+        ("test_loss", "train_loss", "bit_errors"),
+        node_perturbation,
+        (
+            above(
+                "Local node perturbation is clearly better than the conventional one.",
+                [(_key("copying", "NP, conventional"), _key("copying", "NP, local"))],
+            ),
+        ),
+        _deviations,
+    ),
+    Experiment(
+        "perturbation/figure10",
+        "Figure 10: time and memory",
+        "What does learning from one sequence cost?",
+        "costs",
+        ("milliseconds", "peak_megabytes"),
+        costs,
+        (_COSTS_TIME,),
+        _costs_deviations,
+    ),
+    Experiment(
+        "perturbation/figure11",
+        "Figure 11: RFLO on weather, 48 hours ahead",
+        "How do perturbations compare with another rule that needs no gradient?",
+        "curves",
+        ("test_loss", "train_loss", "nrmse"),
+        with_rflo,
+        (
+            above(
+                "RFLO generalises much worse than ANP and BP.",
+                [(_key("weather-48h", "RFLO"), _key("weather-48h", one)) for one in ("ANP", "BP")],
+                AS_GOOD,
+            ),
+        ),
+        _deviations,
+    ),
+    Experiment(
+        "perturbation/figure12",
+        "Figure 12: time and memory, with RFLO",
+        "What does learning from one sequence cost?",
+        "costs",
+        ("milliseconds", "peak_megabytes"),
+        partial(costs, rflo=True),
+        (
+            above(
+                "RFLO takes slightly less time than ANP.",
+                [(_key("copying", "ANP"), _key("copying", "RFLO"))],
+            ),
+        ),
+        _costs_deviations,
+    ),
+    _figure(13, "weather-1h", "weather, 1 hour ahead"),
+    _figure(14, "weather-24h", "weather, 24 hours ahead"),
+    Experiment(
+        "perturbation/table1",
+        "Table 1: hyperparameters that all rules share",
+        "With what noise, size, batch and number of epochs does every rule run?",
+        "settings",
+        ("test_loss",),
+        _all_tasks,
+        (),
+        _deviations,
+    ),
+    Experiment(
+        "perturbation/table2",
+        "Table 2: learning rates",
+        "Which learning rates of the weights and of D does the validation part choose?",
+        "settings",
+        ("test_loss",),
+        _all_tasks,
+        (),
+        _deviations,
+    ),
+)
