@@ -53,7 +53,8 @@ def reaches(text: str, goals: Iterable[tuple[Key, float]]) -> Claim:
             return _untested(missing)
         means = [(key, fmean(numbers[key].values()), goal) for key, goal in goals]
         found = [f"{_name(key)} {_short(ours)} of {_short(goal)}" for key, ours, goal in means]
-        return Verdict(_word(all(ours >= goal for _, ours, goal in means)), "; ".join(found))
+        reached = all(ours >= goal - 1e-12 for _, ours, goal in means)  # but for rounding
+        return Verdict(_word(reached), "; ".join(found))
 
     return Claim(text, "each mean is at least the number beside it", decide)
 

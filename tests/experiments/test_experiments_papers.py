@@ -1,0 +1,146 @@
+"""Both papers' tables and figures: all there, well formed, and decided by the numbers alone."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+
+import pytest
+
+from timelocal.errors import ArgumentError
+from timelocal.experiments.config import TrainConfig
+from timelocal.experiments.cost import CostConfig
+from timelocal.experiments.papers import EXPERIMENTS, PROFILES, ProfileName
+from timelocal.experiments.papers import dfa as dfa_paper
+from timelocal.experiments.papers.claims import above, at_most, reaches, within
+from timelocal.experiments.papers.experiment import Claim, Key, Numbers
+
+NAMES = {
+    "dfa/table1",
+    "dfa/figure2",
+    "dfa/appendix-b",
+    *(f"perturbation/figure{n}" for n in (*range(4, 15),)),
+    "perturbation/table1",
+    "perturbation/table2",
+}
+
+A, B = Key("task", "A", "as corrected"), Key("task", "B", "true BPTT")
+
+
+def test_every_table_and_figure_is_there() -> None:
+    assert set(EXPERIMENTS) == NAMES
+    assert all(name == one.name for name, one in EXPERIMENTS.items())
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+@pytest.mark.parametrize("name", sorted(NAMES))
+def test_lines_are_well_formed(name: str, profile: ProfileName) -> None:
+    lines = EXPERIMENTS[name].lines(profile)
+    keys = [line.key for line in lines]
+    assert len(set(keys)) == len(keys) > 0
+    for line in lines:
+        assert line.seeds
+        if line.search is not None:
+            choices = list(itertools.product(*line.search.grid.values()))
+            assert len(choices) == len(set(choices)) > 0
+    # Figure 8 is about correlation, the costs are costs; everything else stands beside true BPTT.
+    beside = {"dfa/appendix-b", "perturbation/figure8"}
+    assert name in beside or any(key.column == "true BPTT" for key in keys)
+
+
+@pytest.mark.parametrize("name", sorted(NAMES))
+def test_claims_speak_of_lines_that_exist_at_the_papers_size(name: str) -> None:
+    experiment = EXPERIMENTS[name]
+    numbers = {line.key: dict.fromkeys(range(5), 1.0) for line in experiment.lines("paper")}
+    for claim in experiment.claims:
+        assert claim.decide(numbers).word != "untested at this size", claim.text
+
+
+@pytest.mark.parametrize("name", sorted(NAMES))
+def test_nothing_is_decided_by_a_quick_look(name: str) -> None:
+    experiment = EXPERIMENTS[name]
+    numbers = {line.key: dict.fromkeys(line.seeds, 1.0) for line in experiment.lines("quick")}
+    for claim in experiment.claims:
+        assert claim.decide(numbers).word == "untested at this size"
+
+
+def papers_numbers(**changed: float) -> dict[Key, dict[int, float]]:
+    """The paper's own Table 1 as if it were ours; the RNN on Strawberry, which it leaves out, made up."""
+    table = {key: value.mean / 100 for key, value in dfa_paper.TABLE_1.items()}
+    table |= {("strawberry", "RNN", "DFA"): 0.69, ("strawberry", "RNN", "BPTT"): 0.80}
+    numbers = {}
+    for (dataset, name, label), mean in table.items():
+        column = "true BPTT" if label == "BPTT" else "as corrected"
+        key = Key(f"{dataset} · {name}", label, column)  # type: ignore[arg-type]
+        numbers[key] = dict.fromkeys(range(5), changed.get(f"{dataset}-{name}-{label}", mean))
+    return numbers
+
+
+def words(claims: tuple[Claim, ...], numbers: Numbers) -> list[str]:
+    return [claim.decide(numbers).word for claim in claims]
+
+
+def test_the_papers_own_numbers_bear_out_what_it_says() -> None:
+    assert words(dfa_paper.CLAIMS, papers_numbers()) == ["holds"] * len(dfa_paper.CLAIMS)
+
+
+@pytest.mark.parametrize(
+    ("changed", "broken"),
+    [
+        ({"libras-GRU-DFA": 0.60}, 0),
+        ({"ecg200-RNN-BPTT": 0.70}, 1),
+        ({"ecg200-GRU-BPTT": 0.95}, 2),
+        ({"row-mnist-GRU-DFA": 0.96}, 3),
+        ({"strawberry-RNN-DFA": 0.90, "strawberry-RNN-BPTT": 0.95}, 4),
+    ],
+)
+def test_other_numbers_break_the_claim_they_concern(
+    changed: Mapping[str, float], broken: int
+) -> None:
+    expected = ["holds"] * len(dfa_paper.CLAIMS)
+    expected[broken] = "does not hold"
+    assert words(dfa_paper.CLAIMS, papers_numbers(**changed)) == expected
+
+
+@pytest.mark.parametrize(
+    ("claim", "ours", "theirs", "word"),
+    [
+        (at_most("", [(A, B)], 1.15), 1.1, 1.0, "holds"),
+        (at_most("", [(A, B)], 1.15), 1.2, 1.0, "does not hold"),
+        (above("", [(A, B)], 1.15), 1.2, 1.0, "holds"),
+        (above("", [(A, B)], 1.15), 1.1, 1.0, "does not hold"),
+        (above("", [(A, B)]), 1.0, 1.0, "does not hold"),
+        (within("", [(A, B)], 1.15), 1.0, 1.1, "holds"),
+        (within("", [(A, B)], 1.15), 1.0, 1.2, "does not hold"),
+        (within("", [(A, B)], 1.15), 1.2, 1.0, "does not hold"),
+        (reaches("", [(A, 1.0), (B, 0.5)]), 1.0, 0.5, "holds"),
+        (reaches("", [(A, 1.0), (B, 0.5)]), 1.0, 0.4, "does not hold"),
+    ],
+)
+def test_how_numbers_decide(claim: Claim, ours: float, theirs: float, word: str) -> None:
+    # the mean decides, not a single seed
+    numbers = {A: {0: ours - 0.5, 1: ours, 2: ours + 0.5}, B: {0: theirs, 1: theirs, 2: theirs}}
+    verdict = claim.decide(numbers)
+    assert verdict.word == word
+    assert "A on task" in verdict.because
+
+
+@pytest.mark.parametrize("claim", [above("", [(A, B)]), reaches("", [(A, 1.0), (B, 0.5)])])
+def test_too_few_seeds_decide_nothing(claim: Claim) -> None:
+    verdict = claim.decide({A: {0: 2.0, 1: 2.0, 2: 2.0}, B: {0: 1.0, 1: 1.0}})
+    assert verdict.word == "untested at this size"
+    assert "B on task" in verdict.because
+    assert "A on task" not in verdict.because
+
+
+def test_unknown_keys_are_refused() -> None:
+    for kind in (TrainConfig, CostConfig):
+        with pytest.raises(ArgumentError, match="epoch"):
+            kind(epoch=3)
+
+
+def test_runs_of_table_1_keep_the_names_that_the_command_line_gives_them() -> None:
+    lines = {line.key: line for line in EXPERIMENTS["dfa/table1"].lines("laptop")}
+    bptt = lines[Key("libras · GRU", "BPTT", "true BPTT")].config
+    given = {"dataset": "libras", "cell": "gru-reset-before", "rule": "bptt", "hidden": 512}
+    assert bptt == TrainConfig(**given, lr=0.01, batch=10, epochs=900, clip=2.0)
