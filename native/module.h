@@ -165,14 +165,15 @@ PyObject* traced_scan(PyObject*, PyObject* args) {
 }
 
 PyObject* online(PyObject*, PyObject* args) {
-    Py_ssize_t bytes, kind, threads, steps, batch, inputs, hidden, outputs, first_step;
-    int preserve;
+    Py_ssize_t bytes, kind, threads, steps, batch, inputs, hidden, outputs, directions, first_step;
+    int antithetic, preserve;
     double gain, lr, decorrelation_lr, sigma;
     unsigned long long seed;
     Py_ssize_t ih, hh, b_ih, b_hh, readout, readout_bias, decorrelation, x, y, feedback, h, noisy;
     Py_ssize_t trace, losses, out;
-    if (!PyArg_ParseTuple(args, "nnnnnnnnpddddKnnnnnnnnnnnnnnnn", &bytes, &kind, &threads, &steps,
-                          &batch, &inputs, &hidden, &outputs, &preserve, &gain, &lr,
+    if (!PyArg_ParseTuple(args, "nnnnnnnnnppddddKnnnnnnnnnnnnnnnn", &bytes, &kind, &threads, &steps,
+                          &batch, &inputs, &hidden, &outputs, &directions, &antithetic,
+                          &preserve, &gain, &lr,
                           &decorrelation_lr, &sigma, &seed, &first_step, &ih, &hh, &b_ih, &b_hh,
                           &readout, &readout_bias, &decorrelation, &x, &y, &feedback, &h, &noisy,
                           &trace, &losses, &out))
@@ -186,6 +187,8 @@ PyObject* online(PyObject*, PyObject* args) {
                                  inputs,
                                  hidden,
                                  outputs,
+                                 directions,
+                                 antithetic != 0,
                                  preserve != 0,
                                  T(gain),
                                  T(lr),

@@ -8,8 +8,9 @@
 // decorrelation once more.
 //
 // The weights of a layer and its biases are one matrix M = [W, V, b_ih, b_hh], what enters it [h*, x, 1, 1];
-// the readout is [U, c] and [h*, 1]. The noisy pass is more rows of the same batch. With D' = (1 - eps C) D the
-// next step needs D' h = (1 - eps C) h*, so D h is not computed twice.
+// the readout is [U, c] and [h*, 1]. The noisy pass is more rows of the same batch, one pass that carries its
+// own state, or as many as one likes that begin at every step from the clean one's. With D' = (1 - eps C) D
+// the next step needs D' h = (1 - eps C) h*, so D h is not computed twice.
 #pragma once
 
 #include <memory>
@@ -26,13 +27,14 @@ template <class T>
 struct OnlineCall {
     Learning kind;
     Index threads, steps, batch, inputs, hidden, outputs;
-    bool preserve;
+    Index directions;
+    bool antithetic, preserve;
     T gain, lr, decorrelation_lr, sigma;
     std::uint64_t seed;
     std::int64_t first_step;
     T *ih, *hh, *b_ih, *b_hh, *readout, *readout_bias, *decorrelation;  // biases and D may be null
     const T *x, *y, *feedback;                                          // feedback: rflo's
-    T *h, *noisy, *trace;                                               // noisy, trace: may be null
+    T *h, *noisy, *trace;  // may be null: noisy, where noise lasts one step, and trace
     T *losses, *out;
 };
 
@@ -42,7 +44,9 @@ class Online {
     explicit Online(const OnlineCall<T>& call)
         : c(call),
           noisy(call.kind >= Learning::np),
-          rows(noisy ? 2 * c.batch : c.batch),
+          copies(noisy ? c.directions * (c.antithetic ? 2 : 1) : 0),
+          rows((1 + copies) * c.batch),
+          moving(c.noisy ? rows : c.batch),
           biases(c.b_ih ? 2 : 0),
           units(padded<T>(c.hidden + kRows)),
           nodes(padded<T>(c.outputs + kRows)),
@@ -52,22 +56,22 @@ class Online {
           m_noise(c.kind == Learning::wp ? c.hidden : 0, m.stride),
           u_noise(c.kind == Learning::wp ? c.outputs : 0, u.stride),
           trace(c.trace ? c.batch * padded_units() : 0, m.stride),
-          entering{{rows, m.stride}, {rows, m.stride}, {rows, m.stride}},
+          entering{{moving, m.stride}, {moving, m.stride}, {moving, m.stride}},
           features{{rows, u.stride}, {rows, u.stride}},
           h(rows, units),
-          a(rows, units),
+          a(moving, units),
           slope(c.batch, units),
-          delta(c.batch, units),
+          delta((copies ? copies : 1) * c.batch, units),
           beta(rows, nodes),
           correlate(c.batch, units),
           correlate_scale(1, units),
           carried(c.batch, d.stride),
           carried_parts(c.decorrelation ? kParts * c.batch : 0, d.stride),
           back_parts(c.decorrelation && c.kind == Learning::bp1 ? kParts * c.batch : 0, d.stride),
-          gram(c.batch, rows),
-          norms{{kParts, c.batch}, {kParts, c.batch}},
-          noise{{1, c.batch * c.hidden}, {1, c.batch * c.hidden}},
-          readout_noise{{1, c.batch * c.outputs}, {1, c.batch * c.outputs}} {}
+          gram(c.batch, moving),
+          norms{{kParts, rows}, {kParts, rows}},
+          noise{{c.directions, c.batch * c.hidden}, {c.directions, c.batch * c.hidden}},
+          readout_noise{{c.directions, c.batch * c.outputs}, {c.directions, c.batch * c.outputs}} {}
 
     void run() {
         const Index threads = c.threads < kParts ? c.threads : kParts;
@@ -90,12 +94,12 @@ class Online {
         explicit Mine(const Online& o)
             : first(0),
               last(0),
-              credit(1, o.c.batch),
+              credit(1, o.rows),
               readout(o.c.batch, o.nodes),
               small(1, (o.c.hidden / kParts + 2 * kRows) * (o.c.inputs + 2)) {}
         Index first, last;      // its parts
         std::uint64_t round = 0;
-        Rows<T> credit;         // c_b, what a sample's change of the loss is worth
+        Rows<T> credit;         // what a copy's change of the loss is worth, by copy and sample
         Rows<T> readout;        // -lr times the signal at the outputs
         T weight_credit = 0;    // -lr sum_b c_b / sigma
         Rows<T> small;          // weight noise of the part's columns beside W
@@ -183,15 +187,15 @@ class Online {
         const Index first = first_unit(part), count = first_unit(part + 1) - first;
         for (Index b = 0; b < c.batch; ++b) {
             copy(c.h + b * c.hidden + first, count, h.row(b) + first);
-            if (noisy) copy(c.noisy + b * c.hidden + first, count, h.row(c.batch + b) + first);
+            if (c.noisy) copy(c.noisy + b * c.hidden + first, count, h.row(c.batch + b) + first);
         }
         if (part == 0) {
-            for (Index r = 0; r < rows; ++r) {
+            for (Index r = 0; r < moving; ++r)
                 for (Rows<T>& pre : entering)
                     for (Index k = 0; k < biases; ++k) pre.row(r)[c.hidden + c.inputs + k] = 1;
+            for (Index r = 0; r < rows; ++r)
                 for (Rows<T>& f : features)
                     if (c.readout_bias) f.row(r)[c.hidden] = 1;
-            }
             enter_inputs(0);
         }
         draw(part, 0);
@@ -203,7 +207,7 @@ class Online {
             enter_decorrelated(part, pre);
         else
             each_own(part, [&](Index j, auto which) {
-                for (Index r = 0; r < rows; ++r)
+                for (Index r = 0; r < moving; ++r)
                     store(pre.row(r) + j, load(h.row(r) + j, which), which);
             });
     }
@@ -233,7 +237,7 @@ class Online {
         const Index first = first_unit(part), count = first_unit(part + 1) - first;
         for (Index b = 0; b < c.batch; ++b) {
             copy(h.row(b) + first, count, c.h + b * c.hidden + first);
-            if (noisy) copy(h.row(c.batch + b) + first, count, c.noisy + b * c.hidden + first);
+            if (c.noisy) copy(h.row(c.batch + b) + first, count, c.noisy + b * c.hidden + first);
         }
     }
 
@@ -256,7 +260,7 @@ class Online {
     // --- a step --------------------------------------------------------------------------------
 
     void enter_inputs(Index t) {
-        for (Index r = 0; r < rows; ++r)
+        for (Index r = 0; r < moving; ++r)
             copy(c.x + (t * c.batch + r % c.batch) * c.inputs, c.inputs,
                  entering_at(t).row(r) + c.hidden);
     }
@@ -268,7 +272,8 @@ class Online {
     // The noise of step t at the nodes, some of it: the parts share its groups.
     void draw(Index part, Index t) {
         if (c.kind != Learning::np && c.kind != Learning::anp) return;
-        const Index count = c.batch * c.hidden, groups = (count + kNoiseGroup - 1) / kNoiseGroup;
+        const Index count = c.directions * c.batch * c.hidden,
+                    groups = (count + kNoiseGroup - 1) / kNoiseGroup;
         const Index first = part * groups / kParts * kNoiseGroup,
                     end = (part + 1) * groups / kParts * kNoiseGroup,
                     last = end < count ? end : count;
@@ -276,8 +281,14 @@ class Online {
             fill_noise<T>(key_of(t, 0), first, last, last - first, noise[t % 2].begin() + first,
                           0);
         if (part == 0)
-            fill_noise<T>(key_of(t, 1), 0, c.batch * c.outputs, c.batch * c.outputs,
-                          readout_noise[t % 2].begin(), 0);
+            fill_noise<T>(key_of(t, 1), 0, c.directions * c.batch * c.outputs,
+                          c.directions * c.batch * c.outputs, readout_noise[t % 2].begin(), 0);
+    }
+
+    // Copy k carries the noise of direction k, or beyond the last direction its mirror image.
+    T sign(Index k) const { return k < c.directions ? T(1) : T(-1); }
+    const T* noise_of(const Rows<T>& drawn, Index k, Index b, Index width) const {
+        return drawn.begin() + (k % c.directions * c.batch + b) * width;
     }
 
     // Pre-activations and states of the part's units, after the weights have learned from step t - 1.
@@ -290,9 +301,9 @@ class Online {
             if (c.kind == Learning::wp) {
                 draw_block(part, first, valid, t, mine);
                 shaken_dots<T>(m.row(first), m_noise.row(first), c.sigma, m.stride,
-                               {pre.begin(), m.stride, rows}, valid, out, units);
+                               {pre.begin(), m.stride, moving}, valid, out, units);
             } else {
-                dots<T>(m.row(first), m.stride, {pre.begin(), m.stride, rows}, valid, out, units);
+                dots<T>(m.row(first), m.stride, {pre.begin(), m.stride, moving}, valid, out, units);
             }
         });
         for (Index b = 0; b < c.batch; ++b) activate(part, t, b);
@@ -300,29 +311,35 @@ class Online {
 
     void activate(Index part, Index t, Index b) {
         const bool traces = c.kind == Learning::bp1 || c.kind == Learning::rflo;
-        const bool shakes = c.kind == Learning::np || c.kind == Learning::anp;
-        const T* xi = noise[t % 2].begin() + b * c.hidden;
         const T keep = 1 - c.gain;
-        Vec<T> squares = {};
+        for (Index k = copies; k-- > 0;) shake(part, t, b, k);  // while h is that of the step before
         each_own(part, [&](Index j, auto which) {
-            const Vec<T> activity = load(a.row(b) + j, which), active = tanh<T>(activity);
+            const Vec<T> active = tanh<T>(load(a.row(b) + j, which));
             publish(t, b, j, which, fma(load(h.row(b) + j, which), broadcast(keep), active * c.gain));
             if (traces) store(slope.row(b) + j, (T(1) - active * active) * c.gain, which);
-            if (!noisy) return;
-            const Index r = c.batch + b;
-            Vec<T> other = load(a.row(r) + j, which);
-            if (shakes) other = fma(load(xi + j, which), broadcast(c.sigma), other);
+        });
+    }
+
+    // A noisy copy of sequence b: from its own state, or from the clean one.
+    void shake(Index part, Index t, Index b, Index k) {
+        const bool shakes = c.kind != Learning::wp, measures = c.kind == Learning::anp;
+        const Index r = (1 + k) * c.batch + b, from = c.noisy ? r : b;
+        const T* xi = noise_of(noise[t % 2], k, b, c.hidden);
+        const T keep = 1 - c.gain, sigma = sign(k) * c.sigma;
+        Vec<T> squares = {};
+        each_own(part, [&](Index j, auto which) {
+            Vec<T> other = load(a.row(from) + j, which);
+            if (shakes) other = fma(load(xi + j, which), broadcast(sigma), other);
             publish(t, r, j, which,
-                    fma(load(h.row(r) + j, which), broadcast(keep), tanh<T>(other) * c.gain));
-            if (c.kind == Learning::anp) {
-                const Vec<T> moved = other - activity;
-                store(delta.row(b) + j, moved, which);
-                squares = fma(moved, moved, squares);
-            }
+                    fma(load(h.row(from) + j, which), broadcast(keep), tanh<T>(other) * c.gain));
+            if (!measures) return;
+            const Vec<T> moved = other - load(a.row(b) + j, which);
+            store(delta.row(r - c.batch) + j, moved, which);
+            squares = fma(moved, moved, squares);
         });
         T sum = 0;
         for (Index lane = 0; lane < kLanes<T>; ++lane) sum += squares[lane];
-        norms[t % 2].row(part)[b] = sum;
+        norms[t % 2].row(part)[r] = sum;
     }
 
     template <class Which>
@@ -330,7 +347,7 @@ class Online {
         store(h.row(r) + j, state, which);
         if (c.decorrelation) return;
         store(features_at(t).row(r) + j, state, which);
-        store(entering_at(t + 1).row(r) + j, state, which);
+        if (r < moving) store(entering_at(t + 1).row(r) + j, state, which);
     }
 
     // h* of the part's units, after D has learned from step t - 1; and the part's share of h*^T D.
@@ -367,7 +384,7 @@ class Online {
                         last = (part + 1) * vectors / kParts * kLanes<T>;
             for (Index b = 0; b < c.batch; ++b) sum_parts(carried_parts, b, first, last, carried.row(b));
             for (Index b = part; b < c.batch; b += kParts)
-                for (Index r = 0; r < rows; ++r) gram.row(b)[r] = dot(f.row(b), f.row(r));
+                for (Index r = 0; r < moving; ++r) gram.row(b)[r] = dot(f.row(b), f.row(r));
         }
         each_block(part, u, [&](Index first, Index valid) {
             if (t) learn_readout(first, t, mine);
@@ -403,51 +420,62 @@ class Online {
     // Losses, credit and the readout's signal: every thread for itself.
     void judge(Index t, bool tells, Mine& mine) {
         const T share = T(1) / T(c.outputs * c.batch);
-        T* credit = mine.credit.begin();
         T total = 0, all = 0;
         for (Index b = 0; b < c.batch; ++b) {
             const T *y = c.y + (t * c.batch + b) * c.outputs, *out = beta.row(b);
-            const T* nu = readout_noise[t % 2].begin() + b * c.outputs;
-            T loss = 0, change = 0, square = 0;
-            for (Index part = 0; part < kParts; ++part) square += norms[t % 2].row(part)[b];
+            T loss = 0;
             for (Index o = 0; o < c.outputs; ++o) {
                 const T error = out[o] - y[o];
-                T* signal = mine.readout.row(b) + o;
                 loss += error * error;
-                *signal = 2 * error * share;
+                mine.readout.row(b)[o] = noisy ? T(0) : -2 * c.lr * error * share;
                 if (tells) c.out[(t * c.batch + b) * c.outputs + o] = out[o];
-                if (!noisy) continue;
-                T other = beta.row(c.batch + b)[o];
-                if (c.kind != Learning::wp) other += c.sigma * nu[o];
-                change += (other - y[o]) * (other - y[o]) - error * error;
-                *signal = c.kind == Learning::anp ? other - out[o] : nu[o];
-                square += (other - out[o]) * (other - out[o]);
             }
             total += loss;
-            change *= share;
-            all += change;
-            credit[b] = change / c.sigma;
-            if (c.kind == Learning::anp)
-                credit[b] = square > 0 ? T(c.hidden + c.outputs) * change / square : T(0);
-            const T by = -c.lr * (noisy ? credit[b] : T(1));
-            for (Index o = 0; o < c.outputs; ++o) mine.readout.row(b)[o] *= by;
+            for (Index k = 0; k < copies; ++k) all += reward(t, b, k, loss, mine);
         }
-        mine.weight_credit = -c.lr * all / c.sigma;
+        mine.weight_credit = -c.lr * all * share / c.sigma;
         if (tells) c.losses[t] = total * share;
+    }
+
+    // What noise did to the loss of copy k of sequence b; its credit, and its part of the readout's signal.
+    T reward(Index t, Index b, Index k, T loss, Mine& mine) {
+        const bool measures = c.kind == Learning::anp;
+        const Index r = (1 + k) * c.batch + b;
+        const T *y = c.y + (t * c.batch + b) * c.outputs, *out = beta.row(b), *other = beta.row(r);
+        const T *nu = noise_of(readout_noise[t % 2], k, b, c.outputs), by = sign(k);
+        const T sigma = c.kind == Learning::wp ? T(0) : by * c.sigma;
+        T change = -loss, square = 0;
+        for (Index part = 0; part < kParts; ++part) square += norms[t % 2].row(part)[r];
+        for (Index o = 0; o < c.outputs; ++o) {
+            const T made = other[o] + sigma * nu[o];
+            change += (made - y[o]) * (made - y[o]);
+            square += (made - out[o]) * (made - out[o]);
+        }
+        const T worth = -c.lr * change / T(c.outputs * c.batch * copies);
+        T credit = by * worth / c.sigma;
+        if (measures) credit = square > 0 ? T(c.hidden + c.outputs) * worth / square : T(0);
+        mine.credit.begin()[r] = credit;
+        for (Index o = 0; o < c.outputs; ++o)
+            mine.readout.row(b)[o] += credit * (measures ? other[o] + sigma * nu[o] - out[o] : nu[o]);
+        return change;
     }
 
     // What the part's units are to learn from this step, and what D' lets them send into the next.
     void signals(Index part, Index t, Mine& mine) {
         for (Index b = 0; b < c.batch && c.kind != Learning::wp; ++b) {
-            const T by = -c.lr * mine.credit.begin()[b];
-            const T* xi = noise[t % 2].begin() + b * c.hidden;
             const T* error = mine.readout.row(b);
             each_own(part, [&](Index j, auto which) {
                 T* out = delta.row(b) + j;
-                if (c.kind == Learning::np) {
-                    store(out, load(xi + j, which) * by, which);
-                } else if (c.kind == Learning::anp) {
-                    store(out, load(out, which) * by, which);
+                if (noisy) {
+                    Vec<T> sum = {};
+                    for (Index k = 0; k < copies; ++k) {
+                        const T* from = c.kind == Learning::np
+                                            ? noise_of(noise[t % 2], k, b, c.hidden) + j
+                                            : delta.row(k * c.batch + b) + j;
+                        const T by = mine.credit.begin()[(1 + k) * c.batch + b];
+                        sum = fma(load(from, which), broadcast(by), sum);
+                    }
+                    store(out, sum, which);
                 } else if (c.kind == Learning::bp1) {
                     Vec<T> signal = {};
                     for (Index o = 0; o < c.outputs; ++o)
@@ -571,15 +599,15 @@ class Online {
 
     void enter_decorrelated(Index part, Rows<T>& pre) {
         each_block(part, d, [&](Index first, Index valid) {
-            dots<T>(d.row(first), d.stride, {h.begin(), units, rows}, valid, pre.begin() + first,
+            dots<T>(d.row(first), d.stride, {h.begin(), units, moving}, valid, pre.begin() + first,
                     pre.stride);
         });
     }
 
-    // D' h = (1 + eps <h*^2>) h* - eps <h* (h*^T h*)> for both passes.
+    // D' h = (1 + eps <h*^2>) h* - eps <h* (h*^T h*)> for every pass that goes on.
     void enter_corrected(Index part, Index t) {
         const Rows<T>& f = features_at(t);
-        for (Index r = 0; r < rows; ++r)
+        for (Index r = 0; r < moving; ++r)
             each_own(part, [&](Index j, auto which) {
                 Vec<T> sum = load(f.row(r) + j, which) * load(correlate_scale.begin() + j, which);
                 for (Index b = 0; b < c.batch; ++b)
@@ -623,7 +651,9 @@ class Online {
 
     const OnlineCall<T>& c;
     const bool noisy;
-    const Index rows, biases;  // rows of the batch, clean before noisy; columns of biases
+    const Index copies;        // noisy ones of each sequence
+    const Index rows, moving;  // of the batch, clean before noisy; those whose state goes on
+    const Index biases;        // columns of biases
     const Index units, nodes;  // room for a row of units, of outputs, and a block more
     Rows<T> m, u, d, m_noise, u_noise, trace;
     Rows<T> entering[3], features[2];  // by step: read now, learned from, written for the next

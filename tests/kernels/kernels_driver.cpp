@@ -113,7 +113,8 @@ template <class T>
 void learn(kernels::Learning kind, Index threads, Index batch, Index inputs, Index hidden, Index outputs,
            bool extras, bool preserve) {
     constexpr Index steps = 5;
-    const bool noisy = kind >= kernels::Learning::np, traced = kind == kernels::Learning::rflo && extras;
+    const bool noisy = kind >= kernels::Learning::np, many = preserve && noisy && kind != kernels::Learning::wp;
+    const bool traced = kind == kernels::Learning::rflo && extras;
     const Index width = hidden + inputs + (extras ? 1 : 0);
     const Array<T> ih(hidden * inputs, false), hh(hidden * hidden, false), b_ih(hidden, false), b_hh(hidden, false);
     const Array<T> readout(outputs * hidden, false), bias(outputs, false), d(hidden * hidden, false);
@@ -122,10 +123,10 @@ void learn(kernels::Learning kind, Index threads, Index batch, Index inputs, Ind
     const Array<T> trace(traced ? batch * hidden * width : 1, false);
     const Array<T> losses(steps, true), out(steps * batch * outputs, true);
     const kernels::OnlineCall<T> call{
-        kind, threads, steps, batch, inputs, hidden, outputs, preserve, extras ? T(0.5) : T(1), T(1e-4), T(1e-4),
-        T(0.1), 7, 3, ih.get(), hh.get(), extras ? b_ih.get() : nullptr, extras ? b_hh.get() : nullptr,
+        kind, threads, steps, batch, inputs, hidden, outputs, many ? 3 : 1, many && extras, preserve,
+        extras ? T(0.5) : T(1), T(1e-4), T(1e-4), T(0.1), 7, 3, ih.get(), hh.get(), extras ? b_ih.get() : nullptr, extras ? b_hh.get() : nullptr,
         readout.get(), extras ? bias.get() : nullptr, extras || preserve ? d.get() : nullptr, x.get(), y.get(),
-        f.get(), h.get(), noisy ? other.get() : nullptr, traced ? trace.get() : nullptr, losses.get(), out.get()};
+        f.get(), h.get(), noisy && !many ? other.get() : nullptr, traced ? trace.get() : nullptr, losses.get(), out.get()};
     kernels::Online<T>(call).run();
     losses.expect_written("losses");
     out.expect_written("outputs");

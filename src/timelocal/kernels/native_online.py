@@ -44,14 +44,15 @@ def online(
     )
     kept = [tensor if tensor is None else tensor.contiguous() for tensor in (*weights, *state)]
     losses, made = inputs.new_empty(steps), torch.empty_like(targets)
-    work = 20 * batch * hidden * (hidden + features) + 100 * hidden * hidden
+    copies = settings.directions * (2 if settings.antithetic else 1)
+    work = 20 * batch * hidden * (hidden + features + 10 * copies) + 100 * hidden * hidden
     longest = max(1, int(_WORK_PER_CALL / work))
     for start in range(0, steps, longest):
         part = slice(start, start + longest)
         native.extension().online(
             inputs.element_size(), KINDS.index(settings.kind), torch.get_num_threads(),
             len(losses[part]), batch, features, hidden, outputs,
-            settings.preserve_norm, 1 / settings.tau, settings.lr, settings.decorrelation_lr,
+            settings.directions, settings.antithetic, settings.preserve_norm, 1 / settings.tau, settings.lr, settings.decorrelation_lr,
             settings.sigma, settings.key & (2**64 - 1), first_step + start,
             *(native.address(tensor) for tensor in kept[:7]),
             inputs[part].data_ptr(), targets[part].data_ptr(), native.address(feedback),

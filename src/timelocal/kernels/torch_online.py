@@ -47,9 +47,9 @@ class OnlineWeights(NamedTuple):
 class OnlineState(NamedTuple):
     """What a stream carries, each updated in place.
 
-    hidden (b, h); noisy (b, h), the state of the noisy pass, for np, anp and wp; trace
-    (b, h, h + i + 1), for rflo with τ > 1: the eligibility of each weight, hh, ih and the bias
-    side by side (no last column without a bias).
+    hidden (b, h); noisy (b, h), the state of the noisy pass, for wp, and for np and anp with one noisy
+    pass that carries its own: None where noise lasts one step. trace (b, h, h + i + 1), for rflo with
+    τ > 1: the eligibility of each weight, hh, ih and the bias side by side (no last column without a bias).
     """
 
     hidden: Tensor
@@ -61,7 +61,8 @@ class OnlineSettings(NamedTuple):
     """What stays as it is from step to step.
 
     kind: one of `KINDS`. preserve_norm: each row of D keeps its norm. sigma: the noise's deviation;
-    key: the seed of its stream. feedback F (h, o): rflo's.
+    key: the seed of its stream. directions: how many noises np and anp run, antithetic: −ξ beside each ξ;
+    one noisy pass alone can carry its own state. feedback F (h, o): rflo's.
     """
 
     kind: str
@@ -72,6 +73,8 @@ class OnlineSettings(NamedTuple):
     decorrelation_lr: float = 0.0
     preserve_norm: bool = False
     feedback: Tensor | None = None
+    directions: int = 1
+    antithetic: bool = False
 
 
 class _Step(NamedTuple):
@@ -118,7 +121,7 @@ def online(
 
 
 def _affine(weight: Tensor, bias: Tensor | None, entering: Tensor) -> Tensor:
-    return entering @ weight.T if bias is None else torch.addmm(bias, entering, weight.T)
+    return torch.nn.functional.linear(entering, weight, bias)
 
 
 def _decorrelated(weights: OnlineWeights, hidden: Tensor) -> Tensor:
@@ -216,18 +219,20 @@ def _rflo(
 def _np(settings: OnlineSettings, weights: OnlineWeights, state: OnlineState, step: _Step) -> None:
     noises = _node_noise(settings, step)
     _, outputs = _noisy_pass(settings, weights, state, step, noises)
-    change = _credit(step, outputs).div_(settings.sigma).unsqueeze(1)
-    _descend(settings, weights, step, change * noises[0], change * noises[1])
+    change = _credit(step, outputs).div_(settings.sigma).unsqueeze(-1)
+    _descend(
+        settings, weights, step, (change * noises[0]).mean(0), (change * noises[1]).mean(0)
+    )
 
 
 def _anp(settings: OnlineSettings, weights: OnlineWeights, state: OnlineState, step: _Step) -> None:
     noises = _node_noise(settings, step)
     activity, outputs = _noisy_pass(settings, weights, state, step, noises)
     moved, read = activity - step.activity, outputs - step.outputs
-    squared = moved.square().sum(1) + read.square().sum(1)
-    count = moved.shape[1] + read.shape[1]
-    scale = torch.where(squared > 0, count * _credit(step, outputs) / squared, 0).unsqueeze(1)
-    _descend(settings, weights, step, scale * moved, scale * read)
+    squared = moved.square().sum(-1) + read.square().sum(-1)
+    count = moved.shape[-1] + read.shape[-1]
+    scale = torch.where(squared > 0, count * _credit(step, outputs) / squared, 0).unsqueeze(-1)
+    _descend(settings, weights, step, (scale * moved).mean(0), (scale * read).mean(0))
 
 
 def _wp(settings: OnlineSettings, weights: OnlineWeights, state: OnlineState, step: _Step) -> None:
@@ -248,12 +253,14 @@ def _wp(settings: OnlineSettings, weights: OnlineWeights, state: OnlineState, st
 
 
 def _node_noise(settings: OnlineSettings, step: _Step) -> tuple[Tensor, Tensor]:
-    """ξ (b, h) and ν (b, o)."""
-    hidden, read = (
-        normal(settings.key, step.number, 1, place, like.shape, like.dtype, like.device)[0]
-        for place, like in enumerate((step.activity, step.outputs))
-    )
-    return hidden, read
+    """ξ (m, b, h) and ν (m, b, o)."""
+
+    def drawn(place: int, like: Tensor) -> Tensor:
+        shape = (settings.directions, *like.shape)
+        noise = normal(settings.key, step.number, 1, place, shape, like.dtype, like.device)[0]
+        return torch.cat((noise, -noise)) if settings.antithetic else noise
+
+    return drawn(0, step.activity), drawn(1, step.outputs)
 
 
 def _noisy_pass(
@@ -263,24 +270,31 @@ def _noisy_pass(
     step: _Step,
     noises: tuple[Tensor, Tensor] | None,
 ) -> tuple[Tensor, Tensor]:
-    """The pre-activations (b, h) and outputs (b, o) under noise, from the noisy pass's own state."""
-    assert state.noisy is not None
-    pre = _decorrelated(weights, state.noisy)
-    activity = _affine(weights.hh, weights.b_hh, pre)
-    activity += _affine(weights.ih, weights.b_ih, step.inputs)
+    """Pre-activations (m, b, h) and outputs (m, b, o) under noise, from the noisy pass's own state.
+
+    If it has none, from the clean one; without noises (weights carry them), one pass.
+    """
+    if state.noisy is None:
+        activity, before = step.activity, state.hidden
+    else:
+        before = state.noisy
+        activity = _affine(weights.hh, weights.b_hh, _decorrelated(weights, before))
+        activity += _affine(weights.ih, weights.b_ih, step.inputs)
     if noises is not None:
-        activity.add_(noises[0], alpha=settings.sigma)
-    state.noisy.lerp_(activity.tanh(), 1 / settings.tau)
-    outputs = _affine(weights.readout, weights.readout_bias, _decorrelated(weights, state.noisy))
+        activity = activity + settings.sigma * noises[0]
+    hidden = torch.lerp(before, activity.tanh(), 1 / settings.tau)
+    outputs = _affine(weights.readout, weights.readout_bias, _decorrelated(weights, hidden))
     if noises is not None:
-        outputs.add_(noises[1], alpha=settings.sigma)
+        outputs = outputs + settings.sigma * noises[1]
+    if state.noisy is not None:
+        state.noisy.copy_(hidden.view_as(state.noisy))
     return activity, outputs
 
 
 def _credit(step: _Step, noisy: Tensor) -> Tensor:
-    """c (b,): how much the loss changed, each sample's share of the mean."""
+    """c (…, b): how much the loss changed, each sample's share of the mean."""
     change = (noisy - step.targets).square_() - (step.outputs - step.targets).square_()
-    return change.mean(1).div_(len(change))
+    return change.mean(-1).div_(change.shape[-2])
 
 
 _RULES: dict[str, Callable[[OnlineSettings, OnlineWeights, OnlineState, _Step], None]] = {

@@ -73,6 +73,7 @@ class ANP(NodeRule):
         reward: Reward = "sample",
         antithetic: bool = False,
         directions: int = 1,
+        carry: bool = True,
         clean: bool = True,
         seed: int = 0,
     ) -> None:
@@ -86,6 +87,7 @@ class ANP(NodeRule):
             reward=reward,
             antithetic=antithetic,
             directions=directions,
+            carry=carry,
             seed=seed,
             silent=clean is False,
             problems=[Problem("clean", repr(clean), "True or False") if wrong else None],

@@ -103,6 +103,7 @@ class NodeRule(PerturbationRule):
         reward: Reward = "sample",
         antithetic: bool = False,
         directions: int = 1,
+        carry: bool = True,
         seed: int = 0,
         silent: bool = False,
         problems: Iterable[Problem | None] = (),
@@ -117,9 +118,14 @@ class NodeRule(PerturbationRule):
             directions=directions,
             seed=seed,
             silent=silent,
-            problems=[unknown_name("reward", reward, get_args(Reward)), *problems],
+            problems=[
+                unknown_name("reward", reward, get_args(Reward)),
+                _carry_problem(carry, credit, at),
+                *problems,
+            ],
         )
         self.reward = reward
+        self.carry = carry
 
     @abstractmethod
     def directions_of_credit(self, runs: Runs) -> Directions:
@@ -128,6 +134,11 @@ class NodeRule(PerturbationRule):
     # --- a whole sequence -------------------------------------------------------------------
 
     def compute(self, batch: Batch) -> tuple[ForwardPass, Gradients]:
+        if not self.carry:
+            raise UnsupportedError(
+                f"{self.spec.name}: got carry=False on whole sequences, where noise runs on with the states. "
+                "Use rule.stream, or `online`."
+            )
         key = draw_key(self.generator)
         runs = self._run(batch, copied(batch.initial, 1 + self.copies), key, 0)
         learned = self._learn(batch, runs)
@@ -263,7 +274,7 @@ class NodeRule(PerturbationRule):
                 "stream: got credit='global', expected one that knows no end: a stream has none. Use "
                 "credit='to_go'."
             )
-        memory = {"states": no_states(self.network, batch_size, 1 + self.copies)}
+        memory = {"states": no_states(self.network, batch_size, self._carried)}
         if self.decay != 0:
             memory |= {
                 f"trace_{name}": own.new_zeros(batch_size, self.copies, *own.shape)
@@ -271,10 +282,18 @@ class NodeRule(PerturbationRule):
             }
         return memory
 
+    @property
+    def _carried(self) -> int:
+        """Runs whose state goes on: all, or the clean one alone."""
+        return 1 + self.copies if self.carry else 1
+
     def advance(self, memory: Memory, batch: Batch, key: int, step: int) -> tuple[Estimate, Memory]:
-        runs = self._run(batch, unpacked(memory["states"]), key, step)
+        states = unpacked(memory["states"])
+        initial = states if self.carry else copied(states, 1 + self.copies)
+        runs = self._run(batch, initial, key, step)
         learned = self._learn(batch, runs)
-        after = {"states": packed(runs.rows.final_states(), 1 + self.copies)}
+        states = packed(runs.rows.final_states(), 1 + self.copies)
+        after = {"states": states[:, : self._carried].contiguous()}
         if self.decay == 0:
             gradients = self._gradients(learned)
         else:
@@ -315,12 +334,18 @@ class NodeRule(PerturbationRule):
         if (
             not known
             or self.decay != 0
-            or self.copies > 1
+            or (self.carry and self.copies > 1)
             or (self.reward == "batch" and batch > 1)
         ):
             return None
-        clean, noisy = memory["states"].flatten(1, 3).unbind(1)
-        return OnlineSettings(self.spec.name, 0.0, sigma=self.sigma), OnlineState(clean, noisy)
+        settings = OnlineSettings(
+            self.spec.name,
+            0.0,
+            sigma=self.sigma,
+            directions=self.directions,
+            antithetic=self.antithetic,
+        )
+        return settings, OnlineState(*memory["states"].flatten(1, 3).unbind(1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -390,6 +415,16 @@ def _credit_problem(credit: object) -> Problem | None:
         pass
     expected = "'local', 'trace(λ)' with λ in [0, 1] such as 'trace(0.9)', 'to_go' or 'global'"
     return Problem("credit", repr(credit), expected)
+
+
+def _carry_problem(carry: object, credit: object, at: object) -> Problem | None:
+    if not isinstance(carry, bool):
+        return Problem("carry", repr(carry), "True or False")
+    if carry or (credit == "local" and at == "every"):
+        return None
+    expected = "True unless credit='local' and at='every'"
+    remedy = "Noise that lasts one step tells nothing of later losses."
+    return Problem("carry", "False", expected, remedy)
 
 
 def draw_key(generator: torch.Generator) -> int:

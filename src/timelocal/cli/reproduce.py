@@ -1,0 +1,138 @@
+"""`timelocal reproduce`: a table or figure of a paper, its runs and its page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from timelocal.cli.options import DataDir
+
+if TYPE_CHECKING:
+    from timelocal.experiments.papers import Experiment
+    from timelocal.studies.engines import Engine
+
+OPTUNA_TRIALS = 20
+
+
+def reproduce(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="dfa/table1, perturbation/figure5, …; dfa or perturbation for a whole paper; all."
+        ),
+    ] = None,
+    profile: Annotated[
+        str, typer.Option(help="How large: quick (minutes), laptop (hours) or paper.")
+    ] = "laptop",
+    show_list: Annotated[
+        bool, typer.Option("--list", help="Name every table and figure with what its paper claims.")
+    ] = False,
+    engine: Annotated[
+        str, typer.Option(help="What does the runs: in-process, joblib or ray.")
+    ] = "joblib",
+    workers: Annotated[
+        int | None, typer.Option(help="Runs at a time (joblib).", show_default="one a core")
+    ] = None,
+    address: Annotated[
+        str | None, typer.Option(help="The Ray cluster.", show_default="a new one, here")
+    ] = None,
+    seconds: Annotated[
+        float | None, typer.Option(help="Stop a run that takes longer (joblib, ray).")
+    ] = None,
+    megabytes: Annotated[
+        float | None, typer.Option(help="Stop a run that needs more memory (joblib, ray).")
+    ] = None,
+    search: Annotated[
+        str, typer.Option(help="How hyperparameters are chosen: grid, or optuna on the same space.")
+    ] = "grid",
+    search_trials: Annotated[
+        int, typer.Option(help="Candidates a search tries with optuna.")
+    ] = OPTUNA_TRIALS,
+    report_only: Annotated[
+        bool, typer.Option("--report-only", help="Make the pages from the runs that are there.")
+    ] = False,
+    data_dir: DataDir = None,
+    out: Annotated[Path, typer.Option(help="Folder of the runs and the pages.")] = Path(
+        "reproduction"
+    ),
+) -> None:
+    """Do what is missing of an experiment and write its page. What is done is not repeated."""
+    from timelocal.experiments.papers import EXPERIMENTS, PROFILES
+
+    if show_list or not names:
+        _list(EXPERIMENTS.values())
+        return
+    from timelocal.errors import Problem, raise_problems, unknown_name
+    from timelocal.report.site import write_site
+    from timelocal.studies.limits import Limits
+    from timelocal.studies.reproduce import collect
+    from timelocal.studies.reproduce import reproduce as do_reproduce
+
+    chosen, problems = _chosen(names, EXPERIMENTS)
+    problems += [
+        unknown_name("profile", profile, PROFILES),
+        unknown_name("engine", engine, ENGINES),
+        unknown_name("search", search, ("grid", "optuna")),
+        None if search_trials > 0 else Problem("search_trials", search_trials, "1 or more"),
+    ]
+    raise_problems(problems)
+    size = next(one for one in PROFILES if one == profile)
+    store = out / "runs"
+    if report_only:
+        found = [collect(experiment, size, store) for experiment in chosen]
+    else:
+        found = do_reproduce(
+            chosen,
+            size,
+            store,
+            engine=_engine(engine, workers, address),
+            data_dir=data_dir,
+            limits=Limits(seconds, megabytes),
+            optuna=search_trials if search == "optuna" else None,
+            tell=lambda line: typer.echo(line, err=True),
+        )
+    for one in found:
+        for claim, verdict in one.verdicts():
+            typer.echo(f"{one.experiment.name}: {verdict.word}: {claim.text}")
+    typer.echo(f"pages: {write_site(found, out / 'site')}")
+
+
+ENGINES = ("in-process", "joblib", "ray")
+
+
+def _engine(name: str, workers: int | None, address: str | None) -> Engine:
+    from timelocal.studies import engines
+
+    if name == "ray":
+        return engines.RayEngine(address)
+    return engines.JoblibEngine(workers) if name == "joblib" else engines.InProcess()
+
+
+def _chosen(names, experiments):  # type: ignore[no-untyped-def]
+    from timelocal.errors import unknown_name
+
+    chosen: dict[str, Experiment] = {}
+    problems = []
+    papers = sorted({name.split("/")[0] for name in experiments})
+    for name in names:
+        if name == "all" or name in papers:
+            chosen |= {
+                key: one for key, one in experiments.items() if name in ("all", key.split("/")[0])
+            }
+        elif name in experiments:
+            chosen[name] = experiments[name]
+        else:
+            problems.append(unknown_name("experiment", name, [*experiments, *papers, "all"]))
+    return list(chosen.values()), problems
+
+
+def _list(experiments) -> None:  # type: ignore[no-untyped-def]
+    from rich.console import Console
+
+    console = Console()
+    for one in experiments:
+        console.print(f"[bold]{one.name}[/bold]  {one.title}", highlight=False, soft_wrap=True)
+        for claim in one.claims:
+            console.print(f"    {claim.text}", highlight=False, soft_wrap=True)
