@@ -31,6 +31,10 @@ class RunError(TimelocalError):
     """A run folder cannot be written, read or resumed: free the disk or choose another folder."""
 
 
+class BusyError(RunError):
+    """Another process is writing the run folder: wait for it."""
+
+
 @dataclass(frozen=True)
 class Problem:
     """One thing that is wrong: its name, what was given, what was expected, what to do."""

@@ -7,7 +7,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from timelocal.cli import bench, data, demo, doctor, report, train
+from timelocal.cli import bench, data, demo, doctor, report, reproduce, runs, train
 from timelocal.cli import list as listing
 from timelocal.errors import TimelocalError
 
@@ -40,6 +40,8 @@ app.command("demo")(demo.demo)
 app.command("train")(train.train)
 app.command("report")(report.report)
 app.command("list")(listing.show)
+app.command("reproduce")(reproduce.reproduce)
+app.command("runs")(runs.runs)
 app.command("doctor")(doctor.doctor)
 app.command("bench")(bench.bench)
 app.add_typer(data.app, name="data")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,6 +11,7 @@ import typer
 from timelocal.cli.options import DataDir
 
 if TYPE_CHECKING:
+    from timelocal.errors import Problem
     from timelocal.experiments.papers import Experiment
     from timelocal.studies.engines import Engine
 
@@ -80,8 +82,9 @@ def reproduce(
     raise_problems(problems)
     size = next(one for one in PROFILES if one == profile)
     store = out / "runs"
+    optuna = search_trials if search == "optuna" else None
     if report_only:
-        found = [collect(experiment, size, store) for experiment in chosen]
+        found = collect(chosen, size, store, optuna=optuna)
     else:
         found = do_reproduce(
             chosen,
@@ -90,7 +93,7 @@ def reproduce(
             engine=_engine(engine, workers, address),
             data_dir=data_dir,
             limits=Limits(seconds, megabytes),
-            optuna=search_trials if search == "optuna" else None,
+            optuna=optuna,
             tell=lambda line: typer.echo(line, err=True),
         )
     for one in found:
@@ -110,11 +113,14 @@ def _engine(name: str, workers: int | None, address: str | None) -> Engine:
     return engines.JoblibEngine(workers) if name == "joblib" else engines.InProcess()
 
 
-def _chosen(names, experiments):  # type: ignore[no-untyped-def]
+def _chosen(
+    names: list[str], experiments: Mapping[str, Experiment]
+) -> tuple[list[Experiment], list[Problem | None]]:
+    """The experiments that names and papers stand for, each once."""
     from timelocal.errors import unknown_name
 
+    problems: list[Problem | None] = []
     chosen: dict[str, Experiment] = {}
-    problems = []
     papers = sorted({name.split("/")[0] for name in experiments})
     for name in names:
         if name == "all" or name in papers:
@@ -128,7 +134,7 @@ def _chosen(names, experiments):  # type: ignore[no-untyped-def]
     return list(chosen.values()), problems
 
 
-def _list(experiments) -> None:  # type: ignore[no-untyped-def]
+def _list(experiments: Iterable[Experiment]) -> None:
     from rich.console import Console
 
     console = Console()

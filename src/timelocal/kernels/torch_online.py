@@ -220,9 +220,7 @@ def _np(settings: OnlineSettings, weights: OnlineWeights, state: OnlineState, st
     noises = _node_noise(settings, step)
     _, outputs = _noisy_pass(settings, weights, state, step, noises)
     change = _credit(step, outputs).div_(settings.sigma).unsqueeze(-1)
-    _descend(
-        settings, weights, step, (change * noises[0]).mean(0), (change * noises[1]).mean(0)
-    )
+    _descend(settings, weights, step, (change * noises[0]).mean(0), (change * noises[1]).mean(0))
 
 
 def _anp(settings: OnlineSettings, weights: OnlineWeights, state: OnlineState, step: _Step) -> None:

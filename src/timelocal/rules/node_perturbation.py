@@ -38,10 +38,10 @@ class NP(NodeRule):
             of the batch, as in the paper's code: √b noisier.
         antithetic: run −ξ beside ξ: even orders of the loss cancel.
         directions: how many ξ are run, as further rows of the same batch, and averaged.
-        carry: whether a noisy run of a stream goes on from its own state, as in the paper. False: every step's
-            noise begins from the clean state and lasts that step alone, so that nothing but it moves the
-            loss: local credit with the least variance, and for ANP a change that is isotropic at the hidden
-            nodes. Many directions then cost no product with W. For `rule.stream` with local credit.
+        carry: whether a noisy run of a stream goes on from its own state, as in the paper. False: every
+            step's noise begins from the clean state and lasts that step alone, so that nothing else moves
+            the loss: local credit with the least variance, and for ANP a change that is isotropic at the
+            hidden nodes. Many directions then cost no product with W. For `rule.stream` with local credit.
         seed: of the noise.
 
     Raises:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-STATUSES = ("running", "finished", "diverged", "failed")
+STATUSES = ("running", "finished", "diverged", "failed", "stopped")
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,32 @@ def runs(path: str | Path) -> list[RunRecord]:
     []
     """
     return [read(config.parent) for config in sorted(Path(path).rglob("config.json"))]
+
+
+def index(store: str | Path) -> list[dict[str, Any]]:
+    """Name, status and configuration of every run folder right under `store`, sorted by name.
+
+    Two small files a run are read, so that thousands of runs are listed in a second.
+
+    >>> index("no/such/folder")
+    []
+    """
+    found = []
+    for folder in sorted(Path(store).iterdir()) if Path(store).is_dir() else ():
+        config = _json_object(folder / "config.json")
+        if config is not None:
+            status = (_json_object(folder / "status.json") or {}).get("status")
+            known = status if status in STATUSES else "unknown"
+            found.append({"name": folder.name, "status": known, **config})
+    return found
+
+
+def _json_object(path: Path) -> dict[str, Any] | None:
+    try:
+        value = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+    return value if isinstance(value, dict) else None
 
 
 def read(folder: Path) -> RunRecord:

@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from timelocal.errors import RunError
+from timelocal.errors import BusyError, RunError
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
@@ -123,7 +123,7 @@ def _damaged(path: Path, error: Exception) -> RunError:
 
 @contextmanager
 def exclusive(lock: Path) -> Iterator[None]:
-    """Hold the file `lock`, which stands for its folder; a `RunError` if it is held already.
+    """Hold the file `lock`, which stands for its folder; a `BusyError` if it is held already.
 
     The system lets go of the lock when the process ends, however it ends. Where the system has no
     such locks (`fcntl`), nothing is locked.
@@ -141,7 +141,7 @@ def exclusive(lock: Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise RunError(
+            raise BusyError(
                 f"{lock.parent} is being written by another process. Wait until it has finished, "
                 "or choose another folder."
             ) from None

@@ -1,0 +1,65 @@
+"""`timelocal runs`: what a store of runs holds."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+_SHOWN = 50
+
+
+def runs(
+    store: Annotated[Path, typer.Argument(help="Folder of run folders.")] = Path("runs"),
+    dataset: Annotated[str | None, typer.Option(help="Only runs on this data set.")] = None,
+    cell: Annotated[str | None, typer.Option(help="Only this cell.")] = None,
+    rule: Annotated[str | None, typer.Option(help="Only this rule.")] = None,
+    status: Annotated[
+        str | None, typer.Option(help="finished, running, diverged, failed or stopped.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+    as_csv: Annotated[
+        bool, typer.Option("--csv", help="Configurations and results without times, as CSV.")
+    ] = False,
+) -> None:
+    """List the runs of a store."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from timelocal.errors import Problem, raise_problems, unknown_name
+    from timelocal.studies.store import STATUSES, index, read
+    from timelocal.studies.table import table
+
+    missing = None
+    if not store.is_dir():
+        missing = Problem("store", str(store), "a folder that exists", "Make runs first")
+    unknown = None if status is None else unknown_name("status", status, STATUSES)
+    raise_problems([missing, unknown])
+    wanted = {"dataset": dataset, "cell": cell, "rule": rule, "status": status}
+    found = [
+        entry
+        for entry in index(store)
+        if all(value in (None, entry.get(name)) for name, value in wanted.items())
+    ]
+    if as_csv:
+        typer.echo(table(read(store / entry["name"]) for entry in found), nl=False)
+        return
+    if as_json:
+        for entry in found:
+            typer.echo(json.dumps(entry))
+        return
+    shown = Table(title=f"{len(found)} runs in {store}")
+    columns = ("name", "dataset", "cell", "rule", "seed", "status")
+    for name in columns:
+        shown.add_column(name)
+    for entry in found[:_SHOWN]:
+        shown.add_row(*(str(entry.get(name, "–")) for name in columns))
+    console = Console()
+    console.print(shown)
+    if len(found) > _SHOWN:
+        console.print(f"… and {len(found) - _SHOWN} more; --json lists all")
+    counts = Counter(entry["status"] for entry in found)
+    console.print(", ".join(f"{count} {name}" for name, count in sorted(counts.items())))

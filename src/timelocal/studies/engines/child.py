@@ -1,0 +1,115 @@
+"""A trial in a process of its own: it can be stopped, and takes nothing along when it dies.
+
+Processes come from a server that has imported everything once, so that one is made in milliseconds. A
+child whose driver dies ends at once: the pipe between them tells it.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+from timelocal.experiments.run import set_status
+from timelocal.experiments.trial import Trial, from_json
+from timelocal.studies.engines.attempt import attempt
+from timelocal.studies.engines.engine import Kind
+from timelocal.studies.limits import Limits
+from timelocal.training.files import make_folder, write_json
+
+_LOOK = 0.2
+"""Seconds between two looks at a child's clock and memory."""
+
+_context = multiprocessing.get_context("forkserver")
+_context.set_forkserver_preload(
+    # the last three are what torch's optimizers and the trivial predictors import when first used
+    [__name__, "torch._dynamo", "sklearn.datasets", "sklearn.linear_model"]
+)
+
+
+def supervise(
+    trial: Trial, store: Path, data_dir: Path | None, limits: Limits, stop: threading.Event
+) -> tuple[Kind, str]:
+    """Do the trial in a child; kill it at a limit, or when `stop` is set, and say how it ended."""
+    ours, theirs = _context.Pipe()
+    child = _context.Process(
+        target=_work, args=(theirs, trial.canonical(), str(store), data_dir), daemon=True
+    )
+    child.start()
+    theirs.close()
+    start, reason = time.monotonic(), ""
+    try:
+        while not ours.poll(_LOOK):
+            if stop.is_set():
+                return "lost", "the study was stopped"
+            reason = _over(limits, time.monotonic() - start, child.pid)
+            if reason:
+                break
+        else:
+            try:
+                kind, message = ours.recv()
+            except EOFError:
+                child.join()
+                message = _death(child.exitcode)
+                _record(store / trial.folder_name(), "failed", message)
+                return "failed", message
+            return kind, message
+    finally:
+        if child.is_alive():
+            child.kill()
+        child.join()
+        ours.close()
+    folder = make_folder(store / trial.folder_name())
+    write_json(folder / "config.json", trial.model_dump(mode="json"))
+    write_json(folder / "limits.json", {"seconds": limits.seconds, "megabytes": limits.megabytes})
+    set_status(folder, "stopped", reason)
+    return "stopped", reason
+
+
+def _work(driver: Connection, trial: str, store: str, data_dir: Path | None) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the driver's to answer
+    threading.Thread(target=_end_with, args=(driver,), daemon=True).start()
+    driver.send(attempt(from_json(json.loads(trial)), Path(store), data_dir))
+
+
+def _end_with(driver: Connection) -> None:
+    try:
+        driver.recv()  # nothing ever comes but the end of the driver
+    except (EOFError, OSError):
+        os._exit(1)
+
+
+def _over(limits: Limits, seconds: float, pid: int | None) -> str:
+    """Which limit a child has passed, in words; empty if none."""
+    if limits.seconds is not None and seconds > limits.seconds:
+        return f"stopped after {limits.seconds:g} seconds, the limit"
+    if limits.megabytes is not None:
+        used = _resident_megabytes(pid)
+        if used is not None and used > limits.megabytes:
+            return f"stopped at {used:.0f} MB of memory, the limit is {limits.megabytes:g} MB"
+    return ""
+
+
+def _resident_megabytes(pid: int | None) -> float | None:
+    """Resident memory of a process; None where the system does not tell."""
+    try:
+        pages = Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1]
+    except (OSError, IndexError):
+        return None
+    return int(pages) * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def _death(exit_code: int | None) -> str:
+    if exit_code is not None and exit_code < 0:
+        return f"its process was killed by signal {-exit_code}"
+    return f"its process ended with exit code {exit_code}"
+
+
+def _record(folder: Path, status: str, message: str) -> None:
+    if (folder / "config.json").exists():
+        set_status(folder, status, message)

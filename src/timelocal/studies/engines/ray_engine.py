@@ -1,0 +1,138 @@
+"""Trials on many machines that share no disk, with Ray: the driver alone writes the store."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import threading
+from collections import deque
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from timelocal.errors import BusyError, UnsupportedError
+from timelocal.experiments.trial import Trial, from_json
+from timelocal.studies.engines.bundle import Bundle, packed, unpack
+from timelocal.studies.engines.engine import Kind, Outcome
+from timelocal.studies.limits import Limits
+from timelocal.training.files import exclusive, make_folder
+
+_EVERY = 30.0
+"""Seconds between two looks for a new checkpoint to send home."""
+
+
+class RayEngine:
+    """One task a trial; a task sends home what its run folder holds, now and then and at the end.
+
+    A trial whose machine goes away is done again from the last checkpoint that came home.
+    """
+
+    def __init__(self, address: str | None = None, every: float = _EVERY) -> None:
+        """address: of the cluster, such as "auto"; None: a new one on this machine."""
+        self.address, self.every = address, every
+
+    def run(
+        self, trials: Sequence[Trial], store: Path, data_dir: Path | None, limits: Limits
+    ) -> Generator[Outcome, None, None]:
+        """Do the trials, in any order."""
+        ray = _ray()
+        if not ray.is_initialized():
+            ray.init(
+                self.address, log_to_driver=False, include_dashboard=False, logging_level="error"
+            )
+        task = ray.remote(num_cpus=1, max_retries=0, num_returns="streaming")(_work)
+        waiting = deque(trials)
+        running: dict[Any, tuple[Trial, Path, ExitStack]] = {}
+        with ExitStack() as locks:
+            try:
+                while waiting or running:
+                    room = 2 * int(ray.cluster_resources().get("CPU", 1)) - len(running)
+                    for _ in range(min(max(room, 0), len(waiting))):
+                        trial = waiting.popleft()
+                        folder = make_folder(store / trial.folder_name())
+                        lock = ExitStack()
+                        try:
+                            lock.enter_context(exclusive(folder / ".lock"))
+                        except BusyError as error:
+                            yield Outcome(trial, "busy", str(error))
+                            continue
+                        locks.push(lock)
+                        told = task.remote(
+                            trial.canonical(), packed(folder), data_dir, limits, self.every
+                        )
+                        running[told] = (trial, folder, lock)
+                    ready, _ = ray.wait(list(running), num_returns=1, timeout=1.0)
+                    for told in ready:
+                        trial, folder, lock = running[told]
+                        outcome = _heard(ray, told, trial, folder)
+                        if outcome is not None:
+                            del running[told]
+                            lock.close()
+                            yield outcome
+            finally:
+                for told in running:
+                    ray.cancel(told, force=True)
+
+
+def _heard(ray: Any, told: Any, trial: Trial, folder: Path) -> Outcome | None:
+    """Write what a task has sent; its outcome if that was the last."""
+    try:
+        bundle, ended = ray.get(next(told))
+    except StopIteration:
+        return Outcome(trial, "lost", "its task ended without a word")
+    except ray.exceptions.RayTaskError as error:
+        return Outcome(trial, "failed", str(error.cause))
+    except ray.exceptions.RayError as error:
+        return Outcome(trial, "lost", f"{type(error).__name__}: its worker or machine went away")
+    unpack(bundle, folder)
+    return None if ended is None else Outcome(trial, *ended)
+
+
+def _work(
+    trial: str, files: Bundle, data_dir: Path | None, limits: Limits, every: float
+) -> Iterator[tuple[Bundle, tuple[Kind, str] | None]]:
+    """On a worker: do the trial in a scratch folder; yield what is in it."""
+    from timelocal.studies.engines.child import supervise
+
+    made = from_json(json.loads(trial))
+    os.environ["OMP_NUM_THREADS"] = str(made.threads)
+    with tempfile.TemporaryDirectory() as scratch:
+        store, ended = Path(scratch), []
+        folder = make_folder(store / made.folder_name())
+        unpack(files, folder)
+        stop = threading.Event()
+
+        def attend() -> None:
+            ended.append(supervise(made, store, data_dir, limits, stop))
+
+        thread = threading.Thread(target=attend, daemon=True)
+        thread.start()
+        sent = None
+        try:
+            while True:
+                thread.join(every)
+                if not thread.is_alive():
+                    break
+                index = folder / "checkpoint" / "checkpoint.json"
+                now = index.stat().st_mtime_ns if index.exists() else None
+                if now is not None and now != sent:
+                    sent = now
+                    yield packed(folder), None
+        finally:
+            stop.set()
+            thread.join()
+        yield packed(folder), ended[0] if ended else ("failed", "its worker could not start it")
+
+
+def _ray() -> Any:
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    try:
+        import ray
+    except ImportError:
+        raise UnsupportedError(
+            "engine: got 'ray', but Ray is not installed. pip install 'timelocal[ray]', or use the engine "
+            "joblib."
+        ) from None
+    return ray

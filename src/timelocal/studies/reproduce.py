@@ -1,0 +1,136 @@
+"""Reproduce tables and figures: first what searches try, then the chosen runs, all experiments at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from timelocal.experiments.papers import Experiment, Line, ProfileName
+from timelocal.experiments.trial import Trial
+from timelocal.studies.engines import Engine
+from timelocal.studies.limits import Limits
+from timelocal.studies.optuna_search import proposed
+from timelocal.studies.reproduction import LineResult, Reproduction
+from timelocal.studies.search import Choice, candidates, choices, choose, with_seed
+from timelocal.studies.store import RunRecord, read
+from timelocal.studies.study import run_study
+
+
+def reproduce(
+    experiments: Sequence[Experiment],
+    profile: ProfileName,
+    store: Path,
+    *,
+    engine: Engine,
+    data_dir: Path | None = None,
+    retries: int = 1,
+    limits: Limits | None = None,
+    optuna: int | None = None,
+    tell: Callable[[str], None] = lambda _: None,
+) -> list[Reproduction]:
+    """Do what is missing of the experiments and return all that there is of them.
+
+    Args:
+        experiments: from `timelocal.experiments.papers.EXPERIMENTS`.
+        profile: how large.
+        store: folder of run folders, shared by all experiments: a run that two need is done once.
+        engine, data_dir, retries, limits, tell: as in `run_study`.
+        optuna: how many candidates of each search Optuna proposes; None tries the whole grid.
+    """
+    lines = [line for experiment in experiments for line in experiment.lines(profile)]
+
+    def do(trials: Sequence[Trial]) -> None:
+        run_study(
+            trials, store, engine=engine, data_dir=data_dir, retries=retries, limits=limits, tell=tell
+        )  # fmt: skip
+
+    searched = [line for line in lines if line.search and len(choices(line.search)) > 1]
+    for _ in range(1 if optuna is None else optuna):
+        tried = [trial for line in searched for trial in _next(line, Records(store), optuna)]
+        if not tried:
+            break
+        tell("searches")
+        do(tried)
+    records = Records(store)
+    tell("runs")
+    do(
+        [
+            trial
+            for line in lines
+            for trial in _runs(line, choose(line, _tried(line, records, optuna), records))
+        ]
+    )
+    return collect(experiments, profile, store, optuna=optuna)
+
+
+def collect(
+    experiments: Sequence[Experiment],
+    profile: ProfileName,
+    store: Path,
+    *,
+    optuna: int | None = None,
+) -> list[Reproduction]:
+    """All that a store has of the experiments; nothing is run."""
+    records = Records(store)
+    return [
+        Reproduction(
+            experiment,
+            profile,
+            tuple(_result(line, records, optuna) for line in experiment.lines(profile)),
+        )
+        for experiment in experiments
+    ]
+
+
+class Records(Mapping[str, RunRecord]):
+    """The runs of a store by the names of their folders, each read when it is first asked for."""
+
+    def __init__(self, store: Path) -> None:
+        self._store = store
+        self._read: dict[str, RunRecord] = {}
+
+    def __getitem__(self, name: str) -> RunRecord:
+        if name not in self._read:
+            if not (self._store / name / "config.json").exists():
+                raise KeyError(name)
+            self._read[name] = read(self._store / name)
+        return self._read[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return (path.parent.name for path in sorted(self._store.glob("*/config.json")))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+
+def _tried(line: Line, records: Mapping[str, RunRecord], optuna: int | None) -> list[Choice]:
+    """The choices a search has to compare."""
+    if line.search is None:
+        return []
+    every = choices(line.search)
+    return every if optuna is None or len(every) == 1 else proposed(line, records, optuna)[0]
+
+
+def _next(line: Line, records: Mapping[str, RunRecord], optuna: int | None) -> list[Trial]:
+    """What a search has to run now."""
+    assert line.search is not None
+    if optuna is None:
+        return candidates(line, choices(line.search))
+    following = proposed(line, records, optuna)[1]
+    return [] if following is None else candidates(line, [following])
+
+
+def _runs(line: Line, config: Trial | None) -> list[Trial]:
+    return [] if config is None else [with_seed(config, seed) for seed in line.seeds]
+
+
+def _result(line: Line, records: Mapping[str, RunRecord], optuna: int | None) -> LineResult:
+    tried = _tried(line, records, optuna)
+    config = choose(line, tried, records)
+    searched = candidates(line, tried) if len(tried) > 1 else []
+    return LineResult(
+        line,
+        config,
+        tuple((trial, records.get(trial.folder_name())) for trial in searched),
+        tuple((trial, records.get(trial.folder_name())) for trial in _runs(line, config)),
+    )

@@ -1,0 +1,119 @@
+"""A study: a list of trials in a store, of which only what is missing is done."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from contextlib import closing
+from pathlib import Path
+
+from timelocal.errors import ArgumentError
+from timelocal.experiments.cost import CostConfig
+from timelocal.experiments.trial import Trial
+from timelocal.studies.engines.engine import Engine
+from timelocal.studies.limits import Limits
+from timelocal.studies.store import RunRecord, read
+from timelocal.training.files import make_folder, read_json
+
+_PATIENCE = 1.0
+"""Seconds between two looks at trials that another driver is doing."""
+
+_AGAIN = {"failed", "lost"}
+"""Ends of an attempt after which another may do better."""
+
+_MOST_LOSSES = 20
+"""How often a trial may lose its machine before that counts as a failure of its own."""
+
+
+def run_study(
+    trials: Iterable[Trial],
+    store: Path,
+    *,
+    engine: Engine,
+    data_dir: Path | None = None,
+    retries: int = 1,
+    limits: Limits | None = None,
+    tell: Callable[[str], None] = lambda _: None,
+) -> list[RunRecord]:
+    """Do what is missing of the trials and return the records of all, in their order, each once.
+
+    What is finished or diverged stays; what was cut off goes on from its checkpoint; what failed is tried
+    `retries` times more and then left, failed; what was stopped at a limit stays so unless the limits allow
+    more now. A trial that another driver is doing is waited for. Trials that measure costs run alone, last.
+
+    Args:
+        trials: configurations; the same one twice is one trial.
+        store: folder of run folders.
+        engine: what does them.
+        data_dir: folder of data files, as for `timelocal.data.load`.
+        tell: hears a line for every trial that ends.
+
+    Raises:
+        ArgumentError: what the user must mend before any trial can be done (missing data and the like).
+    """
+    wanted = {trial.folder_name(): trial for trial in trials}
+    limits = limits or Limits()
+    make_folder(store)
+    missing = [trial for name, trial in wanted.items() if not _settled(store / name, limits)]
+    tell(f"{len(wanted)} trials, {len(wanted) - len(missing)} of them done")
+    timed: list[Trial] = [trial for trial in missing if isinstance(trial, CostConfig)]
+    others = [trial for trial in missing if not isinstance(trial, CostConfig)]
+    told = _Told(len(missing), tell)
+    batches = [others, *([trial] for trial in timed)]
+    for batch in batches:
+        _do(batch, store, engine, data_dir, retries, limits, told)
+    return [read(store / name) for name in wanted if (store / name / "config.json").exists()]
+
+
+class _Told:
+    """Counts what has ended, aloud."""
+
+    def __init__(self, count: int, tell: Callable[[str], None]) -> None:
+        self.count, self.tell, self.done = count, tell, 0
+
+    def ended(self, trial: Trial, text: str) -> None:
+        self.done += 1
+        self.tell(f"{self.done}/{self.count}  {trial.folder_name()}  {text}")
+
+
+def _do(
+    pending: list[Trial],
+    store: Path,
+    engine: Engine,
+    data_dir: Path | None,
+    retries: int,
+    limits: Limits,
+    told: _Told,
+) -> None:
+    tries: Counter[str] = Counter()
+    losses: Counter[str] = Counter()
+    while pending:
+        again, busy = [], []
+        with closing(engine.run(pending, store, data_dir, limits)) as outcomes:
+            for trial, kind, message in outcomes:
+                name = trial.folder_name()
+                tries[name] += kind == "failed"
+                losses[name] += kind == "lost"
+                if kind == "mistake":
+                    raise ArgumentError(message)
+                if kind == "busy":
+                    busy.append(trial)
+                elif tries[name] <= retries and losses[name] <= _MOST_LOSSES and kind in _AGAIN:
+                    again.append(trial)
+                else:
+                    text = read(store / name).status if kind == "done" else f"{kind}: {message}"
+                    told.ended(trial, text)
+        if busy and not again:
+            time.sleep(_PATIENCE)
+        pending = again + [t for t in busy if not _settled(store / t.folder_name(), limits)]
+
+
+def _settled(folder: Path, limits: Limits) -> bool:
+    """Whether a trial is at an end that another attempt would not change."""
+    if not (folder / "status.json").exists():
+        return False
+    status = read_json(folder / "status.json").get("status")
+    if status == "stopped":
+        return not limits.allow_more_than(Limits(**read_json(folder / "limits.json")))
+    return status in {"finished", "diverged"}

@@ -1,0 +1,40 @@
+"""A study as one table of text: the same runs give the same bytes, whoever did them and when."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterable
+
+from timelocal.studies.store import RunRecord
+
+_FIELDS = ("run", "status", "epochs", "config", "result")
+_TIMES = {"seconds", "milliseconds", "peak_megabytes"}
+
+
+def table(records: Iterable[RunRecord]) -> str:
+    """CSV with a line for each run, sorted by name: configuration and result, without times.
+
+    >>> table([])
+    'run,status,epochs,config,result\\n'
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(_FIELDS)
+    for record in sorted(records, key=lambda one: one.folder.name):
+        result = {k: v for k, v in (record.result or {}).items() if k not in _TIMES}
+        writer.writerow(
+            (
+                record.folder.name,
+                record.status,
+                len(record.epochs),
+                _json(record.config),
+                _json(result),
+            )
+        )
+    return text.getvalue()
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))
