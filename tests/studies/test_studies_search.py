@@ -1,0 +1,157 @@
+"""Searches: what is tried, what is chosen, and that Optuna goes on where it was."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import pytest
+
+from timelocal.errors import ArgumentError
+from timelocal.experiments.config import TrainConfig
+from timelocal.experiments.papers import EXPERIMENTS
+from timelocal.experiments.papers.experiment import Experiment, Key, Line, Search
+from timelocal.studies.engines import InProcess, JoblibEngine
+from timelocal.studies.optuna_search import proposed
+from timelocal.studies.reproduce import Records, collect, reproduce
+from timelocal.studies.search import candidates, choices, choose, score, with_choice
+from timelocal.studies.store import RunRecord
+
+CONFIG = TrainConfig(cell="gru", hidden=4, batch=512, epochs=5)
+GRID = {"lr": (0.1, 0.01), "rule_options.trace": ("none", "diagonal")}
+
+
+def line(search: Search | None, seeds: tuple[int, ...] = (0, 1)) -> Line:
+    return Line(Key("digits", "DFA", "as corrected"), CONFIG, seeds, search)
+
+
+def records(made: Line, losses: dict[tuple[object, ...], float | str]) -> dict[str, RunRecord]:
+    """Runs of a search with these validation losses, or these words as their status."""
+    found = {}
+    for choice, loss in losses.items():
+        for trial in candidates(made, [choice]):
+            finished = not isinstance(loss, str)
+            found[trial.folder_name()] = RunRecord(
+                Path(trial.folder_name()),
+                "finished" if finished else str(loss),
+                "",
+                trial.model_dump(mode="json"),
+                epochs=({"epoch": 1, "validation_loss": float(loss)},) if finished else (),
+                result={"seed": trial.seed} if finished else None,
+            )
+    return found
+
+
+def test_the_smallest_loss_wins_and_the_first_of_equals() -> None:
+    made = line(Search(GRID, epochs=1))
+    every = choices(made.search)
+    assert every == list(itertools.product((0.1, 0.01), ("none", "diagonal")))
+    losses = dict(zip(every, (0.5, 0.2, 0.2, 0.9), strict=True))
+    chosen = choose(made, every, records(made, losses))
+    assert chosen is not None
+    assert (chosen.lr, chosen.rule_options["trace"]) == (0.1, "diagonal")
+    assert chosen.epochs == 5  # those of the line, not of the search
+
+
+def test_what_diverged_or_failed_is_out_and_what_is_missing_is_waited_for() -> None:
+    made = line(Search(GRID, epochs=1))
+    every = choices(made.search)
+    losses = dict(zip(every, ("diverged", "failed", 0.7, "stopped"), strict=True))
+    chosen = choose(made, every, records(made, losses))
+    assert chosen is not None
+    assert (chosen.lr, chosen.rule_options["trace"]) == (0.01, "none")
+    assert choose(made, every, records(made, dict.fromkeys(every, "diverged"))) is None
+    for status in ("running", "unknown"):
+        waiting = records(made, losses | {every[0]: status})
+        assert choose(made, every, waiting) is None
+    assert choose(made, every, {}) is None
+
+
+def test_accuracies_are_maximised_over_the_mean_of_the_seeds() -> None:
+    made = line(Search({"lr": (0.1, 0.01)}, 1, (0, 1), "validation_accuracy"))
+    found = {}
+    for (lr,), pair in {(0.1,): (0.9, 0.1), (0.01,): (0.6, 0.6)}.items():
+        for trial, accuracy in zip(candidates(made, [(lr,)]), pair, strict=True):
+            found[trial.folder_name()] = RunRecord(
+                Path(),
+                "finished",
+                "",
+                {},
+                result={"best_validation": {"validation_accuracy": accuracy}},
+            )
+    chosen = choose(made, choices(made.search), found)
+    assert chosen is not None
+    assert chosen.lr == 0.01
+
+
+def test_no_search_and_a_search_of_one_choose_at_once() -> None:
+    assert choose(line(None), [], {}) == CONFIG
+    made = line(Search({"lr": (0.5,)}, epochs=1))
+    chosen = choose(made, choices(made.search), {})
+    assert chosen is not None
+    assert chosen.lr == 0.5
+
+
+def test_a_choice_is_checked_like_any_configuration() -> None:
+    search = Search({"rule_options.trace": ("sideways",)}, epochs=1)
+    with pytest.raises(ArgumentError, match="sideways"):
+        with_choice(CONFIG, search, ("sideways",))
+
+
+def test_optuna_goes_the_same_way_again_and_ends() -> None:
+    made = line(Search({"lr": (0.1, 0.03, 0.01, 0.003), "hidden": (4, 8)}, epochs=1))
+    losses: dict[tuple[object, ...], float | str] = {}
+    path = []
+    while True:
+        tried, following = proposed(made, records(made, losses), 10)
+        assert tried == list(dict.fromkeys(tried))
+        if following is None:
+            break
+        path.append(following)
+        losses[following] = abs(float(str(following[0])) - 0.01) + float(str(following[1]))
+    assert len(path) == len(set(path)) <= 8
+    # from nothing, and from any point of the way, it proposes the same
+    known: dict[tuple[object, ...], float | str] = {}
+    for choice in path:
+        assert proposed(made, records(made, known), 10)[1] == choice
+        known[choice] = losses[choice]
+    best = min(losses, key=lambda choice: float(losses[choice]))
+    chosen = choose(made, tried, records(made, losses))
+    assert chosen is not None
+    assert (chosen.lr, chosen.hidden) == best
+
+
+@pytest.mark.parametrize("optuna", [None, 3])
+def test_an_experiment_is_searched_run_and_collected(tmp_path: Path, optuna: int | None) -> None:
+    made = line(Search({"lr": (0.3, 0.003)}, epochs=1))
+    values = CONFIG.model_dump() | {"rule": "bptt", "rule_options": {}}
+    plain = Line(Key("digits", "BPTT", "true BPTT"), TrainConfig(**values), (0, 1))
+    experiment = Experiment("made/up", "", "", "curves", ("accuracy",), lambda _: (made, plain))
+    empty = collect([experiment], "quick", tmp_path, optuna=optuna)[0]
+    assert [len(one.runs) for one in empty.lines] == [0, 2]
+    (found,) = reproduce([experiment], "quick", tmp_path, engine=InProcess(), optuna=optuna)
+    first, second = found.lines
+    assert first.chosen is not None
+    assert first.chosen.lr in (0.3, 0.003)
+    assert set(first.values("accuracy")) == set(second.values("accuracy")) == {0, 1}
+    scores = {choice: score(made, choice, Records(tmp_path)) for choice in choices(made.search)}
+    known = {choice: one for choice, one in scores.items() if one is not None}
+    assert first.chosen.lr == min(known, key=lambda choice: known[choice])[0]
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*/result.json")}
+    again = reproduce([experiment], "quick", tmp_path, engine=InProcess(), optuna=optuna)
+    assert again == [found]
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.glob("*/result.json")} == before
+
+
+@pytest.mark.slow
+def test_everything_runs_in_the_quick_profile(tmp_path: Path, data_dir: Path) -> None:
+    found = reproduce(
+        list(EXPERIMENTS.values()), "quick", tmp_path, engine=JoblibEngine(), data_dir=data_dir
+    )
+    for one in found:
+        for result in one.lines:
+            assert result.runs, result.line.key
+            for config, run in result.runs:
+                assert run is not None, config
+                assert run.status in {"finished", "diverged"}, (config, run.message)
+        assert one.numbers(one.experiment.measures[0])
