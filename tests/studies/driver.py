@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from pathlib import Path
 
@@ -31,6 +32,7 @@ def engine(name: str, address: str | None) -> Engine:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored, if it was started so
     store, name, *rest = sys.argv[1:]
     made = engine(name, rest[0] if rest else None)
     run_study(trials(), Path(store), engine=made, tell=lambda line: print(line, flush=True))
