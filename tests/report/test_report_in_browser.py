@@ -3,9 +3,11 @@ from pathlib import Path
 
 import chromium
 import pytest
+from made_up_reproductions import everything
 from made_up_runs import make_run, make_runs
 
 from timelocal.report import write_report
+from timelocal.report.site import write_site
 
 pytestmark = [
     pytest.mark.browser,
@@ -57,3 +59,24 @@ def test_the_page_is_forbidden_to_load_anything(tmp_path: Path, tab: chromium.Pa
     # So the check above is alive: what it must catch does show among the events.
     said = [e["params"]["entry"]["text"] for e in tab.events if e["method"] == "Log.entryAdded"]
     assert any("Content Security Policy" in text for text in said)
+
+
+def test_the_site_works_in_a_browser(tmp_path: Path, tab: chromium.Page) -> None:
+    index = write_site(everything(), tmp_path / "site")
+    drawn = 0
+    for page in sorted(index.parent.glob("*.html")):
+        tab.open(page)
+        charts = tab.evaluate("document.querySelectorAll('.chart').length")
+        plots = "[...document.querySelectorAll('.chart')].filter(c => c.querySelector('.scatter, .points'))"
+        assert tab.evaluate(f"{plots}.length") == charts
+        drawn += charts
+        for width, dark in ((1280, False), (390, False), (390, True)):
+            tab.show(width, dark)
+            assert tab.evaluate("document.documentElement.scrollWidth") <= width, page.name
+        assert [event for event in tab.events if event["method"] in TROUBLE] == []
+        asked = [e for e in tab.events if e["method"] == "Network.requestWillBeSent"]
+        assert all(e["params"]["request"]["url"].startswith("file:") for e in asked)
+    assert drawn >= 3
+    tab.open(index.parent / "dfa-made-up-sizes.html")
+    tab.evaluate("document.querySelector('td a').click()")
+    assert tab.evaluate("document.querySelector('details[id]').open")

@@ -56,6 +56,9 @@ def train(
     decorrelate_norm: Annotated[
         str | None, typer.Option(help="preserve: keep the norms of the rows of D.")
     ] = None,
+    alignment: Annotated[
+        bool, typer.Option("--alignment", help="Compare with BPTT's gradient after every epoch.")
+    ] = False,
     data_dir: DataDir = None,
     out: Out = Path("runs"),
 ) -> None:
@@ -93,6 +96,7 @@ def train(
             decorrelate_norm=decorrelate_norm,
             online=online,
             tau=tau,
+            alignment=alignment,
         )
         for seed in parse_seeds(seeds)
     ]

@@ -49,10 +49,13 @@ def write_report(run_folders: Sequence[Path], output: Path) -> Path:
     return output
 
 
-def render(template: str, *, charts: bool = True, **content: Any) -> str:
+def render(
+    template: str, *, charts: bool = True, library: str | None = None, **content: Any
+) -> str:
     """Fill in a template of this package; `base.html` gives every page its style and its script.
 
-    charts: whether the page draws any, and so carries the library that draws them (4.8 MB).
+    charts: whether the page draws any, and so carries the library that draws them (4.8 MB), unless `library`
+    names a file beside the page that holds it.
     """
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("timelocal.report"),
@@ -69,7 +72,9 @@ def render(template: str, *, charts: bool = True, **content: Any) -> str:
         "rule": style.rule_label,
     }
     return environment.get_template(template).render(
-        plotly=Markup(get_plotlyjs() if charts else ""), **content
+        plotly=Markup(get_plotlyjs() if charts and library is None else ""),
+        library=library,
+        **content,
     )
 
 
