@@ -17,6 +17,7 @@ from timelocal.experiments.command import command_of
 from timelocal.experiments.config import TrainConfig
 from timelocal.experiments.papers import EXPERIMENTS
 from timelocal.report.lines import rows
+from timelocal.report.markdown import write_markdown
 from timelocal.report.site import page_name, write_site
 
 
@@ -137,3 +138,17 @@ def test_the_command_line_reproduces_lists_and_refuses(tmp_path: Path) -> None:
     made = runner.invoke(app, ["reproduce", "dfa", "--report-only", "--out", str(out)])
     assert made.exit_code == 0, made.output
     assert (out / "site" / "dfa-table1.html").is_file()
+
+
+def test_the_markdown_page_has_the_same_numbers(tmp_path: Path) -> None:
+    text = write_markdown(
+        [reproduction(), reproduction("sizes", done=False)], tmp_path / "a.md"
+    ).read_text()
+    for row in rows(reproduction()):
+        (line,) = (
+            one for one in text.splitlines() if one.startswith(f"| {' | '.join(row.line.key)} |")
+        )
+        assert f"| {row.cells[0]} | {row.cells[1]} | {row.interval} |" in line
+        assert row.stability in line
+    assert "**holds**: BPTT is better than DFA." in text
+    assert "Not run yet\n\n`dfa/made-up-sizes`" in text

@@ -55,6 +55,9 @@ def reproduce(
     report_only: Annotated[
         bool, typer.Option("--report-only", help="Make the pages from the runs that are there.")
     ] = False,
+    markdown: Annotated[
+        Path | None, typer.Option(help="Also write the numbers as one page of Markdown.")
+    ] = None,
     data_dir: DataDir = None,
     out: Annotated[Path, typer.Option(help="Folder of the runs and the pages.")] = Path(
         "reproduction"
@@ -67,6 +70,7 @@ def reproduce(
         _list(EXPERIMENTS.values())
         return
     from timelocal.errors import Problem, raise_problems, unknown_name
+    from timelocal.report.markdown import write_markdown
     from timelocal.report.site import write_site
     from timelocal.studies.limits import Limits
     from timelocal.studies.reproduce import collect
@@ -99,6 +103,8 @@ def reproduce(
     for one in found:
         for claim, verdict in one.verdicts():
             typer.echo(f"{one.experiment.name}: {verdict.word}: {claim.text}")
+    if markdown is not None:
+        write_markdown(found, markdown)
     typer.echo(f"pages: {write_site(found, out / 'site')}")
 
 
