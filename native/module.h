@@ -255,6 +255,10 @@ PyObject* normal_noise(PyObject*, PyObject* args) {
     });
 }
 
+PyObject* shares_torch_threads(PyObject*, PyObject*) {
+    return PyBool_FromLong(team_runner() != nullptr);
+}
+
 PyMethodDef methods[] = {
     {"scan", scan, METH_VARARGS, "Forward over a sequence."},
     {"backward_scan", backward_scan, METH_VARARGS, "Signals back through time."},
@@ -265,6 +269,7 @@ PyMethodDef methods[] = {
     {"online", online, METH_VARARGS, "A stream with a step of learning at every step."},
     {"head", head, METH_VARARGS, "A linear readout, its loss, error and gradients."},
     {"normal", normal_noise, METH_VARARGS, "Gaussian noise of some steps at one place."},
+    {"shares_torch_threads", shares_torch_threads, METH_NOARGS, "Or threads start for each call."},
     {nullptr, nullptr, 0, nullptr}};
 
 }  // namespace
@@ -285,11 +290,6 @@ PyMODINIT_FUNC TIMELOCAL_JOIN(PyInit_, TIMELOCAL_MODULE)(void) {
                                      nullptr,
                                      nullptr,
                                      nullptr};
-    PyObject* module = PyModule_Create(&definition);
-    if (module && PyModule_AddIntConstant(module, "shares_torch_threads",
-                                          kernels::team_runner() != nullptr) < 0) {
-        Py_DECREF(module);
-        return nullptr;
-    }
-    return module;
+    kernels::team_runner();
+    return PyModule_Create(&definition);
 }

@@ -79,7 +79,7 @@ class Online {
         std::vector<std::unique_ptr<Mine>> mine;
         for (Index i = 0; i < count; ++i) mine.push_back(std::make_unique<Mine>(*this));
         Team team(count);
-        parallel(count, [&](Index) {
+        together(count, [&](Index) {
             const Index number = team.enter();
             if (number >= 0) work(team, number, *mine[std::size_t(number)]);
         });

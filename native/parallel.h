@@ -1,7 +1,9 @@
 // Run parts of a job on the threads the process already has, with subnormals flushed in each.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <exception>
 #include <mutex>
 #include <thread>
@@ -11,6 +13,7 @@
 
 #if !defined(_WIN32)
 #include <dlfcn.h>
+#include <unistd.h>
 #endif
 
 namespace kernels {
@@ -39,7 +42,8 @@ class FlushSubnormals {
 };
 
 // The OpenMP team of torch, when its runtime is in the process: a second pool would fight the first
-// one's spinning threads for the same cores. Null elsewhere.
+// one's spinning threads for the same cores. Null elsewhere, and in a fork, where the team's threads are
+// gone and a call would wait for them for ever. First called when the module is loaded.
 using TeamRunner = void (*)(void (*)(void*), void*, unsigned, unsigned);
 inline TeamRunner team_runner() {
 #if defined(_WIN32)
@@ -47,13 +51,35 @@ inline TeamRunner team_runner() {
 #else
     static const TeamRunner found =
         reinterpret_cast<TeamRunner>(dlsym(RTLD_DEFAULT, "GOMP_parallel"));
-    return found;
+    static const pid_t loaded_by = getpid();
+    return getpid() == loaded_by ? found : nullptr;
 #endif
 }
 
-// Call body(part) for part = 0 .. parts - 1, each once, on up to `parts` threads; rethrows what it throws.
+// Whether another thread is worth waiting for. A team ends with its slowest thread: while other programs have
+// the cores, the caller waits a time slice of the scheduler, milliseconds, for a thread that does not run.
+// After such a wait the next jobs are done alone, twice as many each time, before the team is tried again.
+class Trust {
+  public:
+    using Clock = std::chrono::steady_clock;
+
+    bool withheld() { return alone_ > 0 && alone_-- > 0; }
+
+    // The caller has done so many of the parts by itself by `ended`, and waits no longer now.
+    void judge(Index parts, Index done, Clock::time_point began, Clock::time_point ended) {
+        const Clock::duration saved = done ? (ended - began) * (parts - done) / done : ended - began;
+        const bool in_vain = Clock::now() - ended > saved + std::chrono::microseconds(100);
+        doubt_ = in_vain ? std::min<Index>(2 * doubt_ + 1, 255) : doubt_ / 2;
+        alone_ = doubt_;
+    }
+
+  private:
+    Index doubt_ = 0, alone_ = 0;
+};
+
+// Call body(part) for part = 0 .. parts - 1, each once, on the team; rethrows what it throws.
 template <class Body>
-void parallel(Index parts, const Body& body) {
+void together(Index parts, const Body& body) {
     struct Job {
         const Body& body;
         const Index parts;
@@ -88,6 +114,28 @@ void parallel(Index parts, const Body& body) {
         for (std::thread& helper : helpers) helper.join();
     }
     if (job.failure) std::rethrow_exception(job.failure);
+}
+
+// As `together`, of parts that do not wait for each other: where that is faster, the caller does them all.
+template <class Body>
+void parallel(Index parts, const Body& body) {
+    static thread_local Trust trust;
+    if (parts <= 1 || trust.withheld()) {
+        FlushSubnormals flush;
+        for (Index part = 0; part < parts; ++part) body(part);
+        return;
+    }
+    const std::thread::id caller = std::this_thread::get_id();
+    const auto began = Trust::Clock::now();
+    auto ended = began;
+    Index done = 0;
+    together(parts, [&](Index part) {
+        body(part);
+        if (std::this_thread::get_id() != caller) return;
+        ++done;
+        ended = Trust::Clock::now();
+    });
+    trust.judge(parts, done, began, ended);
 }
 
 // Split n items for a job of `work` multiply-adds: one part per thread, or a single one if it is small.

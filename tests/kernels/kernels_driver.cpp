@@ -164,9 +164,29 @@ void all() {
     for (const Index count : {1, 31, 32, 33, 500, 3000}) draw<T>(2, 3, count);
 }
 
+// After waits in vain the team is left out of 1, 3, 7, ... jobs; after others, of half as many as before.
+void doubt() {
+    using Clock = kernels::Trust::Clock;
+    kernels::Trust trust;
+    const auto alone = [&](std::chrono::seconds worked, std::chrono::seconds waited) {
+        const auto now = Clock::now();
+        trust.judge(2, 1, now - waited - worked, now - waited);
+        Index jobs = 0;
+        while (trust.withheld()) ++jobs;
+        return jobs;
+    };
+    using std::chrono::seconds;
+    const Index found[] = {alone(seconds(9), seconds(1)), alone(seconds(1), seconds(9)), alone(seconds(1), seconds(9)),
+                           alone(seconds(1), seconds(9)), alone(seconds(9), seconds(1))};
+    constexpr Index wanted[] = {0, 1, 3, 7, 3};
+    for (int i = 0; i < 5; ++i)
+        if (found[i] != wanted[i]) std::printf("trust: %td jobs alone, not %td\n", found[i], wanted[i]), ++failures;
+}
+
 }  // namespace
 
 int main() {
+    doubt();
     all<float>();
     all<double>();
     return failures != 0;

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -133,7 +134,7 @@ name, path = sys.argv[1:]
 spec = importlib.util.spec_from_file_location(name, path)
 module = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(module)
-assert "torch" not in sys.modules and not module.shares_torch_threads
+assert "torch" not in sys.modules and not module.shares_torch_threads()
 rng = np.random.default_rng(0)
 T, B, I, H = 3, 8, 2, 120
 ih, hh, x, h0 = (rng.normal(size=s) / 9 for s in ((H, I), (H, H), (T, B, I), (B, H)))
@@ -160,6 +161,40 @@ def test_without_torch_s_threads_the_kernels_start_their_own():
         [sys.executable, "-c", WITHOUT_TORCH, found.__name__.rpartition(".")[2], found.__file__],
         check=True,
     )
+
+
+AFTER_FORK = """
+import multiprocessing as mp
+import torch
+from timelocal import kernels
+from timelocal.cells import CELLS, CellWeights
+
+torch.set_num_threads(2)
+weights = CellWeights(torch.ones(50, 1) / 9, torch.ones(50, 50) / 99, None, None)
+inputs, start = torch.ones(235, 10, 1), torch.zeros(10, 50)
+
+def run():
+    states = kernels.scan(CELLS["rnn"](), weights, inputs, (start,))
+    return states.hidden.numpy(), kernels.describe()["thread pool"]
+
+def child(end):
+    torch.set_num_threads(2)
+    end.send(run())
+
+found, _ = run()
+here, there = mp.get_context("fork").Pipe()
+process = mp.get_context("fork").Process(target=child, args=(there,), daemon=True)
+process.start()
+assert here.poll(60), "the child waits for threads that its parent had"
+again, pool = here.recv()
+assert (again == found).all() and pool == "started for each call"
+"""
+
+
+@built
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_fork_does_not_wait_for_its_parent_s_threads():
+    subprocess.run([sys.executable, "-W", "ignore", "-c", AFTER_FORK], check=True)
 
 
 @built

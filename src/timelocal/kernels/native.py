@@ -81,7 +81,7 @@ def describe() -> dict[str, str]:
         "instruction set": _instruction_set,
         "reason": _reason,
         "threads": str(torch.get_num_threads()),
-        "thread pool": "torch's" if _module.shares_torch_threads else "started for each call",
+        "thread pool": "torch's" if _module.shares_torch_threads() else "started for each call",
     }
 
 
