@@ -94,6 +94,7 @@ def test_joblib_with_its_driver_killed_again_and_again(tmp_path: Path, undisturb
     assert {name: after[name] for name in kept} == kept  # nothing was done twice
 
 
+@pytest.mark.thorough
 def test_joblib_with_a_worker_killed_now_and_then(tmp_path: Path, undisturbed: str) -> None:
     process, draw, killed = start(tmp_path, "joblib"), random.Random(1), 0
     for goal in (2, 8, 15, 22):
@@ -107,6 +108,7 @@ def test_joblib_with_a_worker_killed_now_and_then(tmp_path: Path, undisturbed: s
     assert table(runs(tmp_path)) == undisturbed
 
 
+@pytest.mark.thorough
 def test_ctrl_c_ends_a_study_that_then_goes_on(tmp_path: Path, undisturbed: str) -> None:
     process = start(tmp_path, "joblib")
     until(lambda: len(finished(tmp_path)) >= 4, process)
