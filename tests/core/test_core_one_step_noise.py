@@ -33,6 +33,7 @@ def after(net: tl.Network) -> list[Tensor]:
     return [tensor.clone() for tensor in net.state_dict().values()]
 
 
+@pytest.mark.skipif(kernels.describe()["path"] != "native", reason="nothing is fused on this path")
 @pytest.mark.parametrize(("name", "directions", "antithetic"), KINDS)
 @pytest.mark.parametrize(("decorrelate", "tau"), [(False, 1.0), (True, 3.0)])
 def test_fused_is_the_loop_on_any_threads(
