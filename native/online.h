@@ -8,9 +8,10 @@
 // decorrelation once more.
 //
 // The weights of a layer and its biases are one matrix M = [W, V, b_ih, b_hh], what enters it [h*, x, 1, 1];
-// the readout is [U, c] and [h*, 1]. The noisy pass is more rows of the same batch, one pass that carries its
-// own state, or as many as one likes that begin at every step from the clean one's. With D' = (1 - eps C) D
-// the next step needs D' h = (1 - eps C) h*, so D h is not computed twice.
+// the readout is [U, c] and [h*, 1]. A noisy pass that carries its own state is more rows of the same batch.
+// Noise that lasts one step needs no row: threads share its copies and take each from the clean
+// pre-activations to its outputs, U D h at once, and to what it earns. With D' = (1 - eps C) D the next step
+// needs D' h = (1 - eps C) h*, so D h is not computed twice.
 #pragma once
 
 #include <memory>
@@ -21,14 +22,14 @@
 
 namespace kernels {
 
-enum class Learning { bp1, rflo, np, anp, wp };
+enum class Learning { bp1, rflo, np, anp, wp, anp_authors_code };
 
 template <class T>
 struct OnlineCall {
     Learning kind;
     Index threads, steps, batch, inputs, hidden, outputs;
     Index directions;
-    bool antithetic, preserve;
+    bool antithetic, orthogonal, batch_reward, preserve;
     T gain, lr, decorrelation_lr, sigma;
     std::uint64_t seed;
     std::int64_t first_step;
@@ -44,9 +45,12 @@ class Online {
     explicit Online(const OnlineCall<T>& call)
         : c(call),
           noisy(call.kind >= Learning::np),
-          copies(noisy ? c.directions * (c.antithetic ? 2 : 1) : 0),
-          rows((1 + copies) * c.batch),
-          moving(c.noisy ? rows : c.batch),
+          measures(call.kind == Learning::anp || call.kind == Learning::anp_authors_code),
+          probing(noisy && !call.noisy),
+          copies(c.directions * (c.antithetic ? 2 : 1)),
+          period(period_of(c.hidden + c.outputs)),
+          draws(c.orthogonal ? (c.directions + period - 1) / period : c.directions),
+          rows(noisy && !probing ? 2 * c.batch : c.batch),
           biases(c.b_ih ? 2 : 0),
           units(padded<T>(c.hidden + kRows)),
           nodes(padded<T>(c.outputs + kRows)),
@@ -56,22 +60,35 @@ class Online {
           m_noise(c.kind == Learning::wp ? c.hidden : 0, m.stride),
           u_noise(c.kind == Learning::wp ? c.outputs : 0, u.stride),
           trace(c.trace ? c.batch * padded_units() : 0, m.stride),
-          entering{{moving, m.stride}, {moving, m.stride}, {moving, m.stride}},
+          entering{{rows, m.stride}, {rows, m.stride}, {rows, m.stride}},
           features{{rows, u.stride}, {rows, u.stride}},
           h(rows, units),
-          a(moving, units),
+          a(rows, units),
           slope(c.batch, units),
-          delta((copies ? copies : 1) * c.batch, units),
+          delta(c.batch, units),
           beta(rows, nodes),
           correlate(c.batch, units),
           correlate_scale(1, units),
           carried(c.batch, d.stride),
           carried_parts(c.decorrelation ? kParts * c.batch : 0, d.stride),
           back_parts(c.decorrelation && c.kind == Learning::bp1 ? kParts * c.batch : 0, d.stride),
-          gram(c.batch, moving),
-          norms{{kParts, rows}, {kParts, rows}},
-          noise{{c.directions, c.batch * c.hidden}, {c.directions, c.batch * c.hidden}},
-          readout_noise{{c.directions, c.batch * c.outputs}, {c.directions, c.batch * c.outputs}} {}
+          gram(c.batch, rows),
+          norms{{kParts, c.batch}, {kParts, c.batch}},
+          noise{{draws, c.batch * c.hidden}, {draws, c.batch * c.hidden}},
+          readout_noise{{draws, c.batch * c.outputs}, {draws, c.batch * c.outputs}},
+          pattern(patterns(), units),
+          readout_pattern(patterns(), nodes),
+          kept(probing ? c.batch : 0, units),
+          ud(probing && c.decorrelation ? c.outputs : 0, d.stride),
+          ud_parts(kParts * ud.rows, d.stride),
+          earned(probing ? kParts * c.batch : 0, units),
+          readout_earned(probing ? kParts * c.batch : 0, nodes) {
+        for (Index k = 0; k < patterns(); ++k) {
+            for (Index j = 0; j < c.hidden; ++j) pattern.row(k)[j] = hadamard(k, j);
+            for (Index o = 0; o < c.outputs; ++o)
+                readout_pattern.row(k)[o] = hadamard(k, c.hidden + o);
+        }
+    }
 
     void run() {
         const Index threads = c.threads < kParts ? c.threads : kParts;
@@ -94,19 +111,39 @@ class Online {
         explicit Mine(const Online& o)
             : first(0),
               last(0),
-              credit(1, o.rows),
+              credit(1, o.c.batch),
+              change(3, o.c.batch),
               readout(o.c.batch, o.nodes),
+              state(1, o.units),
+              made(1, o.nodes),
               small(1, (o.c.hidden / kParts + 2 * kRows) * (o.c.inputs + 2)) {}
         Index first, last;      // its parts
         std::uint64_t round = 0;
-        Rows<T> credit;         // what a copy's change of the loss is worth, by copy and sample
+        Rows<T> credit;         // what the change of the loss is worth, by sample
+        Rows<T> change;         // of the loss, and squared of the hidden nodes and the outputs, by sample
         Rows<T> readout;        // -lr times the signal at the outputs
+        Rows<T> state, made;    // of one copy
         T weight_credit = 0;    // -lr sum_b c_b / sigma
         Rows<T> small;          // weight noise of the part's columns beside W
     };
 
     Index padded_units() const { return (c.hidden + kRows - 1) / kRows * kRows; }
-    bool worth_sharing() const { return double(c.hidden) * double(m.stride) * double(rows) > 5e3; }
+    bool worth_sharing() const {
+        const double products = double(m.stride) * double(rows);
+        return double(c.hidden) * (products + (probing ? double(copies * c.batch) : 0)) > 5e3;
+    }
+
+    // Rows and columns of the Hadamard matrix: as many as there are nodes, or a little more.
+    static Index period_of(Index count) {
+        Index size = 1;
+        while (size < count) size *= 2;
+        return size;
+    }
+    static T hadamard(Index k, Index j) { return __builtin_parityll(k & j) ? T(-1) : T(1); }
+    Index patterns() const {
+        if (!probing || !c.orthogonal) return 0;
+        return c.directions < period ? c.directions : period;
+    }
     Index first_block(Index part, Index blocks) const { return part * blocks / kParts; }
     Index first_unit(Index part) const {
         const Index unit = first_block(part, m.blocks) * kRows;
@@ -148,6 +185,10 @@ class Online {
             }
             each_part(mine, [&](Index part) { read(part, t, mine); });
             team.meet(mine.round);
+            if (probing) {
+                each_part(mine, [&](Index part) { probe(part, t, mine); });
+                team.meet(mine.round);
+            }
             judge(t, number == 0, mine);
             each_part(mine, [&](Index part) { signals(part, t, mine); });
             if (decorrelates) {
@@ -190,7 +231,7 @@ class Online {
             if (c.noisy) copy(c.noisy + b * c.hidden + first, count, h.row(c.batch + b) + first);
         }
         if (part == 0) {
-            for (Index r = 0; r < moving; ++r)
+            for (Index r = 0; r < rows; ++r)
                 for (Rows<T>& pre : entering)
                     for (Index k = 0; k < biases; ++k) pre.row(r)[c.hidden + c.inputs + k] = 1;
             for (Index r = 0; r < rows; ++r)
@@ -207,7 +248,7 @@ class Online {
             enter_decorrelated(part, pre);
         else
             each_own(part, [&](Index j, auto which) {
-                for (Index r = 0; r < moving; ++r)
+                for (Index r = 0; r < rows; ++r)
                     store(pre.row(r) + j, load(h.row(r) + j, which), which);
             });
     }
@@ -260,7 +301,7 @@ class Online {
     // --- a step --------------------------------------------------------------------------------
 
     void enter_inputs(Index t) {
-        for (Index r = 0; r < moving; ++r)
+        for (Index r = 0; r < rows; ++r)
             copy(c.x + (t * c.batch + r % c.batch) * c.inputs, c.inputs,
                  entering_at(t).row(r) + c.hidden);
     }
@@ -271,39 +312,38 @@ class Online {
 
     // The noise of step t at the nodes, some of it: the parts share its groups.
     void draw(Index part, Index t) {
-        if (c.kind != Learning::np && c.kind != Learning::anp) return;
-        const Index count = c.directions * c.batch * c.hidden,
+        if (!noisy || c.kind == Learning::wp) return;
+        const Index count = draws * c.batch * c.hidden,
                     groups = (count + kNoiseGroup - 1) / kNoiseGroup;
         const Index first = part * groups / kParts * kNoiseGroup,
-                    end = (part + 1) * groups / kParts * kNoiseGroup,
-                    last = end < count ? end : count;
-        if (first < last)
-            fill_noise<T>(key_of(t, 0), first, last, last - first, noise[t % 2].begin() + first,
-                          0);
-        if (part == 0)
-            fill_noise<T>(key_of(t, 1), 0, c.directions * c.batch * c.outputs,
-                          c.directions * c.batch * c.outputs, readout_noise[t % 2].begin(), 0);
+                    end = (part + 1) * groups / kParts * kNoiseGroup;
+        draw_some(key_of(t, 0), first, end < count ? end : count, noise[t % 2]);
+        if (part == 0) draw_some(key_of(t, 1), 0, draws * c.batch * c.outputs, readout_noise[t % 2]);
     }
 
-    // Copy k carries the noise of direction k, or beyond the last direction its mirror image.
-    T sign(Index k) const { return k < c.directions ? T(1) : T(-1); }
-    const T* noise_of(const Rows<T>& drawn, Index k, Index b, Index width) const {
-        return drawn.begin() + (k % c.directions * c.batch + b) * width;
+    void draw_some(Key key, Index first, Index last, const Rows<T>& to) {
+        if (first >= last) return;
+        T* out = to.begin() + first;
+        fill_noise<T>(key, first, last, last - first, out, 0);
+        if (c.orthogonal)  // its sign alone
+            for (Index i = 0; i < last - first; ++i) out[i] = std::copysign(T(1), out[i]);
     }
 
     // Pre-activations and states of the part's units, after the weights have learned from step t - 1.
     void move(Index part, Index t, Mine& mine) {
         const Rows<T>& pre = entering_at(t);
         if (c.kind == Learning::wp) draw_small(part, t, mine);
+        if (t && c.decorrelation)  // which U D waits for; without D others may still read U
+            each_block(part, u, [&](Index first, Index) { learn_readout(first, t, mine); });
         each_block(part, m, [&](Index first, Index valid) {
             if (t) learn_block(first, t, mine);
             T* out = a.begin() + first;
             if (c.kind == Learning::wp) {
                 draw_block(part, first, valid, t, mine);
                 shaken_dots<T>(m.row(first), m_noise.row(first), c.sigma, m.stride,
-                               {pre.begin(), m.stride, moving}, valid, out, units);
+                               {pre.begin(), m.stride, rows}, valid, out, units);
             } else {
-                dots<T>(m.row(first), m.stride, {pre.begin(), m.stride, moving}, valid, out, units);
+                dots<T>(m.row(first), m.stride, {pre.begin(), m.stride, rows}, valid, out, units);
             }
         });
         for (Index b = 0; b < c.batch; ++b) activate(part, t, b);
@@ -312,34 +352,39 @@ class Online {
     void activate(Index part, Index t, Index b) {
         const bool traces = c.kind == Learning::bp1 || c.kind == Learning::rflo;
         const T keep = 1 - c.gain;
-        for (Index k = copies; k-- > 0;) shake(part, t, b, k);  // while h is that of the step before
+        if (noisy && !probing) shake(part, t, b);
         each_own(part, [&](Index j, auto which) {
-            const Vec<T> active = tanh<T>(load(a.row(b) + j, which));
-            publish(t, b, j, which, fma(load(h.row(b) + j, which), broadcast(keep), active * c.gain));
+            const Vec<T> active = tanh<T>(load(a.row(b) + j, which)),
+                         stays = load(h.row(b) + j, which) * keep;
+            if (probing) store(kept.row(b) + j, stays, which);
+            publish(t, b, j, which, fma(active, broadcast(c.gain), stays));
             if (traces) store(slope.row(b) + j, (T(1) - active * active) * c.gain, which);
         });
     }
 
-    // A noisy copy of sequence b: from its own state, or from the clean one.
-    void shake(Index part, Index t, Index b, Index k) {
-        const bool shakes = c.kind != Learning::wp, measures = c.kind == Learning::anp;
-        const Index r = (1 + k) * c.batch + b, from = c.noisy ? r : b;
-        const T* xi = noise_of(noise[t % 2], k, b, c.hidden);
-        const T keep = 1 - c.gain, sigma = sign(k) * c.sigma;
+    // The noisy pass of sequence b, from its own state.
+    void shake(Index part, Index t, Index b) {
+        const bool shakes = c.kind != Learning::wp;
+        const Index r = c.batch + b;
+        const T *xi = noise[t % 2].begin() + b * c.hidden, keep = 1 - c.gain;
         Vec<T> squares = {};
         each_own(part, [&](Index j, auto which) {
-            Vec<T> other = load(a.row(from) + j, which);
-            if (shakes) other = fma(load(xi + j, which), broadcast(sigma), other);
+            Vec<T> other = load(a.row(r) + j, which);
+            if (shakes) other = fma(load(xi + j, which), broadcast(c.sigma), other);
             publish(t, r, j, which,
-                    fma(load(h.row(from) + j, which), broadcast(keep), tanh<T>(other) * c.gain));
+                    fma(load(h.row(r) + j, which), broadcast(keep), tanh<T>(other) * c.gain));
             if (!measures) return;
             const Vec<T> moved = other - load(a.row(b) + j, which);
-            store(delta.row(r - c.batch) + j, moved, which);
+            store(delta.row(b) + j, moved, which);
             squares = fma(moved, moved, squares);
         });
+        norms[t % 2].row(part)[b] = total(squares);
+    }
+
+    static T total(Vec<T> lanes) {
         T sum = 0;
-        for (Index lane = 0; lane < kLanes<T>; ++lane) sum += squares[lane];
-        norms[t % 2].row(part)[r] = sum;
+        for (Index lane = 0; lane < kLanes<T>; ++lane) sum += lanes[lane];
+        return sum;
     }
 
     template <class Which>
@@ -347,14 +392,15 @@ class Online {
         store(h.row(r) + j, state, which);
         if (c.decorrelation) return;
         store(features_at(t).row(r) + j, state, which);
-        if (r < moving) store(entering_at(t + 1).row(r) + j, state, which);
+        store(entering_at(t + 1).row(r) + j, state, which);
     }
 
-    // h* of the part's units, after D has learned from step t - 1; and the part's share of h*^T D.
+    // h* of the part's units, after D has learned from step t - 1; and the part's share of h*^T D and of U D.
     void decorrelate(Index part, Index t) {
         Rows<T>& f = features_at(t);
         Index summed = first_unit(part);
-        clear(carried_parts, part);
+        clear(carried_parts, part, c.batch);
+        if (probing) clear(ud_parts, part, c.outputs);
         each_block(part, d, [&](Index first, Index valid) {
             if (t && !c.preserve) learn_decorrelation(first);
             dots<T>(d.row(first), d.stride, {h.begin(), units, rows}, valid, f.begin() + first,
@@ -364,12 +410,16 @@ class Online {
             sum_rows<T>(d.row(summed), d.stride, end - summed,
                         {f.begin() + summed, f.stride, c.batch}, carried_parts.row(part * c.batch),
                         d.stride);
+            if (probing)
+                sum_rows<T>(d.row(summed), d.stride, end - summed,
+                            {u.begin() + summed, u.stride, c.outputs},
+                            ud_parts.row(part * c.outputs), d.stride);
             summed = end;
         });
     }
 
-    void clear(const Rows<T>& parts, Index part) {
-        std::memset(parts.row(part * c.batch), 0, std::size_t(c.batch * parts.stride) * sizeof(T));
+    static void clear(const Rows<T>& parts, Index part, Index count) {
+        std::memset(parts.row(part * count), 0, std::size_t(count * parts.stride) * sizeof(T));
     }
 
     // Outputs, and what else waits for all of h*.
@@ -382,12 +432,13 @@ class Online {
         if (c.decorrelation) {
             const Index vectors = d.stride / kLanes<T>, first = part * vectors / kParts * kLanes<T>,
                         last = (part + 1) * vectors / kParts * kLanes<T>;
-            for (Index b = 0; b < c.batch; ++b) sum_parts(carried_parts, b, first, last, carried.row(b));
+            sum_parts(carried_parts, c.batch, first, last, carried);
+            if (probing) sum_parts(ud_parts, c.outputs, first, last, ud);
             for (Index b = part; b < c.batch; b += kParts)
-                for (Index r = 0; r < moving; ++r) gram.row(b)[r] = dot(f.row(b), f.row(r));
+                for (Index r = 0; r < rows; ++r) gram.row(b)[r] = dot(f.row(b), f.row(r));
         }
         each_block(part, u, [&](Index first, Index valid) {
-            if (t) learn_readout(first, t, mine);
+            if (t && !c.decorrelation) learn_readout(first, t, mine);
             T* out = beta.begin() + first;
             if (c.kind == Learning::wp) {
                 draw_readout(first, valid, t);
@@ -399,12 +450,15 @@ class Online {
         });
     }
 
-    void sum_parts(const Rows<T>& parts, Index b, Index first, Index last, T* out) {
-        for (Index j = first; j < last; j += kLanes<T>) {
-            Vec<T> sum = load(parts.row(b) + j);
-            for (Index p = 1; p < kParts; ++p) sum += load(parts.row(p * c.batch + b) + j);
-            store(out + j, sum);
-        }
+    // Every row of `out` is the sum of the parts' own, over some columns.
+    static void sum_parts(const Rows<T>& parts, Index count, Index first, Index last,
+                          const Rows<T>& out) {
+        for (Index n = 0; n < count; ++n)
+            for (Index j = first; j < last; j += kLanes<T>) {
+                Vec<T> sum = load(parts.row(n) + j);
+                for (Index p = 1; p < kParts; ++p) sum += load(parts.row(p * count + n) + j);
+                store(out.row(n) + j, sum);
+            }
     }
 
     T dot(const T* x, const T* y) {  // over the units
@@ -412,52 +466,130 @@ class Online {
         each_vector<T>(c.hidden, [&](Index j, auto which) {
             sum = fma(load(x + j, which), load(y + j, which), sum);
         });
-        T total = 0;
-        for (Index lane = 0; lane < kLanes<T>; ++lane) total += sum[lane];
-        return total;
+        return total(sum);
+    }
+
+    // --- noise that lasts one step -------------------------------------------------------------
+
+    // The part's copies of the sequences, direction by direction and then their mirror images.
+    void probe(Index part, Index t, Mine& mine) {
+        clear(earned, part, c.batch);
+        clear(readout_earned, part, c.batch);
+        const Index all = copies * c.batch, last = (part + 1) * all / kParts;
+        for (Index n = part * all / kParts; n < last; ++n)
+            probe_copy(part, t, n / c.batch, n % c.batch, mine);
+    }
+
+    // From the clean pre-activations of sequence b to the outputs of a copy, and back to what its nodes earn.
+    void probe_copy(Index part, Index t, Index copy, Index b, Mine& mine) {
+        const Index direction = copy % c.directions, drawn = c.orthogonal ? direction / period : direction,
+                    own = (drawn * c.batch + b), n = part * c.batch + b;
+        const T *xi = noise[t % 2].begin() + own * c.hidden,
+                *nu = readout_noise[t % 2].begin() + own * c.outputs;
+        const T* signs = c.orthogonal ? pattern.row(direction % period) : nullptr;
+        const T* readout_signs = c.orthogonal ? readout_pattern.row(direction % period) : nullptr;
+        const T sigma = copy < c.directions ? c.sigma : -c.sigma;
+        const auto noise_at = [&](Index j, auto which) {
+            const Vec<T> found = load(xi + j, which);
+            return signs ? found * load(signs + j, which) : found;
+        };
+        const auto readout_noise_at = [&](Index o) {
+            return readout_signs ? nu[o] * readout_signs[o] : nu[o];
+        };
+
+        Vec<T> squares = {};
+        each_vector<T>(c.hidden, [&](Index j, auto which) {
+            const Vec<T> moved = noise_at(j, which) * sigma;
+            squares = fma(moved, moved, squares);
+            const Vec<T> active = tanh<T>(load(a.row(b) + j, which) + moved);
+            store(mine.state.begin() + j,
+                  fma(active, broadcast(c.gain), load(kept.row(b) + j, which)), which);
+        });
+
+        const T *y = c.y + (t * c.batch + b) * c.outputs, *out = beta.row(b);
+        T* made = mine.made.begin();
+        T change = 0, square = total(squares);
+        for (Index o = 0; o < c.outputs; ++o) {
+            const T* reads = c.decorrelation ? ud.row(o) : u.row(o);
+            const T bias = c.readout_bias ? u.row(o)[c.hidden] : T(0);
+            made[o] = dot(reads, mine.state.begin()) + bias + sigma * readout_noise_at(o);
+            const T moved = made[o] - out[o];
+            change += moved * (made[o] + out[o] - 2 * y[o]);
+            square += moved * moved;
+        }
+        const T worth = -c.lr * change / T(c.outputs * c.batch * copies);
+        const T credit = !measures    ? worth / sigma
+                         : square > 0 ? T(c.hidden + c.outputs) * worth / square
+                                      : T(0);
+        const T by = measures ? credit * sigma : credit;
+        each_vector<T>(c.hidden, [&](Index j, auto which) {
+            T* to = earned.row(n) + j;
+            store(to, fma(noise_at(j, which), broadcast(by), load(to, which)), which);
+        });
+        for (Index o = 0; o < c.outputs; ++o)
+            readout_earned.row(n)[o] += credit * (measures ? made[o] - out[o] : readout_noise_at(o));
     }
 
     // Losses, credit and the readout's signal: every thread for itself.
     void judge(Index t, bool tells, Mine& mine) {
         const T share = T(1) / T(c.outputs * c.batch);
-        T total = 0, all = 0;
+        T sum = 0;
         for (Index b = 0; b < c.batch; ++b) {
             const T *y = c.y + (t * c.batch + b) * c.outputs, *out = beta.row(b);
             T loss = 0;
             for (Index o = 0; o < c.outputs; ++o) {
                 const T error = out[o] - y[o];
                 loss += error * error;
-                mine.readout.row(b)[o] = noisy ? T(0) : -2 * c.lr * error * share;
+                if (!noisy) mine.readout.row(b)[o] = -2 * c.lr * error * share;
                 if (tells) c.out[(t * c.batch + b) * c.outputs + o] = out[o];
             }
-            total += loss;
-            for (Index k = 0; k < copies; ++k) all += reward(t, b, k, loss, mine);
+            sum += loss;
         }
-        mine.weight_credit = -c.lr * all * share / c.sigma;
-        if (tells) c.losses[t] = total * share;
+        if (tells) c.losses[t] = sum * share;
+        if (probing)
+            sum_parts(readout_earned, c.batch, 0, nodes, mine.readout);
+        else if (noisy)
+            reward(t, share, mine);
     }
 
-    // What noise did to the loss of copy k of sequence b; its credit, and its part of the readout's signal.
-    T reward(Index t, Index b, Index k, T loss, Mine& mine) {
-        const bool measures = c.kind == Learning::anp;
-        const Index r = (1 + k) * c.batch + b;
-        const T *y = c.y + (t * c.batch + b) * c.outputs, *out = beta.row(b), *other = beta.row(r);
-        const T *nu = noise_of(readout_noise[t % 2], k, b, c.outputs), by = sign(k);
-        const T sigma = c.kind == Learning::wp ? T(0) : by * c.sigma;
-        T change = -loss, square = 0;
-        for (Index part = 0; part < kParts; ++part) square += norms[t % 2].row(part)[r];
-        for (Index o = 0; o < c.outputs; ++o) {
-            const T made = other[o] + sigma * nu[o];
-            change += (made - y[o]) * (made - y[o]);
-            square += (made - out[o]) * (made - out[o]);
+    // What noise did to the loss of each sequence; its credit, and its part of the readout's signal.
+    void reward(Index t, T share, Mine& mine) {
+        T *change = mine.change.row(0), *square = mine.change.row(1), *read = mine.change.row(2);
+        const T* nu = readout_noise[t % 2].begin();
+        const T sigma = c.kind == Learning::wp ? T(0) : c.sigma;
+        const auto made = [&](Index b, Index o) {
+            return beta.row(c.batch + b)[o] + sigma * nu[b * c.outputs + o];
+        };
+        T all = 0, all_square = 0, all_read = 0;
+        for (Index b = 0; b < c.batch; ++b) {
+            change[b] = square[b] = read[b] = 0;
+            const T *y = c.y + (t * c.batch + b) * c.outputs, *out = beta.row(b);
+            for (Index part = 0; part < kParts; ++part) square[b] += norms[t % 2].row(part)[b];
+            for (Index o = 0; o < c.outputs; ++o) {
+                const T moved = made(b, o) - out[o];
+                change[b] += moved * (made(b, o) + out[o] - 2 * y[o]);
+                read[b] += moved * moved;
+            }
+            all += change[b], all_square += square[b], all_read += read[b];
         }
-        const T worth = -c.lr * change / T(c.outputs * c.batch * copies);
-        T credit = by * worth / c.sigma;
-        if (measures) credit = square > 0 ? T(c.hidden + c.outputs) * worth / square : T(0);
-        mine.credit.begin()[r] = credit;
-        for (Index o = 0; o < c.outputs; ++o)
-            mine.readout.row(b)[o] += credit * (measures ? other[o] + sigma * nu[o] - out[o] : nu[o]);
-        return change;
+        mine.weight_credit = -c.lr * all * share / c.sigma;
+        for (Index b = 0; b < c.batch && c.kind != Learning::wp; ++b) {
+            const T worth = -c.lr * share * (c.batch_reward ? all : change[b]);
+            T credit = worth / sigma, readout_credit = credit;
+            if (c.kind == Learning::anp) {
+                const T size = square[b] + read[b];
+                credit = readout_credit = size > 0 ? T(c.hidden + c.outputs) * worth / size : T(0);
+            } else if (c.kind == Learning::anp_authors_code) {
+                const T gain = std::sqrt(T(c.inputs + c.hidden + c.outputs)) / T(c.batch) * worth;
+                credit = all_square > 0 ? gain / all_square : T(0);
+                readout_credit = all_read > 0 ? gain / all_read : T(0);
+            }
+            mine.credit.begin()[b] = credit;
+            for (Index o = 0; o < c.outputs; ++o)
+                mine.readout.row(b)[o] =
+                    readout_credit *
+                    (measures ? made(b, o) - beta.row(b)[o] : nu[b * c.outputs + o]);
+        }
     }
 
     // What the part's units are to learn from this step, and what D' lets them send into the next.
@@ -466,16 +598,15 @@ class Online {
             const T* error = mine.readout.row(b);
             each_own(part, [&](Index j, auto which) {
                 T* out = delta.row(b) + j;
-                if (noisy) {
+                if (probing) {
                     Vec<T> sum = {};
-                    for (Index k = 0; k < copies; ++k) {
-                        const T* from = c.kind == Learning::np
-                                            ? noise_of(noise[t % 2], k, b, c.hidden) + j
-                                            : delta.row(k * c.batch + b) + j;
-                        const T by = mine.credit.begin()[(1 + k) * c.batch + b];
-                        sum = fma(load(from, which), broadcast(by), sum);
-                    }
+                    for (Index p = 0; p < kParts; ++p)
+                        sum += load(earned.row(p * c.batch + b) + j, which);
                     store(out, sum, which);
+                } else if (noisy) {
+                    const T* from =
+                        measures ? out : noise[t % 2].begin() + b * c.hidden + j;
+                    store(out, load(from, which) * mine.credit.begin()[b], which);
                 } else if (c.kind == Learning::bp1) {
                     Vec<T> signal = {};
                     for (Index o = 0; o < c.outputs; ++o)
@@ -488,7 +619,7 @@ class Online {
         }
         if (c.decorrelation && c.kind == Learning::bp1) {
             const Index first = first_unit(part);
-            clear(back_parts, part);
+            clear(back_parts, part, c.batch);
             sum_rows<T>(d.row(first), d.stride, first_unit(part + 1) - first,
                         {delta.begin() + first, units, c.batch}, back_parts.row(part * c.batch),
                         d.stride);
@@ -599,7 +730,7 @@ class Online {
 
     void enter_decorrelated(Index part, Rows<T>& pre) {
         each_block(part, d, [&](Index first, Index valid) {
-            dots<T>(d.row(first), d.stride, {h.begin(), units, moving}, valid, pre.begin() + first,
+            dots<T>(d.row(first), d.stride, {h.begin(), units, rows}, valid, pre.begin() + first,
                     pre.stride);
         });
     }
@@ -607,7 +738,7 @@ class Online {
     // D' h = (1 + eps <h*^2>) h* - eps <h* (h*^T h*)> for every pass that goes on.
     void enter_corrected(Index part, Index t) {
         const Rows<T>& f = features_at(t);
-        for (Index r = 0; r < moving; ++r)
+        for (Index r = 0; r < rows; ++r)
             each_own(part, [&](Index j, auto which) {
                 Vec<T> sum = load(f.row(r) + j, which) * load(correlate_scale.begin() + j, which);
                 for (Index b = 0; b < c.batch; ++b)
@@ -650,9 +781,12 @@ class Online {
     }
 
     const OnlineCall<T>& c;
-    const bool noisy;
-    const Index copies;        // noisy ones of each sequence
-    const Index rows, moving;  // of the batch, clean before noisy; those whose state goes on
+    const bool noisy, measures;
+    const bool probing;   // noise lasts one step
+    const Index copies;   // noisy ones of each sequence
+    const Index period;   // of the signs of orthogonal directions
+    const Index draws;    // of noise for each node
+    const Index rows;     // of the batch, clean before noisy
     const Index biases;        // columns of biases
     const Index units, nodes;  // room for a row of units, of outputs, and a block more
     Rows<T> m, u, d, m_noise, u_noise, trace;
@@ -660,6 +794,9 @@ class Online {
     Rows<T> h, a, slope, delta, beta;
     Rows<T> correlate, correlate_scale, carried, carried_parts, back_parts, gram;
     Rows<T> norms[2], noise[2], readout_noise[2];  // by step: a fast thread may be one ahead
+    Rows<T> pattern, readout_pattern;              // signs by which directions are orthogonal
+    Rows<T> kept, ud, ud_parts;       // (1 - gain) h of the step before; U D, and the parts' shares
+    Rows<T> earned, readout_earned;   // by part and sequence: -lr times the signal at the nodes
 };
 
 }  // namespace kernels

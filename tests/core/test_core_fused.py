@@ -23,6 +23,9 @@ RULES = {
     "wp": tl.WP,
     "tbptt": tl.TBPTT,
     "rflo": tl.RFLO,
+    "np-authors-code": tl.NPAuthorsCode,
+    "anp-authors-code": tl.ANPAuthorsCode,
+    "wp-authors-code": tl.WPAuthorsCode,
 }
 LR = 0.02
 
@@ -95,7 +98,7 @@ REFUSED = {
     ),
     "antithetic": (plain, {"antithetic": True}, {}),
     "directions": (plain, {"directions": 2}, {}),
-    "one reward": (plain, {"reward": "batch"}, {}),
+    "one reward": (plain, {"reward": "batch", "carry": False}, {}),
     "layers": (plain, {}, {"num_layers": 2}),
     "loss": (plain, {"loss": "bce"}, {}),
 }

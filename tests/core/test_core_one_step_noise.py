@@ -15,7 +15,8 @@ from timelocal.kernels import OnlineSettings, OnlineState, OnlineWeights, torch_
 from timelocal.rules.fused import run_fused
 
 RULES = {"np": tl.NP, "anp": tl.ANP}
-KINDS = list(itertools.product(RULES, (1, 3), (False, True)))
+KINDS = list(itertools.product(RULES, (1, 3, 40), (False, True), ("gaussian", "orthogonal")))
+"""Rule, directions (40 are more than the 32 orthogonal ones of 21 + 2 nodes), antithetic, noise."""
 
 
 def network(decorrelate: bool = False, tau: float = 1.0) -> tl.Network:
@@ -34,18 +35,17 @@ def after(net: tl.Network) -> list[Tensor]:
 
 
 @pytest.mark.skipif(kernels.describe()["path"] != "native", reason="nothing is fused on this path")
-@pytest.mark.parametrize(("name", "directions", "antithetic"), KINDS)
+@pytest.mark.parametrize(("name", "directions", "antithetic", "noise"), KINDS)
 @pytest.mark.parametrize(("decorrelate", "tau"), [(False, 1.0), (True, 3.0)])
 def test_fused_is_the_loop_on_any_threads(
-    name: str, directions: int, antithetic: bool, decorrelate: bool, tau: float
+    name: str, directions: int, antithetic: bool, noise: str, decorrelate: bool, tau: float
 ) -> None:
     inputs, targets = stream()
     found = {}
     for way in ("loop", "one thread", "two threads"):
         net = network(decorrelate, tau)
-        rule = RULES[name](
-            net, sigma=0.1, carry=False, directions=directions, antithetic=antithetic, seed=3
-        )
+        options = {"directions": directions, "antithetic": antithetic, "noise": noise}
+        rule = RULES[name](net, sigma=0.1, carry=False, **options, seed=3)
         optimizer = torch.optim.SGD(net.parameters(), lr=0.01)
         session = rule.stream(4)
         before = torch.get_num_threads()
@@ -69,11 +69,10 @@ def test_fused_is_the_loop_on_any_threads(
         assert torch.equal(ours, theirs)
 
 
-@pytest.mark.parametrize(("name", "directions", "antithetic"), KINDS)
-def test_the_kernel_is_its_twin(name: str, directions: int, antithetic: bool) -> None:
-    settings = OnlineSettings(
-        name, 0.01, 2.0, 0.1, 5, 1e-3, directions=directions, antithetic=antithetic
-    )
+@pytest.mark.parametrize(("name", "directions", "antithetic", "noise"), KINDS)
+def test_the_kernel_is_its_twin(name: str, directions: int, antithetic: bool, noise: str) -> None:
+    settings = OnlineSettings(name, 0.01, 2.0, 0.1, 5, 1e-3, directions=directions)
+    settings = settings._replace(antithetic=antithetic, orthogonal=noise == "orthogonal")
     ends = []
     for online in (torch_online.online, kernels.online):
         draw = torch.Generator().manual_seed(0)
@@ -92,26 +91,71 @@ def test_the_kernel_is_its_twin(name: str, directions: int, antithetic: bool) ->
         torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-12)
 
 
+def gradient(rule: tl.Rule) -> Tensor:
+    """At the last step of the stream."""
+    inputs, targets = stream()
+    session = rule.stream(4)
+    for x, y in zip(inputs.unbind(1), targets.unbind(1), strict=True):
+        rule.network.zero_grad()
+        session.step(x, y)
+    return torch.cat([p.grad.flatten() for p in rule.network.parameters()])
+
+
+def squared_error(found: Tensor, exact: Tensor) -> float:
+    return float((found - exact).square().sum() / exact.square().sum())
+
+
 def test_its_mean_is_the_one_step_gradient_in_the_middle_of_a_stream() -> None:
     """The squared error falls as 1/K."""
-    inputs, targets = stream()
-
-    def gradient(rule: tl.Rule) -> Tensor:
-        session = rule.stream(4)
-        for x, y in zip(inputs.unbind(1), targets.unbind(1), strict=True):
-            rule.network.zero_grad()
-            session.step(x, y)
-        return torch.cat([p.grad.flatten() for p in rule.network.parameters()])
-
     exact = gradient(tl.TBPTT(network(), 1, loss="mse"))
     errors = []
     for directions in (100, 6400):
         made = {"sigma": 1e-3, "carry": False, "directions": directions, "antithetic": True}
         draws = [gradient(tl.NP(network(), **made, seed=seed)) for seed in range(4)]
-        squares = [float((one - exact).square().sum() / exact.square().sum()) for one in draws]
-        errors.append(sum(squares) / len(squares))
+        errors.append(sum(squared_error(one, exact) for one in draws) / len(draws))
     assert errors[0] < 1
     assert 64 / 2 < errors[0] / errors[1] < 64 * 2
+
+
+def test_all_orthogonal_directions_are_the_one_step_gradient_itself() -> None:
+    """No noise is left but the third order of the loss, σ²; with one direction less there is."""
+    exact = gradient(tl.TBPTT(network(), 1, loss="mse"))
+    made = {"sigma": 1e-4, "carry": False, "antithetic": True, "noise": "orthogonal"}
+    found = gradient(tl.NP(network(), **made, directions=32))  # 21 + 2 nodes
+    assert squared_error(found, exact) < 1e-14
+    assert squared_error(gradient(tl.NP(network(), **made, directions=31)), exact) > 1e-4
+
+
+@pytest.mark.parametrize("directions", [1, 8])
+def test_fewer_orthogonal_directions_have_the_same_mean(directions: int) -> None:
+    """Over seeds the squared error of the mean falls as 1/K; in 8 of 32 directions it is smaller at once."""
+    exact = gradient(tl.TBPTT(network(), 1, loss="mse"))
+    made = {"sigma": 1e-3, "carry": False, "antithetic": True, "directions": directions}
+
+    def errors(noise: str) -> tuple[float, float]:
+        draws = [gradient(tl.NP(network(), **made, noise=noise, seed=s)) for s in range(128)]
+        each = sum(squared_error(one, exact) for one in draws) / len(draws)
+        return each, squared_error(torch.stack(draws).mean(0), exact)
+
+    each, mean = errors("orthogonal")
+    assert 128 / 2 < each / mean < 128 * 2
+    if directions > 1:
+        assert each < 0.9 * errors("gaussian")[0]
+
+
+def test_orthogonal_noise_runs_over_layers_and_whole_sequences() -> None:
+    """All directions of two layers' nodes and the readout's are one orthogonal basis."""
+    net = tl.GRU(3, 5, 2, num_layers=2, seed=1).double()
+    rule = tl.NP(net, sigma=1.0, directions=32, noise="orthogonal")  # 15 + 15 + 2 nodes
+    assert torch.isfinite(rule(*stream()))
+    parts = [
+        rule._noise(7, 0, 2, place, (4, nodes), torch.zeros((), dtype=torch.float64))[:, 1:]
+        for place, nodes in enumerate((15, 15, 2))
+    ]
+    all_nodes = torch.cat(parts, -1)
+    assert torch.equal(all_nodes.abs(), torch.ones_like(all_nodes))
+    gram = torch.einsum("tkbi,tkbj->tbij", all_nodes, all_nodes)
+    assert torch.equal(gram, 32 * torch.eye(32, dtype=torch.float64).expand_as(gram))
 
 
 def test_it_is_for_streams_with_local_credit() -> None:
@@ -120,6 +164,8 @@ def test_it_is_for_streams_with_local_credit() -> None:
             tl.NP(network(), carry=False, **wrong)
     with pytest.raises(ArgumentError, match="carry"):
         tl.ANP(network(), carry="no")
+    with pytest.raises(ArgumentError, match=r"noise.*orthogonal"):
+        tl.ANP(network(), noise="ortogonal")
     inputs, targets = stream()
     with pytest.raises(UnsupportedError, match=r"rule\.stream"):
         tl.NP(network(), carry=False)(inputs, targets)

@@ -111,9 +111,10 @@ void run_head(kernels::Loss kind, Index rows, Index hidden, Index outputs, bool 
 
 template <class T>
 void learn(kernels::Learning kind, Index threads, Index batch, Index inputs, Index hidden, Index outputs,
-           bool extras, bool preserve) {
+           bool extras, bool preserve, bool orthogonal) {
     constexpr Index steps = 5;
-    const bool noisy = kind >= kernels::Learning::np, many = preserve && noisy && kind != kernels::Learning::wp;
+    using kernels::Learning;
+    const bool noisy = kind >= Learning::np, many = preserve && (kind == Learning::np || kind == Learning::anp);
     const bool traced = kind == kernels::Learning::rflo && extras;
     const Index width = hidden + inputs + (extras ? 1 : 0);
     const Array<T> ih(hidden * inputs, false), hh(hidden * hidden, false), b_ih(hidden, false), b_hh(hidden, false);
@@ -123,7 +124,7 @@ void learn(kernels::Learning kind, Index threads, Index batch, Index inputs, Ind
     const Array<T> trace(traced ? batch * hidden * width : 1, false);
     const Array<T> losses(steps, true), out(steps * batch * outputs, true);
     const kernels::OnlineCall<T> call{
-        kind, threads, steps, batch, inputs, hidden, outputs, many ? 3 : 1, many && extras, preserve,
+        kind, threads, steps, batch, inputs, hidden, outputs, many ? 37 : 1, many && extras, orthogonal, false, preserve,
         extras ? T(0.5) : T(1), T(1e-4), T(1e-4), T(0.1), 7, 3, ih.get(), hh.get(), extras ? b_ih.get() : nullptr, extras ? b_hh.get() : nullptr,
         readout.get(), extras ? bias.get() : nullptr, extras || preserve ? d.get() : nullptr, x.get(), y.get(),
         f.get(), h.get(), noisy && !many ? other.get() : nullptr, traced ? trace.get() : nullptr, losses.get(), out.get()};
@@ -156,11 +157,13 @@ void all() {
                     run<T>(cell, threads, size[0], size[1], size[2], size[3], extras);
     using kernels::Learning;
     constexpr Index streams[][4] = {{1, 1, 1, 1}, {3, 2, 7, 5}, {1, 1, 70, 1}, {6, 3, 67, 9}};
-    for (const Learning kind : {Learning::bp1, Learning::rflo, Learning::np, Learning::anp, Learning::wp})
+    for (const Learning kind : {Learning::bp1, Learning::rflo, Learning::np, Learning::anp, Learning::wp,
+                                Learning::anp_authors_code})
         for (const Index threads : {1, 2, 3})
             for (const auto& size : streams)
                 for (const int form : {0, 1, 2})
-                    learn<T>(kind, threads, size[0], size[1], size[2], size[3], form > 0, form > 1);
+                    for (const bool orthogonal : {false, true})
+                        learn<T>(kind, threads, size[0], size[1], size[2], size[3], form > 0, form > 1, orthogonal);
     for (const Index count : {1, 31, 32, 33, 500, 3000}) draw<T>(2, 3, count);
 }
 

@@ -58,7 +58,7 @@ def problem(
     )
     state = OnlineState(
         draw(batch, hidden).tanh(),
-        draw(batch, hidden).tanh() if kind in ("np", "anp", "wp") else None,
+        draw(batch, hidden).tanh() if kind not in ("bp1", "rflo") else None,
         0.1 * draw(batch, hidden, hidden + inputs + bias) if kind == "rflo" and tau > 1 else None,
     )
     settings = OnlineSettings(
@@ -70,6 +70,7 @@ def problem(
         0.02 if decorrelate else 0.0,
         preserve_norm,
         draw(hidden, outputs) if kind == "rflo" else None,
+        batch_reward=kind == "anp-authors-code",
     )
     return settings, weights, state, draw(steps, batch, inputs), draw(steps, batch, outputs)
 
@@ -249,6 +250,15 @@ def test_native_is_the_twin(module, threads, kind, size, variant):
     threads(1)
     for one, two in zip(run(native_online.online, *given, 3), found, strict=True):
         assert torch.equal(one, two)
+
+
+@pytest.mark.parametrize("kind", ["np", "anp"])
+@pytest.mark.parametrize("change", [{"orthogonal": True}, {"batch_reward": True}])
+def test_native_is_the_twin_with_a_noisy_pass_of_another_kind(module, kind, change):
+    settings, *given = problem(kind, batch=4, hidden=21, decorrelate=True)
+    settings = settings._replace(**change)
+    expected = run(torch_online.online, settings, *given)
+    assert_close(run(native_online.online, settings, *given), expected, atol=1e-10, rtol=1e-10)
 
 
 @pytest.mark.parametrize("kind", KINDS)

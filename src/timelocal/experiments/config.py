@@ -30,8 +30,12 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
 Option = None | bool | int | float | str | list[str]
 
-_LATER_OPTIONS = {"trace": "none", "feedback_lr": 1e-3, "feedback_decay": 1e-2}
-"""Options of DFA that were not there when the first runs were named."""
+_LATER_OPTIONS: dict[str, dict[str, Option]] = {
+    "dfa": {"trace": "none", "feedback_lr": 1e-3, "feedback_decay": 1e-2},
+    "np": {"noise": "gaussian"},
+    "anp": {"noise": "gaussian"},
+}
+"""Options of rules that were not there when the first runs were named."""
 
 _COMMON = {"loss", "at", "seed"}
 """Arguments of a rule that are fields of the configuration, not rule options."""
@@ -201,14 +205,12 @@ class TrainConfig(BaseModel):
     def canonical(self) -> str:
         """The configuration as JSON with sorted keys and no spaces: equal runs, equal text.
 
-        DFA's options that came later are left out at their defaults, so that older runs keep their names.
+        Options that came later are left out at their defaults, so that older runs keep their names.
         """
         values = self.model_dump(mode="json")
-        if self.rule == "dfa":
-            options = values["rule_options"].items()
-            values["rule_options"] = dict(
-                item for item in options if item not in _LATER_OPTIONS.items()
-            )
+        later = _LATER_OPTIONS.get(self.rule, {}).items()
+        options = values["rule_options"].items()
+        values["rule_options"] = dict(item for item in options if item not in later)
         return json.dumps(values, sort_keys=True, separators=(",", ":"))
 
     def sha256(self) -> str:

@@ -30,6 +30,7 @@ from timelocal.kernels import (
 )
 from timelocal.kernels.native import describe, serves
 from timelocal.kernels.noise import normal
+from timelocal.kernels.orthogonal import draws, orthogonal
 from timelocal.kernels.torch_head import Head, HeadLoss
 from timelocal.kernels.torch_online import KINDS, OnlineSettings, OnlineState, OnlineWeights
 from timelocal.typing import State
@@ -45,10 +46,12 @@ __all__ = [
     "backward_scan",
     "credit",
     "describe",
+    "draws",
     "head",
     "node_signals",
     "normal",
     "online",
+    "orthogonal",
     "scan",
     "serves",
     "traced_scan",

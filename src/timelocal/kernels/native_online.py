@@ -52,8 +52,9 @@ def online(
         native.extension().online(
             inputs.element_size(), KINDS.index(settings.kind), torch.get_num_threads(),
             len(losses[part]), batch, features, hidden, outputs,
-            settings.directions, settings.antithetic, settings.preserve_norm, 1 / settings.tau,
-            settings.lr, settings.decorrelation_lr, settings.sigma, settings.key & (2**64 - 1),
+            settings.directions, settings.antithetic, settings.orthogonal, settings.batch_reward,
+            settings.preserve_norm, 1 / settings.tau, settings.lr, settings.decorrelation_lr,
+            settings.sigma, settings.key & (2**64 - 1),
             first_step + start,
             *(native.address(tensor) for tensor in kept[:7]),
             inputs[part].data_ptr(), targets[part].data_ptr(), native.address(feedback),

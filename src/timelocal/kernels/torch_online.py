@@ -18,8 +18,9 @@ import torch
 from torch import Tensor
 
 from timelocal.kernels.noise import normal
+from timelocal.kernels.orthogonal import draws, orthogonal
 
-KINDS = ("bp1", "rflo", "np", "anp", "wp")
+KINDS = ("bp1", "rflo", "np", "anp", "wp", "anp-authors-code")
 """One-step backpropagation, RFLO, and perturbation of nodes, of activity and of weights."""
 
 
@@ -61,12 +62,14 @@ class OnlineSettings(NamedTuple):
     """What stays as it is from step to step.
 
     kind: one of `KINDS`. preserve_norm: each row of D keeps its norm. sigma: the noise's deviation;
-    key: the seed of its stream. directions: how many noises np and anp run, antithetic: −ξ beside each ξ;
-    one noisy pass alone can carry its own state. feedback F (h, o): rflo's.
+    key: the seed of its stream. directions: how many noises np and anp run, antithetic: −ξ beside each ξ,
+    orthogonal: as in `kernels.orthogonal`; one noisy pass alone can carry its own state. batch_reward: each
+    sample is credited with the change of the batch's mean loss; for a noisy pass that carries its state.
+    feedback F (h, o): rflo's.
     """
 
     kind: str
-    lr: float
+    lr: float = 1.0
     tau: float = 1.0
     sigma: float = 1e-3
     key: int = 0
@@ -75,6 +78,8 @@ class OnlineSettings(NamedTuple):
     feedback: Tensor | None = None
     directions: int = 1
     antithetic: bool = False
+    orthogonal: bool = False
+    batch_reward: bool = False
 
 
 class _Step(NamedTuple):
@@ -219,7 +224,7 @@ def _rflo(
 def _np(settings: OnlineSettings, weights: OnlineWeights, state: OnlineState, step: _Step) -> None:
     noises = _node_noise(settings, step)
     _, outputs = _noisy_pass(settings, weights, state, step, noises)
-    change = _credit(step, outputs).div_(settings.sigma).unsqueeze(-1)
+    change = (_credit(settings, step, outputs) / settings.sigma).unsqueeze(-1)
     _descend(settings, weights, step, (change * noises[0]).mean(0), (change * noises[1]).mean(0))
 
 
@@ -229,8 +234,25 @@ def _anp(settings: OnlineSettings, weights: OnlineWeights, state: OnlineState, s
     moved, read = activity - step.activity, outputs - step.outputs
     squared = moved.square().sum(-1) + read.square().sum(-1)
     count = moved.shape[-1] + read.shape[-1]
-    scale = torch.where(squared > 0, count * _credit(step, outputs) / squared, 0).unsqueeze(-1)
+    credit = _credit(settings, step, outputs)
+    scale = torch.where(squared > 0, count * credit / squared, 0).unsqueeze(-1)
     _descend(settings, weights, step, (scale * moved).mean(0), (scale * read).mean(0))
+
+
+def _anp_authors_code(
+    settings: OnlineSettings, weights: OnlineWeights, state: OnlineState, step: _Step
+) -> None:
+    """Norms over the batch of the layer and of the readout, each by itself; √N, which counts the inputs."""
+    activity, outputs = _noisy_pass(settings, weights, state, step, _node_noise(settings, step))
+    moved, read = activity[0] - step.activity, outputs[0] - step.outputs
+    count = step.inputs.shape[-1] + moved.shape[-1] + read.shape[-1]
+    credit = _credit(settings, step, outputs)[0] * (count**0.5 / len(moved))
+    signals = (
+        torch.where(size > 0, credit.unsqueeze(-1) * change / size, 0)
+        for change in (moved, read)
+        for size in (change.square().sum(),)
+    )
+    _descend(settings, weights, step, *signals)
 
 
 def _wp(settings: OnlineSettings, weights: OnlineWeights, state: OnlineState, step: _Step) -> None:
@@ -245,7 +267,7 @@ def _wp(settings: OnlineSettings, weights: OnlineWeights, state: OnlineState, st
         **{name: weight.add(noises[name], alpha=settings.sigma) for name, weight in trained.items()}
     )
     _, outputs = _noisy_pass(settings, shaken, state, step, None)
-    change = _credit(step, outputs).sum().mul_(-settings.lr / settings.sigma)
+    change = _credit(settings, step, outputs).sum().mul_(-settings.lr / settings.sigma)
     for name, weight in trained.items():
         weight.addcmul_(noises[name], change)
 
@@ -253,9 +275,14 @@ def _wp(settings: OnlineSettings, weights: OnlineWeights, state: OnlineState, st
 def _node_noise(settings: OnlineSettings, step: _Step) -> tuple[Tensor, Tensor]:
     """ξ (m, b, h) and ν (m, b, o)."""
 
+    directions, hidden = settings.directions, step.activity.shape[-1]
+    nodes = hidden + step.outputs.shape[-1]
+
     def drawn(place: int, like: Tensor) -> Tensor:
-        shape = (settings.directions, *like.shape)
+        shape = (draws(directions, nodes) if settings.orthogonal else directions, *like.shape)
         noise = normal(settings.key, step.number, 1, place, shape, like.dtype, like.device)[0]
+        if settings.orthogonal:
+            noise = orthogonal(noise, directions, place * hidden, nodes)
         return torch.cat((noise, -noise)) if settings.antithetic else noise
 
     return drawn(0, step.activity), drawn(1, step.outputs)
@@ -289,10 +316,11 @@ def _noisy_pass(
     return activity, outputs
 
 
-def _credit(step: _Step, noisy: Tensor) -> Tensor:
-    """c (…, b): how much the loss changed, each sample's share of the mean."""
+def _credit(settings: OnlineSettings, step: _Step, noisy: Tensor) -> Tensor:
+    """c (…, b): how much the loss changed, each sample's share of the mean, or all of it for each."""
     change = (noisy - step.targets).square_() - (step.outputs - step.targets).square_()
-    return change.mean(-1).div_(change.shape[-2])
+    share = change.mean(-1).div_(change.shape[-2])
+    return share.sum(-1, keepdim=True).expand(share.shape) if settings.batch_reward else share
 
 
 _RULES: dict[str, Callable[[OnlineSettings, OnlineWeights, OnlineState, _Step], None]] = {
@@ -301,4 +329,5 @@ _RULES: dict[str, Callable[[OnlineSettings, OnlineWeights, OnlineState, _Step], 
     "np": _np,
     "anp": _anp,
     "wp": _wp,
+    "anp-authors-code": _anp_authors_code,
 }

@@ -11,7 +11,7 @@ from timelocal.kernels import OnlineSettings, OnlineState
 from timelocal.losses import Loss
 from timelocal.network import Network, at_last_valid
 from timelocal.rules.node_perturbation import PAPER
-from timelocal.rules.perturbation import Directions, NodeRule, Reward, Runs
+from timelocal.rules.perturbation import Directions, NodeRule, Noise, Reward, Runs
 from timelocal.rules.rule import RuleSpec
 from timelocal.typing import LossFunction, Memory, Place
 
@@ -74,6 +74,7 @@ class ANP(NodeRule):
         antithetic: bool = False,
         directions: int = 1,
         carry: bool = True,
+        noise: Noise = "gaussian",
         clean: bool = True,
         seed: int = 0,
     ) -> None:
@@ -88,6 +89,7 @@ class ANP(NodeRule):
             antithetic=antithetic,
             directions=directions,
             carry=carry,
+            noise=noise,
             seed=seed,
             silent=clean is False,
             problems=[Problem("clean", repr(clean), "True or False") if wrong else None],

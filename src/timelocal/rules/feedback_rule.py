@@ -226,7 +226,7 @@ class FeedbackRule(Rule):
         if self._carries:  # one tensor for all, the bias as one more column
             parts = [_columns(memory[name]) for name in self._fused_traces()]
             trace = torch.cat(parts, -1)
-        settings = OnlineSettings("rflo", 0.0, feedback=self.feedback_matrix(0))
+        settings = OnlineSettings("rflo", feedback=self.feedback_matrix(0))
         return settings, OnlineState(memory["states"].flatten(0, 3), None, trace)
 
     def after_fused(self, memory: Memory, state: OnlineState) -> None:

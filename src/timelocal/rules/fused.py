@@ -46,7 +46,7 @@ def run_fused(
     if x.shape[1] != session.batch_size:
         return None  # the loop says what is wrong
     settings = settings._replace(
-        lr=lr,
+        lr=lr * settings.lr,
         tau=cell.tau,
         key=session.key,
         decorrelation_lr=0.0 if law is None else law.lr,

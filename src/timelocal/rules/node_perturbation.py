@@ -42,6 +42,10 @@ class NP(NodeRule):
             step's noise begins from the clean state and lasts that step alone, so that nothing else moves
             the loss: local credit with the least variance, and for ANP a change that is isotropic at the
             hidden nodes. Many directions then cost no product with W. For `rule.stream` with local credit.
+        noise: "gaussian", or "orthogonal": signs ±1 whose directions are the rows of a Hadamard matrix,
+            turned at random. A single direction is as good as Gaussian noise; K of them have a variance of
+            N/K − 1 instead of N/K, and with as many as there are nodes (or the next power of two) and
+            `carry=False` the estimate is the one-step gradient itself up to σ², for that many passes.
         seed: of the noise.
 
     Raises:
@@ -56,8 +60,9 @@ class NP(NodeRule):
     >>> optimizer.step()
 
     Source: the perturbation paper's equations 1 and 2, with u and x in their right places; Werfel, Xie &
-    Seung 2003. Differs from WP in perturbing H + O numbers a step instead of H², and from ANP, which
-    credits the change of activity that was measured instead of the noise that was injected.
+    Seung 2003; orthogonal directions: Choromanski et al. 2018. Differs from WP in perturbing H + O numbers a
+    step instead of H², and from ANP, which credits the change of activity that was measured instead of the
+    noise that was injected.
     """
 
     spec = RuleSpec(
@@ -75,6 +80,8 @@ class NP(NodeRule):
             PAPER,
             "J. Werfel, X. Xie, H. S. Seung. Learning curves for stochastic gradient descent in linear "
             "feedforward networks. NeurIPS 16, 2003.",
+            "K. Choromanski, M. Rowland, V. Sindhwani, R. Turner, A. Weller. Structured evolution with "
+            "compact architectures for scalable policy optimization. ICML 2018.",
         ),
     )
 

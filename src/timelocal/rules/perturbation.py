@@ -20,7 +20,7 @@ from torch import Tensor
 from timelocal import kernels
 from timelocal.cells import outer_each
 from timelocal.errors import Problem, UnsupportedError, unknown_name
-from timelocal.kernels import KINDS, OnlineSettings, OnlineState
+from timelocal.kernels import KINDS, OnlineSettings, OnlineState, draws, orthogonal
 from timelocal.losses import Loss
 from timelocal.network import (
     Network,
@@ -36,6 +36,7 @@ from timelocal.rules.states import no_states, packed, unpacked
 from timelocal.typing import Gradients, LossFunction, Memory, Place, States
 
 Reward = Literal["sample", "batch"]
+Noise = Literal["gaussian", "orthogonal"]
 _TRACE = re.compile(r"trace\((.+)\)")
 
 
@@ -104,6 +105,7 @@ class NodeRule(PerturbationRule):
         antithetic: bool = False,
         directions: int = 1,
         carry: bool = True,
+        noise: Noise = "gaussian",
         seed: int = 0,
         silent: bool = False,
         problems: Iterable[Problem | None] = (),
@@ -120,12 +122,14 @@ class NodeRule(PerturbationRule):
             silent=silent,
             problems=[
                 unknown_name("reward", reward, get_args(Reward)),
+                unknown_name("noise", noise, get_args(Noise)),
                 _carry_problem(carry, credit, at),
                 *problems,
             ],
         )
         self.reward = reward
         self.carry = carry
+        self.noise = noise
 
     @abstractmethod
     def directions_of_credit(self, runs: Runs) -> Directions:
@@ -190,9 +194,15 @@ class NodeRule(PerturbationRule):
         like: Tensor,
     ) -> Tensor:
         """σ ξ (t, 1 + m, b, nodes); none in the reference copy."""
+        nodes = [*self._nodes(), self.network.output_size]
+        of_directions = self.noise == "orthogonal"
+        count = draws(self.directions, sum(nodes)) if of_directions else self.directions
         drawn = kernels.normal(
-            key, first_step, steps, place, (self.directions, *shape), like.dtype, like.device
-        ).mul_(self.sigma)
+            key, first_step, steps, place, (count, *shape), like.dtype, like.device
+        )
+        if of_directions:
+            drawn = orthogonal(drawn, self.directions, sum(nodes[:place]), sum(nodes))
+        drawn = drawn.mul_(self.sigma)
         reference = self._reference_noise(key, first_step, steps, place, shape, like)
         mirrored = (drawn.neg(),) if self.antithetic else ()
         return torch.cat((reference, drawn, *mirrored), 1)
@@ -329,21 +339,23 @@ class NodeRule(PerturbationRule):
         }
 
     def fused(self, memory: Memory) -> tuple[OnlineSettings, OnlineState] | None:
-        batch = len(memory["states"])
-        known = self.spec.name in KINDS
-        if (
-            not known
-            or self.decay != 0
-            or (self.carry and self.copies > 1)
-            or (self.reward == "batch" and batch > 1)
-        ):
+        return self.fused_as(self.spec.name, memory) if self.spec.name in KINDS else None
+
+    def fused_as(
+        self, kind: str, memory: Memory, lr: float = 1.0
+    ) -> tuple[OnlineSettings, OnlineState] | None:
+        """What `fused` returns for a rule that is `kind` of the kernel, times `lr`."""
+        shares = self.reward == "batch" and len(memory["states"]) > 1
+        if self.decay != 0 or (self.carry and self.copies > 1) or (shares and not self.carry):
             return None
         settings = OnlineSettings(
-            self.spec.name,
-            0.0,
+            kind,
+            lr,
             sigma=self.sigma,
             directions=self.directions,
             antithetic=self.antithetic,
+            orthogonal=self.noise == "orthogonal",
+            batch_reward=self.reward == "batch" and self.carry,
         )
         return settings, OnlineState(*memory["states"].flatten(1, 3).unbind(1))
 

@@ -12,6 +12,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from timelocal.kernels import OnlineSettings, OnlineState
 from timelocal.losses import Loss
 from timelocal.network import Network
 from timelocal.rules.activity_perturbation import ANP
@@ -20,7 +21,7 @@ from timelocal.rules.node_perturbation import NP
 from timelocal.rules.perturbation import Directions, Runs
 from timelocal.rules.rule import Estimate, ForwardPass
 from timelocal.rules.weight_perturbation import WP
-from timelocal.typing import Gradients, LossFunction, Place
+from timelocal.typing import Gradients, LossFunction, Memory, Place
 
 SIGMA = 1e-3
 """The standard deviation in the code; the paper's table 1 prints a variance of 10⁻²."""
@@ -66,6 +67,9 @@ class NPAuthorsCode(NP):
         right = super().directions_of_credit(runs)
         return Directions([own * self.sigma for own in right.nodes], right.readout * self.sigma)
 
+    def fused(self, memory: Memory) -> tuple[OnlineSettings, OnlineState] | None:
+        return self.fused_as("np", memory, self.sigma)
+
 
 class WPAuthorsCode(WP):
     """Weight perturbation with the deviation of the perturbation paper's public code.
@@ -104,6 +108,9 @@ class WPAuthorsCode(WP):
     def estimate_from(self, batch: Batch, forward: ForwardPass, gradients: Gradients) -> Estimate:
         scaled = {name: own * self.sigma for name, own in gradients.items()}
         return super().estimate_from(batch, forward, scaled)
+
+    def fused(self, memory: Memory) -> tuple[OnlineSettings, OnlineState] | None:
+        return self.fused_as(memory, self.sigma)
 
 
 class ANPAuthorsCode(ANP):

@@ -126,7 +126,7 @@ class TBPTT(Rule):
     def fused(self, memory: Memory) -> tuple[OnlineSettings, OnlineState] | None:
         if self.k > 1:
             return None
-        return OnlineSettings("bp1", 0.0), OnlineState(memory["states"].flatten(0, 3))
+        return OnlineSettings("bp1"), OnlineState(memory["states"].flatten(0, 3))
 
 
 def truncated(network: Network, trajectory: Trajectory, signal: Tensor, k: int) -> list[Tensor]:

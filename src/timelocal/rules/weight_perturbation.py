@@ -264,10 +264,16 @@ class WP(PerturbationRule):
         return self.estimate_from(batch, clean, gradients), carried
 
     def fused(self, memory: Memory) -> tuple[OnlineSettings, OnlineState] | None:
-        if self.spec.name not in KINDS or self.copies > 1:
+        return self.fused_as(memory) if self.spec.name in KINDS else None
+
+    def fused_as(
+        self, memory: Memory, lr: float = 1.0
+    ) -> tuple[OnlineSettings, OnlineState] | None:
+        """What `fused` returns for this rule times `lr`."""
+        if self.copies > 1:
             return None
         states = (memory[name].flatten(0, 3) for name in ("clean", "noisy"))
-        return OnlineSettings(self.spec.name, 0.0, sigma=self.sigma), OnlineState(*states)
+        return OnlineSettings("wp", lr, sigma=self.sigma), OnlineState(*states)
 
 
 def _side_by_side(runs: list[States]) -> States:

@@ -22,6 +22,8 @@ from timelocal.experiments.papers.experiment import (
 RULES = {"NP": "np", "WP": "wp", "ANP": "anp", "BP": "tbptt"}
 """BP is what the paper calls so: one step back, with an update at every step."""
 LABELS = ("NP", "DNP", "WP", "DWP", "ANP", "DANP", "BP", "DBP")
+MANY = "ANP, a direction a node"
+MANY_ON = ("mackey-glass", "copying", "weather-48h")
 
 AUTHORS_TASK = {"mackey-glass": "mackey-glass-recall", "copying": "copying-fixed"}
 """What the authors' code trains on where it is not what the paper says."""
@@ -62,6 +64,7 @@ TABLE_2: dict[str, dict[str, tuple[float, float | None]]] = {
 """The learning rates of the paper's table 2: of the weights, and of D."""
 
 BATCH = {"mackey-glass": 10, "copying": 1, "weather": 10}
+OUTPUTS = {"mackey-glass": 1, "copying": 10, "weather": 1}
 PAPER_HIDDEN = {"mackey-glass": 1000, "copying": 500, "weather": 1000}
 
 
@@ -201,6 +204,23 @@ def _corrected(size: _Size, task: str, label: str) -> Line:
     return Line(Key(task, label, "as corrected"), config, size.seeds, search)
 
 
+def _many_directions(size: _Size, task: str) -> Line:
+    """ANP without its noise: an orthogonal direction for every node, each lasting one step.
+
+    What a single direction's variance costs, and what forward passes can buy: the paper has no such line.
+    """
+    line = _corrected(size, task, "ANP")
+    nodes = size.hidden[_kind(task)] + OUTPUTS[_kind(task)]
+    options = {
+        **_options("anp"),
+        "carry": False,
+        "noise": "orthogonal",
+        "directions": 1 << (nodes - 1).bit_length(),  # a power of two: one orthogonal basis
+    }
+    config = TrainConfig(**line.config.model_dump() | {"rule_options": options})
+    return Line(Key(task, MANY, "best without BPTT"), config, size.seeds, line.search)
+
+
 def _authors(size: _Size, task: str, label: str) -> Line:
     """The rule as in the authors' code, with the learning rates of table 2; BP with Adam."""
     rule, kind = _rule(label), _kind(task)
@@ -244,6 +264,7 @@ def results(task: str, profile: ProfileName) -> tuple[Line, ...]:
     authors = LABELS if task in size.authors_on else ()
     return (
         *(_corrected(size, task, label) for label in LABELS),
+        *([_many_directions(size, task)] if task in MANY_ON else []),
         *(_authors(size, task, label) for label in authors),
         _bptt(size, task),
     )
@@ -390,6 +411,15 @@ def _claims(task: str) -> tuple[Claim, ...]:
             [(_key(task, "BP"), _key(task, "BPTT", "true BPTT"))],
             AS_GOOD,
         ),
+        *([_many_reach(task)] if task in MANY_ON else []),
+    )
+
+
+def _many_reach(task: str) -> Claim:
+    return at_most(
+        "Ours, not the paper's: with an orthogonal direction for every node ANP reaches BP.",
+        [(_key(task, MANY, "best without BPTT"), _key(task, "BP"))],
+        AS_GOOD,
     )
 
 
@@ -460,6 +490,8 @@ def _deviations(profile: ProfileName) -> tuple[str, ...]:
         "stands beside it: "
         "Adam, clipped at norm 1, one update a batch of 10 whole sequences; epochs: "
         f"{', '.join(f'{task} {n}' for task, n in size.bptt_epochs.items())}.",
+        f"{MANY} is ours: as many orthogonal directions of noise as nodes (the next power of two) at every "
+        "step, each lasting that step, so as many forward passes; otherwise as ANP.",
         "States begin at zero for every sequence, in training and in testing.",
         "The final value is the mean over the last tenth of the epochs, as the paper's last 50 of 500.",
     )
