@@ -16,18 +16,23 @@ from timelocal.seeding import generator
 
 @dataclass(frozen=True)
 class Stream:
-    """B streams of one input, H hidden units and one output, learning by one rule."""
+    """B streams of one input, H hidden units and one output, learning by one rule.
+
+    directions: of orthogonal noise that lasts one step; None: one, of Gaussian noise that is carried on.
+    """
 
     name: str
     kind: str
     hidden: int
     batch: int
     decorrelates: bool = False
+    directions: int | None = None
 
 
 STREAMS = (
     Stream("ANP, H = 100, B = 10", "anp", 100, 10),
     Stream("DANP, H = 100, B = 10", "anp", 100, 10, True),
+    Stream("ANP, H = 100, B = 10, 128 directions", "anp", 100, 10, directions=128),
     Stream("ANP, H = 500, B = 1", "anp", 500, 1),
     Stream("DANP, H = 500, B = 1", "anp", 500, 1, True),
     Stream("NP, H = 500, B = 1", "np", 500, 1),
@@ -111,7 +116,8 @@ def bars(found: dict[str, dict[str, Timing]]) -> list[dict[str, Any]]:
 
 def _measure(stream: Stream, repeats: int) -> dict[str, Timing]:
     """Seconds a step on each path, in turn."""
-    steps = {"native": max(100, 200_000 // stream.hidden), "torch": 30}
+    rows = stream.hidden * (stream.directions or 1)
+    steps = {"native": max(100, 200_000 // rows), "torch": 30}
     calls = {
         "native": _call(stream, kernels.online, steps["native"]),
         "torch": _call(stream, torch_online.online, steps["torch"]),
@@ -139,7 +145,16 @@ def _call(stream: Stream, online: Callable[..., object], steps: int) -> Call:
         normal(1),
         torch.eye(size) if stream.decorrelates else None,
     )
-    state = OnlineState(torch.zeros(stream.batch, size), torch.zeros(stream.batch, size))
-    settings = OnlineSettings(stream.kind, 1e-6, sigma=1e-2, decorrelation_lr=1e-6)
+    carries = stream.directions is None
+    noisy = torch.zeros(stream.batch, size) if carries else None
+    state = OnlineState(torch.zeros(stream.batch, size), noisy)
+    settings = OnlineSettings(
+        stream.kind,
+        1e-6,
+        sigma=1e-2,
+        decorrelation_lr=1e-6,
+        directions=stream.directions or 1,
+        orthogonal=not carries,
+    )
     inputs, targets = normal(steps, stream.batch, 1), normal(steps, stream.batch, 1)
     return lambda: online(settings, weights, state, inputs, targets)
