@@ -1,10 +1,9 @@
 // Weight gradients: sums over time and batch of node signals (x) what entered the weight.
 //
-// Hidden units go in groups of one register tile's width; each node block of a group is a *panel*. For a
-// stretch of rows a group's panels are filled (from given node signals, or straight from the state
-// signal: they are then never stored) and multiplied with everything that entered, while all is in cache.
-// Threads share the sums, not the rows: each sum runs over the rows in the same order on any number of
-// threads.
+// Hidden units go in groups of one register tile's width; the node signals of each gate are a *panel*. For a
+// stretch of rows the panels are filled (from given node signals, or straight from the state signal: they are
+// then never stored) and multiplied with everything that entered, while all is in cache. Threads share the sums,
+// not the rows: each sum runs over the rows in the same order on any number of threads.
 #pragma once
 
 #include <algorithm>
@@ -41,44 +40,46 @@ inline Panels panels_of(Cell cell) {
     return {0, {}};
 }
 
-// A few neighbouring columns of what entered a weight (rows `stride` apart), the panels they multiply, and
-// where the sums go: to[node * to_stride + column].
+// A few neighbouring columns of what entered a weight, the panels they multiply, and where the sums go:
+// to[node * to_stride + column].
 template <class T>
 struct Strip {
-    const T* at;
-    Index stride, columns;
+    const T* at;  // of the first row, the others `stride` apart; null for the inputs: from their block
+    Index stride, first_column, columns;
     Index first_panel, end_panel;
     T* to;
     Index to_stride;
 };
 
+// The inputs enter with one more column, of ones, which makes the bias's gradient.
 template <class T>
-std::vector<Strip<T>> strips_of(const Layer<T>& layer, History<T> past, const T* inputs,
-                                Gradients<T> out) {
+std::vector<Strip<T>> strips_of(const Layer<T>& layer, History<T> past, Gradients<T> out) {
     static const T one = 1;
     std::vector<Strip<T>> strips;
-    const auto enter = [&](const T* at, Index columns, Index first, Index end, T* to) {
-        for (Index j = 0; j < columns; j += kTileRows)
-            strips.push_back({at + j, columns, columns - j < kTileRows ? columns - j : kTileRows,
-                              first, end, to + j, columns});
+    const auto enter = [&](const T* at, Index stride, Index columns, Index first, Index end, T* to,
+                           Index to_stride) {
+        for (Index j = 0, height; j < columns; j += height) {
+            height = tile_height(columns - j);
+            strips.push_back({at, stride, j, height, first, end, to, to_stride});
+        }
     };
-    const auto bias = [&](Index first, Index end, T* to) {
-        if (to) strips.push_back({&one, 0, 1, first, end, to, 1});
-    };
-    const Index size = layer.hidden, all = gates_of(layer.cell);
-    enter(inputs, layer.inputs, 0, all, out.ih);
-    bias(0, all, out.b_ih);
+    const Index size = layer.hidden, all = gates_of(layer.cell), inputs = layer.inputs;
+    enter(nullptr, inputs + 1, inputs + (out.b_ih != nullptr), 0, all, out.ih, inputs);
     if (!is_gru(layer.cell)) {
-        enter(past.h, size, 0, all, out.hh);
+        enter(past.h, size, size, 0, all, out.hh, size);
     } else if (layer.cell == Cell::gru) {
-        enter(past.h, size, 1, 4, out.hh);
-        bias(3, 4, out.b_hh);
+        enter(past.h, size, size, 1, 4, out.hh, size);
+        if (out.b_hh) enter(&one, 0, 1, 3, 4, out.b_hh, 1);
     } else {
-        enter(past.h, size, 1, 3, out.hh);
-        enter(past.auxiliary, size, 0, 1, out.hh);
+        enter(past.h, size, size, 1, 3, out.hh, size);
+        enter(past.auxiliary, size, size, 0, 1, out.hh, size);
     }
     return strips;
 }
+
+// Sums that stay in the second cache beside what enters: the groups they belong to read the history together.
+template <class T>
+constexpr Index cached_sums = 256 * 1024 / sizeof(T);
 
 // fill(row, n, first, count, panels, ld): node signals of n rows from `row` on, for hidden units
 // [first, first + count), into the panels, whose rows are ld apart.
@@ -87,8 +88,9 @@ void sum_outer_products(const Layer<T>& layer, History<T> past, const T* inputs,
                         const Fill& fill) {
     constexpr Index depth = 64, width = Packed<T>::width, sum_size = kTileRows * width;
     const Panels panels = panels_of(layer.cell);
-    const std::vector<Strip<T>> strips = strips_of(layer, past, inputs, out);
+    const std::vector<Strip<T>> strips = strips_of(layer, past, out);
     const Index size = layer.hidden, rows = layer.steps * layer.batch, count = Index(strips.size());
+    const Index inputs_size = layer.inputs;
     const Index tasks = (size + width - 1) / width * count;  // groups by strips
     const double work = double(rows) * double(layer.nodes()) * double(layer.inputs + size);
     const Index parts = parts_of(tasks, layer.threads, work);
@@ -100,41 +102,59 @@ void sum_outer_products(const Layer<T>& layer, History<T> past, const T* inputs,
         return all / group * count +
                (std::lower_bound(before.begin(), before.end(), all % group) - before.begin());
     };
+    const Index at_once = std::max<Index>(1, cached_sums<T> / (panels.count * sum_size * count));  // groups
     parallel(parts, [&](Index part) {
-        const Index end = start(part + 1);
-        const Buffer<T> filled = zeros<T>(panels.count * depth * width);
-        const Buffer<T> sums(panels.count * count * sum_size);
+        const Index ld = padded<T>(std::min(size, at_once * width)), end = start(part + 1);
+        const Buffer<T> filled = zeros<T>(panels.count * depth * ld);
+        const Buffer<T> sums(std::min(tasks, at_once * count) * panels.count * sum_size);
+        const Buffer<T> entered(depth * (inputs_size + 1));
         T* panel[4];
-        for (Index p = 0; p < 4; ++p) panel[p] = filled.get() + p % panels.count * depth * width;
-        for (Index task = start(part); task < end;) {
-            const Index first = task / count * width, wide = size - first < width ? size - first : width;
-            const Index s0 = task % count, s1 = count - s0 < end - task ? count : s0 + end - task;
-            const Index ld = padded<T>(wide), vectors = ld / kLanes<T>;
-            task += s1 - s0;
-            // Lanes beyond the last unit hold what they hold: their sums are never read.
-            const auto each = [&](const auto& body) {
-                for (Index p = 0; p < panels.count; ++p)  // a panel stays in the first cache
-                    for (Index s = s0; s < s1; ++s)
-                        if (strips[s].first_panel <= p && p < strips[s].end_panel)
-                            body(strips[s], p, sums.get() + (p * count + s) * sum_size);
+        for (Index p = 0; p < 4; ++p) panel[p] = filled.get() + p % panels.count * depth * ld;
+        for (Index task = start(part), next; task < end; task = next) {
+            next = std::min(end, (task / count + at_once) * count);
+            const Index first = task / count * width;
+            const Index units = std::min(size, ((next - 1) / count + 1) * width) - first;
+            // body(strip, panel, the group's first unit after `first`, its units, the sum)
+            const auto each_sum = [&](const auto& body) {
+                T* sum = sums.get();
+                for (Index from = task, to; from < next; from = to) {
+                    to = std::min(next, (from / count + 1) * count);
+                    const Index unit = from / count * width - first, wide = std::min(width, units - unit);
+                    for (Index p = 0; p < panels.count; ++p)  // a panel stays in the first cache
+                        for (Index s = from; s < to; ++s, sum += sum_size) {
+                            const Strip<T>& strip = strips[s % count];
+                            if (strip.first_panel <= p && p < strip.end_panel) body(strip, p, unit, wide, sum);
+                        }
+                }
             };
-            each([&](const Strip<T>&, Index, T* sum) {
-                std::memset(sum, 0, std::size_t(sum_size) * sizeof(T));
-            });
+            std::memset(sums.get(), 0, std::size_t((next - task) * panels.count * sum_size) * sizeof(T));
             for (Index row = 0; row < rows; row += depth) {
-                const Index deep = rows - row < depth ? rows - row : depth;
-                fill(row, deep, first, wide, panel, ld);
-                each([&](const Strip<T>& strip, Index p, T* sum) {
-                    tile_of<T>(strip.columns, vectors)(
-                        panel[p], {strip.at + row * strip.stride, 1, strip.stride, deep}, {}, sum, ld,
-                        sum, ld);
+                const Index deep = std::min(depth, rows - row);
+                for (Index k = 0; k < deep; ++k) {
+                    T* to = entered.get() + k * (inputs_size + 1);
+                    std::memcpy(to, inputs + (row + k) * inputs_size, std::size_t(inputs_size) * sizeof(T));
+                    to[inputs_size] = 1;
+                }
+                // Lanes beyond the last unit hold what they hold: their sums are never read.
+                fill(row, deep, first, units, panel, ld);
+                each_sum([&](const Strip<T>& strip, Index p, Index unit, Index wide, T* sum) {
+                    const T* at = strip.at ? strip.at + row * strip.stride : entered.get();
+                    const Index ldc = padded<T>(wide);
+                    tile_of<T>(strip.columns, ldc / kLanes<T>)(
+                        panel[p] + unit, ld, {at + strip.first_column, 1, strip.stride, deep}, {}, sum, ldc,
+                        sum, ldc);
                 });
             }
-            each([&](const Strip<T>& strip, Index p, const T* sum) {
-                T* to = strip.to + (panels.gate[p] * size + first) * strip.to_stride;
+            each_sum([&](const Strip<T>& strip, Index p, Index unit, Index wide, const T* sum) {
+                const Index node = panels.gate[p] * size + first + unit;
                 for (Index j = 0; j < wide; ++j)
-                    for (Index r = 0; r < strip.columns; ++r)
-                        to[j * strip.to_stride + r] = sum[r * ld + j];
+                    for (Index r = 0; r < strip.columns; ++r) {
+                        const Index column = strip.first_column + r;
+                        T* to = !strip.at && column == inputs_size
+                                    ? out.b_ih + node + j
+                                    : strip.to + (node + j) * strip.to_stride + column;
+                        *to = sum[r * padded<T>(wide) + j];
+                    }
             });
         }
     });

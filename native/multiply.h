@@ -80,12 +80,12 @@ struct Operand {
     Index stride, step, columns;
 };
 
-// sum += a w for one register tile of R rows by V vectors; w moves on past the rows it used.
+// sum += a w for one register tile of R rows by V vectors; w, its rows ldw apart, moves on past those it used.
 template <class T, int R, int V>
 inline __attribute__((always_inline)) void accumulate(Vec<T> (&sum)[R][V], const Operand<T>& a,
-                                                      const T*& w) {
+                                                      const T*& w, Index ldw) {
     const T* x = a.at;
-    for (Index k = a.columns; k > 0; --k, w += V * kLanes<T>, x += a.step) {
+    for (Index k = a.columns; k > 0; --k, w += ldw, x += a.step) {
         Vec<T> weight[V];
 #pragma GCC unroll 8
         for (int v = 0; v < V; ++v) weight[v] = load(w + v * kLanes<T>);
@@ -101,10 +101,11 @@ inline __attribute__((always_inline)) void accumulate(Vec<T> (&sum)[R][V], const
 // c = start + [a, b] w. The sum begins at zero and `start` joins last: the registers are then free of
 // loads before the loop.
 template <class T, int R, int V>
-void tile(const T* w, const Operand<T>& a, const Operand<T>& b, const T* start, Index lds, T* c, Index ldc) {
+void tile(const T* w, Index ldw, const Operand<T>& a, const Operand<T>& b, const T* start, Index lds, T* c,
+          Index ldc) {
     Vec<T> sum[R][V] = {};
-    accumulate<T, R, V>(sum, a, w);
-    accumulate<T, R, V>(sum, b, w);
+    accumulate<T, R, V>(sum, a, w, ldw);
+    accumulate<T, R, V>(sum, b, w, ldw);
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r)
 #pragma GCC unroll 8
@@ -114,7 +115,7 @@ void tile(const T* w, const Operand<T>& a, const Operand<T>& b, const T* start, 
 }
 
 template <class T>
-using Tile = void (*)(const T*, const Operand<T>&, const Operand<T>&, const T*, Index, T*, Index);
+using Tile = void (*)(const T*, Index, const Operand<T>&, const Operand<T>&, const T*, Index, T*, Index);
 
 // The tile for `rows` rows and `vectors` vectors.
 template <class T, int R = kTileRows, int V = kTileVectors>
@@ -124,6 +125,11 @@ inline Tile<T> tile_of(Index rows, Index vectors) {
     if constexpr (V > 1)
         if (vectors < V) return tile_of<T, R, V - 1>(rows, vectors);
     return tile<T, R, V>;
+}
+
+// How many of the rows that are left go into the next tile: the last two are of nearly equal height.
+inline Index tile_height(Index rest) {
+    return rest >= 2 * kTileRows ? kTileRows : rest > kTileRows ? (rest + 1) / 2 : rest;
 }
 
 // c (rows, n) = start + [a, b] w[first_k:, :]. Rows of `start` are lds apart (0: one row for all; it may be
@@ -138,12 +144,9 @@ inline void multiply(const Packed<T>& w, Index first_k, Index rows, const Operan
         const T* panel = w.panel(p) + first_k * vectors * kLanes<T>;
         Operand<T> left = a, right = b;
         for (Index r = 0; r < rows;) {
-            const Index rest = rows - r;  // the last two tiles are of nearly equal height
-            const Index height = rest >= 2 * kTileRows ? kTileRows
-                                 : rest > kTileRows    ? (rest + 1) / 2
-                                                       : rest;
-            tile_of<T>(height, vectors)(panel, left, right, start + column + r * lds, lds,
-                                        c + column + r * ldc, ldc);
+            const Index height = tile_height(rows - r);
+            tile_of<T>(height, vectors)(panel, vectors * kLanes<T>, left, right, start + column + r * lds,
+                                        lds, c + column + r * ldc, ldc);
             left.at += height * left.stride;
             right.at += height * right.stride;
             r += height;

@@ -118,6 +118,12 @@ inline Vec<float> larger(Vec<float> a, Vec<float> b) {
 inline Vec<double> larger(Vec<double> a, Vec<double> b) {
     return (Vec<double>)_mm512_max_pd((__m512d)a, (__m512d)b);
 }
+inline Vec<float> smaller(Vec<float> a, Vec<float> b) {
+    return (Vec<float>)_mm512_min_ps((__m512)a, (__m512)b);
+}
+inline Vec<double> smaller(Vec<double> a, Vec<double> b) {
+    return (Vec<double>)_mm512_min_pd((__m512d)a, (__m512d)b);
+}
 
 #elif defined(__AVX2__)
 
@@ -133,11 +139,29 @@ inline Vec<float> load(const float* p, Part part) {
 inline Vec<double> load(const double* p, Part part) {
     return (Vec<double>)_mm256_maskload_pd(p, head(8 * part.count));
 }
+// In halves: on some processors a masked store takes as long as a whole tanh.
 inline void store(float* p, Vec<float> v, Part part) {
-    _mm256_maskstore_ps(p, head(4 * part.count), (__m256)v);
+    __m128 rest = _mm256_castps256_ps128((__m256)v);
+    if (part.count & 4) {
+        _mm_storeu_ps(p, rest);
+        rest = _mm256_extractf128_ps((__m256)v, 1);
+        p += 4;
+    }
+    if (part.count & 2) {
+        _mm_storel_pi((__m64*)p, rest);
+        rest = _mm_movehl_ps(rest, rest);
+        p += 2;
+    }
+    if (part.count & 1) _mm_store_ss(p, rest);
 }
 inline void store(double* p, Vec<double> v, Part part) {
-    _mm256_maskstore_pd(p, head(8 * part.count), (__m256d)v);
+    __m128d rest = _mm256_castpd256_pd128((__m256d)v);
+    if (part.count & 2) {
+        _mm_storeu_pd(p, rest);
+        rest = _mm256_extractf128_pd((__m256d)v, 1);
+        p += 2;
+    }
+    if (part.count & 1) _mm_store_sd(p, rest);
 }
 inline Vec<float> fma(Vec<float> a, Vec<float> b, Vec<float> c) {
     return (Vec<float>)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
@@ -150,6 +174,12 @@ inline Vec<float> larger(Vec<float> a, Vec<float> b) {
 }
 inline Vec<double> larger(Vec<double> a, Vec<double> b) {
     return (Vec<double>)_mm256_max_pd((__m256d)a, (__m256d)b);
+}
+inline Vec<float> smaller(Vec<float> a, Vec<float> b) {
+    return (Vec<float>)_mm256_min_ps((__m256)a, (__m256)b);
+}
+inline Vec<double> smaller(Vec<double> a, Vec<double> b) {
+    return (Vec<double>)_mm256_min_pd((__m256d)a, (__m256d)b);
 }
 
 #else
@@ -179,6 +209,8 @@ inline Vec<double> fma(Vec<double> a, Vec<double> b, Vec<double> c) { return a *
 #endif
 inline Vec<float> larger(Vec<float> a, Vec<float> b) { return a > b ? a : b; }
 inline Vec<double> larger(Vec<double> a, Vec<double> b) { return a > b ? a : b; }
+inline Vec<float> smaller(Vec<float> a, Vec<float> b) { return a < b ? a : b; }
+inline Vec<double> smaller(Vec<double> a, Vec<double> b) { return a < b ? a : b; }
 
 #endif
 
