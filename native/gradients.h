@@ -41,7 +41,7 @@ inline Panels panels_of(Cell cell) {
 }
 
 // A few neighbouring columns of what entered a weight, the panels they multiply, and where the sums go:
-// to[node * to_stride + column].
+// to[node * to_stride + column], and of a column beyond to_stride to the bias.
 template <class T>
 struct Strip {
     const T* at;  // of the first row, the others `stride` apart; null for the inputs: from their block
@@ -77,9 +77,9 @@ std::vector<Strip<T>> strips_of(const Layer<T>& layer, History<T> past, Gradient
     return strips;
 }
 
-// Sums that stay in the second cache beside what enters: the groups they belong to read the history together.
+// As many sums as stay near the core: the groups of units they belong to go through the history together.
 template <class T>
-constexpr Index cached_sums = 256 * 1024 / sizeof(T);
+constexpr Index cached_sums = 600 * 1024 / sizeof(T);
 
 // fill(row, n, first, count, panels, ld): node signals of n rows from `row` on, for hidden units
 // [first, first + count), into the panels, whose rows are ld apart.
@@ -119,10 +119,11 @@ void sum_outer_products(const Layer<T>& layer, History<T> past, const T* inputs,
                 T* sum = sums.get();
                 for (Index from = task, to; from < next; from = to) {
                     to = std::min(next, (from / count + 1) * count);
-                    const Index unit = from / count * width - first, wide = std::min(width, units - unit);
+                    const Index group = from / count, unit = group * width - first;
+                    const Index wide = std::min(width, units - unit);
                     for (Index p = 0; p < panels.count; ++p)  // a panel stays in the first cache
                         for (Index s = from; s < to; ++s, sum += sum_size) {
-                            const Strip<T>& strip = strips[s % count];
+                            const Strip<T>& strip = strips[s - group * count];
                             if (strip.first_panel <= p && p < strip.end_panel) body(strip, p, unit, wide, sum);
                         }
                 }
@@ -146,15 +147,12 @@ void sum_outer_products(const Layer<T>& layer, History<T> past, const T* inputs,
                 });
             }
             each_sum([&](const Strip<T>& strip, Index p, Index unit, Index wide, const T* sum) {
-                const Index node = panels.gate[p] * size + first + unit;
+                const Index node = panels.gate[p] * size + first + unit, ldc = padded<T>(wide);
+                const Index own = std::min(strip.columns, strip.to_stride - strip.first_column);
+                T* to = strip.to + node * strip.to_stride + strip.first_column;
                 for (Index j = 0; j < wide; ++j)
-                    for (Index r = 0; r < strip.columns; ++r) {
-                        const Index column = strip.first_column + r;
-                        T* to = !strip.at && column == inputs_size
-                                    ? out.b_ih + node + j
-                                    : strip.to + (node + j) * strip.to_stride + column;
-                        *to = sum[r * padded<T>(wide) + j];
-                    }
+                    for (Index r = 0; r < own; ++r) to[j * strip.to_stride + r] = sum[r * ldc + j];
+                if (own < strip.columns) std::memcpy(out.b_ih + node, sum + own * ldc, std::size_t(wide) * sizeof(T));
             });
         }
     });

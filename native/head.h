@@ -116,4 +116,21 @@ class Head {
     const HeadCall<T> c;
 };
 
+// signal (n, h) = errors (n, o) feedback^T, feedback (h, o): for as few rows, on one thread too.
+template <class T>
+void project(Index rows, Index hidden, Index outputs, const T* errors, const T* feedback, T* signal) {
+    FlushSubnormals flush;
+    const Index ld = padded<T>(hidden);
+    const Buffer<T> transposed(outputs * ld);
+    for (Index o = 0; o < outputs; ++o)
+        for (Index j = 0; j < hidden; ++j) transposed.get()[o * ld + j] = feedback[j * outputs + o];
+    for (Index n = 0; n < rows; ++n, errors += outputs, signal += hidden)
+        each_vector<T>(hidden, [&](Index j, auto which) {
+            Vec<T> sum = {};
+            for (Index o = 0; o < outputs; ++o)
+                sum = fma(broadcast(errors[o]), load(transposed.get() + o * ld + j, which), sum);
+            store(signal + j, sum, which);
+        });
+}
+
 }  // namespace kernels

@@ -245,6 +245,17 @@ PyObject* head(PyObject*, PyObject* args) {
     });
 }
 
+PyObject* project_errors(PyObject*, PyObject* args) {
+    Py_ssize_t bytes, rows, hidden, outputs, errors, feedback, signal;
+    if (!PyArg_ParseTuple(args, "nnnnnnn", &bytes, &rows, &hidden, &outputs, &errors, &feedback, &signal))
+        return nullptr;
+    return released(bytes, [&](auto zero) {
+        using T = decltype(zero);
+        project<T>(rows, hidden, outputs, address<const T>(errors), address<const T>(feedback),
+                   address<T>(signal));
+    });
+}
+
 PyObject* normal_noise(PyObject*, PyObject* args) {
     Py_ssize_t bytes, threads, first_step, steps, place, count, out;
     unsigned long long seed;
@@ -270,6 +281,7 @@ PyMethodDef methods[] = {
     {"credit", credit, METH_VARARGS, "State signals straight to weight gradients."},
     {"online", online, METH_VARARGS, "A stream with a step of learning at every step."},
     {"head", head, METH_VARARGS, "A linear readout, its loss, error and gradients."},
+    {"project", project_errors, METH_VARARGS, "Output errors through a feedback matrix."},
     {"normal", normal_noise, METH_VARARGS, "Gaussian noise of some steps at one place."},
     {"shares_torch_threads", shares_torch_threads, METH_NOARGS, "Or threads start for each call."},
     {nullptr, nullptr, 0, nullptr}};

@@ -107,6 +107,9 @@ void run_head(kernels::Loss kind, Index rows, Index hidden, Index outputs, bool 
     if (classifies) accuracy.expect_written("accuracy");
     g_weight.expect_written("readout weights");
     if (biased) g_bias.expect_written("readout biases");
+    const Array<T> feedback(hidden * outputs, false), signal(rows * hidden, true);
+    kernels::project<T>(rows, hidden, outputs, errors.get(), feedback.get(), signal.get());
+    signal.expect_written("projected errors");
 }
 
 template <class T>

@@ -88,6 +88,27 @@ def test_native_is_the_twin(module, given_problem):
     close(found, torch_head.head(*doubled(arguments)), **tolerance)
 
 
+@ONES
+@given(given_problem=problems)
+def test_projection_is_the_twin_s(module, given_problem):
+    _, features, weight, _, _ = problem(**given_problem)
+    found = native_head.project(features, weight)
+    wanted = torch_head.project(features.double(), weight.double())
+    tolerance = dict(TOLERANCE[given_problem["dtype"]])
+    tolerance["atol"] *= max(1.0, given_problem["scale"])
+    assert found.dtype == given_problem["dtype"]
+    assert_close(found.double(), wanted, **tolerance)
+    strided = (features.t().contiguous().t(), weight.t().contiguous().t())
+    assert torch.equal(native_head.project(*strided), found)
+
+
+def test_errors_of_another_size_than_the_feedback_are_refused(module):
+    with pytest.raises(ArgumentError, match="feedback"):
+        native_head.project(torch.zeros(4, 3), torch.zeros(7, 2))
+    with pytest.raises(ArgumentError, match="errors"):
+        native_head.project(torch.zeros(4, 3).double(), torch.zeros(7, 3))
+
+
 def test_ties_and_nan_are_torchs(module):
     features = torch.tensor([[0.0], [1.0], [float("nan")], [float("inf")]])
     weight, targets = torch.tensor([[1.0], [1.0], [0.0]]), torch.tensor([0, 2, 0, 1])

@@ -52,6 +52,7 @@ __all__ = [
     "normal",
     "online",
     "orthogonal",
+    "project",
     "scan",
     "serves",
     "traced_scan",
@@ -62,7 +63,7 @@ _NARROW = 512
 """Up to this many hidden units one pass over δ beats the matrix products of the library behind torch."""
 
 SMALL_HEAD = 100_000
-"""Up to this many multiply-adds in its readout `head` is worth its while: one thread does them all."""
+"""Up to this many multiply-adds `head` and `project` are worth their while: one thread does them all."""
 
 
 def _path(cell: Cell, weights: CellWeights, inputs: Tensor) -> ModuleType:
@@ -182,6 +183,13 @@ def head(
     """
     path = native_head if serves(features.dtype, features.device) else torch_head
     return path.head(kind, features, weight, bias, targets)
+
+
+def project(errors: Tensor, matrix: Tensor) -> Tensor:
+    """Output errors (n, o) to signals at hidden units (n, h) through a feedback matrix (h, o)."""
+    small = len(errors) * matrix.numel() <= SMALL_HEAD and serves(errors.dtype, errors.device)
+    path = native_head if small else torch_head
+    return path.project(errors, matrix)
 
 
 def online(

@@ -45,3 +45,17 @@ def head(
         *map(native.address, made),
     )  # fmt: skip
     return made
+
+
+def project(errors: Tensor, matrix: Tensor) -> Tensor:
+    """As `torch_head.project`, on one thread: BLAS would wake the others for this."""
+    (rows, outputs), hidden = errors.shape, len(matrix)
+    errors, matrix = errors.contiguous(), matrix.contiguous()
+    native.check(
+        matrix, ("errors", errors, (rows, outputs)), ("feedback", matrix, (hidden, outputs))
+    )
+    signal = errors.new_empty(rows, hidden)
+    native.extension().project(
+        errors.element_size(), rows, hidden, outputs, *map(native.address, (errors, matrix, signal))
+    )
+    return signal

@@ -48,3 +48,8 @@ def head(
         errors.t() @ features,
         None if bias is None else errors.sum(0),
     )
+
+
+def project(errors: Tensor, matrix: Tensor) -> Tensor:
+    """Output errors e (n, o) through a feedback matrix F (h, o): e Fᵀ (n, h)."""
+    return errors @ matrix.t()

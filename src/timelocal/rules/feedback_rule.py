@@ -138,7 +138,7 @@ class FeedbackRule(Rule):
 
         def signal(matrix: Tensor) -> Tensor:
             """G = F e, (b, h) or (t, b, h)."""
-            projected = forward.errors @ matrix.t()
+            projected = kernels.project(forward.errors, matrix)
             if batch.at == "last":
                 return projected
             projected = projected.unflatten(0, batch.inputs.shape[:2])
