@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -79,9 +80,29 @@ def write_text(path: Path, text: str) -> None:
     write_bytes(path, text.encode())
 
 
+def strict(value: Any) -> Any:
+    """A JSON value without what JSON has no word for: numbers that are not finite become None.
+
+    >>> strict({"loss": [0.5, float("nan")]})
+    {'loss': [0.5, None]}
+    """
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: strict(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [strict(item) for item in value]
+    return value
+
+
+def to_json(value: object, **layout: Any) -> str:
+    """Strict JSON, numbers exact (`repr` round trip), in the order given; `layout` as for `json.dumps`."""
+    return json.dumps(strict(value), allow_nan=False, **layout)
+
+
 def write_json(path: Path, value: object) -> None:
-    """Write strict JSON, numbers exact (`repr` round trip), keys in the order given."""
-    write_text(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
+    """Write `to_json`."""
+    write_text(path, to_json(value, indent=1) + "\n")
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
