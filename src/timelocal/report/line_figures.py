@@ -26,7 +26,8 @@ _DASHES = {
 
 _ENDED_EARLY = ("diverged", "failed", "stopped")
 
-_CROSS = {"symbol": "x", "size": 8}
+_CROSS = 8
+"""The size of the cross that ends a run."""
 
 _ROOM = 100.0
 """How far above what finished a logarithmic axis may reach for what ended early: a factor."""
@@ -89,9 +90,9 @@ def _layout(x: str, y: str, log: bool) -> dict[str, Any]:
     return {
         "margin": {"l": 60, "r": 12, "t": 8, "b": 44},
         "hovermode": "closest",
-        "xaxis": {"title": {"text": x}, "zeroline": False},
+        "xaxis": {"title": {"text": x, "standoff": 4}, "zeroline": False},
         "yaxis": {"title": {"text": y}, "zeroline": False} | scale,
-        "legend": {"orientation": "h", "y": -0.22, "yanchor": "top"},
+        "legend": {"orientation": "h", "yref": "container", "y": 0, "yanchor": "bottom"},
     }
 
 
@@ -134,8 +135,8 @@ def _curves(lines: Sequence[LineResult], panel: str, key: str) -> Figure:
             if run.status == "finished":
                 whole.append(curve)
             else:
-                ends = [0.0] * (len(curve) - 1) + [float(_CROSS["size"])]
-                marker = {"color": look["color"], "symbol": _CROSS["symbol"], "size": ends}
+                ends = [0] * (len(curve) - 1) + [_CROSS]
+                marker = {"color": look["color"], "symbol": "x", "size": ends}
                 trace |= {"mode": "lines+markers", "opacity": 0.8, "marker": marker}
                 trace["hovertemplate"] = f"{told}; {run.status} after epoch {max(curve)}"
             thin.append(trace)
@@ -306,7 +307,8 @@ def _sizes(lines: Sequence[LineResult], name: str) -> Figure:
         ]
         if ends:
             x, y, told = map(list, zip(*ends, strict=True))
-            cross = {"marker": _CROSS | {"color": look["color"]}, "showlegend": not own}
+            marker = {"symbol": "x", "size": _CROSS, "color": look["color"]}
+            cross = {"marker": marker, "showlegend": not own}
             hover = {"customdata": told, "hovertemplate": "%{customdata}, %{x} units: %{y:.4g}"}
             traces.append(base | {"mode": "markers", "x": x, "y": y} | hover | cross)
     log = _logarithmic(measure, traces)
