@@ -26,13 +26,13 @@ demo: $(INSTALLED)
 	$(BIN)/timelocal demo --out demo
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -n auto -m "not slow and not thorough and not browser"
+	$(BIN)/python -m pytest -n auto --dist loadgroup -m "not slow and not thorough and not browser"
 
 test-slow: $(INSTALLED)
-	$(BIN)/python -m pytest -n auto -m "slow and not thorough"
+	$(BIN)/python -m pytest -n auto --dist loadgroup -m "slow and not thorough"
 
 test-thorough: $(INSTALLED)
-	$(BIN)/python -m pytest -n auto -m thorough
+	$(BIN)/python -m pytest -n auto --dist loadgroup -m thorough
 
 test-browser: $(INSTALLED)
 	$(BIN)/python -m pytest -m browser

@@ -43,5 +43,8 @@ setup(
         )
         for name, flags in INSTRUCTION_SETS.items()
     ],
-    options={"bdist_wheel": {"py_limited_api": "cp311"}},
+    options={
+        "bdist_wheel": {"py_limited_api": "cp311"},
+        "build_ext": {"parallel": True},  # one compiler a core
+    },
 )

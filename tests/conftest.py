@@ -18,6 +18,11 @@ settings.register_profile(
 settings.load_profile("timelocal")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The slow ones first: then no core is idle while the last of them ends."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
 @pytest.fixture(autouse=True)
 def _torch_as_it_was() -> Iterator[None]:
     """A run sets torch's threads and flushes subnormals, for its whole process: here only for its test."""

@@ -18,7 +18,7 @@ import pytest
 
 SOURCE = Path(__file__).parents[2] / "src"
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(SOURCE)}
-EPOCHS = 200
+EPOCHS = 100
 TRAIN = ["train", "--cell", "gru", "--hidden", "24", "--batch", "128", "--epochs", str(EPOCHS)]
 
 
@@ -121,7 +121,7 @@ def run(launcher: Forks | Processes, out: Path, seconds: float | None = None) ->
     """
     before = begun(out)
     launcher.start([*TRAIN, "--out", str(out)])
-    while begun(out) == before and not launcher.ended(0.001):
+    while begun(out) == before and not launcher.ended(0.01):
         pass
     start = time.monotonic()
     if not launcher.ended(1000 if seconds is None else seconds):

@@ -18,6 +18,8 @@ CELLS = ("rnn", "leaky", "gru", "gru-reset-before", "lstm")
 CREDITS = ("local", "trace(0.5)", "to_go", "global")
 SMALL = 1e-4
 """σ so small that the loss is linear in the noise, in float64."""
+MANY = 100
+"""Directions of activity perturbation, each of which it credits apart: enough to tell wrong targets."""
 
 
 def how_often(cell: str, fast: bool) -> object:
@@ -106,7 +108,7 @@ def test_activity_perturbation_converges_to_its_preconditioned_target(
     case = case_of(cell)
     network = case.network()
     rule = tl.ANP(
-        network, sigma=SMALL, credit=credit, directions=400, antithetic=clean, clean=clean
+        network, sigma=SMALL, credit=credit, directions=MANY, antithetic=clean, clean=clean
     )
     names = [name for name, _ in network.named_parameters()]
     right = flat(oracle.target(network, case, credit, activity=True), names)
@@ -124,7 +126,7 @@ def test_activity_perturbation_is_the_gradient_where_the_change_is_isotropic() -
     plain = flat(oracle.target(network, case, "local"), names)
     seen = flat(oracle.target(network, case, "local", activity=True), names)
     torch.testing.assert_close(seen, plain, rtol=1e-6, atol=1e-12)
-    converges(tl.ANP(network, sigma=SMALL, directions=400, antithetic=True), case, plain, [-plain])
+    converges(tl.ANP(network, sigma=SMALL, directions=MANY, antithetic=True), case, plain, [-plain])
 
 
 @pytest.mark.parametrize(
@@ -168,7 +170,7 @@ def test_all_converge_with_decorrelation(rule: type[tl.Rule], cell: str, credit:
     plain.load_state_dict(network.state_dict(), strict=False)
     without = flat(oracle.target(plain, case, credit, activity=rule is tl.ANP), names)
     assert float((right - without).norm() / right.norm()) > 0.2
-    many = 16 if rule is tl.WP else 400
+    many = {tl.WP: 16, tl.NP: 400, tl.ANP: MANY}[rule]
     learner = rule(network, sigma=SMALL, credit=credit, directions=many, antithetic=True)
     found = draws(learner, case, 64)
     assert slope(found, right) == pytest.approx(-1, abs=0.25)
@@ -180,6 +182,7 @@ def test_all_converge_with_decorrelation(rule: type[tl.Rule], cell: str, credit:
     "cell", [pytest.param(cell, marks=how_often(cell, False)) for cell in CELLS]
 )
 def test_layers_lengths_and_the_last_step_converge_too(cell: str, rule: type[tl.Rule]) -> None:
+    many = MANY if rule is tl.ANP else 400
     for at, credit in itertools.product(("last", "every"), ("local", "to_go", "global")):
         case = Case(
             cell=cell, loss="cross_entropy", at=at, sequences=2, steps=3, layers=2, unequal=True
@@ -188,7 +191,7 @@ def test_layers_lengths_and_the_last_step_converge_too(cell: str, rule: type[tl.
         names = [name for name, _ in network.named_parameters()]
         right = flat(oracle.target(network, case, credit, activity=rule is tl.ANP), names)
         options = {"credit": credit, "loss": "cross_entropy", "at": at}
-        learner = rule(network, sigma=SMALL, directions=400, antithetic=True, **options)
+        learner = rule(network, sigma=SMALL, directions=many, antithetic=True, **options)
         assert slope(draws(learner, case, 32), right) == pytest.approx(-1, abs=0.35), (at, credit)
 
 

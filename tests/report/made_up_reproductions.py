@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 from timelocal.experiments.config import TrainConfig
+from timelocal.experiments.cost import CostConfig
 from timelocal.experiments.papers.claims import above
 from timelocal.experiments.papers.experiment import Experiment, Key, Line, PaperValue, Search
 from timelocal.studies.reproduction import LineResult, Reproduction
@@ -20,7 +22,7 @@ ACCURACIES = {DFA: (0.5, 0.75, 0.7), CODE: (0.4, None, 0.6), BPTT: (0.9, 0.85, 0
 
 
 def record(config: TrainConfig, accuracy: float | None, status: str = "finished") -> RunRecord:
-    """A run with this accuracy at all times."""
+    """A run with this accuracy at all times; the last epoch of one that did not finish is nothing finite."""
     score = 0.0 if accuracy is None else accuracy
     epochs = tuple(
         {
@@ -32,6 +34,8 @@ def record(config: TrainConfig, accuracy: float | None, status: str = "finished"
         }
         for n in (1, 2, 3)
     )
+    if status != "finished":
+        epochs = (*epochs[:2], {"epoch": 3, "test_accuracy": math.nan, "test_loss": math.inf})
     result = {
         "seed": config.seed,
         "last": {"test_accuracy": score},
@@ -45,7 +49,11 @@ def record(config: TrainConfig, accuracy: float | None, status: str = "finished"
         status,
         "" if status == "finished" else "the loss is nan <&>",
         config.model_dump(mode="json"),
-        {"command": "timelocal train"},
+        {
+            "command": "timelocal train",
+            "processor": "made-up processor",
+            "started": f"2026-01-0{1 + config.seed}T12:00:00+00:00",
+        },
         epochs,
         result=result if status == "finished" else None,
     )
@@ -87,6 +95,26 @@ def reproduction(view: str = "curves", *measures: str, done: bool = True) -> Rep
     return Reproduction(experiment, "laptop", tuple(results))
 
 
+def costs() -> Reproduction:
+    """What two rules cost, measured by no command but that of the figure."""
+    given = {"dataset": "copying", "loss": "mse", "at": "every", "cell": "rnn", "hidden": 4}
+    experiment = Experiment(
+        "perturbation/made-up-costs",
+        "Figure 0",
+        "How much?",
+        "costs",
+        ("milliseconds",),
+        lambda _: (),
+    )
+    results = []
+    for label, rule, column in (("BPTT", "bptt", "true BPTT"), ("NP", "np", "as corrected")):
+        configs = [CostConfig(**given, rule=rule, seed=seed) for seed in SEEDS]
+        line = Line(Key("copying", label, column), configs[0], SEEDS)  # type: ignore[arg-type]
+        runs = tuple((config, record(config, 0.1 * config.seed)) for config in configs)
+        results.append(LineResult(line, configs[0], (), runs))
+    return Reproduction(experiment, "quick", tuple(results))
+
+
 def everything() -> list[Reproduction]:
     """Every view, and an experiment of which nothing is done."""
     return [
@@ -95,5 +123,6 @@ def everything() -> list[Reproduction]:
         reproduction("costs", "milliseconds"),
         reproduction("grid", "validation_accuracy"),
         reproduction("settings"),
+        costs(),
         reproduction("curves", "decorrelation_loss", done=False),
     ]

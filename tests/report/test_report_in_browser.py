@@ -3,7 +3,7 @@ from pathlib import Path
 
 import chromium
 import pytest
-from made_up_reproductions import everything
+from made_up_reproductions import everything, reproduction
 from made_up_runs import make_run, make_runs
 
 from timelocal.report import write_report
@@ -80,3 +80,26 @@ def test_the_site_works_in_a_browser(tmp_path: Path, tab: chromium.Page) -> None
     tab.open(index.parent / "dfa-made-up-sizes.html")
     tab.evaluate("document.querySelector('td a').click()")
     assert tab.evaluate("document.querySelector('details[id]').open")
+
+
+def test_numbers_choices_floors_and_points_open_their_runs(
+    tmp_path: Path, tab: chromium.Page
+) -> None:
+    site = write_site([reproduction()], tmp_path / "site").parent
+    shown = "[...document.querySelectorAll('details[open]')].map(d => d.id)"
+    line = "digits-rnn-dfa-as-corrected"
+    for click, opened in (
+        ("document.querySelector('th small a').click()", [line, f"{line}-search"]),
+        ("document.querySelector('.trivial a').click()", ["digits-rnn-majority-class"]),
+        ("document.querySelector('.verdicts a').click()", ["digits-rnn-bptt-true-bptt"]),
+        (
+            "(c => c.emit('plotly_click', {points: [{data: c.data[0]}]}))(document.querySelector('.chart'))",
+            [line],
+        ),
+    ):
+        tab.open(site / "dfa-made-up-curves.html")
+        assert tab.evaluate(shown) == []
+        tab.evaluate(click)
+        tab.evaluate("new Promise((done) => setTimeout(done, 100))")
+        assert tab.evaluate(shown) == opened
+        assert [event for event in tab.events if event["method"] in TROUBLE] == []

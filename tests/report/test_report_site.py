@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 import html
+import json
+import os
+import re
 import shlex
 import statistics
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from made_up_reproductions import ACCURACIES, BPTT, DFA, everything, reproduction
+from made_up_reproductions import ACCURACIES, BPTT, CODE, DFA, costs, everything, reproduction
 from typer.testing import CliRunner
 
 from timelocal.cli.app import app
+from timelocal.errors import BusyError, RunError, UnsupportedError
 from timelocal.experiments.command import command_of
 from timelocal.experiments.config import TrainConfig
-from timelocal.experiments.papers import EXPERIMENTS
-from timelocal.report.lines import rows
+from timelocal.experiments.papers import EXPERIMENTS, Experiment
+from timelocal.report import site
+from timelocal.report.citations import PAPERS
+from timelocal.report.line_figures import figures
+from timelocal.report.lines import anchor, rows, trivial, with_links
 from timelocal.report.markdown import write_markdown
 from timelocal.report.site import page_name, write_site
+from timelocal.studies.reproduction import Reproduction
+from timelocal.training import files
 
 
 class Seen(HTMLParser):
@@ -41,11 +51,14 @@ class Seen(HTMLParser):
 def test_every_link_leads_somewhere(tmp_path: Path) -> None:
     index = write_site(everything(), tmp_path / "site")
     pages = sorted(index.parent.glob("*.html"))
-    assert len(pages) == 6  # two are of one name: the later one stands
+    assert len(pages) == 7  # two are of one name: the later one stands
+    papers = {paper.address for paper in PAPERS.values()}
     for page in pages:
         seen = Seen(page.read_text())
         assert page == index or seen.links
         for link in seen.links:
+            if link in papers:
+                continue
             file, _, anchor = link.partition("#")
             assert not file or (page.parent / file).is_file(), link
             assert not anchor or anchor in seen.ids, link
@@ -66,26 +79,284 @@ def test_numbers_are_those_of_the_runs() -> None:
     # what diverged is told, not averaged
     assert code.cells[0] == "50.0 ± 14.1"
     assert (code.stability, code.stable) == ("2 of 3; 1 diverged", False)
-    assert dfa.tried == (("lr 0.1", "10.0\u202f%"), ("lr 0.01", "1.0\u202f%"))
+    assert [(choice, run.values, run.seed) for choice, run in dfa.tried] == [
+        ("lr 0.1", ("10.0",), 0),
+        ("lr 0.01", ("1.0",), 0),
+    ]
 
 
-def test_a_number_leads_to_runs_seeds_and_commands(tmp_path: Path) -> None:
+def page(made: Reproduction, folder: Path) -> str:
+    return (
+        write_site([made], folder / "site").parent / page_name(made.experiment.name)
+    ).read_text()
+
+
+def places(text: str) -> dict[str, str]:
+    """What can be opened on a page: the text of every details element by its name, with all it holds."""
+    found, open_ = {}, []
+    for tag in re.finditer(r"<details(?: id=\"([^\"]*)\")?[^>]*>|</details>", text):
+        if tag[0] == "</details>":
+            name, start = open_.pop()
+            found[name] = text[start : tag.start()]
+        else:
+            open_.append((tag[1], tag.end()))
+    return found
+
+
+@pytest.mark.parametrize("made", everything()[:-1], ids=lambda made: made.experiment.name)
+def test_any_number_leads_to_run_seed_and_command_in_two_clicks(
+    made: Reproduction, tmp_path: Path
+) -> None:
+    text = page(made, tmp_path)
+    opened = places(text)
+    tables = re.findall(r'<table class="results">.*?</table>', text, flags=re.DOTALL)
+    cells = [
+        cell for table in tables for cell in re.findall(r"<td.*?</td>", table, flags=re.DOTALL)
+    ]
+    numbers = [cell for cell in cells if re.search(r">[^<]*[0-9]", cell)]
+    assert len(numbers) >= 3 * len(made.lines)
+    verdicts = "".join(re.findall(r"<small>Rule: .*?</small>", text, flags=re.DOTALL))
+    for cell in [*numbers, *re.findall(r"<a .*?</a>", verdicts)]:
+        plain = re.sub(r"<a .*?</a>", "", cell, flags=re.DOTALL)
+        assert not re.search(r">[^<]*[0-9]", plain), cell  # no number without a link
+        for place in re.findall(r'href="#([^"]*)"', cell):
+            if place == "the-paper":
+                assert PAPERS["dfa"].citation in text
+                assert "Table 1 of the paper, as printed there" in text
+                continue
+            run = re.search(
+                r'<th scope="row">\d</th>.*?href="(runs/[^"]*)".*?<code>(.*?)<',
+                opened[place],
+                re.DOTALL,
+            )
+            assert run is not None, place
+            record = json.loads((tmp_path / "site" / run[1]).read_text())
+            assert {"config", "environment", "result", "epochs"} <= record.keys()
+            assert run[2].startswith("timelocal ")
+
+
+def test_every_run_is_there_with_its_seed_and_command(tmp_path: Path) -> None:
     made = reproduction()
-    text = (write_site([made], tmp_path).parent / page_name(made)).read_text()
+    text = page(made, tmp_path)
+    opened = places(text)
     for row in rows(made):
-        assert text.count(f'href="#{row.anchor}"') == len(row.cells)
-        details = text.split(f'<details id="{row.anchor}">')[1].split("</details>")[0]
-        for run in row.runs:
-            assert f"runs/{run.name}.json" in details
-            assert html.escape(run.command) in details
-            assert (tmp_path / "runs" / f"{run.name}.json").is_file()
+        for place, runs in (
+            (row.anchor, row.runs),
+            (f"{row.anchor}-search", [r for _, r in row.tried]),
+        ):
+            for run in runs:
+                assert f"runs/{run.name}.json" in opened[place]
+                assert html.escape(run.command) in opened[place]
+                assert (tmp_path / "site" / "runs" / f"{run.name}.json").is_file()
     assert "the loss is nan &lt;&amp;&gt;" in text
     assert '<span class="badge holds">holds</span> BPTT is better than DFA.' in text
 
 
+def test_anchors_are_names_of_their_own() -> None:
+    for experiment in EXPERIMENTS.values():
+        lines = experiment.lines("paper")
+        assert len({anchor(*line.key) for line in lines}) == len(lines)
+
+
+def test_a_verdict_leads_to_the_lines_it_names() -> None:
+    found = rows(reproduction())
+    text = with_links(
+        "DFA on digits · RNN 0.65, BPTT on digits · RNN 0.85; DDFA on digits · RNN <", found
+    )
+    dfa, _, bptt = found
+    assert f'<a href="#{dfa.anchor}">DFA on digits · RNN 0.65</a>, ' in text
+    assert f'<a href="#{bptt.anchor}">BPTT on digits · RNN 0.85</a>; ' in text
+    assert text.endswith("; DDFA on digits · RNN &lt;")
+
+
+def test_trivial_predictors_name_the_runs_that_hold_them() -> None:
+    made = reproduction()
+    (row,) = trivial(made)
+    assert (row.label, row.score, row.panel) == ("majority class", "10.0", "digits · RNN")
+    assert [run.seed for run in row.runs] == [0, 1, 2]
+    assert all(run.there and run.values == ("10.0",) for run in row.runs)
+    # where the size of the network makes a difference there is a row for each
+    dfa, _, bptt = made.lines
+    larger = bptt.line.config.model_copy(update={"hidden": 8})
+    record = bptt.runs[0][1]
+    changed = replace(record, result={**record.result, "trivial": {"majority_class": 0.2}})
+    lines = (dfa, replace(bptt, runs=((larger, changed),)))
+    assert [(one.label, one.score) for one in trivial(replace(made, lines=lines))] == [
+        ("majority class, 4 units", "10.0"),
+        ("majority class, 8 units", "20.0"),
+    ]
+
+
+def test_what_diverged_is_drawn_as_far_as_it_came_and_marked() -> None:
+    for figure in figures(reproduction())[:2]:
+        crosses = [t for t in figure.spec["data"] if "x" in str(t.get("marker", {}).get("symbol"))]
+        (cross,) = crosses
+        assert cross["x"] == [1, 2]  # the third is not a number
+        assert cross["marker"]["size"] == [0, 8]
+        assert "seed 1" in cross["hovertemplate"]
+        assert "diverged after epoch 2" in cross["hovertemplate"]
+        assert cross["name"] == "DFA (as in the authors' code), 2 of 3"
+        assert figure.note == (
+            "✕ ended early, in no mean: DFA (as in the authors' code): 1 of 3 diverged after 3 epochs."
+        )
+        (mean,) = [
+            t
+            for t in figure.spec["data"]
+            if t["meta"] == cross["meta"] and "mean of 2" in t["hovertemplate"]
+        ]
+        assert len(mean["x"]) == 3
+    accuracy = figures(reproduction())[0].spec["data"]
+    (mean,) = [t for t in accuracy if "mean of 2" in t["hovertemplate"]]
+    assert (
+        mean["y"] == [pytest.approx(100 * (0.4 + 0.6) / 2)] * 3
+    )  # the one that diverged is not in it
+
+
+def test_a_line_that_diverged_altogether_is_still_in_the_picture() -> None:
+    made = reproduction()
+    code = next(one for one in made.lines if one.line.key == CODE)
+    wild = tuple({"epoch": n, "test_loss": 10.0 ** (9 * n), "test_accuracy": 0.1} for n in (1, 2))
+    runs = tuple(
+        (config, replace(run, status="diverged", result=None, epochs=wild))
+        for config, run in code.runs
+    )
+    lines = tuple(replace(one, runs=runs) if one is code else one for one in made.lines)
+    for view in ("curves", "sizes"):
+        experiment = replace(made.experiment, view=view, measures=("test_loss",))
+        curves, *rest = figures(replace(made, experiment=experiment, lines=lines))
+        own = [
+            t
+            for t in curves.spec["data"]
+            if "authors" in t["name"] or t.get("marker", {}).get("symbol") == "x"
+        ]
+        assert own
+        assert "3 of 3 diverged after 2 epochs" in curves.note
+        # the axis shows what finished, from which the wild one leaves
+        assert curves.spec["layout"]["yaxis"]["range"][1] < 9
+        for finals in rest:
+            assert (
+                "DFA (as in the authors' code), 0 of 3"
+                in finals.spec["layout"]["yaxis"]["categoryarray"]
+            )
+            assert [one["text"] for one in finals.spec["layout"]["annotations"]] == ["✕ 3"]
+
+
+def test_records_and_figures_are_strict_json(tmp_path: Path) -> None:
+    made = reproduction()
+    specs = re.findall(
+        r'<script type="application/json">(.*?)</script>', page(made, tmp_path), flags=re.DOTALL
+    )
+    records = [path.read_text() for path in (tmp_path / "site" / "runs").glob("*.json")]
+    assert specs
+    found = [
+        json.loads(text, parse_constant=lambda name: pytest.fail(name))
+        for text in [*specs, *records]
+    ]
+    diverged = [one for one in found if one.get("status") == "diverged"]
+    assert [one["epochs"][-1]["test_loss"] for one in diverged] == [None]
+
+
+def test_the_command_of_a_cost_makes_that_very_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    for run in rows(costs())[0].runs:
+        assert run.command == "timelocal reproduce perturbation/made-up-costs --profile quick"
+    with pytest.raises(UnsupportedError, match="timelocal reproduce"):
+        command_of(costs().lines[0].line.config)
+    made = replace(costs(), optuna=7)
+    assert (
+        rows(made)[0].runs[0].command.endswith("--profile quick --search optuna --search-trials 7")
+    )
+    # and the command line takes the profile for what it is
+    for name in ("perturbation/figure10", "perturbation/figure12"):
+        experiment = EXPERIMENTS[name]
+        command = Reproduction(experiment, "quick", ()).command
+        asked: list[object] = []
+
+        def only_told(
+            chosen: list[Experiment], profile: str, *_: object, asked=asked, **__: object
+        ) -> list[object]:
+            asked += [line.config for one in chosen for line in one.lines(profile)]
+            return []
+
+        monkeypatch.setattr("timelocal.studies.reproduce.reproduce", only_told)
+        monkeypatch.setattr("timelocal.report.site.write_site", lambda *_: "")
+        assert CliRunner().invoke(app, shlex.split(command)[1:]).exit_code == 0
+        assert asked == [line.config for line in experiment.lines("quick")]
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def test_an_interrupted_site_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "site"
+    write_site([reproduction()], folder)
+    before = tree(folder)
+    real, count = site.render, []
+
+    def interrupted(template: str, **content: object) -> str:
+        count.append(template)
+        if template == "site.html":
+            raise KeyboardInterrupt
+        assert tree(folder) == before  # nothing is seen of what is being written
+        return real(template, **content)
+
+    monkeypatch.setattr(site, "render", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write_site(everything(), folder)
+    assert len(count) == len(everything()) + 1
+    assert tree(folder) == before
+    assert sorted(os.listdir(tmp_path)) == [".site.lock", "site"]
+
+
+@pytest.mark.parametrize("exchange", [True, False], ids=["exchanged", "renamed"])
+def test_a_new_site_takes_the_place_of_the_old_and_keeps_other_pages(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, exchange: bool
+) -> None:
+    if not exchange:
+        monkeypatch.setattr(files, "_exchange", lambda *_: False)
+    folder = tmp_path / "site"
+    write_site([costs()], folder)
+    page, kept = page_name(costs().experiment.name), folder / "dfa-table1.html"
+    before = (folder / page).read_bytes()
+    kept.write_text("an earlier page")
+    (tmp_path / ".site.new").mkdir()  # what a process left that was killed
+    index = write_site([reproduction()], folder)
+    assert (folder / page).read_bytes() == before
+    assert kept.read_text() == "an earlier page"
+    assert '<a href="dfa-table1.html">' in index.read_text()
+    assert sorted(os.listdir(tmp_path)) == [".site.lock", "site"]
+
+
+def test_death_between_two_renamings_is_put_right(tmp_path: Path) -> None:
+    folder = tmp_path / "site"
+    write_site([costs()], folder)
+    before = tree(folder)
+    folder.rename(tmp_path / ".site.old")
+    with pytest.raises(RunError, match="cannot write"), files.replaced(folder):
+        raise OSError(28, "No space left on device")
+    assert tree(folder) == before
+    with (
+        files.exclusive(tmp_path / ".site.lock"),
+        pytest.raises(BusyError, match="another process"),
+    ):
+        write_site([costs()], folder)
+
+
+def test_the_index_tells_where_the_runs_are_from(tmp_path: Path) -> None:
+    text = write_site([reproduction()], tmp_path / "site").read_text()
+    assert "10 finished, 1 diverged." in text
+    assert "made-up processor" in text
+    assert "2026-01-01 to 2026-01-03" in text
+    for paper in PAPERS.values():
+        assert paper.citation in text
+        assert f'href="{paper.address}"' in text
+    text = write_site([reproduction(done=False)], tmp_path / "site").read_text()
+    assert "none; 11 not run yet" in text
+
+
 def test_nothing_done_is_said_plainly(tmp_path: Path) -> None:
     made = reproduction(done=False)
-    text = (write_site([made], tmp_path).parent / page_name(made)).read_text()
+    text = page(made, tmp_path)
     assert "0 of 9 runs done" in text
     assert "0 of 3; 3 not run yet" in text
     assert "untested at this size" in text
@@ -141,14 +412,30 @@ def test_the_command_line_reproduces_lists_and_refuses(tmp_path: Path) -> None:
 
 
 def test_the_markdown_page_has_the_same_numbers(tmp_path: Path) -> None:
-    text = write_markdown(
-        [reproduction(), reproduction("sizes", done=False)], tmp_path / "a.md"
-    ).read_text()
-    for row in rows(reproduction()):
-        (line,) = (
-            one for one in text.splitlines() if one.startswith(f"| {' | '.join(row.line.key)} |")
-        )
-        assert f"| {row.cells[0]} | {row.cells[1]} | {row.interval} |" in line
-        assert row.stability in line
+    made = [costs(), reproduction(), reproduction("sizes", done=False)]
+    text = write_markdown(made, tmp_path / "a.md").read_text()
+    for one in made[:2]:
+        for row in rows(one):
+            start = f"| {row.line.key.label} | {row.line.key.column} | {' | '.join(row.cells)} |"
+            (line,) = (line for line in text.splitlines() if line.startswith(start))
+            assert row.interval in line
+            assert row.stability in line
     assert "**holds**: BPTT is better than DFA." in text
-    assert "Not run yet\n\n`dfa/made-up-sizes`" in text
+    assert "Not finished: DFA as in the authors' code (2 of 3 seeds: 1 diverged)." in text
+    assert "| *majority class* | *no learning over time* | 10.0 |" in text
+    assert "## Not run yet\n\n`dfa/made-up-sizes`" in text
+    assert "2026-01-01 to 2026-01-03" in text
+
+
+def test_the_contents_lead_to_every_section_of_the_markdown_page(tmp_path: Path) -> None:
+    text = write_markdown(everything(), tmp_path / "a.md").read_text()
+    contents = text.split("## Contents")[1].split('<a id="')[0]
+    aims = re.findall(r"\]\(#([^)]*)\): (.*)", contents)
+    assert [aim for aim, _ in aims] == re.findall(r'<a id="([^"]*)"></a>\n\n## ', text)
+    assert len(aims) == len(everything()) - 1
+    assert aims[0][1] == "holds 1; 9 of 9 runs done"
+    for row in (line for line in text.splitlines() if line.startswith("|")):
+        assert row.endswith("|")
+    tables = re.findall(r"(?:^\|.*\n)+", text, flags=re.MULTILINE)
+    for table in tables:
+        assert len({line.count("|") for line in table.splitlines()}) == 1

@@ -17,7 +17,7 @@ def trials() -> list[TrainConfig]:
     """Small, but with enough epochs to be caught in the middle."""
     return [
         TrainConfig(
-            cell="rnn", rule=rule, hidden=4, batch=512, epochs=150, seed=seed, rule_options=options
+            cell="rnn", rule=rule, hidden=4, batch=512, epochs=60, seed=seed, rule_options=options
         )
         for rule, options in (("dfa", {}), ("anp", {"sigma": 0.1}))
         for seed in range(COUNT // 2)

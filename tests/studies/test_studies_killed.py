@@ -21,7 +21,7 @@ from timelocal.studies.store import index, runs
 from timelocal.studies.study import run_study
 from timelocal.studies.table import table
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("killed")]  # one undisturbed study for all
 
 SOURCE = Path(__file__).parents[2] / "src"
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(SOURCE)}

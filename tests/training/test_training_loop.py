@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ import torch
 
 import timelocal as tl
 from timelocal.data import Sequences
+from timelocal.training import loop
 
 
 def test_it_learns_and_tells_how(problem):
@@ -245,3 +248,21 @@ def test_sequences_are_taken_as_they_are(problem):
     part = Sequences(problem.train.inputs, problem.train.targets, torch.full((40,), 5))
     full = partial(_call, problem)
     assert full(train=part).epochs == full().epochs
+
+
+@pytest.mark.parametrize("online", [False, True])
+def test_seconds_are_all_of_an_epochs_and_step_seconds_those_of_one_update(monkeypatch, online):
+    clock = itertools.count()  # a second from one look at it to the next
+    monkeypatch.setattr(loop, "time", SimpleNamespace(perf_counter=lambda: float(next(clock))))
+    inputs = torch.randn(10, 4, 3, generator=torch.Generator().manual_seed(0))
+    network = tl.RNN(3, 4, 2)
+    history = tl.fit(
+        tl.NP(network, loss="mse", at="every"),
+        torch.optim.SGD(network.parameters(), lr=0.01),
+        (inputs, inputs[..., :2]),
+        epochs=2,
+        batch_size=4,
+        online=online,
+    )
+    assert history.seconds == [3.0, 3.0]  # three batches
+    assert history.step_seconds == [0.25 if online else 1.0] * 2  # of four steps each

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from functools import partial
 from pathlib import Path
@@ -238,3 +239,14 @@ def test_saving_takes_a_small_share_of_the_time(train, tmp_path, monkeypatch):
     monkeypatch.setattr(saver, "_SHARE", 1e-9)
     train(6, tmp_path)
     assert saved == [1, 6]
+
+
+def test_what_is_not_finite_is_null_in_the_files_and_comes_back_as_not_a_number(train, tmp_path):
+    for epochs in (1, 2):
+        trained = train(epochs, tmp_path, watch=lambda: {"cosine": math.nan, "ratio": math.inf})
+    assert [math.isnan(record["cosine"]) for record in trained.history.epochs] == [True, True]
+    for name in ("history.json", "checkpoint/checkpoint.json"):
+        text = (tmp_path / name).read_text()
+        found = json.loads(text, parse_constant=lambda name: pytest.fail(name))
+        epochs = found.get("history", found)["epochs"]
+        assert [(one["cosine"], one["ratio"]) for one in epochs] == [(None, None)] * 2

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from pathlib import Path
 from typing import Annotated
@@ -32,6 +31,7 @@ def runs(
     from timelocal.errors import Problem, raise_problems, unknown_name
     from timelocal.studies.store import STATUSES, index, read
     from timelocal.studies.table import table
+    from timelocal.training.files import to_json
 
     missing = None
     if not store.is_dir():
@@ -49,7 +49,7 @@ def runs(
         return
     if as_json:
         for entry in found:
-            typer.echo(json.dumps(entry))
+            typer.echo(to_json(entry))
         return
     shown = Table(title=f"{len(found)} runs in {store}")
     columns = ("name", "dataset", "cell", "rule", "seed", "status")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 
+from timelocal.errors import UnsupportedError
 from timelocal.experiments.build import rule_defaults
 from timelocal.experiments.config import TrainConfig
 from timelocal.experiments.cost import CostConfig
@@ -17,13 +18,17 @@ _IF_SET = ("clip", "tau", "decorrelate", "decorrelate_norm")
 def command_of(config: TrainConfig) -> str:
     """The `timelocal train` line that gives this very configuration, hash and all.
 
-    A `CostConfig` has none: its table or figure measures it.
+    Raises:
+        UnsupportedError: for a `CostConfig`, which only its table or figure measures.
 
     >>> command_of(TrainConfig(epochs=3))[:38]
     'timelocal train --dataset digits-rows '
     """
     if isinstance(config, CostConfig):
-        return "timelocal reproduce perturbation/figure10 perturbation/figure12"
+        raise UnsupportedError(
+            "config: got a CostConfig, expected a training run. Use `timelocal reproduce` with the name of "
+            "its table or figure and its profile."
+        )
     words = ["timelocal", "train"]
     for name in _GIVEN:
         words += [f"--{name}", _text(getattr(config, name))]

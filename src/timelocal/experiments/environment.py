@@ -6,6 +6,7 @@ import os
 import platform
 import shlex
 import sys
+from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -17,7 +18,7 @@ _PACKAGES = ("torch", "numpy", "scikit-learn", "safetensors", "pydantic")
 
 
 def environment() -> dict[str, object]:
-    """Versions, system, processor, threads, kernel path and command, for `environment.json`."""
+    """Versions, system, processor, threads, kernel path, command and now, for `environment.json`."""
     return {
         "timelocal": __version__,
         "python": platform.python_version(),
@@ -29,6 +30,7 @@ def environment() -> dict[str, object]:
         "torch_cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "kernels": kernels.describe(),
         "command": command(),
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 
 

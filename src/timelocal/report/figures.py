@@ -43,11 +43,12 @@ class Series:
 
 @dataclass(frozen=True)
 class Figure:
-    """A plotly figure as JSON, with a caption and the text that stands for it."""
+    """A plotly figure as JSON, with a caption, the text that stands for it, and what to say below it."""
 
     caption: str
     description: str
     spec: Mapping[str, Any]
+    note: str = ""
 
 
 def legend(section: Section) -> list[Series]:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
+
+from markupsafe import Markup, escape
 
 from timelocal.analysis.statistics import Difference, Summary, paired_difference, summarize
 from timelocal.experiments.command import command_of
 from timelocal.experiments.config import TrainConfig
+from timelocal.experiments.cost import CostConfig
 from timelocal.experiments.papers.experiment import Line
+from timelocal.report.tables import is_number
 from timelocal.report.words import number
 from timelocal.studies.measures import MEASURES, Measure, value
 from timelocal.studies.reproduction import LineResult, Reproduction
@@ -38,7 +43,7 @@ class LineRow:
 
     anchor: str
     line: Line
-    config: TrainConfig
+    settings: str
     cells: tuple[str, ...]
     """Every measure as mean ± sd, "–" without a finished run."""
     interval: str
@@ -49,7 +54,20 @@ class LineRow:
     from_paper: str
     from_bptt: str
     chosen: str
-    tried: tuple[tuple[str, str], ...]
+    searched_for: str
+    tried: tuple[tuple[str, RunRow], ...]
+    """What a search tried, the best first, with the run of each."""
+    runs: tuple[RunRow, ...]
+
+
+@dataclass(frozen=True)
+class TrivialRow:
+    """What a predictor that learns nothing over time reaches, and the runs whose records hold it."""
+
+    anchor: str
+    panel: str
+    label: str
+    score: str
     runs: tuple[RunRow, ...]
 
 
@@ -58,39 +76,102 @@ def measures(reproduction: Reproduction) -> list[Measure]:
     return [MEASURES[name] for name in reproduction.experiment.measures]
 
 
+def titled(measure: Measure) -> str:
+    """The title of a measure with its unit."""
+    return f"{measure.title} ({measure.unit.strip()})" if measure.unit else measure.title
+
+
 def rows(reproduction: Reproduction) -> list[LineRow]:
     """A row for every line, in the order of the experiment."""
     main = reproduction.experiment.measures[0]
-    bptt = {
-        one.line.key.panel: one.values(main)
-        for one in reproduction.lines
-        if one.line.key.column == "true BPTT"
-    }
-    return [
-        _row(f"line{index}", one, reproduction, bptt.get(one.line.key.panel, {}))
-        for index, one in enumerate(reproduction.lines)
-    ]
+    bptt: dict[str, Mapping[int, float]] = {}
+    for one in reproduction.lines:
+        if one.line.key.column == "true BPTT":
+            bptt.setdefault(one.line.key.panel, one.values(main))  # plain BPTT comes before DBPTT
+    return [_row(one, reproduction, bptt.get(one.line.key.panel, {})) for one in reproduction.lines]
 
 
-def trivial(reproduction: Reproduction) -> dict[str, dict[str, str]]:
-    """By panel, what the trivial predictors of its data reach in the main measure, mean over seeds."""
+def anchor(*words: str) -> str:
+    """The name of a place on a page.
+
+    >>> anchor("weather-48h", "NP, local", "as in the authors' code")
+    'weather-48h-np-local-as-in-the-authors-code'
+    """
+    return re.sub(r"[^a-z0-9]+", "-", " ".join(words).lower().replace("'", "")).strip("-")
+
+
+_Score = tuple[float, TrainConfig, RunRecord]
+
+
+def trivial(reproduction: Reproduction) -> list[TrivialRow]:
+    """What the trivial predictors reach in the main measure, mean over seeds.
+
+    One row a panel and predictor, or one a number of hidden units where that makes a difference.
+    """
     main = reproduction.experiment.measures[0]
     if main not in {"accuracy", "last_accuracy", "test_loss"}:
-        return {}
-    measure = MEASURES[main]
-    found: dict[str, dict[str, dict[int, float]]] = {}
+        return []
+    found: dict[tuple[str, str], dict[int, dict[int, _Score]]] = {}
     for one in reproduction.lines:
         if one.line.key.column == "as in the authors' code":
             continue  # on other data, some of them
-        for _, run in one.runs:
-            if run is not None and run.result is not None:
-                for name, score in (run.result.get("trivial") or {}).items():
-                    panel = found.setdefault(one.line.key.panel, {})
-                    panel.setdefault(name.replace("_", " "), {})[int(run.result["seed"])] = score
-    return {
-        panel: {name: _number(measure, fmean(scores.values())) for name, scores in names.items()}
-        for panel, names in found.items()
-    }
+        for config, run in one.runs:
+            scores = (run.result or {}).get("trivial") if run is not None else None
+            for name, score in (scores or {}).items():
+                if run is not None and is_number(score):
+                    sizes = found.setdefault((one.line.key.panel, name.replace("_", " ")), {})
+                    by_seed = sizes.setdefault(config.hidden, {})
+                    by_seed.setdefault(config.seed, (score, config, run))
+    rows = []
+    for (panel, name), sizes in found.items():
+        seen: dict[int, set[float]] = {}
+        for by_seed in sizes.values():
+            for seed, (score, _, _) in by_seed.items():
+                seen.setdefault(seed, set()).add(score)
+        if all(len(scores) == 1 for scores in seen.values()):
+            merged = {seed: one for by_seed in sizes.values() for seed, one in by_seed.items()}
+            rows.append(_trivial_row(panel, name, merged, reproduction))
+            continue
+        for hidden, by_seed in sorted(sizes.items()):
+            label = f"{name}, {hidden} units"
+            rows.append(_trivial_row(panel, label, by_seed, reproduction))
+    return rows
+
+
+def _trivial_row(
+    panel: str, label: str, by_seed: Mapping[int, _Score], reproduction: Reproduction
+) -> TrivialRow:
+    measure = MEASURES[reproduction.experiment.measures[0]]
+    return TrivialRow(
+        anchor(panel, label),
+        panel,
+        label,
+        _number(measure, fmean(score for score, _, _ in by_seed.values())),
+        tuple(
+            _run(config, run, (_number(measure, score),), reproduction)
+            for _, (score, config, run) in sorted(by_seed.items())
+        ),
+    )
+
+
+def with_links(text: str, rows: Sequence[LineRow]) -> Markup:
+    """The words of a verdict, in which every line that is named leads to its runs."""
+    names: dict[str, str] = {}
+    for row in sorted(rows, key=lambda row: row.line.key.column == "as in the authors' code"):
+        # claims speak of lines as corrected; the authors' code is named only where it stands alone
+        names.setdefault(f"{row.line.key.label} on {row.line.key.panel}", row.anchor)
+    if not names:
+        return escape(text)
+    known = "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True))
+    parts = re.split(rf"(?<!\w)({known})(?![\w-])((?: [\d.e+-]+)?)", text)
+    linked = [
+        Markup('<a href="#{}">{}{}</a>').format(names[name], name, value)
+        for name, value in zip(parts[1::3], parts[2::3], strict=True)
+    ]
+    plain = map(escape, parts[::3])
+    return Markup("").join(
+        piece for pair in zip(plain, [*linked, ""], strict=True) for piece in pair
+    )
 
 
 def progress(reproduction: Reproduction) -> tuple[int, int]:
@@ -102,9 +183,7 @@ def progress(reproduction: Reproduction) -> tuple[int, int]:
     return done, sum(len(one.line.seeds) for one in reproduction.lines)
 
 
-def _row(
-    anchor: str, one: LineResult, reproduction: Reproduction, bptt: Mapping[int, float]
-) -> LineRow:
+def _row(one: LineResult, reproduction: Reproduction, bptt: Mapping[int, float]) -> LineRow:
     names = reproduction.experiment.measures
     main, measure = names[0], MEASURES[names[0]]
     ours = one.values(main)
@@ -118,9 +197,9 @@ def _row(
     shared = ours.keys() & bptt.keys()
     compared = one.line.key.column != "true BPTT" and shared
     return LineRow(
-        anchor=anchor,
+        anchor=anchor(*one.line.key),
         line=one.line,
-        config=one.chosen or one.line.config,
+        settings=_settings(one.chosen or one.line.config),
         cells=tuple(_spread(MEASURES[name], one.values(name)) for name in names),
         interval=_interval(measure, summary),
         extent=_extent(measure, ours),
@@ -130,9 +209,26 @@ def _row(
         from_paper=from_paper,
         from_bptt=_difference(measure, paired_difference(ours, bptt)) if compared else NOTHING,
         chosen=_chosen(one),
-        tried=_tried(one),
-        runs=tuple(_run(config, run, names) for config, run in one.runs),
+        searched_for=titled(MEASURES[one.line.search.measure]) if one.line.search else "",
+        tried=_tried(one, reproduction),
+        runs=tuple(
+            _run(config, run, tuple(_measured(name, run) for name in names), reproduction)
+            for config, run in one.runs
+        ),
     )
+
+
+def _settings(config: TrainConfig) -> str:
+    """How a line runs, in the words of its paper's tables."""
+    told = {
+        "hidden units": config.hidden,
+        "batch": config.batch,
+        "epochs": config.epochs,
+        config.optimizer: f"{config.lr:g}",
+        "σ": config.rule_options.get("sigma"),
+        "D": None if config.decorrelate is None else f"{config.decorrelate:g}",
+    }
+    return ", ".join(f"{name} {value}" for name, value in told.items() if value is not None)
 
 
 def _number(measure: Measure, found: float, signed: bool = False) -> str:
@@ -198,41 +294,35 @@ def _choice(line: Line, config: TrainConfig) -> str:
     return ", ".join(found)
 
 
-def _tried(one: LineResult) -> tuple[tuple[str, str], ...]:
+def _tried(one: LineResult, reproduction: Reproduction) -> tuple[tuple[str, RunRow], ...]:
     """What a search tried, the best first; what is not run yet last."""
     if one.line.search is None:
         return ()
-    measure = MEASURES[one.line.search.measure]
-    scored = [
-        (
-            _choice(one.line, config),
-            None if run is None else value(run, one.line.search.measure),
-            run,
-        )
-        for config, run in one.tried
-    ]
-    sign = -1.0 if measure.higher_is_better else 1.0
-    scored.sort(key=lambda item: (item[1] is None, sign * (item[1] or 0.0)))
-    return tuple((choice, _said(measure, found, run)) for choice, found, run in scored)
+    name = one.line.search.measure
+    sign = -1.0 if MEASURES[name].higher_is_better else 1.0
+    scored = [(config, run, None if run is None else value(run, name)) for config, run in one.tried]
+    scored.sort(key=lambda item: (item[2] is None, sign * (item[2] or 0.0)))
+    return tuple(
+        (_choice(one.line, config), _run(config, run, (_measured(name, run),), reproduction))
+        for config, run, _ in scored
+    )
 
 
-def _said(measure: Measure, found: float | None, run: RunRecord | None) -> str:
-    if found is not None:
-        return _number(measure, found) + measure.unit
-    return "not run yet" if run is None else run.status
+def _measured(name: str, run: RunRecord | None) -> str:
+    found = None if run is None else value(run, name)
+    return NOTHING if found is None else _number(MEASURES[name], found)
 
 
-def _run(config: TrainConfig, run: RunRecord | None, names: tuple[str, ...]) -> RunRow:
-    found = [None if run is None else value(run, name) for name in names]
+def _run(
+    config: TrainConfig, run: RunRecord | None, values: tuple[str, ...], reproduction: Reproduction
+) -> RunRow:
     return RunRow(
         config.seed,
         config.folder_name(),
-        tuple(
-            NOTHING if one is None else _number(MEASURES[name], one)
-            for name, one in zip(names, found, strict=True)
-        ),
+        values,
         "not run yet" if run is None else run.status,
         "" if run is None else run.message,
-        command_of(config),
+        # what a run costs is measured by its table or figure alone
+        reproduction.command if isinstance(config, CostConfig) else command_of(config),
         run is not None,
     )

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from timelocal.report import lines
+from timelocal.report import lines, provenance
+from timelocal.report.citations import PAPERS
+from timelocal.report.lines import LineRow, TrivialRow
+from timelocal.report.site import missing_runs, paper_of, runs_of
 from timelocal.studies.reproduction import Reproduction
 from timelocal.training.files import make_folder, write_text
 
@@ -15,7 +19,8 @@ _INTRODUCTION = """\
 Made by `timelocal reproduce` from runs whose records are committed beside their tables. Every value is the
 mean ± standard deviation over seeds, with the 95 % t-interval of the mean in brackets; only finished runs
 count, and how many did not finish stands beside. A claim is decided by the rule that stands with it, and only
-with three finished seeds of every line it speaks of.
+with three finished seeds of every line it speaks of. Differences to true BPTT are paired by seed; p is from
+the exact sign-flip test. The site that the same command writes leads from every number to its runs.
 """
 
 
@@ -26,53 +31,129 @@ def write_markdown(reproductions: Sequence[Reproduction], output: Path) -> Path:
         RunError: it cannot be written.
     """
     make_folder(output.parent)
+    order = list(PAPERS.values())
     begun = [one for one in reproductions if lines.progress(one)[0]]
+    begun.sort(key=lambda one: order.index(paper_of(one)))
     rest = [one.experiment.name for one in reproductions if one not in begun]
-    parts = [_INTRODUCTION, *map(_section, begun)]
+    parts = [_INTRODUCTION, _contents(begun), *map(_section, begun)]
     if rest:
         parts.append(f"## Not run yet\n\n{', '.join(f'`{name}`' for name in rest)}.\n")
+    parts.append(_provenance(reproductions))
     write_text(output, "\n".join(parts))
     return output
 
 
+def _anchor(one: Reproduction) -> str:
+    return lines.anchor(one.experiment.name)
+
+
+def _contents(begun: Sequence[Reproduction]) -> str:
+    """Every item with a link to its section, what the numbers say of its claims, and how far it is."""
+    told = []
+    for paper in PAPERS.values():
+        here = [one for one in begun if paper_of(one) is paper]
+        told += [f"**{paper.title}**", ""] if here else []
+        for one in here:
+            words = Counter(verdict.word for _, verdict in one.verdicts())
+            done, asked = lines.progress(one)
+            said = [f"{word} {count}" for word, count in sorted(words.items())]
+            told.append(
+                f"- [{one.experiment.title}](#{_anchor(one)}): "
+                + "; ".join([*([", ".join(said)] if said else []), f"{done} of {asked} runs done"])
+            )
+        told += [""] if here else []
+    return "\n".join(["## Contents", "", *told]) if told else ""
+
+
 def _section(one: Reproduction) -> str:
-    experiment, measures = one.experiment, lines.measures(one)
+    experiment, rows, floors = one.experiment, lines.rows(one), lines.trivial(one)
     done, asked = lines.progress(one)
     verdicts = [
         f"- **{verdict.word}**: {claim.text} *Rule: {claim.rule}. {verdict.because}.*"
         for claim, verdict in one.verdicts()
     ]
-    head = [
+    panels = list(dict.fromkeys(row.line.key.panel for row in rows))
+    told = [
+        f'<a id="{_anchor(one)}"></a>',
         "",
-        "rule",
-        "column",
-        *(m.title + (f" ({m.unit.strip()})" if m.unit else "") for m in measures),
+        f"## {experiment.title}",
+        "",
+        f"{experiment.question} Profile {one.profile}, {done} of {asked} runs done:",
+        "",
+        f"    {one.command}",
+        "",
     ]
-    head += ["95 % interval", "the paper", "difference to true BPTT", "finished", "chosen"]
-    table = [head, ["---"] * len(head)]
-    for row in lines.rows(one):
-        key = row.line.key
-        told = (row.interval or "–", row.paper, row.from_bptt, row.stability, row.chosen or "–")
-        table.append([*key, *row.cells, *told])
-    floors = [
-        f"- {panel}: " + ", ".join(f"{name} {score}" for name, score in names.items())
-        for panel, names in lines.trivial(one).items()
+    if verdicts:
+        told += ["What the paper says, and what these runs say:", "", *verdicts, ""]
+    for panel in panels:
+        told += [f"### {panel}", ""] if len(panels) > 1 else [f"On {panel}:", ""]
+        here = [row for row in rows if row.line.key.panel == panel]
+        told += [*_table(one, here, [floor for floor in floors if floor.panel == panel]), ""]
+        told += _unfinished(here)
+    if any(row.line.paper is not None for row in rows):
+        told += [f"The paper: {paper_of(one).printed}", ""]
+    deviations = [f"- {text}" for text in experiment.deviations(one.profile)]
+    return "\n".join([*told, "Deviations from the paper:", "", *deviations, ""])
+
+
+def _table(one: Reproduction, rows: Sequence[LineRow], floors: Sequence[TrivialRow]) -> list[str]:
+    """The lines of a panel, then the trivial predictors; columns that say nothing are left out."""
+    titles = [lines.titled(measure) for measure in lines.measures(one)]
+    chosen = "settings" if one.experiment.view == "settings" else "chosen"
+    head = ["rule", "column", *titles, "95 % interval", "the paper", "difference to true BPTT"]
+    head += ["finished", chosen]
+    table = []
+    for row in rows:
+        finished = row.stability if row.stable else f"**{row.stability}**"
+        last = row.settings if one.experiment.view == "settings" else row.chosen
+        told = [*row.cells, row.interval, row.paper, row.from_bptt, finished, last]
+        table.append([row.line.key.label, row.line.key.column, *told])
+    for floor in floors:
+        blank = [""] * (len(head) - 3)
+        table.append(
+            [f"*{floor.label}*", "*no learning over time*", floor.score, *blank][: len(head)]
+        )
+    kept = [
+        index
+        for index in range(len(head))
+        if index < 3 or any(line[index] not in ("", lines.NOTHING) for line in table)
     ]
-    return "\n".join(
-        [
-            f"## {experiment.title}",
-            "",
-            f"{experiment.question} Profile {one.profile}, {done} of {asked} runs done:",
-            f"`timelocal reproduce {experiment.name} --profile {one.profile}`",
-            "",
-            *verdicts,
-            "",
-            *("| " + " | ".join(cells) + " |" for cells in table),
-            "",
-            *(["Without learning over time:", "", *floors, ""] if floors else []),
-            "Deviations from the paper:",
-            "",
-            *(f"- {text}" for text in experiment.deviations(one.profile)),
-            "",
-        ]
-    )
+    written = [head, ["---"] * len(head), *table]
+    return [
+        "| " + " | ".join(line[index] or lines.NOTHING for index in kept) + " |" for line in written
+    ]
+
+
+def _unfinished(rows: Sequence[LineRow]) -> list[str]:
+    """Every line that is not whole, in words."""
+    told = []
+    for row in rows:
+        if row.stable:
+            continue
+        done, _, rest = row.stability.partition("; ")
+        why = rest if row.runs else "the search before it is not done"
+        told.append(f"{row.line.key.label} {row.line.key.column} ({done} seeds: {why})")
+    return [f"Not finished: {'; '.join(told)}.", ""] if told else []
+
+
+def _provenance(reproductions: Sequence[Reproduction]) -> str:
+    found = runs_of(reproductions)
+    counts = Counter(run.status for run in found).most_common()
+    told = [f"{count} {status}" for status, count in counts]
+    missing = len(missing_runs(reproductions))
+    told += [f"{missing} not run yet"] if missing else []
+    environment = [f"- {key}: {value}" for key, value in provenance.environment(found).items()]
+    references = [f"- {paper.citation} <{paper.address}>" for paper in PAPERS.values()]
+    parts = [
+        "## Runs and environment",
+        "",
+        f"Runs, those of the searches included: {', '.join(told) or 'none'}.",
+        "",
+        *environment,
+        "",
+        "## References",
+        "",
+        *references,
+        "",
+    ]
+    return "\n".join(parts)

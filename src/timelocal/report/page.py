@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from plotly.offline import get_plotlyjs
 from timelocal.errors import Problem, raise_problems
 from timelocal.report import figures, provenance, runs, style, tables, words
 from timelocal.studies.store import RunRecord
-from timelocal.training.files import make_folder, write_text
+from timelocal.training.files import make_folder, strict, to_json, write_text
 
 
 def write_report(run_folders: Sequence[Path], output: Path) -> Path:
@@ -70,6 +69,7 @@ def render(
         "number": words.number,
         "cell": style.cell_label,
         "rule": style.rule_label,
+        "strict": strict,
     }
     return environment.get_template(template).render(
         plotly=Markup(get_plotlyjs() if charts and library is None else ""),
@@ -99,7 +99,7 @@ def _content(found: Sequence[RunRecord], problems: Sequence[str]) -> dict[str, A
         "problems": problems,
         "unfinished": [run for run in found if not runs.finished(run)],
         "configurations": [
-            (run.folder.name, json.dumps(run.config, indent=2, sort_keys=True)) for run in found
+            (run.folder.name, to_json(run.config, indent=2, sort_keys=True)) for run in found
         ],
         "environment": provenance.environment(found),
         "commands": provenance.commands(found),

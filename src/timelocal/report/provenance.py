@@ -43,9 +43,21 @@ def environment(runs: Sequence[RunRecord]) -> dict[str, str]:
     seen: dict[str, Counter[str]] = defaultdict(Counter)
     for run in runs:
         for key, value in flatten(run.environment).items():
-            if key != "command":
+            if key not in {"command", "started"}:
                 seen[key][value] += 1
-    return {key: _counted(values) for key, values in seen.items()}
+    return {key: _counted(values) for key, values in seen.items()} | dates(runs)
+
+
+def dates(runs: Sequence[RunRecord]) -> dict[str, str]:
+    """From when to when runs were started, and how many do not say."""
+    days = sorted(
+        str(run.environment["started"])[:10] for run in runs if "started" in run.environment
+    )
+    if not days:
+        return {"started": "not recorded"} if runs else {}
+    span = " to ".join(dict.fromkeys([days[0], days[-1]]))
+    silent = len(runs) - len(days)
+    return {"started": span + (f" ({silent} runs do not say)" if silent else "")}
 
 
 def commands(runs: Sequence[RunRecord]) -> list[str]:

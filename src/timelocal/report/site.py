@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,43 +9,53 @@ from typing import Any
 
 from plotly.offline import get_plotlyjs
 
+from timelocal.experiments.papers import EXPERIMENTS
 from timelocal.report import line_figures, lines, provenance
+from timelocal.report.citations import PAPERS, Paper
 from timelocal.report.page import render
 from timelocal.studies.reproduction import Reproduction
 from timelocal.studies.store import RunRecord
-from timelocal.training.files import make_folder, write_text
+from timelocal.training.files import make_folder, replaced, to_json, write_text
 
 LIBRARY = "plotly.min.js"
-PAPERS = {
-    "dfa": "Direct Feedback Alignment for Recurrent Neural Networks (submitted to MLNCP at NeurIPS 2024)",
-    "perturbation": "J. García Fernández, S. Keemink, M. van Gerven: Gradient-free training of recurrent "
-    "neural networks using random perturbations (Frontiers in Neuroscience 18, 2024)",
-}
 
 
 def write_site(reproductions: Sequence[Reproduction], output: Path) -> Path:
     """Write the site into the folder `output` and return its `index.html`.
 
-    Every file is complete before it takes its name. The pages need no network and no server. Pages of
-    experiments that are not among `reproductions` are left as they are.
+    The folder is made beside `output` and takes its place when it is complete. The pages need no network and
+    no server. Pages of experiments that are not among `reproductions` are kept as they are.
 
     Raises:
         RunError: the folder cannot be written.
     """
-    make_folder(output / "runs")
-    write_text(output / LIBRARY, get_plotlyjs())
-    for run in _runs(reproductions):
-        write_text(output / "runs" / f"{run.folder.name}.json", _record(run))
-    for one in reproductions:
-        html = render("experiment.html", library=LIBRARY, **_page(one))
-        write_text(output / page_name(one), html)
-    write_text(output / "index.html", render("site.html", charts=False, **_index(reproductions)))
+    with replaced(output) as folder:
+        make_folder(folder / "runs")
+        write_text(folder / LIBRARY, get_plotlyjs())
+        for run in runs_of(reproductions):
+            write_text(folder / "runs" / f"{run.folder.name}.json", _record(run))
+        for one in reproductions:
+            html = render("experiment.html", library=LIBRARY, **_page(one))
+            write_text(folder / page_name(one.experiment.name), html)
+        here = {one.experiment.name for one in reproductions}
+        earlier = [
+            (experiment.title, page_name(name))
+            for name, experiment in EXPERIMENTS.items()
+            if name not in here and (folder / page_name(name)).exists()
+        ]
+        index = render("site.html", charts=False, earlier=earlier, **_index(reproductions))
+        write_text(folder / "index.html", index)
     return output / "index.html"
 
 
-def page_name(reproduction: Reproduction) -> str:
+def page_name(experiment: str) -> str:
     """The file of an experiment's page."""
-    return reproduction.experiment.name.replace("/", "-") + ".html"
+    return experiment.replace("/", "-") + ".html"
+
+
+def paper_of(one: Reproduction) -> Paper:
+    """The paper that an experiment is from."""
+    return PAPERS[one.experiment.name.split("/")[0]]
 
 
 def _page(one: Reproduction) -> dict[str, Any]:
@@ -55,9 +64,15 @@ def _page(one: Reproduction) -> dict[str, Any]:
         "title": one.experiment.title,
         "experiment": one.experiment,
         "profile": one.profile,
+        "command": one.command,
+        "paper": paper_of(one),
         "progress": lines.progress(one),
-        "verdicts": one.verdicts(),
+        "verdicts": [
+            (claim, verdict, lines.with_links(verdict.because, rows))
+            for claim, verdict in one.verdicts()
+        ],
         "measures": lines.measures(one),
+        "heads": [lines.titled(measure) for measure in lines.measures(one)],
         "rows": rows,
         "panels": list(dict.fromkeys(row.line.key.panel for row in rows)),
         "has_paper": any(row.line.paper is not None for row in rows),
@@ -65,33 +80,35 @@ def _page(one: Reproduction) -> dict[str, Any]:
         "trivial": lines.trivial(one),
         "figures": line_figures.figures(one),
         "deviations": one.experiment.deviations(one.profile),
-        "environment": provenance.environment(_runs([one])),
+        "environment": provenance.environment(runs_of([one])),
     }
 
 
 def _index(reproductions: Sequence[Reproduction]) -> dict[str, Any]:
-    entries: list[dict[str, Any]] = [
-        {
+    papers: dict[str, list[dict[str, Any]]] = {}
+    for one in reproductions:
+        entry = {
             "experiment": one.experiment,
             "profile": one.profile,
-            "page": page_name(one),
+            "page": page_name(one.experiment.name),
             "progress": lines.progress(one),
             "words": Counter(verdict.word for _, verdict in one.verdicts()),
         }
-        for one in reproductions
-    ]
-    papers = {
-        title: [entry for entry in entries if entry["experiment"].name.startswith(f"{name}/")]
-        for name, title in PAPERS.items()
-    }
+        papers.setdefault(paper_of(one).title, []).append(entry)
+    found = runs_of(reproductions)
     return {
         "title": "Two papers, reproduced",
-        "papers": {title: found for title, found in papers.items() if found},
+        "papers": papers,
         "words": ("holds", "does not hold", "untested at this size"),
+        "statuses": Counter(run.status for run in found).most_common(),
+        "missing": len(missing_runs(reproductions)),
+        "environment": provenance.environment(found),
+        "references": list(PAPERS.values()),
     }
 
 
-def _runs(reproductions: Sequence[Reproduction]) -> list[RunRecord]:
+def runs_of(reproductions: Sequence[Reproduction]) -> list[RunRecord]:
+    """What is there of the runs that lines and their searches ask for, each once."""
     found = {
         run.folder.name: run
         for one in reproductions
@@ -102,6 +119,17 @@ def _runs(reproductions: Sequence[Reproduction]) -> list[RunRecord]:
     return list(found.values())
 
 
+def missing_runs(reproductions: Sequence[Reproduction]) -> set[str]:
+    """The runs that are asked for and not there, as far as they are known: a search may be before them."""
+    return {
+        config.folder_name()
+        for one in reproductions
+        for result in one.lines
+        for config, run in (*result.runs, *result.tried)
+        if run is None
+    }
+
+
 def _record(run: RunRecord) -> str:
-    parts = ("status", "message", "config", "environment", "result", "epochs")
-    return json.dumps({name: getattr(run, name) for name in parts}, indent=1)
+    parts = ("status", "message", "config", "environment", "result", "timing", "epochs")
+    return to_json({name: getattr(run, name) for name in parts}, indent=1)

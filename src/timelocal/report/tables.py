@@ -15,6 +15,7 @@ from timelocal.analysis.statistics import Difference, Summary, paired_difference
 from timelocal.report.runs import finished, seed_of
 from timelocal.report.style import cell_label, cell_order, rule_label
 from timelocal.studies.store import RunRecord
+from timelocal.training.files import to_json
 
 REFERENCE_RULE = "bptt"
 
@@ -150,7 +151,7 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
         if isinstance(value, Mapping):
             flat |= flatten(value, f"{prefix}{key}.")
         else:
-            flat[prefix + key] = value if isinstance(value, str) else json.dumps(value)
+            flat[prefix + key] = value if isinstance(value, str) else to_json(value)
     return flat
 
 

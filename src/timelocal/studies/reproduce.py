@@ -77,6 +77,7 @@ def collect(
             experiment,
             profile,
             tuple(_result(line, records, optuna) for line in experiment.lines(profile)),
+            optuna,
         )
         for experiment in experiments
     ]

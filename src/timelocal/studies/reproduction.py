@@ -42,6 +42,14 @@ class Reproduction:
     experiment: Experiment
     profile: ProfileName
     lines: tuple[LineResult, ...]
+    optuna: int | None = None
+    """How many candidates of each search Optuna proposed; None: the whole grid was tried."""
+
+    @property
+    def command(self) -> str:
+        """The line that makes all of it."""
+        search = "" if self.optuna is None else f" --search optuna --search-trials {self.optuna}"
+        return f"timelocal reproduce {self.experiment.name} --profile {self.profile}{search}"
 
     def numbers(self, measure: str) -> Mapping[Key, Mapping[int, float]]:
         """Every line's values by seed; lines without finished runs are left out."""

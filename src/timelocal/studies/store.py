@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from timelocal.training.history import epochs_from
+
 STATUSES = ("running", "finished", "diverged", "failed", "stopped")
 
 
@@ -95,14 +97,18 @@ def read(folder: Path) -> RunRecord:
     if name not in STATUSES:
         problems.append(f"status is {name!r}, not one of {', '.join(STATUSES)}")
     done = name == "finished"
-    epochs = part("history.json", done).get("epochs", [])
+    try:
+        epochs = epochs_from({"epochs": [], **part("history.json", done)})
+    except (AttributeError, TypeError) as error:
+        problems.append(f"history.json cannot be read: {error}")
+        epochs = []
     return RunRecord(
         folder=folder,
         status=str(name) if name in STATUSES else "unknown",
         message=str(status.get("message", "")),
         config=config,
         environment=part("environment.json", done),
-        epochs=tuple(epochs) if isinstance(epochs, list) else (),
+        epochs=tuple(epochs),
         timing=part("timing.json", done),
         result=part("result.json", done) or None,
         predictions=part("predictions.json", False) or None,

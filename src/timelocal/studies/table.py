@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Iterable
 
 from timelocal.studies.store import RunRecord
+from timelocal.training.files import to_json
 
 _FIELDS = ("run", "status", "epochs", "config", "result")
 _TIMES = {"seconds", "milliseconds", "peak_megabytes"}
@@ -37,4 +37,4 @@ def table(records: Iterable[RunRecord]) -> str:
 
 
 def _json(value: object) -> str:
-    return json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return to_json(value, sort_keys=True, separators=(",", ":"))

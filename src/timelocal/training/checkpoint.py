@@ -22,7 +22,7 @@ from timelocal.training.files import (
     write_json,
     write_tensors,
 )
-from timelocal.training.history import History
+from timelocal.training.history import History, epochs_from
 from timelocal.training.snapshot import Snapshot
 
 _FORMAT = 1
@@ -76,7 +76,7 @@ def load(folder: Path, settings: Mapping[str, object]) -> tuple[Snapshot, Histor
         parts[part][name] = tensor
     snapshot = Snapshot(**parts, numbers=index["optimizer_numbers"])
     history = History(
-        epochs=index["history"]["epochs"],
+        epochs=epochs_from(index["history"]),
         seconds=index["timing"]["seconds"],
         step_seconds=index["timing"]["step_seconds"],
         best_weights=read_tensors(folder / index["best"]) if index["best"] else None,

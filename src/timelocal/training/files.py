@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import json
+import math
 import os
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -79,9 +82,29 @@ def write_text(path: Path, text: str) -> None:
     write_bytes(path, text.encode())
 
 
+def strict(value: Any) -> Any:
+    """A JSON value without what JSON has no word for: numbers that are not finite become None.
+
+    >>> strict({"loss": [0.5, float("nan")]})
+    {'loss': [0.5, None]}
+    """
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: strict(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [strict(item) for item in value]
+    return value
+
+
+def to_json(value: object, **layout: Any) -> str:
+    """Strict JSON, numbers exact (`repr` round trip), in the order given; `layout` as for `json.dumps`."""
+    return json.dumps(strict(value), allow_nan=False, **layout)
+
+
 def write_json(path: Path, value: object) -> None:
-    """Write strict JSON, numbers exact (`repr` round trip), keys in the order given."""
-    write_text(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
+    """Write `to_json`."""
+    write_text(path, to_json(value, indent=1) + "\n")
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
@@ -119,6 +142,49 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 def _damaged(path: Path, error: Exception) -> RunError:
     return RunError(f"{path} is damaged ({error}). Delete its folder and start this run again.")
+
+
+@contextmanager
+def replaced(folder: Path) -> Iterator[Path]:
+    """A copy of `folder` to change, which takes its name when the block has ended without an error.
+
+    Who looks sees the old folder or the new one, never half of one: where the system can (Linux), the two
+    change places in one step. Elsewhere there is a moment between two renamings without either; what stops
+    just then is put right by the next call. Raises `BusyError` if another process is at it, and `RunError`.
+    """
+    new, old = (folder.with_name(f".{folder.name}.{word}") for word in ("new", "old"))
+    with exclusive(make_folder(folder.parent) / f".{folder.name}.lock"):
+        try:
+            if old.exists() and not folder.exists():
+                old.rename(folder)
+            for rest in (new, old):
+                shutil.rmtree(rest, ignore_errors=True)
+            if folder.exists():
+                shutil.copytree(folder, new)
+            else:
+                new.mkdir()
+            yield new
+            if not folder.exists():
+                new.rename(folder)
+            elif not _exchange(new, folder):
+                folder.rename(old)
+                new.rename(folder)
+            _sync_folder(folder.parent)
+        except OSError as error:
+            raise run_error(folder, error) from error
+        finally:
+            for rest in (new, old) if folder.exists() else (new,):
+                shutil.rmtree(rest, ignore_errors=True)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Let two names change places in one step; False where the system cannot do that."""
+    here, swap = -100, 2  # AT_FDCWD and RENAME_EXCHANGE
+    try:
+        rename = ctypes.CDLL(None).renameat2
+    except (AttributeError, OSError, TypeError):
+        return False
+    return bool(rename(here, os.fsencode(one), here, os.fsencode(other), swap) == 0)
 
 
 @contextmanager

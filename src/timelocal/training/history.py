@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from torch import Tensor
 
@@ -20,8 +21,9 @@ class History:
 
     `epochs`: one `Record` per finished epoch; a value is a mean over the valid entries (`train_*`:
     over the epoch's minibatches, each before its own update). `seconds`: time spent learning in
-    each epoch, evaluation not counted; `step_seconds`: the median over its steps. `best_weights`:
-    the network's `state_dict` after the best epoch.
+    each epoch, evaluation not counted; `step_seconds`: the median over its updates (online: over its
+    batches, each of which counts by the mean of its steps). `best_weights`: the network's `state_dict`
+    after the best epoch.
 
     >>> history = History(epochs=[{"epoch": 1, "validation_accuracy": 0.5},
     ...                           {"epoch": 2, "validation_accuracy": 0.5}])
@@ -59,6 +61,18 @@ class History:
             "step_seconds_median": median(self.step_seconds) if self.step_seconds else None,
             "step_seconds": self.step_seconds,
         }
+
+
+def epochs_from(curves: Mapping[str, Any]) -> list[Record]:
+    """The epochs in what `History.curves` was as JSON, where null stands for what was not finite.
+
+    >>> epochs_from({"epochs": [{"epoch": 1, "cosine": None}]})
+    [{'epoch': 1, 'cosine': nan}]
+    """
+    return [
+        {name: math.nan if value is None else value for name, value in record.items()}
+        for record in curves["epochs"]
+    ]
 
 
 def best_epoch(epochs: Sequence[Record]) -> Record | None:

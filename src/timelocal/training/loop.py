@@ -109,9 +109,9 @@ def fit(
                     order = seeding.generator(seed, "batches", epoch)
                     batches = minibatches(parts["train"], batch_size, order)
                     if online:
-                        learned, steps = _stream(rule, optimizer, batches, epoch, show)
+                        learned, spent = _stream(rule, optimizer, batches, epoch, show)
                     else:
-                        learned, steps = _learn(rule, optimizer, batches, epoch, clip, show)
+                        learned, spent = _learn(rule, optimizer, batches, epoch, clip, show)
                     record: Record = {"epoch": epoch, **learned}
                     if not is_finite(network.state_dict()):
                         raise _DivergedError(f"a weight is not finite after epoch {epoch}")
@@ -121,8 +121,8 @@ def fit(
                         record |= watch()
                     state = take(rule, optimizer)
                     history.epochs.append(record)
-                    history.seconds.append(sum(steps))
-                    history.step_seconds.append(median(steps))
+                    history.seconds.append(sum(seconds for seconds, _ in spent))
+                    history.step_seconds.append(median(seconds / steps for seconds, steps in spent))
                     if history.best is record:
                         history.best_weights = state.network
                     if saver:
@@ -143,10 +143,10 @@ def _learn(
     epoch: int,
     clip: float | None,
     show: Show,
-) -> tuple[Record, list[float]]:
-    """One epoch of updates: its mean loss and accuracy, and the seconds of every step."""
+) -> tuple[Record, list[tuple[float, int]]]:
+    """One epoch of updates: its mean loss and accuracy; the seconds and the updates of every batch."""
     mean = _Mean("train", epoch)
-    seconds = []
+    spent = []
     for batch in batches:
         start = time.perf_counter()
         optimizer.zero_grad()
@@ -156,29 +156,29 @@ def _learn(
         if clip is not None:
             torch.nn.utils.clip_grad_norm_(rule.network.parameters(), clip)
         optimizer.step()
-        seconds.append(time.perf_counter() - start)
+        spent.append((time.perf_counter() - start, 1))
         show(epoch, mean.loss, mean.accuracy)
-    return mean.record(), seconds
+    return mean.record(), spent
 
 
 def _stream(
     rule: Rule, optimizer: Optimizer, batches: Iterable[Sequences], epoch: int, show: Show
-) -> tuple[Record, list[float]]:
-    """One epoch with an update at every step: its mean loss, and the mean seconds of a step."""
+) -> tuple[Record, list[tuple[float, int]]]:
+    """One epoch with an update at every step: its mean loss; the seconds and the updates of every batch."""
     mean = _Mean("train", epoch)
-    seconds = []
+    spent = []
     for batch in batches:
         inputs, targets, _ = _entering(rule, batch)
         start = time.perf_counter()
         losses = rule.stream(len(batch)).run(inputs, targets, optimizer)
-        seconds.append((time.perf_counter() - start) / len(losses))
+        spent.append((time.perf_counter() - start, len(losses)))
         mean.add_losses(losses, len(batch))
         show(epoch, mean.loss, None)
     record = mean.record()
     if rule.network.recurrent.decorrelate is not None:
         features = rule.network.scan(inputs).valid_features()
         record["decorrelation_loss"] = float(mean_decorrelation_loss(features))
-    return record, seconds
+    return record, spent
 
 
 def _measure(rule: Rule, part: Sequences, name: str, epoch: int) -> Record:

@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 from timelocal.data import Sequences
 from timelocal.rules import Rule
 from timelocal.training import checkpoint
-from timelocal.training.files import write_json
+from timelocal.training.files import to_json, write_json
 from timelocal.training.history import History
 from timelocal.training.parts import fingerprint
 from timelocal.training.snapshot import Snapshot
@@ -87,5 +87,5 @@ def run_settings(
         settings["online"] = True
     if rule.network.recurrent.decorrelate is not None:
         settings["decorrelate"] = asdict(rule.network.recurrent.decorrelate)
-    plain: dict[str, object] = json.loads(json.dumps(settings))
+    plain: dict[str, object] = json.loads(to_json(settings))
     return plain

@@ -38,6 +38,10 @@
       modeBarButtons: [["toImage"]],
     };
     Plotly.newPlot(chart, spec.data, layoutOf(spec), options);
+    // A point leads to the runs behind it, where the page has them.
+    chart.on("plotly_click", ({ points: [{ data }] }) => {
+      if (document.getElementById(data.meta)) location.hash = data.meta;
+    });
     dark.addEventListener("change", () => Plotly.react(chart, chart.data, layoutOf(chart), options));
   }
 

@@ -1,0 +1,36 @@
+"""The papers that are reproduced: how each is cited, and where it prints the numbers beside ours."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Paper:
+    """A paper: its title, its citation with an address, and what it prints of its numbers."""
+
+    title: str
+    citation: str
+    address: str
+    printed: str
+
+
+PAPERS = {
+    "dfa": Paper(
+        "Direct Feedback Alignment for Recurrent Neural Networks",
+        "Anonymous authors. Direct Feedback Alignment for Recurrent Neural Networks. Submitted to the Second "
+        "Workshop on Machine Learning with New Compute Paradigms at NeurIPS (MLNCP), 2024.",
+        "https://openreview.net/forum?id=dNQETBrNcD",
+        "Table 1 of the paper, as printed there: test accuracy in %, mean ± standard deviation. It prints "
+        "one number for DFA, which stands beside both of our columns of it; its figure 2 has no numbers.",
+    ),
+    "perturbation": Paper(
+        "Gradient-Free Training of Recurrent Neural Networks using Random Perturbations",
+        "J. García Fernández, S. Keemink, M. van Gerven. Gradient-free training of recurrent neural networks "
+        "using random perturbations. Frontiers in Neuroscience 18:1439155, 2024.",
+        "https://doi.org/10.3389/fnins.2024.1439155",
+        "The paper shows its results as curves and bars and prints no numbers of them; what it says of them "
+        "in words is decided above, claim by claim.",
+    ),
+}
+"""By the first part of an experiment's name."""
