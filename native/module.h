@@ -166,14 +166,14 @@ PyObject* traced_scan(PyObject*, PyObject* args) {
 
 PyObject* online(PyObject*, PyObject* args) {
     Py_ssize_t bytes, kind, threads, steps, batch, inputs, hidden, outputs, directions, first_step;
-    int antithetic, orthogonal, batch_reward, preserve;
+    int antithetic, orthogonal, batch_reward, layer_norms, preserve;
     double gain, lr, decorrelation_lr, sigma;
     unsigned long long seed;
     Py_ssize_t ih, hh, b_ih, b_hh, readout, readout_bias, decorrelation, x, y, feedback, h, noisy;
     Py_ssize_t trace, losses, out;
-    if (!PyArg_ParseTuple(args, "nnnnnnnnnppppddddKnnnnnnnnnnnnnnnn", &bytes, &kind, &threads, &steps,
+    if (!PyArg_ParseTuple(args, "nnnnnnnnnpppppddddKnnnnnnnnnnnnnnnn", &bytes, &kind, &threads, &steps,
                           &batch, &inputs, &hidden, &outputs, &directions, &antithetic,
-                          &orthogonal, &batch_reward, &preserve, &gain, &lr,
+                          &orthogonal, &batch_reward, &layer_norms, &preserve, &gain, &lr,
                           &decorrelation_lr, &sigma, &seed, &first_step, &ih, &hh, &b_ih, &b_hh,
                           &readout, &readout_bias, &decorrelation, &x, &y, &feedback, &h, &noisy,
                           &trace, &losses, &out))
@@ -191,6 +191,7 @@ PyObject* online(PyObject*, PyObject* args) {
                                  antithetic != 0,
                                  orthogonal != 0,
                                  batch_reward != 0,
+                                 layer_norms != 0,
                                  preserve != 0,
                                  T(gain),
                                  T(lr),

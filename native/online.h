@@ -29,7 +29,7 @@ struct OnlineCall {
     Learning kind;
     Index threads, steps, batch, inputs, hidden, outputs;
     Index directions;
-    bool antithetic, orthogonal, batch_reward, preserve;
+    bool antithetic, orthogonal, batch_reward, layer_norms, preserve;
     T gain, lr, decorrelation_lr, sigma;
     std::uint64_t seed;
     std::int64_t first_step;
@@ -508,26 +508,38 @@ class Online {
 
         const T *y = c.y + (t * c.batch + b) * c.outputs, *out = beta.row(b);
         T* made = mine.made.begin();
-        T change = 0, square = total(squares);
+        T change = 0, read = 0;
         for (Index o = 0; o < c.outputs; ++o) {
             const T* reads = c.decorrelation ? ud.row(o) : u.row(o);
             const T bias = c.readout_bias ? u.row(o)[c.hidden] : T(0);
             made[o] = dot(reads, mine.state.begin()) + bias + sigma * readout_noise_at(o);
             const T moved = made[o] - out[o];
             change += moved * (made[o] + out[o] - 2 * y[o]);
-            square += moved * moved;
+            read += moved * moved;
         }
         const T worth = -c.lr * change / T(c.outputs * c.batch * copies);
-        const T credit = !measures    ? worth / sigma
-                         : square > 0 ? T(c.hidden + c.outputs) * worth / square
-                                      : T(0);
-        const T by = measures ? credit * sigma : credit;
+        const Credit credit = measures ? measured(worth, total(squares), read)
+                                       : Credit{worth / sigma, worth / sigma};
+        const T by = measures ? credit.hidden * sigma : credit.hidden;
         each_vector<T>(c.hidden, [&](Index j, auto which) {
             T* to = earned.row(n) + j;
             store(to, fma(noise_at(j, which), broadcast(by), load(to, which)), which);
         });
         for (Index o = 0; o < c.outputs; ++o)
-            readout_earned.row(n)[o] += credit * (measures ? made[o] - out[o] : readout_noise_at(o));
+            readout_earned.row(n)[o] += credit.readout * (measures ? made[o] - out[o] : readout_noise_at(o));
+    }
+
+    // What a change of the loss is worth to each unit of the change that was measured.
+    struct Credit {
+        T hidden, readout;
+    };
+    Credit measured(T worth, T square, T read) const {
+        const auto share = [&](Index count, T size) {
+            return size > 0 ? T(count) * worth / size : T(0);
+        };
+        if (c.layer_norms) return {share(c.hidden, square), share(c.outputs, read)};
+        const T both = share(c.hidden + c.outputs, square + read);
+        return {both, both};
     }
 
     // Losses, credit and the readout's signal: every thread for itself.
@@ -575,19 +587,18 @@ class Online {
         mine.weight_credit = -c.lr * all * share / c.sigma;
         for (Index b = 0; b < c.batch && c.kind != Learning::wp; ++b) {
             const T worth = -c.lr * share * (c.batch_reward ? all : change[b]);
-            T credit = worth / sigma, readout_credit = credit;
+            Credit credit{worth / sigma, worth / sigma};
             if (c.kind == Learning::anp) {
-                const T size = square[b] + read[b];
-                credit = readout_credit = size > 0 ? T(c.hidden + c.outputs) * worth / size : T(0);
+                credit = measured(worth, square[b], read[b]);
             } else if (c.kind == Learning::anp_authors_code) {
                 const T gain = std::sqrt(T(c.inputs + c.hidden + c.outputs)) / T(c.batch) * worth;
-                credit = all_square > 0 ? gain / all_square : T(0);
-                readout_credit = all_read > 0 ? gain / all_read : T(0);
+                credit.hidden = all_square > 0 ? gain / all_square : T(0);
+                credit.readout = all_read > 0 ? gain / all_read : T(0);
             }
-            mine.credit.begin()[b] = credit;
+            mine.credit.begin()[b] = credit.hidden;
             for (Index o = 0; o < c.outputs; ++o)
                 mine.readout.row(b)[o] =
-                    readout_credit *
+                    credit.readout *
                     (measures ? made(b, o) - beta.row(b)[o] : nu[b * c.outputs + o]);
         }
     }

@@ -19,9 +19,9 @@ KINDS = list(itertools.product(RULES, (1, 3, 40), (False, True), ("gaussian", "o
 """Rule, directions (40 are more than the 32 orthogonal ones of 21 + 2 nodes), antithetic, noise."""
 
 
-def network(decorrelate: bool = False, tau: float = 1.0) -> tl.Network:
+def network(decorrelate: bool = False, tau: float = 1.0, outputs: int = 2) -> tl.Network:
     law = tl.Decorrelation(1e-3) if decorrelate else None
-    return tl.RNN(3, 21, 2, decorrelate=law, tau=tau, seed=1).double()
+    return tl.RNN(3, 21, outputs, decorrelate=law, tau=tau, seed=1).double()
 
 
 def stream(steps: int = 9) -> tuple[Tensor, Tensor]:
@@ -45,6 +45,8 @@ def test_fused_is_the_loop_on_any_threads(
     for way in ("loop", "one thread", "two threads"):
         net = network(decorrelate, tau)
         options = {"directions": directions, "antithetic": antithetic, "noise": noise}
+        if name == "anp" and tau > 1:
+            options["norm"] = "layer"
         rule = RULES[name](net, sigma=0.1, carry=False, **options, seed=3)
         optimizer = torch.optim.SGD(net.parameters(), lr=0.01)
         session = rule.stream(4)
@@ -73,6 +75,7 @@ def test_fused_is_the_loop_on_any_threads(
 def test_the_kernel_is_its_twin(name: str, directions: int, antithetic: bool, noise: str) -> None:
     settings = OnlineSettings(name, 0.01, 2.0, 0.1, 5, 1e-3, directions=directions)
     settings = settings._replace(antithetic=antithetic, orthogonal=noise == "orthogonal")
+    settings = settings._replace(layer_norms=antithetic)
     ends = []
     for online in (torch_online.online, kernels.online):
         draw = torch.Generator().manual_seed(0)
@@ -91,9 +94,10 @@ def test_the_kernel_is_its_twin(name: str, directions: int, antithetic: bool, no
         torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-12)
 
 
-def gradient(rule: tl.Rule) -> Tensor:
+def gradient(rule: tl.Rule, targets: Tensor | None = None) -> Tensor:
     """At the last step of the stream."""
-    inputs, targets = stream()
+    inputs, both = stream()
+    targets = both if targets is None else targets
     session = rule.stream(4)
     for x, y in zip(inputs.unbind(1), targets.unbind(1), strict=True):
         rule.network.zero_grad()
@@ -124,6 +128,22 @@ def test_all_orthogonal_directions_are_the_one_step_gradient_itself() -> None:
     found = gradient(tl.NP(network(), **made, directions=32))  # 21 + 2 nodes
     assert squared_error(found, exact) < 1e-14
     assert squared_error(gradient(tl.NP(network(), **made, directions=31)), exact) > 1e-4
+
+
+def test_activity_perturbation_with_norms_of_each_layer_is_that_gradient_too() -> None:
+    """At the hidden nodes exactly, for their change is the noise; at one output too. Not with one norm."""
+    _, targets = stream()
+    made = {"sigma": 1e-4, "carry": False, "antithetic": True, "noise": "orthogonal"}
+    exact, layer, whole = (
+        gradient(rule, targets[..., :1])
+        for rule in (
+            tl.TBPTT(network(outputs=1), 1, loss="mse"),
+            tl.ANP(network(outputs=1), **made, directions=32, norm="layer"),
+            tl.ANP(network(outputs=1), **made, directions=32),
+        )
+    )
+    assert squared_error(layer, exact) < 1e-14
+    assert squared_error(whole, exact) > 1e-4
 
 
 @pytest.mark.parametrize("directions", [1, 8])

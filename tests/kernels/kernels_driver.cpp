@@ -127,7 +127,7 @@ void learn(kernels::Learning kind, Index threads, Index batch, Index inputs, Ind
     const Array<T> trace(traced ? batch * hidden * width : 1, false);
     const Array<T> losses(steps, true), out(steps * batch * outputs, true);
     const kernels::OnlineCall<T> call{
-        kind, threads, steps, batch, inputs, hidden, outputs, many ? 37 : 1, many && extras, orthogonal, false, preserve,
+        kind, threads, steps, batch, inputs, hidden, outputs, many ? 37 : 1, many && extras, orthogonal, false, orthogonal, preserve,
         extras ? T(0.5) : T(1), T(1e-4), T(1e-4), T(0.1), 7, 3, ih.get(), hh.get(), extras ? b_ih.get() : nullptr, extras ? b_hh.get() : nullptr,
         readout.get(), extras ? bias.get() : nullptr, extras || preserve ? d.get() : nullptr, x.get(), y.get(),
         f.get(), h.get(), noisy && !many ? other.get() : nullptr, traced ? trace.get() : nullptr, losses.get(), out.get()};

@@ -253,7 +253,9 @@ def test_native_is_the_twin(module, threads, kind, size, variant):
 
 
 @pytest.mark.parametrize("kind", ["np", "anp"])
-@pytest.mark.parametrize("change", [{"orthogonal": True}, {"batch_reward": True}])
+@pytest.mark.parametrize(
+    "change", [{"orthogonal": True}, {"batch_reward": True}, {"layer_norms": True}]
+)
 def test_native_is_the_twin_with_a_noisy_pass_of_another_kind(module, kind, change):
     settings, *given = problem(kind, batch=4, hidden=21, decorrelate=True)
     settings = settings._replace(**change)

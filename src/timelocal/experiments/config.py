@@ -33,7 +33,7 @@ Option = None | bool | int | float | str | list[str]
 _LATER_OPTIONS: dict[str, dict[str, Option]] = {
     "dfa": {"trace": "none", "feedback_lr": 1e-3, "feedback_decay": 1e-2},
     "np": {"noise": "gaussian"},
-    "anp": {"noise": "gaussian"},
+    "anp": {"noise": "gaussian", "norm": "network"},
 }
 """Options of rules that were not there when the first runs were named."""
 

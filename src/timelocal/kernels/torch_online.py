@@ -65,7 +65,8 @@ class OnlineSettings(NamedTuple):
     key: the seed of its stream. directions: how many noises np and anp run, antithetic: −ξ beside each ξ,
     orthogonal: as in `kernels.orthogonal`; one noisy pass alone can carry its own state. batch_reward: each
     sample is credited with the change of the batch's mean loss; for a noisy pass that carries its state.
-    feedback F (h, o): rflo's.
+    layer_norms: anp divides by the norms of the hidden nodes and of the outputs apart. feedback F (h, o):
+    rflo's.
     """
 
     kind: str
@@ -80,6 +81,7 @@ class OnlineSettings(NamedTuple):
     antithetic: bool = False
     orthogonal: bool = False
     batch_reward: bool = False
+    layer_norms: bool = False
 
 
 class _Step(NamedTuple):
@@ -232,11 +234,16 @@ def _anp(settings: OnlineSettings, weights: OnlineWeights, state: OnlineState, s
     noises = _node_noise(settings, step)
     activity, outputs = _noisy_pass(settings, weights, state, step, noises)
     moved, read = activity - step.activity, outputs - step.outputs
-    squared = moved.square().sum(-1) + read.square().sum(-1)
-    count = moved.shape[-1] + read.shape[-1]
+    sizes = [moved.square().sum(-1), read.square().sum(-1)]
+    counts = [moved.shape[-1], read.shape[-1]]
+    if not settings.layer_norms:
+        sizes, counts = [sizes[0] + sizes[1]] * 2, [sum(counts)] * 2
     credit = _credit(settings, step, outputs)
-    scale = torch.where(squared > 0, count * credit / squared, 0).unsqueeze(-1)
-    _descend(settings, weights, step, (scale * moved).mean(0), (scale * read).mean(0))
+    signals = (
+        torch.where(size > 0, count * credit / size, 0).unsqueeze(-1) * change
+        for size, count, change in zip(sizes, counts, (moved, read), strict=True)
+    )
+    _descend(settings, weights, step, *(signal.mean(0) for signal in signals))
 
 
 def _anp_authors_code(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Literal, get_args
+
 import torch
 from torch import Tensor
 
 from timelocal import kernels
-from timelocal.errors import Problem
+from timelocal.errors import Problem, unknown_name
 from timelocal.kernels import OnlineSettings, OnlineState
 from timelocal.losses import Loss
 from timelocal.network import Network, at_last_valid
@@ -14,6 +16,8 @@ from timelocal.rules.node_perturbation import PAPER
 from timelocal.rules.perturbation import Directions, NodeRule, Noise, Reward, Runs
 from timelocal.rules.rule import RuleSpec
 from timelocal.typing import LossFunction, Memory, Place
+
+Norm = Literal["network", "layer"]
 
 
 class ANP(NodeRule):
@@ -29,6 +33,10 @@ class ANP(NodeRule):
     Args:
         clean: whether the reference run is free of noise. False: two noisy runs, for a thing that has no
             clean one; its outputs and loss are then noisy too. `sigma=0` if it brings enough noise.
+        norm: "network", N and ‖δα‖ over all nodes of a step, as in the paper; "layer", each layer's, and the
+            readout's, by itself, as in its code. With `carry=False` each is then unbiased: a step's noise on
+            the hidden nodes of one layer is isotropic, but all nodes together are not, for it moves the
+            outputs too.
         The rest: as in `NP`. σ sets how far the runs differ, not the size of the update.
 
     Raises: as `NP`.
@@ -76,6 +84,7 @@ class ANP(NodeRule):
         carry: bool = True,
         noise: Noise = "gaussian",
         clean: bool = True,
+        norm: Norm = "network",
         seed: int = 0,
     ) -> None:
         wrong = not isinstance(clean, bool)
@@ -92,9 +101,14 @@ class ANP(NodeRule):
             noise=noise,
             seed=seed,
             silent=clean is False,
-            problems=[Problem("clean", repr(clean), "True or False") if wrong else None],
+            problems=[
+                Problem("clean", repr(clean), "True or False") if wrong else None,
+                unknown_name("norm", norm, get_args(Norm)),
+            ],
         )
         self.clean = clean
+        self.norm = norm
+        self.layer_norms = norm == "layer"
 
     def _reference_noise(
         self,
@@ -118,7 +132,16 @@ class ANP(NodeRule):
         nodes, readout = self.changes(runs)
         steps, lengths = len(runs.rows.outputs), runs.rows.lengths
         at_last = readout.dim() == 3
-        size = torch.stack([change.square().sum(-1) for change in nodes]).sum(0)
+        sizes = [change.square().sum(-1) for change in nodes]
+        if self.norm == "layer":
+            return Directions(
+                [
+                    change * _gain(size, change.shape[-1])
+                    for change, size in zip(nodes, sizes, strict=True)
+                ],
+                readout * _gain(readout.square().sum(-1), readout.shape[-1]),
+            )
+        size = torch.stack(sizes).sum(0)
         count = torch.full_like(size, sum(self._nodes()))
         ours = readout.square().sum(-1)
         outputs = torch.full_like(ours, readout.shape[-1])
@@ -128,7 +151,7 @@ class ANP(NodeRule):
                 at_last_valid(part.t(), steps, lengths).transpose(1, 2) for part in (ours, outputs)
             )
         size, count = size + ours, count + outputs
-        gain = torch.where(size > 0, count / size, torch.zeros_like(size))[..., None]
+        gain = _gain(size, count)
         if at_last:
             entries = torch.full((runs.sequences,), steps) if lengths is None else lengths
             rows = torch.arange(runs.sequences, device=gain.device)
@@ -153,3 +176,8 @@ class ANP(NodeRule):
             ]
             nodes.append(torch.stack(changes, 1))
         return nodes, runs.outputs[..., 1:, :, :] - runs.outputs[..., :1, :, :]
+
+
+def _gain(size: Tensor, count: Tensor | int) -> Tensor:
+    """N / ‖δα‖² (…, 1), nothing where nothing has changed."""
+    return torch.where(size > 0, count / size, torch.zeros_like(size))[..., None]

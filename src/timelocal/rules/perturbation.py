@@ -93,6 +93,9 @@ class NodeRule(PerturbationRule):
     with c_t made from the changes of the loss by `credit_over_time`.
     """
 
+    layer_norms = False
+    """Whether the change of each layer is divided by its own norm: a choice of activity perturbation."""
+
     def __init__(
         self,
         network: Network,
@@ -356,6 +359,7 @@ class NodeRule(PerturbationRule):
             antithetic=self.antithetic,
             orthogonal=self.noise == "orthogonal",
             batch_reward=self.reward == "batch" and self.carry,
+            layer_norms=self.layer_norms,
         )
         return settings, OnlineState(*memory["states"].flatten(1, 3).unbind(1))
 

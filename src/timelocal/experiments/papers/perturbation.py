@@ -214,6 +214,8 @@ def _many_directions(size: _Size, task: str) -> Line:
     options = {
         **_options("anp"),
         "carry": False,
+        "norm": "layer",
+        "sigma": 0.001,
         "noise": "orthogonal",
         "directions": 1 << (nodes - 1).bit_length(),  # a power of two: one orthogonal basis
     }
@@ -494,7 +496,7 @@ def _deviations(profile: ProfileName) -> tuple[str, ...]:
         "Adam, clipped at norm 1, one update a batch of 10 whole sequences; epochs: "
         f"{', '.join(f'{task} {n}' for task, n in size.bptt_epochs.items())}.",
         f"{MANY} is ours: as many orthogonal directions of noise as nodes (the next power of two) at every "
-        "step, each lasting that step, so as many forward passes; otherwise as ANP.",
+        "step, each lasting that step, so as many forward passes, with norms of each layer and σ = 0.001.",
         "RFLO runs on a leaky network, τ = 10, and beside the others on all three tasks; the paper has it in "
         "figure 11 alone.",
         "States begin at zero for every sequence, in training and in testing.",
