@@ -152,6 +152,18 @@ def test_every_run_is_there_with_its_seed_and_command(tmp_path: Path) -> None:
     assert '<span class="badge holds">holds</span> BPTT is better than DFA.' in text
 
 
+def test_settings_leave_open_what_is_not_chosen_yet() -> None:
+    made = reproduction("settings")
+    assert (
+        rows(made)[0].settings == "hidden units 4, batch 32, epochs 20, adam, learning rate 0.001"
+    )
+    undone = replace(made, lines=(replace(made.lines[0], chosen=None),))
+    assert (
+        rows(undone)[0].settings
+        == "hidden units 4, batch 32, epochs 20, adam, learning rate not chosen yet"
+    )
+
+
 def test_anchors_are_names_of_their_own() -> None:
     for experiment in EXPERIMENTS.values():
         lines = experiment.lines("paper")

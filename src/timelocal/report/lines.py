@@ -199,7 +199,7 @@ def _row(one: LineResult, reproduction: Reproduction, bptt: Mapping[int, float])
     return LineRow(
         anchor=anchor(*one.line.key),
         line=one.line,
-        settings=_settings(one.chosen or one.line.config),
+        settings=_settings(one),
         cells=tuple(_spread(MEASURES[name], one.values(name)) for name in names),
         interval=_interval(measure, summary),
         extent=_extent(measure, ours),
@@ -218,17 +218,26 @@ def _row(one: LineResult, reproduction: Reproduction, bptt: Mapping[int, float])
     )
 
 
-def _settings(config: TrainConfig) -> str:
-    """How a line runs, in the words of its paper's tables."""
+def _settings(one: LineResult) -> str:
+    """How a line runs, in the words of its paper's tables; what a search has yet to choose is left open."""
+    config = one.chosen or one.line.config
+    open_ = one.line.search.grid if one.line.search and one.chosen is None else ()
     told = {
-        "hidden units": config.hidden,
-        "batch": config.batch,
-        "epochs": config.epochs,
-        config.optimizer: f"{config.lr:g}",
-        "σ": config.rule_options.get("sigma"),
-        "D": None if config.decorrelate is None else f"{config.decorrelate:g}",
+        "hidden units": ("hidden", config.hidden),
+        "batch": ("batch", config.batch),
+        "epochs": ("epochs", config.epochs),
+        f"{config.optimizer}, learning rate": ("lr", f"{config.lr:g}"),
+        "σ": ("rule_options.sigma", config.rule_options.get("sigma")),
+        "learning rate of D": (
+            "decorrelate",
+            None if config.decorrelate is None else f"{config.decorrelate:g}",
+        ),
     }
-    return ", ".join(f"{name} {value}" for name, value in told.items() if value is not None)
+    return ", ".join(
+        f"{name} {'not chosen yet' if field in open_ else value}"
+        for name, (field, value) in told.items()
+        if value is not None
+    )
 
 
 def _number(measure: Measure, found: float, signed: bool = False) -> str:
