@@ -11,12 +11,11 @@
 namespace kernels {
 
 constexpr Index kRows = 4;
+constexpr Index kSumRows = 5;   // sums of rows kept at once, by kTileVectors
 #if defined(__AVX512F__) || defined(__aarch64__)
 constexpr Index kDots = 4;      // vectors multiplied at once: 16 sums of 32 registers
-constexpr Index kSumRows = 5;   // sums of rows kept at once, by kTileVectors
 #else
-constexpr Index kDots = 2;      // 8 sums of 16 registers
-constexpr Index kSumRows = 4;
+constexpr Index kDots = 3;      // 12 sums of 16 registers, beside a vector each and a row
 #endif
 
 template <class T>
@@ -113,15 +112,15 @@ inline void dots_of(const T* m, Index stride, const T* x, Index ldx, Index valid
     constexpr Index count = N * kRows, room = (count + kLanes<T> - 1) / kLanes<T> * kLanes<T>;
     Vec<T> sum[room] = {};
     for (Index column = 0; column < stride; column += kLanes<T>) {
-        Vec<T> w[kRows];
+        Vec<T> vector[N];
 #pragma GCC unroll 4
-        for (int r = 0; r < kRows; ++r) w[r] = load(m + r * stride + column);
+        for (int n = 0; n < N; ++n) vector[n] = load(x + n * ldx + column);
 #pragma GCC unroll 4
-        for (int n = 0; n < N; ++n) {
-            const Vec<T> vector = load(x + n * ldx + column);
+        for (int r = 0; r < kRows; ++r) {
+            const Vec<T> w = load(m + r * stride + column);
 #pragma GCC unroll 4
-            for (int r = 0; r < kRows; ++r)
-                sum[n * kRows + r] = fma(w[r], vector, sum[n * kRows + r]);
+            for (int n = 0; n < N; ++n)
+                sum[n * kRows + r] = fma(w, vector[n], sum[n * kRows + r]);
         }
     }
     T found[room];
