@@ -81,7 +81,7 @@ inline Vec<T> tanh(Vec<T> x) {
     if constexpr (sizeof(T) == 4) {
         constexpr T numerator[] = {0.000114084068f, 0.0297655596f};
         constexpr T denominator[] = {1.22564406e-06f, 0.00120569755f, 0.113098844f};
-        const Vec<T> near = clamp(x, T(9.02)), square = near * near;
+        const Vec<T> near = clamp(x, T(9.04)), square = near * near;  // there it is 1: the slope is 0 beyond
         const Vec<T> n = fma(near * square, polynomial(numerator, square), near);
         const Vec<T> e = square * polynomial(denominator, square);  // d - 1
         const Vec<T> w = fma(n * T(0.25), n, e * (e + T(2)));       // d^2 + n^2 / 4 - 1

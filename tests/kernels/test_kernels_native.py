@@ -262,6 +262,7 @@ def test_activations_at_the_edges(module, dtype):
     huge = torch.finfo(dtype).max
     tanh, sigmoid = activations(module, dtype, [0.0, -0.0, huge, -huge, np.inf, -np.inf, np.nan])
     assert_close(tanh, torch.tensor([0, -0.0, 1, -1, 1, -1, np.nan], dtype=dtype), equal_nan=True)
+    assert torch.equal(tanh[2:6], torch.tensor([1, -1, 1, -1], dtype=dtype))  # so their slope is 0
     assert_close(sigmoid[:3], torch.tensor([0.5, 0.5, 1], dtype=dtype))
     assert sigmoid[3] < 1e-37
     assert sigmoid[6].isnan()

@@ -199,11 +199,11 @@ def test_ten_thousand_runs_are_listed_from_two_small_files_each(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = small().model_dump(mode="json")
-    empty = tmp_path / "empty"
+    store, empty = tmp_path / "store", tmp_path / "empty"
     empty.write_text("{}")
     for number in range(10_000):
-        folder = tmp_path / f"run-{number:05d}"
-        folder.mkdir()
+        folder = store / f"run-{number:05d}"
+        folder.mkdir(parents=True)
         made = config | {"seed": number, "rule": ("dfa", "bptt")[number % 2]}
         status = ("finished", "failed")[number % 4 == 0]
         (folder / "config.json").write_text(json.dumps(made))
@@ -218,7 +218,7 @@ def test_ten_thousand_runs_are_listed_from_two_small_files_each(
         return read_bytes(path)
 
     monkeypatch.setattr(Path, "read_bytes", counted)
-    found = index(tmp_path)
+    found = index(store)
     assert len(found) == 10_000
     assert len(opened) == 20_000
     assert sum(one["status"] == "failed" for one in found) == 2_500
