@@ -57,6 +57,8 @@ def run(
     watched = watch(rule, split.train[first]) if config.alignment else None
 
     with exclusive(make_folder(folder) / ".lock"):
+        if already_done(folder):  # by another, while the data were loaded here
+            return folder
         write_json(folder / "config.json", config.model_dump(mode="json"))
         write_json(folder / "environment.json", environment())
         set_status(folder, "running")
