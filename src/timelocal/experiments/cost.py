@@ -52,6 +52,8 @@ def measure_cost(config: CostConfig, out: str | Path, data_dir: str | Path | Non
             optimizer.step()
 
     with exclusive(make_folder(folder) / ".lock"):
+        if already_done(folder):  # by another, while the data were loaded here
+            return folder
         write_json(folder / "config.json", config.model_dump(mode="json"))
         write_json(folder / "environment.json", environment())
         set_status(folder, "running")
