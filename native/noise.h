@@ -84,14 +84,6 @@ struct NoiseConstants<double> {
     static constexpr double cosine[] = {-6.32125686962858841e-9, 4.71060972675782301e-7, -0.0000252020367704602584, 0.000919260274183155721, -0.0208634807633112091, 0.253669507901046709, -1.23370055013616981, 1.0};
 };
 
-template <class T, std::size_t N>
-inline Vec<T> polynomial(Vec<T> z, const T (&series)[N]) {
-    Vec<T> sum = broadcast(series[0]);
-#pragma GCC unroll 16
-    for (std::size_t n = 1; n < N; ++n) sum = fma(sum, z, broadcast(series[n]));
-    return sum;
-}
-
 #if defined(__AVX512F__)
 inline Vec<float> root(Vec<float> x) { return (Vec<float>)_mm512_sqrt_ps((__m512)x); }
 inline Vec<double> root(Vec<double> x) { return (Vec<double>)_mm512_sqrt_pd((__m512d)x); }
@@ -133,7 +125,7 @@ inline __attribute__((always_inline)) void box_muller(const Words (&x)[N], const
     }
 #pragma GCC unroll 8
     for (int n = 0; n < N; ++n) {
-        const Vec<T> rest = s[n] * polynomial<T>(s[n] * s[n], C::minus_log);
+        const Vec<T> rest = s[n] * polynomial(C::minus_log, s[n] * s[n]);
         r[n] = root(fma(k[n], broadcast<T>(-1.38629436111989061883), rest));
     }
 #pragma GCC unroll 8
@@ -141,8 +133,8 @@ inline __attribute__((always_inline)) void box_muller(const Words (&x)[N], const
         const Vec<T> angle = fma(__builtin_convertvector((Signed)(y[n] << 2) >> 11, Vec<T>),
                                  broadcast<T>(1.0 / 2097152), broadcast<T>(0.5 / 2097152));
         const Vec<T> z = angle * angle;
-        const Vec<T> sine = r[n] * (angle * polynomial<T>(z, C::sine));
-        const Vec<T> cosine = r[n] * polynomial<T>(z, C::cosine);
+        const Vec<T> sine = r[n] * (angle * polynomial(C::sine, z));
+        const Vec<T> cosine = r[n] * polynomial(C::cosine, z);
         const BitVec<T> quarter = spread<T>(y[n] + 0x20000000u),
                         next = spread<T>(y[n] + 0x60000000u);
         const BitVec<T> odd = (quarter & (sign >> 1 & ~sign)) != 0;

@@ -483,7 +483,7 @@ class Online {
     // From the clean pre-activations of sequence b to the outputs of a copy, and back to what its nodes earn.
     void probe_copy(Index part, Index t, Index copy, Index b, Mine& mine) {
         const Index direction = copy % c.directions, drawn = c.orthogonal ? direction / period : direction,
-                    own = (drawn * c.batch + b), n = part * c.batch + b;
+                    own = drawn * c.batch + b, n = part * c.batch + b;
         const T *xi = noise[t % 2].begin() + own * c.hidden,
                 *nu = readout_noise[t % 2].begin() + own * c.outputs;
         const T* signs = c.orthogonal ? pattern.row(direction % period) : nullptr;

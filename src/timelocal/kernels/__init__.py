@@ -30,7 +30,7 @@ from timelocal.kernels import (
 )
 from timelocal.kernels.native import describe, serves
 from timelocal.kernels.noise import normal
-from timelocal.kernels.orthogonal import draws, orthogonal
+from timelocal.kernels.orthogonal import orthogonal
 from timelocal.kernels.torch_head import Head, HeadLoss
 from timelocal.kernels.torch_online import KINDS, OnlineSettings, OnlineState, OnlineWeights
 from timelocal.typing import State
@@ -46,7 +46,6 @@ __all__ = [
     "backward_scan",
     "credit",
     "describe",
-    "draws",
     "head",
     "node_signals",
     "normal",

@@ -12,6 +12,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from timelocal.kernels.noise import normal
+
 
 def period(nodes: int) -> int:
     """P, the power of two that holds all nodes.
@@ -22,23 +24,29 @@ def period(nodes: int) -> int:
     return 1 << (nodes - 1).bit_length()
 
 
-def draws(directions: int, nodes: int) -> int:
-    """How many random signs each node needs.
+def orthogonal(
+    seed: int,
+    first_step: int,
+    steps: int,
+    place: int,
+    shape: tuple[int, int, int],
+    first: int,
+    nodes: int,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+) -> Tensor:
+    """ξ (steps, k, b, n) of `shape` (k, b, n), as `normal` draws Gaussian noise, whose signs are s.
 
-    >>> draws(100, 101), draws(129, 101)
-    (1, 2)
+    first, nodes: the nodes of this place are first … first + n − 1 of all `nodes`.
     """
-    return -(-directions // period(nodes))
-
-
-def orthogonal(drawn: Tensor, directions: int, first: int, nodes: int) -> Tensor:
-    """ξ (…, k, b, n) of nodes first … first + n − 1 of all `nodes`, from Gaussian noise (…, draws, b, n)."""
+    directions, batch, here = shape
     size = period(nodes)
-    k = torch.arange(directions, device=drawn.device)
-    j = torch.arange(first, first + drawn.shape[-1], device=drawn.device)
-    common = (k % size)[:, None] & j
+    draws = -(-directions // size)
+    drawn = normal(seed, first_step, steps, place, (draws, batch, here), dtype, device)
+    k = torch.arange(directions, device=device)
+    common = (k % size)[:, None] & torch.arange(first, first + here, device=device)
     odd = torch.zeros_like(common)
     for bit in range(size.bit_length()):
         odd ^= common >> bit & 1
-    signs = torch.where(drawn < 0, -1, 1).to(drawn.dtype)
-    return signs[..., k // size, :, :] * (1 - 2 * odd).to(drawn.dtype)[:, None, :]
+    signs = torch.where(drawn < 0, -1, 1).to(dtype)
+    return signs[:, k // size] * (1 - 2 * odd).to(dtype)[:, None, :]

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from timelocal.kernels.noise import normal
-from timelocal.kernels.orthogonal import draws, orthogonal
+from timelocal.kernels.orthogonal import orthogonal
 
 KINDS = ("bp1", "rflo", "np", "anp", "wp", "anp-authors-code")
 """One-step backpropagation, RFLO, and perturbation of nodes, of activity and of weights."""
@@ -240,7 +240,7 @@ def _anp(settings: OnlineSettings, weights: OnlineWeights, state: OnlineState, s
         sizes, counts = [sizes[0] + sizes[1]] * 2, [sum(counts)] * 2
     credit = _credit(settings, step, outputs)
     signals = (
-        torch.where(size > 0, count * credit / size, 0).unsqueeze(-1) * change
+        _shared(count * credit, size) * change
         for size, count, change in zip(sizes, counts, (moved, read), strict=True)
     )
     _descend(settings, weights, step, *(signal.mean(0) for signal in signals))
@@ -254,12 +254,13 @@ def _anp_authors_code(
     moved, read = activity[0] - step.activity, outputs[0] - step.outputs
     count = step.inputs.shape[-1] + moved.shape[-1] + read.shape[-1]
     credit = _credit(settings, step, outputs)[0] * (count**0.5 / len(moved))
-    signals = (
-        torch.where(size > 0, credit.unsqueeze(-1) * change / size, 0)
-        for change in (moved, read)
-        for size in (change.square().sum(),)
-    )
+    signals = (_shared(credit, change.square().sum()) * change for change in (moved, read))
     _descend(settings, weights, step, *signals)
+
+
+def _shared(credit: Tensor, size: Tensor) -> Tensor:
+    """Credit (…, b) over the squared size of what moved, (…, b, 1); nothing where nothing has."""
+    return torch.where(size > 0, credit / size, 0).unsqueeze(-1)
 
 
 def _wp(settings: OnlineSettings, weights: OnlineWeights, state: OnlineState, step: _Step) -> None:
@@ -282,14 +283,17 @@ def _wp(settings: OnlineSettings, weights: OnlineWeights, state: OnlineState, st
 def _node_noise(settings: OnlineSettings, step: _Step) -> tuple[Tensor, Tensor]:
     """ξ (m, b, h) and ν (m, b, o)."""
 
-    directions, hidden = settings.directions, step.activity.shape[-1]
+    hidden = step.activity.shape[-1]
     nodes = hidden + step.outputs.shape[-1]
 
     def drawn(place: int, like: Tensor) -> Tensor:
-        shape = (draws(directions, nodes) if settings.orthogonal else directions, *like.shape)
-        noise = normal(settings.key, step.number, 1, place, shape, like.dtype, like.device)[0]
+        batch, own = like.shape
+        at = (settings.key, step.number, 1, place, (settings.directions, batch, own))
+        kind = (like.dtype, like.device)
         if settings.orthogonal:
-            noise = orthogonal(noise, directions, place * hidden, nodes)
+            noise = orthogonal(*at, place * hidden, nodes, *kind)[0]
+        else:
+            noise = normal(*at, *kind)[0]
         return torch.cat((noise, -noise)) if settings.antithetic else noise
 
     return drawn(0, step.activity), drawn(1, step.outputs)

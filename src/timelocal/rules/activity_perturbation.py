@@ -108,7 +108,6 @@ class ANP(NodeRule):
         )
         self.clean = clean
         self.norm = norm
-        self.layer_norms = norm == "layer"
 
     def _reference_noise(
         self,
@@ -126,7 +125,11 @@ class ANP(NodeRule):
         return drawn.mul_(self.sigma)
 
     def fused(self, memory: Memory) -> tuple[OnlineSettings, OnlineState] | None:
-        return super().fused(memory) if self.clean else None
+        found = super().fused(memory) if self.clean else None
+        if found is None:
+            return None
+        settings, state = found
+        return settings._replace(layer_norms=self.norm == "layer"), state
 
     def directions_of_credit(self, runs: Runs) -> Directions:
         nodes, readout = self.changes(runs)

@@ -20,7 +20,7 @@ from torch import Tensor
 from timelocal import kernels
 from timelocal.cells import outer_each
 from timelocal.errors import Problem, UnsupportedError, unknown_name
-from timelocal.kernels import KINDS, OnlineSettings, OnlineState, draws, orthogonal
+from timelocal.kernels import KINDS, OnlineSettings, OnlineState
 from timelocal.losses import Loss
 from timelocal.network import (
     Network,
@@ -92,9 +92,6 @@ class NodeRule(PerturbationRule):
     A subclass says in `directions_of_credit` what is credited: δ_t = c_t d_t, averaged over the copies,
     with c_t made from the changes of the loss by `credit_over_time`.
     """
-
-    layer_norms = False
-    """Whether the change of each layer is divided by its own norm: a choice of activity perturbation."""
 
     def __init__(
         self,
@@ -197,15 +194,14 @@ class NodeRule(PerturbationRule):
         like: Tensor,
     ) -> Tensor:
         """σ ξ (t, 1 + m, b, nodes); none in the reference copy."""
-        nodes = [*self._nodes(), self.network.output_size]
-        of_directions = self.noise == "orthogonal"
-        count = draws(self.directions, sum(nodes)) if of_directions else self.directions
-        drawn = kernels.normal(
-            key, first_step, steps, place, (count, *shape), like.dtype, like.device
-        )
-        if of_directions:
-            drawn = orthogonal(drawn, self.directions, sum(nodes[:place]), sum(nodes))
-        drawn = drawn.mul_(self.sigma)
+        at = (key, first_step, steps, place, (self.directions, *shape))
+        kind = (like.dtype, like.device)
+        if self.noise == "orthogonal":
+            nodes = [*self._nodes(), self.network.output_size]
+            drawn = kernels.orthogonal(*at, sum(nodes[:place]), sum(nodes), *kind)
+        else:
+            drawn = kernels.normal(*at, *kind)
+        drawn.mul_(self.sigma)
         reference = self._reference_noise(key, first_step, steps, place, shape, like)
         mirrored = (drawn.neg(),) if self.antithetic else ()
         return torch.cat((reference, drawn, *mirrored), 1)
@@ -359,7 +355,6 @@ class NodeRule(PerturbationRule):
             antithetic=self.antithetic,
             orthogonal=self.noise == "orthogonal",
             batch_reward=self.reward == "batch" and self.carry,
-            layer_norms=self.layer_norms,
         )
         return settings, OnlineState(*memory["states"].flatten(1, 3).unbind(1))
 

@@ -18,6 +18,7 @@ from timelocal.experiments.papers.experiment import (
     ProfileName,
     Search,
 )
+from timelocal.kernels.orthogonal import period
 
 RULES = {"NP": "np", "WP": "wp", "ANP": "anp", "BP": "tbptt"}
 """BP is what the paper calls so: one step back, with an update at every step."""
@@ -217,7 +218,7 @@ def _many_directions(size: _Size, task: str) -> Line:
         "norm": "layer",
         "sigma": 0.001,
         "noise": "orthogonal",
-        "directions": 1 << (nodes - 1).bit_length(),  # a power of two: one orthogonal basis
+        "directions": period(nodes),
     }
     config = TrainConfig(**line.config.model_dump() | {"rule_options": options})
     return Line(Key(task, MANY, "best without BPTT"), config, size.seeds, line.search)
