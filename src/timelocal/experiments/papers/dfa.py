@@ -97,7 +97,7 @@ SIZES: dict[ProfileName, _Size] = {
     ),
     "laptop": _Size(
         _EPOCHS,
-        {"strawberry": 40, "libras": 100, "ecg200": 200, "row-mnist": 2},
+        {"strawberry": 20, "libras": 50, "ecg200": 100, "row-mnist": 2},
         _FIVE,
         (0, 1, 2),
         _GRID,
