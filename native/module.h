@@ -9,6 +9,7 @@
 #include <Python.h>
 
 #include "backward.h"
+#include "direct.h"
 #include "forward.h"
 #include "gradients.h"
 #include "head.h"
@@ -218,31 +219,57 @@ PyObject* online(PyObject*, PyObject* args) {
     });
 }
 
-PyObject* head(PyObject*, PyObject* args) {
-    Py_ssize_t bytes, kind, rows, hidden, outputs, features, weight, bias, classes, values;
+// What `head` takes first, and whatever else has a readout.
+struct HeadArguments {
+    Py_ssize_t kind, rows, hidden, outputs, features, weight, bias, classes, values;
     Py_ssize_t made, errors, loss, accuracy, weight_gradient, bias_gradient;
-    if (!PyArg_ParseTuple(args, "nnnnnnnnnnnnnnnn", &bytes, &kind, &rows, &hidden, &outputs,
-                          &features, &weight, &bias, &classes, &values, &made, &errors, &loss,
-                          &accuracy, &weight_gradient, &bias_gradient))
+
+    template <class T>
+    HeadCall<T> call() const {
+        return {static_cast<Loss>(kind),
+                rows,
+                hidden,
+                outputs,
+                address<const T>(features),
+                address<const T>(weight),
+                address<const T>(bias),
+                address<const std::int64_t>(classes),
+                address<const T>(values),
+                address<T>(made),
+                address<T>(errors),
+                address<T>(loss),
+                address<T>(accuracy),
+                address<T>(weight_gradient),
+                address<T>(bias_gradient)};
+    }
+};
+
+#define HEAD_FORMAT "nnnnnnnnnnnnnnn"
+#define HEAD_FIELDS(head)                                                                        \
+    &head.kind, &head.rows, &head.hidden, &head.outputs, &head.features, &head.weight,           \
+        &head.bias, &head.classes, &head.values, &head.made, &head.errors, &head.loss,           \
+        &head.accuracy, &head.weight_gradient, &head.bias_gradient
+
+PyObject* head(PyObject*, PyObject* args) {
+    Py_ssize_t bytes;
+    HeadArguments head;
+    if (!PyArg_ParseTuple(args, "n" HEAD_FORMAT, &bytes, HEAD_FIELDS(head))) return nullptr;
+    return released(bytes, [&](auto zero) { Head<decltype(zero)>(head.call<decltype(zero)>()).run(); });
+}
+
+PyObject* direct_feedback(PyObject*, PyObject* args) {
+    Call call;
+    HeadArguments head;
+    Py_ssize_t inputs, h0, c0, feedback, ih, hh, b_ih, b_hh;
+    if (!PyArg_ParseTuple(args, CALL_FORMAT HEAD_FORMAT "nnnnnnnn", CALL_FIELDS(call),
+                          HEAD_FIELDS(head), &inputs, &h0, &c0, &feedback, &ih, &hh, &b_ih, &b_hh))
         return nullptr;
-    return released(bytes, [&](auto zero) {
+    return released(call, [&](auto zero) {
         using T = decltype(zero);
-        const HeadCall<T> call{static_cast<Loss>(kind),
-                               rows,
-                               hidden,
-                               outputs,
-                               address<const T>(features),
-                               address<const T>(weight),
-                               address<const T>(bias),
-                               address<const std::int64_t>(classes),
-                               address<const T>(values),
-                               address<T>(made),
-                               address<T>(errors),
-                               address<T>(loss),
-                               address<T>(accuracy),
-                               address<T>(weight_gradient),
-                               address<T>(bias_gradient)};
-        Head<T>(call).run();
+        const Layer<T> layer = call.layer<T>();
+        direct<T>(layer, call.history<T>(), address<const T>(inputs), address<const T>(h0),
+                  address<const T>(c0), head.call<T>(), address<const T>(feedback),
+                  {address<T>(ih), address<T>(hh), address<T>(b_ih), address<T>(b_hh)});
     });
 }
 
@@ -282,6 +309,7 @@ PyMethodDef methods[] = {
     {"credit", credit, METH_VARARGS, "State signals straight to weight gradients."},
     {"online", online, METH_VARARGS, "A stream with a step of learning at every step."},
     {"head", head, METH_VARARGS, "A linear readout, its loss, error and gradients."},
+    {"direct", direct_feedback, METH_VARARGS, "Forward, head and direct feedback to every step."},
     {"project", project_errors, METH_VARARGS, "Output errors through a feedback matrix."},
     {"normal", normal_noise, METH_VARARGS, "Gaussian noise of some steps at one place."},
     {"shares_torch_threads", shares_torch_threads, METH_NOARGS, "Or threads start for each call."},

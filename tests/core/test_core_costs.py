@@ -13,6 +13,7 @@ from torch.utils._pytree import tree_leaves
 
 import timelocal as tl
 from timelocal.network import Network
+from timelocal.rules.feedback_rule import FeedbackRule
 from timelocal.testing import CELLS, Case
 
 B, T, I, H, O = 11, 13, 2, 17, 3  # noqa: E741 — sizes that tell every axis from every other
@@ -30,6 +31,12 @@ def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Non
     """Once with the kernels that are active here, once with their plain-torch twin."""
     if request.param == "torch":
         monkeypatch.setattr("timelocal.kernels.native.handles", lambda *_: False)
+
+
+@pytest.fixture
+def in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Never in one call: there would be no place between scan and credit to stand at."""
+    monkeypatch.setattr(FeedbackRule, "_at_once", lambda *_: None)
 
 
 class Shapes(TorchDispatchMode):
@@ -107,7 +114,7 @@ def gradients_with_weights_lost_after_the_scan(
         return rule.estimate(inputs, targets).gradients
 
 
-@pytest.mark.usefixtures("path")
+@pytest.mark.usefixtures("path", "in_parts")
 @pytest.mark.parametrize("cell", ["rnn", "leaky", "gru", "lstm"])
 def test_dfa_reads_no_weight_after_the_scan(cell: str, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = tl.DFA(NETWORKS[cell](num_layers=2)).estimate(*batch("last")).gradients
@@ -116,7 +123,7 @@ def test_dfa_reads_no_weight_after_the_scan(cell: str, monkeypatch: pytest.Monke
     exactly(found, expected)
 
 
-@pytest.mark.usefixtures("path")
+@pytest.mark.usefixtures("path", "in_parts")
 def test_dfa_on_reset_before_needs_the_candidates_for_the_reset_gate_alone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -6,6 +6,7 @@
 #include <limits>
 #include <memory>
 
+#include "direct.h"
 #include "forward.h"
 #include "gradients.h"
 #include "head.h"
@@ -86,6 +87,19 @@ void run(Cell cell, Index threads, Index steps, Index batch, Index inputs, Index
         g_hh.expect_written("state weights");
         if (extras) g_b.expect_written("biases"), g_c.expect_written("state biases");
     }
+
+    constexpr Index outputs = 3;
+    const Array<T> weight(outputs * hidden, false), values(batch * outputs, false), f(hidden * outputs, false);
+    const Array<T> made(batch * outputs, true), errors(batch * outputs, true), loss(1, true);
+    const Array<T> g_weight(outputs * hidden, true), g_ih(nodes * inputs, true), g_hh(nodes * hidden, true);
+    kernels::direct<T>(layer, past, x.get(), start.get(), start.get(),
+                       {kernels::Loss::mse, batch, hidden, outputs, h.get() + steps * batch * hidden, weight.get(),
+                        nullptr, nullptr, values.get(), made.get(), errors.get(), loss.get(), nullptr,
+                        g_weight.get(), nullptr},
+                       f.get(), {g_ih.get(), g_hh.get(), nullptr, nullptr});
+    g_weight.expect_written("readout weights at once");
+    g_ih.expect_written("input weights at once");
+    g_hh.expect_written("state weights at once");
 }
 
 template <class T>

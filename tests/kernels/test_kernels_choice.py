@@ -73,7 +73,7 @@ def test_operators_keep_the_compiler_s_rules(name):
     weights, inputs, initial, signal = arguments(cell)
     trajectory = native.scan(cell, weights, inputs, initial)
     past = (list(trajectory.states), trajectory.gates, trajectory.auxiliary)
-    kind, operators = native._kind(cell), torch.ops.timelocal
+    kind, operators = native.kind_of(cell), torch.ops.timelocal
     for operator, rest in (
         (operators.scan, (inputs, *weights[:4], list(initial), None)),
         (operators.backward_scan, (weights.hh, *past, signal, list(initial))),

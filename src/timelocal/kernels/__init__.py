@@ -22,8 +22,10 @@ from timelocal.cells import (
 )
 from timelocal.kernels import (
     native,
+    native_direct,
     native_head,
     native_online,
+    torch_direct,
     torch_head,
     torch_online,
     torch_scan,
@@ -46,6 +48,7 @@ __all__ = [
     "backward_scan",
     "credit",
     "describe",
+    "direct",
     "head",
     "node_signals",
     "normal",
@@ -189,6 +192,27 @@ def project(errors: Tensor, matrix: Tensor) -> Tensor:
     small = len(errors) * matrix.numel() <= SMALL_HEAD and serves(errors.dtype, errors.device)
     path = native_head if small else torch_head
     return path.project(errors, matrix)
+
+
+def direct(
+    cell: Cell,
+    weights: CellWeights,
+    inputs: Tensor,
+    initial: State,
+    loss: HeadLoss,
+    readout: Tensor,
+    bias: Tensor | None,
+    targets: Tensor,
+    feedback: Tensor,
+) -> tuple[LayerTrajectory, Head, CellWeights]:
+    """`scan`, then the `head` of the last states, `project` and `credit`, all at once.
+
+    inputs (t, b, i); initial, each (b, h); loss, readout (o, h), its bias and targets: as in `head`;
+    feedback (h, o): G = F e at every step.
+    Returns the run, its head and the gradients in the parameters' shapes.
+    """
+    path = native_direct if _path(cell, weights, inputs) is native else torch_direct
+    return path.direct(cell, weights, inputs, initial, loss, readout, bias, targets, feedback)
 
 
 def online(

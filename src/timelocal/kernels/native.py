@@ -109,8 +109,15 @@ def scan(
     inputs = inputs.contiguous()
     run: Any = torch.ops.timelocal.scan if torch.compiler.is_compiling() else _scan
     parameters = (weights.ih, _folded(weights), weights.b_ih, weights.b_hh)
-    done = run(*_kind(cell), inputs, *parameters, list(initial), node_noise)
-    count = len(initial)
+    done = run(*kind_of(cell), inputs, *parameters, list(initial), node_noise)
+    return trajectory_of(cell, weights, inputs, done)
+
+
+def trajectory_of(
+    cell: Cell, weights: CellWeights, inputs: Tensor, done: list[Tensor]
+) -> LayerTrajectory:
+    """What the scan operator made, by its names."""
+    count = len(cell.state_names)
     gates = done[0][1:] if cell.gates_are_hidden else done[count]
     auxiliary = done[count + 1] if cell.has_auxiliary else None
     decorrelated = None if weights.decorrelation is None else weights.decorrelated(done[0])
@@ -135,7 +142,7 @@ def backward_scan(
     )
     past = (list(trajectory.states), trajectory.gates, trajectory.auxiliary)
     last = [torch.zeros_like(s[0]) for s in trajectory.states] if final is None else list(final)
-    deltas, *carried = run(*_kind(cell), _folded(weights), *past, signal, last)
+    deltas, *carried = run(*kind_of(cell), _folded(weights), *past, signal, last)
     return deltas, tuple(carried)
 
 
@@ -151,8 +158,8 @@ def traced_scan(
 
     signal (t, b, h) or None; final (b, h) or None: a signal at the last hidden state.
     """
-    code, gain = _kind(cell)
-    gates, auxiliary, signal, *states = _dense(
+    code, gain = kind_of(cell)
+    gates, auxiliary, signal, *states = dense(
         trajectory.gates, trajectory.auxiliary, signal, *trajectory.states
     )
     hidden, _ = _sizes(code, weights.hh)
@@ -194,7 +201,7 @@ def node_signals(
     """
     run: Any = torch.ops.timelocal.node_signals if torch.compiler.is_compiling() else _node_signals
     past = (list(trajectory.states), trajectory.gates, trajectory.auxiliary)
-    deltas: Tensor = run(*_kind(cell), weights.hh, *past, signal, lengths)
+    deltas: Tensor = run(*kind_of(cell), weights.hh, *past, signal, lengths)
     return deltas
 
 
@@ -207,7 +214,7 @@ def weight_gradients(
     )
     past = (list(trajectory.states), trajectory.gates, trajectory.auxiliary)
     biased = weights.b_ih is not None
-    made = run(*_kind(cell), weights.hh, *past, trajectory.inputs, deltas, biased)
+    made = run(*kind_of(cell), weights.hh, *past, trajectory.inputs, deltas, biased)
     return _gradients(made, weights)
 
 
@@ -228,7 +235,7 @@ def credit(
     run: Any = torch.ops.timelocal.credit if torch.compiler.is_compiling() else _credit
     past = (list(trajectory.states), trajectory.gates, trajectory.auxiliary)
     biased = weights.b_ih is not None
-    made = run(*_kind(cell), weights.hh, *past, trajectory.inputs, signal, lengths, biased)
+    made = run(*kind_of(cell), weights.hh, *past, trajectory.inputs, signal, lengths, biased)
     return _gradients(made, weights)
 
 
@@ -244,7 +251,7 @@ def _gradients(made: list[Tensor], weights: CellWeights) -> CellWeights:
     return CellWeights(ih, weights.decorrelated(hh), b_ih, b_hh)
 
 
-def _kind(cell: Cell) -> tuple[int, float]:
+def kind_of(cell: Cell) -> tuple[int, float]:
     """The cell as the kernels know it: its code, and how far its state moves in one step, 1/τ."""
     if _module is None or type(cell) not in _CODES:
         why = _reason if _module is None else f"no native kernel knows {cell!r}"
@@ -266,10 +273,25 @@ def _scan(
     initial: list[Tensor],
     noise: Tensor | None,
 ) -> list[Tensor]:
+    weights = CellWeights(*dense(ih, hh, b_ih, b_hh))
+    inputs, noise, *initial = dense(inputs, noise, *initial)
+    made, call = ready_to_scan(code, gain, inputs, weights, initial, noise)
+    extension().scan(*call, inputs.data_ptr(), address(noise), *addresses_of(initial))
+    return made
+
+
+def ready_to_scan(
+    code: int,
+    gain: float,
+    inputs: Tensor,
+    weights: CellWeights,
+    initial: list[Tensor],
+    noise: Tensor | None,
+) -> tuple[list[Tensor], tuple[int | float, ...]]:
+    """Room for a trajectory and a scan's first arguments, if everything that it reads is what it must be."""
     steps, batch, features = inputs.shape
+    hh = weights.hh
     hidden, nodes = _sizes(code, hh)
-    weights = CellWeights(*_dense(ih, hh, b_ih, b_hh))
-    inputs, noise, *initial = _dense(inputs, noise, *initial)
     check(
         hh,
         ("inputs", inputs, (steps, batch, features)),
@@ -285,13 +307,7 @@ def _scan(
     if not rest:  # a plain RNN's gates are its states, from the second on
         rest = [states[0].data_ptr() + batch * hidden * hh.element_size()]
     gates, auxiliary = rest if len(rest) == 2 else (rest[0], 0)
-    extension().scan(
-        *_call(code, gain, inputs.shape, weights, states, gates, auxiliary),
-        inputs.data_ptr(),
-        address(noise),
-        *_pair(initial),
-    )
-    return made
+    return made, _call(code, gain, inputs.shape, weights, states, gates, auxiliary)
 
 
 def _backward_scan(
@@ -306,7 +322,7 @@ def _backward_scan(
 ) -> list[Tensor]:
     steps, batch, _ = gates.shape
     hidden, _ = _sizes(code, hh)
-    hh, gates, auxiliary, signal, *states = _dense(hh, gates, auxiliary, signal, *states)
+    hh, gates, auxiliary, signal, *states = dense(hh, gates, auxiliary, signal, *states)
     carried = [state.clone(memory_format=torch.contiguous_format) for state in final]
     check(
         hh,
@@ -319,7 +335,7 @@ def _backward_scan(
         *_past(code, gain, gates.shape, hh, states, gates, auxiliary),
         address(signal),
         deltas.data_ptr(),
-        *_pair(carried),
+        *addresses_of(carried),
     )
     return [deltas, *carried]
 
@@ -336,7 +352,7 @@ def _node_signals(
 ) -> Tensor:
     steps, batch, _ = gates.shape
     hidden, _ = _sizes(code, hh)
-    hh, gates, auxiliary, signal, lengths, *states = _dense(
+    hh, gates, auxiliary, signal, lengths, *states = dense(
         hh, gates, auxiliary, signal, lengths, *states
     )
     check(
@@ -368,19 +384,19 @@ def _weight_gradients(
     biased: bool,
 ) -> list[Tensor]:
     steps, batch, features = inputs.shape
-    gates, auxiliary, inputs, deltas, *states = _dense(gates, auxiliary, inputs, deltas, *states)
+    gates, auxiliary, inputs, deltas, *states = dense(gates, auxiliary, inputs, deltas, *states)
     check(
         hh,
         *_expected(code, hh, states, gates, auxiliary),
         ("inputs", inputs, (steps, batch, features)),
         ("deltas", deltas, tuple(gates.shape)),
     )
-    made = _empty_gradients(hh, inputs, biased)
+    made = empty_gradients(hh, inputs, biased)
     extension().weight_gradients(
         *_past(code, gain, inputs.shape, hh, states, gates, auxiliary),
         inputs.data_ptr(),
         deltas.data_ptr(),
-        *(made[i].data_ptr() if i < len(made) else 0 for i in range(4)),
+        *gradient_addresses(made),
     )
     return made
 
@@ -399,7 +415,7 @@ def _credit(
 ) -> list[Tensor]:
     steps, batch, features = inputs.shape
     hidden, _ = _sizes(code, hh)
-    gates, auxiliary, inputs, signal, lengths, *states = _dense(
+    gates, auxiliary, inputs, signal, lengths, *states = dense(
         gates, auxiliary, inputs, signal, lengths, *states
     )
     check(
@@ -409,16 +425,21 @@ def _credit(
         ("signal", signal, _signal_shape(signal, steps, batch, hidden)),
     )
     _check_lengths(lengths, batch)
-    made = _empty_gradients(hh, inputs, biased)
+    made = empty_gradients(hh, inputs, biased)
     extension().credit(
         *_past(code, gain, inputs.shape, hh, states, gates, auxiliary),
         signal.data_ptr(),
         _step_stride(signal),
         address(lengths),
         inputs.data_ptr(),
-        *(made[i].data_ptr() if i < len(made) else 0 for i in range(4)),
+        *gradient_addresses(made),
     )
     return made
+
+
+def gradient_addresses(made: list[Tensor]) -> tuple[int, ...]:
+    """Of the gradients of both weights, and of both biases where there are any."""
+    return tuple(made[i].data_ptr() if i < len(made) else 0 for i in range(4))
 
 
 def extension() -> ModuleType:
@@ -433,7 +454,8 @@ def _sizes(code: int, hh: Tensor) -> tuple[int, int]:
     return hidden, _GATES[code] * hidden
 
 
-def _dense(*tensors: Any) -> list[Any]:
+def dense(*tensors: Any) -> list[Any]:
+    """Each as it is read, without gaps."""
     return [None if tensor is None else tensor.contiguous() for tensor in tensors]
 
 
@@ -451,10 +473,11 @@ def _empty_trajectory(
     return made
 
 
-def _empty_gradients(hh: Tensor, inputs: Tensor, biased: bool) -> list[Tensor]:
+def empty_gradients(hh: Tensor, inputs: Tensor, biased: bool) -> list[Tensor]:
+    """Room for the gradients of both weights, then of both biases."""
     nodes, hidden = hh.shape
-    shapes = [(nodes, inputs.shape[-1]), (nodes, hidden), *([(nodes,)] * 2 if biased else [])]
-    return [inputs.new_empty(shape) for shape in shapes]
+    made = [inputs.new_empty(nodes, inputs.shape[-1]), inputs.new_empty(nodes, hidden)]
+    return [*made, inputs.new_empty(nodes), inputs.new_empty(nodes)] if biased else made
 
 
 Expected = tuple[str, Tensor | None, tuple[int, ...]]
@@ -518,7 +541,8 @@ def address(tensor: Tensor | None) -> int:
     return 0 if tensor is None else tensor.data_ptr()
 
 
-def _pair(states: list[Tensor]) -> tuple[int, int]:
+def addresses_of(states: list[Tensor]) -> tuple[int, int]:
+    """Of h, and of c where there is one."""
     return states[0].data_ptr(), states[1].data_ptr() if len(states) > 1 else 0
 
 
@@ -540,7 +564,7 @@ def _call(
         weights.hh.shape[1],
         gain,
         *map(address, (weights.ih, weights.hh, weights.b_ih, weights.b_hh)),
-        *_pair(states),
+        *addresses_of(states),
         gates,
         auxiliary,
     )
@@ -581,13 +605,13 @@ def _signals_shapes(
 def _gradient_shapes(
     code: int, gain: float, hh: Tensor, states: list[Tensor], gates: Tensor, *rest: Any
 ) -> list[Tensor]:
-    return _empty_gradients(hh, rest[1], rest[3])
+    return empty_gradients(hh, rest[1], rest[3])
 
 
 def _credit_shapes(
     code: int, gain: float, hh: Tensor, states: list[Tensor], gates: Tensor, *rest: Any
 ) -> list[Tensor]:
-    return _empty_gradients(hh, rest[1], rest[4])
+    return empty_gradients(hh, rest[1], rest[4])
 
 
 _PAST = "int code, float gain, Tensor hh, Tensor[] states, Tensor gates, Tensor? auxiliary"

@@ -14,10 +14,20 @@ def head(
     kind: HeadLoss, features: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor
 ) -> Head:
     """As `torch_head.head`, on one thread; of a class out of range nothing is told."""
-    classifies = kind == "cross_entropy"
-    rows, (outputs, hidden) = len(features), weight.shape
     features, targets = features.contiguous(), targets.contiguous()
     weight, bias = weight.contiguous(), None if bias is None else bias.contiguous()
+    made = empty_head(kind, features, weight, bias, targets)
+    arguments = head_arguments(kind, features, weight, bias, targets, made)
+    native.extension().head(features.element_size(), *arguments)
+    return made
+
+
+def empty_head(
+    kind: HeadLoss, features: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor
+) -> Head:
+    """Room for what a head makes, if everything that it reads is what it must be."""
+    classifies = kind == "cross_entropy"
+    rows, (outputs, hidden) = features.shape[0], weight.shape
     expected: list[native.Expected] = [
         ("features", features, (rows, hidden)),
         ("readout weight", weight, (outputs, hidden)),
@@ -29,7 +39,7 @@ def head(
         got = f"{tuple(targets.shape)} {targets.dtype} on {targets.device}"
         raise_problems([Problem("targets", got, f"({rows},) torch.int64 on cpu")])
     native.check(weight, *expected)
-    made = Head(
+    return Head(
         features.new_empty(rows, outputs),
         features.new_empty(rows, outputs),
         features.new_empty(()),
@@ -37,14 +47,32 @@ def head(
         features.new_empty(outputs, hidden),
         None if bias is None else features.new_empty(outputs),
     )
-    address = targets.data_ptr()
-    native.extension().head(
-        features.element_size(), 0 if classifies else 1, rows, hidden, outputs,
-        features.data_ptr(), weight.data_ptr(), native.address(bias),
-        address if classifies else 0, 0 if classifies else address,
+
+
+def head_arguments(
+    kind: HeadLoss,
+    features: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    targets: Tensor,
+    made: Head,
+) -> tuple[int, ...]:
+    """A head as the extension takes it, its tensors dense."""
+    classes, values = targets.data_ptr(), 0
+    if kind != "cross_entropy":
+        classes, values = values, classes
+    return (
+        0 if kind == "cross_entropy" else 1,
+        features.shape[0],
+        weight.shape[1],
+        weight.shape[0],
+        features.data_ptr(),
+        weight.data_ptr(),
+        native.address(bias),
+        classes,
+        values,
         *map(native.address, made),
-    )  # fmt: skip
-    return made
+    )
 
 
 def project(errors: Tensor, matrix: Tensor) -> Tensor:

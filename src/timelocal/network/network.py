@@ -162,7 +162,7 @@ class Network(nn.Module):
                     recurrent.cell,
                     weights[layer][direction] if weights else recurrent.weights(layer, direction),
                     flip(entering, lengths) if direction else entering,
-                    self._start(inputs, initial, layer, direction),
+                    self.start(inputs, initial, layer, direction),
                     node_noise[layer][direction] if node_noise else None,
                 )
                 for direction in range(recurrent.directions)
@@ -175,7 +175,7 @@ class Network(nn.Module):
                 outputs = masked(outputs, valid)
         return Trajectory(tuple(layers), outputs, lengths, valid, tuple(masks))
 
-    def _start(self, inputs: Tensor, initial: States | None, layer: int, direction: int) -> State:
+    def start(self, inputs: Tensor, initial: States | None, layer: int, direction: int) -> State:
         """The state (h,) or (h, c), each (b, h), that one layer and direction begins with."""
         if initial is None:
             shape = (inputs.shape[1], self.recurrent.hidden_size)

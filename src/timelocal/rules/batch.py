@@ -112,7 +112,7 @@ def make_batch(
         weights = counted if mask is None else counted * mask
         weights = _rows(network, at, weights).to(inputs.dtype)
     targets = _rows(network, at, targets)
-    count = float(len(targets)) if weights is None else float(weights.sum())
+    count = float(targets.shape[0]) if weights is None else float(weights.sum())
     if weights is not None and not count > 0:
         remedy = "Leave out batches in which nothing counts."
         raise_problems([Problem("mask", "no entry that counts", "a positive sum", remedy)])

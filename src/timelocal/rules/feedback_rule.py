@@ -19,7 +19,7 @@ from timelocal.cells import CellWeights, LayerTrajectory, Trace
 from timelocal.errors import Problem, UnsupportedError, unknown_name
 from timelocal.kernels import OnlineSettings, OnlineState
 from timelocal.losses import Loss
-from timelocal.network import Network, at_last_valid, flip, parameter_name
+from timelocal.network import Network, Trajectory, at_last_valid, flip, parameter_name
 from timelocal.rules import eligibility
 from timelocal.rules.batch import Batch
 from timelocal.rules.rule import Estimate, ForwardPass, Rule
@@ -116,13 +116,42 @@ class FeedbackRule(Rule):
         return matrix
 
     def compute(self, batch: Batch) -> tuple[ForwardPass, Gradients]:
+        forward, gradients = self._at_once(batch) or self._in_parts(batch)
+        return forward, self._normalized(gradients)
+
+    def _at_once(self, batch: Batch) -> tuple[ForwardPass, Gradients] | None:
+        """One layer without a trace, from a loss at the last step, in one call; None for anything else."""
+        network, recurrent = self.network, self.network.recurrent
+        alone = network.num_layers == network.directions == 1 and recurrent.decorrelate is None
+        whole = batch.at == "last" and batch.lengths is None
+        direct = self.trace == "none" and self.feedback_per == "layer"
+        if not (alone and whole and direct) or torch.compiler.is_compiling():
+            return None
+        small = self.small_head(batch, batch.inputs.shape[1])
+        if small is None:
+            return None
+        own, head, found = kernels.direct(
+            network.cell,
+            recurrent.weights(0, 0),
+            batch.inputs,
+            network.start(batch.inputs, batch.initial, 0, 0),
+            *small,
+            batch.targets,
+            self.feedback_matrix(),
+        )
+        features = own.features
+        trajectory = Trajectory(((own,),), features, None, None, ())
+        forward = self.with_head(trajectory, features[-1], head)
+        return forward, self.readout_gradients(forward) | network.named(0, 0, found)
+
+    def _in_parts(self, batch: Batch) -> tuple[ForwardPass, Gradients]:
         forward = self.forward_pass(batch, self.generator)
         gradients = self.readout_gradients(forward)
         for layer, directions in enumerate(forward.trajectory.layers):
             for direction, own in enumerate(directions):
                 found = self._credit(layer, direction, own, batch, forward)
                 gradients |= self.network.named(layer, direction, found)
-        return forward, self._normalized(gradients)
+        return forward, gradients
 
     def _credit(
         self,

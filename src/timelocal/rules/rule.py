@@ -19,7 +19,7 @@ from torch.nn.utils.rnn import PackedSequence
 from timelocal import kernels, losses
 from timelocal.cells import BlackBox
 from timelocal.errors import Problem, UnsupportedError, raise_problems
-from timelocal.kernels import OnlineSettings, OnlineState
+from timelocal.kernels import Head, HeadLoss, OnlineSettings, OnlineState
 from timelocal.losses import Loss
 from timelocal.network import (
     Network,
@@ -220,6 +220,11 @@ class Rule(nn.Module, ABC):
                 parameter.grad = gradient.clone()
             else:
                 parameter.grad += gradient
+        self.take_steps(estimate)
+
+    @torch.no_grad()
+    def take_steps(self, estimate: Estimate) -> None:
+        """Let learn what learns by a law of its own: `Estimate.steps`."""
         for name, step in estimate.steps.items():
             own = name.removeprefix("network.")
             (self if own == name else self.network).get_buffer(own).add_(step)
@@ -362,15 +367,29 @@ class Rule(nn.Module, ABC):
         )
 
     def _head(self, batch: Batch, trajectory: Trajectory, features: Tensor) -> ForwardPass | None:
-        """All that follows the scan in one call: a few rows that all count, read linearly; else None."""
+        """All that follows the scan in one call, where that can be; else None."""
+        small = self.small_head(batch, len(features))
+        if small is None:
+            return None
+        loss, weight, bias = small
+        return self.with_head(
+            trajectory, features, kernels.head(loss, features, weight, bias, batch.targets)
+        )
+
+    def small_head(self, batch: Batch, rows: int) -> tuple[HeadLoss, Tensor, Tensor | None] | None:
+        """The loss and the readout's parameters, if a kernel makes the head of so many rows.
+
+        Few rows that all count, a loss that it knows, a linear readout.
+        """
         readout, loss = self.network.readout, self.loss.known_to_kernels()
         if loss is None or batch.weights is not None or not is_linear(readout):
             return None
         weight, bias = readout._parameters["weight"], readout._parameters.get("bias")
         assert weight is not None
-        if len(features) * weight.numel() > kernels.SMALL_HEAD:
-            return None
-        found = kernels.head(loss, features, weight, bias, batch.targets)
+        return (loss, weight, bias) if rows * weight.numel() <= kernels.SMALL_HEAD else None
+
+    def with_head(self, trajectory: Trajectory, features: Tensor, found: Head) -> ForwardPass:
+        """A forward pass whose head was made at once."""
         gradients = {"weight": found.weight}
         if found.bias is not None:
             gradients["bias"] = found.bias

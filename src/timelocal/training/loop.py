@@ -147,12 +147,14 @@ def _learn(
     """One epoch of updates: its mean loss and accuracy; the seconds and the updates of every batch."""
     mean = _Mean("train", epoch)
     spent = []
+    trained = [(name, p) for name, p in rule.network.named_parameters() if p.requires_grad]
     for batch in batches:
         start = time.perf_counter()
-        optimizer.zero_grad()
         estimate = rule.estimate(*_entering(rule, batch))
         mean.add(estimate)
-        rule.accumulate(estimate)
+        for name, parameter in trained:  # nobody else keeps this estimate: no copies
+            parameter.grad = estimate.gradients.get(name)
+        rule.take_steps(estimate)
         if clip is not None:
             torch.nn.utils.clip_grad_norm_(rule.network.parameters(), clip)
         optimizer.step()
