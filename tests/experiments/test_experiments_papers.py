@@ -133,6 +133,14 @@ def test_too_few_seeds_decide_nothing(claim: Claim) -> None:
     assert "A on task" not in verdict.because
 
 
+def test_d_that_never_learns_is_not_no_d() -> None:
+    """Figure 8 measures how correlated units are where D stays the identity: it has to be there."""
+    learns_not, none = TrainConfig(decorrelate=0.0), TrainConfig()
+    assert learns_not.model_dump()["decorrelate"] == 0.0
+    assert learns_not.folder_name() != none.folder_name()
+    assert "decorrelate" not in none.model_dump()
+
+
 def test_unknown_keys_are_refused() -> None:
     for kind in (TrainConfig, CostConfig):
         with pytest.raises(ArgumentError, match="epoch"):

@@ -14,7 +14,7 @@ from timelocal.experiments.papers.experiment import Experiment, Key, Line, Searc
 from timelocal.studies.engines import InProcess, JoblibEngine
 from timelocal.studies.optuna_search import proposed
 from timelocal.studies.reproduce import Records, collect, reproduce
-from timelocal.studies.search import candidates, choices, choose, score, with_choice
+from timelocal.studies.search import candidates, choices, choose, score, with_choice, with_seed
 from timelocal.studies.store import RunRecord
 
 CONFIG = TrainConfig(cell="gru", hidden=4, batch=512, epochs=5)
@@ -65,6 +65,32 @@ def test_what_diverged_or_failed_is_out_and_what_is_missing_is_waited_for() -> N
         waiting = records(made, losses | {every[0]: status})
         assert choose(made, every, waiting) is None
     assert choose(made, every, {}) is None
+
+
+def test_a_choice_that_diverges_in_the_long_run_is_passed_over() -> None:
+    made = line(Search(GRID, epochs=1))
+    every = choices(made.search)
+    losses = dict(zip(every, (0.5, 0.2, 0.3, 0.9), strict=True))
+    found: dict[str, RunRecord] = {**records(made, losses)}
+
+    def long_run(choice: tuple[object, ...], seed: int, status: str) -> None:
+        name = with_seed(with_choice(CONFIG, made.search, choice), seed).folder_name()
+        found[name] = RunRecord(Path(name), status, "", {})
+
+    def rates() -> tuple[object, ...]:
+        chosen = choose(made, every, found)
+        assert chosen is not None
+        return chosen.lr, chosen.rule_options["trace"]
+
+    long_run(every[1], 1, "diverged")  # not a seed of the search: one unstable run of five is shown
+    assert rates() == every[1]
+    long_run(every[1], 0, "diverged")
+    assert rates() == every[2]
+    long_run(every[2], 0, "finished")
+    assert rates() == every[2]
+    for choice in every:
+        long_run(choice, 0, "diverged")
+    assert rates() == every[1]  # none is stable: the best one stands, and its runs say so
 
 
 def test_accuracies_are_maximised_over_the_mean_of_the_seeds() -> None:
@@ -141,6 +167,21 @@ def test_an_experiment_is_searched_run_and_collected(tmp_path: Path, optuna: int
     again = reproduce([experiment], "quick", tmp_path, engine=InProcess(), optuna=optuna)
     assert again == [found]
     assert {path: path.stat().st_mtime_ns for path in tmp_path.glob("*/result.json")} == before
+
+
+def test_what_turns_out_to_diverge_makes_room(tmp_path: Path) -> None:
+    made = line(Search({"lr": (0.3, 0.003)}, epochs=1))
+    experiment = Experiment("made/up", "", "", "curves", ("accuracy",), lambda _: (made,))
+    (found,) = reproduce([experiment], "quick", tmp_path, engine=InProcess())
+    first = found.lines[0].chosen
+    assert first is not None
+    status = tmp_path / with_seed(first, 0).folder_name() / "status.json"
+    status.write_text('{"status": "diverged", "message": ""}')
+    (found,) = reproduce([experiment], "quick", tmp_path, engine=InProcess())
+    second = found.lines[0]
+    assert second.chosen is not None
+    assert second.chosen.lr != first.lr
+    assert set(second.values("accuracy")) == {0, 1}
 
 
 @pytest.mark.slow

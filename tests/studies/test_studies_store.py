@@ -45,6 +45,17 @@ def test_null_is_not_a_number(tmp_path: Path, nothing: float | None) -> None:
     assert '""test_accuracy"":null' in line
 
 
+@pytest.mark.parametrize(("last", "status"), [(2.9e11, "diverged"), (40.0, "finished")])
+def test_a_run_that_explodes_has_diverged(tmp_path: Path, last: float, status: str) -> None:
+    record(tmp_path / "run", [])
+    losses = [{"epoch": n, "train_loss": loss} for n, loss in enumerate((0.05, 0.04, last), 1)]
+    (tmp_path / "run" / "history.json").write_text(json.dumps({"epochs": losses}))
+    found = read(tmp_path / "run")
+    assert found.status == status
+    assert ("6e+12 times" in found.message) == (status == "diverged")
+    assert (value(found, "train_loss") is None) == (status == "diverged")
+
+
 @pytest.mark.parametrize("damage", ["[]", '{"epochs": 3}', '{"epochs": [3]}', "{"])
 def test_a_damaged_history_is_told(tmp_path: Path, damage: str) -> None:
     record(tmp_path / "run", [0.5])

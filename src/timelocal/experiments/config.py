@@ -177,7 +177,7 @@ class TrainConfig(BaseModel):
     def _what_is_chosen(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """A run without what came later is the run it was before there was any, down to its name."""
         found: dict[str, Any] = serialize(self)
-        return {k: v for k, v in found.items() if k not in _LATER or v not in (None, False)}
+        return {k: v for k, v in found.items() if k not in _LATER or not (v is None or v is False)}
 
     @field_validator("rule_options")
     @classmethod

@@ -51,15 +51,16 @@ def reproduce(
             break
         tell("searches")
         do(tried)
-    records = Records(store)
     tell("runs")
-    do(
-        [
-            trial
-            for line in lines
-            for trial in _runs(line, choose(line, _tried(line, records, optuna), records))
-        ]
-    )
+    chosen: list[Trial | None] = []
+    while True:  # a choice whose first run diverges makes room for another
+        records, before = Records(store), chosen
+        chosen = [choose(line, _tried(line, records, optuna), records) for line in lines]
+        if chosen == before:
+            break
+        do([trial for config, line in zip(chosen, lines, strict=True) if line in searched
+            for trial in _runs(line, config)[:1]])  # fmt: skip
+    do([trial for config, line in zip(chosen, lines, strict=True) for trial in _runs(line, config)])
     return collect(experiments, profile, store, optuna=optuna)
 
 

@@ -73,7 +73,8 @@ def score(line: Line, choice: Choice, records: Mapping[str, RunRecord]) -> float
 def choose(line: Line, tried: Sequence[Choice], records: Mapping[str, RunRecord]) -> Trial | None:
     """The line's configuration with its best choice, the first of equals; None while the search goes on.
 
-    A single choice needs no search.
+    A choice that diverges in the line's own, longer run with a seed of the search is passed over, as long as
+    there is another one. A single choice needs no search.
     """
     if line.search is None:
         return line.config
@@ -83,7 +84,15 @@ def choose(line: Line, tried: Sequence[Choice], records: Mapping[str, RunRecord]
     known = [one for one in scores if one is not None]
     if not known or len(known) < len(scores):
         return None
-    best = max(known) if MEASURES[line.search.measure].higher_is_better else min(known)
-    if not math.isfinite(best):
-        return None
-    return with_choice(line.config, line.search, tried[scores.index(best)])
+    sign = -1 if MEASURES[line.search.measure].higher_is_better else 1
+    ranked = sorted((sign * one, number) for number, one in enumerate(known) if math.isfinite(one))
+    found = [with_choice(line.config, line.search, tried[number]) for _, number in ranked]
+    stable = [config for config in found if not _diverges(line, config, records)]
+    return next(iter([*stable, *found]), None)
+
+
+def _diverges(line: Line, config: Trial, records: Mapping[str, RunRecord]) -> bool:
+    """Whether a run of the line with a seed of its search is known to diverge."""
+    assert line.search is not None
+    runs = (records.get(with_seed(config, seed).folder_name()) for seed in line.search.seeds)
+    return any(run is not None and run.status == "diverged" for run in runs)

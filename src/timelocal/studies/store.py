@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ class RunRecord:
     """One run folder, read.
 
     `problems` says what is missing or unreadable in it; a run that is still going, or was killed,
-    has status `"running"` and no `result`.
+    has status `"running"` and no `result`; one whose loss exploded without leaving the numbers is "diverged".
     """
 
     folder: Path
@@ -71,6 +71,16 @@ def _json_object(path: Path) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
+EXPLODED = 1000.0
+"""A run whose training loss ends so many times higher than its first has diverged, finite or not."""
+
+
+def _growth(epochs: Sequence[Mapping[str, Any]]) -> float:
+    """The training loss of the last epoch over that of the first; 0 where there is none."""
+    losses = [epoch["train_loss"] for epoch in epochs if "train_loss" in epoch]
+    return losses[-1] / losses[0] if losses and losses[0] > 0 else 0.0
+
+
 def read(folder: Path) -> RunRecord:
     """Read one run folder."""
     problems: list[str] = []
@@ -102,10 +112,13 @@ def read(folder: Path) -> RunRecord:
     except (AttributeError, TypeError) as error:
         problems.append(f"history.json cannot be read: {error}")
         epochs = []
+    message = str(status.get("message", ""))
+    if done and (growth := _growth(epochs)) > EXPLODED:
+        name, message = "diverged", f"the training loss grew {growth:.1g} times"
     return RunRecord(
         folder=folder,
         status=str(name) if name in STATUSES else "unknown",
-        message=str(status.get("message", "")),
+        message=message,
         config=config,
         environment=part("environment.json", done),
         epochs=tuple(epochs),

@@ -485,7 +485,8 @@ def _deviations(profile: ProfileName) -> tuple[str, ...]:
         "nodes, σ = 0.01, prediction of Mackey-Glass and fresh copying sequences; SGD with an "
         "update at every "
         "step; learning rates chosen on the validation part from one grid for all rules, seed 0, "
-        f"{', '.join(f'{task} {n}' for task, n in size.search_epochs.items())} epochs.",
+        f"{', '.join(f'{task} {n}' for task, n in size.search_epochs.items())} epochs; a rate that "
+        "diverges in the full run of that seed is passed over for the next best.",
         "As in the authors' code: one scalar for the batch, 1/σ, their norms, σ = 0.001, recall "
         "of Mackey-Glass, "
         "one fixed copying sequence, the learning rates of table 2 (chosen there for more hidden "
