@@ -35,7 +35,7 @@ test-thorough: $(INSTALLED)
 	$(BIN)/python -m pytest -n auto --dist loadgroup -m thorough
 
 test-browser: $(INSTALLED)
-	$(BIN)/python -m pytest -m browser
+	$(BIN)/python -m pytest -m browser tests/report
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
