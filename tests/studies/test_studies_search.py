@@ -14,7 +14,16 @@ from timelocal.experiments.papers.experiment import Experiment, Key, Line, Searc
 from timelocal.studies.engines import InProcess, JoblibEngine
 from timelocal.studies.optuna_search import proposed
 from timelocal.studies.reproduce import Records, collect, reproduce
-from timelocal.studies.search import candidates, choices, choose, score, with_choice, with_seed
+from timelocal.studies.search import (
+    candidates,
+    choices,
+    choose,
+    finalists,
+    in_full,
+    score,
+    with_choice,
+    with_seed,
+)
 from timelocal.studies.store import RunRecord
 
 CONFIG = TrainConfig(cell="gru", hidden=4, batch=512, epochs=5)
@@ -91,6 +100,32 @@ def test_a_choice_that_diverges_in_the_long_run_is_passed_over() -> None:
     for choice in every:
         long_run(choice, 0, "diverged")
     assert rates() == every[1]  # none is stable: the best one stands, and its runs say so
+
+
+def test_the_best_of_the_finalists_in_full_is_taken() -> None:
+    made = line(Search(GRID, epochs=1, finalists=2))
+    every = choices(made.search)
+    losses = dict(zip(every, (0.5, 0.2, 0.3, 0.9), strict=True))
+    found: dict[str, RunRecord] = {**records(made, losses)}
+    wanted = finalists(made, every, found)
+    assert wanted == [with_choice(CONFIG, made.search, one) for one in (every[1], every[2])]
+
+    def ends(config: TrainConfig, loss: float | None) -> None:
+        trial = in_full(made, config)
+        assert (trial.seed, trial.epochs) == (0, CONFIG.epochs)
+        epochs = () if loss is None else ({"epoch": 5, "validation_loss": loss},)
+        status = "diverged" if loss is None else "finished"
+        found[trial.folder_name()] = RunRecord(Path(), status, "", {}, epochs=epochs)
+
+    ends(wanted[0], 0.8)
+    assert choose(made, every, found) is None  # the other one has not run
+    ends(wanted[1], 0.1)
+    assert choose(made, every, found) == wanted[1]
+    ends(wanted[1], None)
+    third = with_choice(CONFIG, made.search, every[0])
+    assert finalists(made, every, found) == [wanted[0], third]
+    ends(third, 0.9)
+    assert choose(made, every, found) == wanted[0]
 
 
 def test_accuracies_are_maximised_over_the_mean_of_the_seeds() -> None:

@@ -11,7 +11,15 @@ from timelocal.studies.engines import Engine
 from timelocal.studies.limits import Limits
 from timelocal.studies.optuna_search import proposed
 from timelocal.studies.reproduction import LineResult, Reproduction
-from timelocal.studies.search import Choice, candidates, choices, choose, with_seed
+from timelocal.studies.search import (
+    Choice,
+    candidates,
+    choices,
+    choose,
+    finalists,
+    in_full,
+    with_seed,
+)
 from timelocal.studies.store import RunRecord, read
 from timelocal.studies.study import run_study
 
@@ -52,15 +60,18 @@ def reproduce(
         tell("searches")
         do(tried)
     tell("runs")
-    chosen: list[Trial | None] = []
-    while True:  # a choice whose first run diverges makes room for another
-        records, before = Records(store), chosen
-        chosen = [choose(line, _tried(line, records, optuna), records) for line in lines]
-        if chosen == before:
+    asked: list[Trial] = []
+    while True:  # one that diverges in full makes room for another
+        records, before = Records(store), asked
+        found = [
+            (line, finalists(line, _tried(line, records, optuna), records)) for line in searched
+        ]
+        asked = [in_full(line, one) for line, ones in found for one in ones or ()]
+        if asked == before:
             break
-        do([trial for config, line in zip(chosen, lines, strict=True) if line in searched
-            for trial in _runs(line, config)[:1]])  # fmt: skip
-    do([trial for config, line in zip(chosen, lines, strict=True) for trial in _runs(line, config)])
+        do(asked)
+    chosen = [(line, choose(line, _tried(line, records, optuna), records)) for line in lines]
+    do([trial for line, config in chosen for trial in _runs(line, config)])
     return collect(experiments, profile, store, optuna=optuna)
 
 

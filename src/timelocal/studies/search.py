@@ -70,29 +70,54 @@ def score(line: Line, choice: Choice, records: Mapping[str, RunRecord]) -> float
     return fmean(one for one in found if one is not None)
 
 
-def choose(line: Line, tried: Sequence[Choice], records: Mapping[str, RunRecord]) -> Trial | None:
-    """The line's configuration with its best choice, the first of equals; None while the search goes on.
+def finalists(
+    line: Line, tried: Sequence[Choice], records: Mapping[str, RunRecord]
+) -> list[Trial] | None:
+    """The line's configuration with its best choices, best first and first of equals; None while it is not known.
 
-    A choice that diverges in the line's own, longer run with a seed of the search is passed over, as long as
-    there is another one. A single choice needs no search.
+    As many as the search's `finalists`. One that is known to diverge in the line's own, longer run with the
+    first seed of the search makes room for the next, as long as there is one.
     """
     if line.search is None:
-        return line.config
+        return [line.config]
     if len(tried) == 1 == len(choices(line.search)):
-        return with_choice(line.config, line.search, tried[0])
+        return [with_choice(line.config, line.search, tried[0])]
     scores = [score(line, one, records) for one in tried]
     known = [one for one in scores if one is not None]
     if not known or len(known) < len(scores):
         return None
-    sign = -1 if MEASURES[line.search.measure].higher_is_better else 1
-    ranked = sorted((sign * one, number) for number, one in enumerate(known) if math.isfinite(one))
+    ranked = sorted(
+        (_rank(line.search, one), number) for number, one in enumerate(known) if math.isfinite(one)
+    )
     found = [with_choice(line.config, line.search, tried[number]) for _, number in ranked]
-    stable = [config for config in found if not _diverges(line, config, records)]
-    return next(iter([*stable, *found]), None)
+    stable = [one for one in found if not _has(records, in_full(line, one), "diverged")]
+    return (stable or found)[: line.search.finalists]
 
 
-def _diverges(line: Line, config: Trial, records: Mapping[str, RunRecord]) -> bool:
-    """Whether a run of the line with a seed of its search is known to diverge."""
-    assert line.search is not None
-    runs = (records.get(with_seed(config, seed).folder_name()) for seed in line.search.seeds)
-    return any(run is not None and run.status == "diverged" for run in runs)
+def in_full(line: Line, config: Trial) -> Trial:
+    """The line's own run of a choice with the first seed of its search."""
+    return with_seed(config, line.search.seeds[0] if line.search else line.seeds[0])
+
+
+def choose(line: Line, tried: Sequence[Choice], records: Mapping[str, RunRecord]) -> Trial | None:
+    """The line's configuration with its best choice; None while the search goes on.
+
+    The best of the finalists, in the measure of the search, when they have run in full; one alone has not to.
+    """
+    found = finalists(line, tried, records)
+    if not found or line.search is None or len(found) == 1:
+        return found[0] if found else None
+    runs = [records.get(in_full(line, one).folder_name()) for one in found]
+    ends = [value(run, line.search.measure) for run in runs if run is not None]
+    scored = [(_rank(line.search, end), n) for n, end in enumerate(ends) if end is not None]
+    return found[min(scored)[1]] if len(scored) == len(found) else None
+
+
+def _rank(search: Search, measured: float) -> float:
+    """The smaller the better."""
+    return -measured if MEASURES[search.measure].higher_is_better else measured
+
+
+def _has(records: Mapping[str, RunRecord], trial: Trial, status: str) -> bool:
+    run = records.get(trial.folder_name())
+    return run is not None and run.status == status

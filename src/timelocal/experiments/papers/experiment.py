@@ -36,13 +36,16 @@ class Search:
     """What is chosen on the validation part before a line's runs: each field over its values.
 
     The candidates are all combinations, run with `epochs` epochs on every one of `seeds`; the one whose
-    mean `measure` over those seeds is best is taken. A candidate with a run that diverged is out.
+    mean `measure` over those seeds is best is taken. A candidate with a run that diverged is out, in its full
+    run too. With more `finalists` than one, so many of the best run in full with the first seed, and the best
+    of these is taken: what looks good after a few epochs need not stay so.
     """
 
     grid: Mapping[str, tuple[object, ...]]
     epochs: int
     seeds: tuple[int, ...] = (0,)
     measure: str = "validation_loss"
+    finalists: int = 1
 
 
 @dataclass(frozen=True)
