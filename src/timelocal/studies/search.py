@@ -73,9 +73,9 @@ def score(line: Line, choice: Choice, records: Mapping[str, RunRecord]) -> float
 def finalists(
     line: Line, tried: Sequence[Choice], records: Mapping[str, RunRecord]
 ) -> list[Trial] | None:
-    """The line's configuration with its best choices, best first and first of equals; None while it is not known.
+    """The line's configuration with its best choices, best first; None while the search goes on.
 
-    As many as the search's `finalists`. One that is known to diverge in the line's own, longer run with the
+    As many as the search's `finalists`, the first of equals first. One that is known to diverge in the line's own, longer run with the
     first seed of the search makes room for the next, as long as there is one.
     """
     if line.search is None:
