@@ -114,7 +114,7 @@ def gradients_with_weights_lost_after_the_scan(
         return rule.estimate(inputs, targets).gradients
 
 
-@pytest.mark.usefixtures("path", "in_parts")
+@pytest.mark.usefixtures("path")
 @pytest.mark.parametrize("cell", ["rnn", "leaky", "gru", "lstm"])
 def test_dfa_reads_no_weight_after_the_scan(cell: str, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = tl.DFA(NETWORKS[cell](num_layers=2)).estimate(*batch("last")).gradients

@@ -126,6 +126,12 @@ def test_the_best_of_the_finalists_in_full_is_taken() -> None:
     assert finalists(made, every, found) == [wanted[0], third]
     ends(third, 0.9)
     assert choose(made, every, found) == wanted[0]
+    fails = in_full(made, third).folder_name()
+    found[fails] = RunRecord(Path(), "failed", "", {})
+    assert choose(made, every, found) == wanted[0]  # nothing more is to be waited for
+    for choice in every:
+        ends(with_choice(CONFIG, made.search, choice), None)
+    assert choose(made, every, found) == wanted[0]  # none is stable: the first stands
 
 
 def test_accuracies_are_maximised_over_the_mean_of_the_seeds() -> None:

@@ -45,18 +45,48 @@ def test_null_is_not_a_number(tmp_path: Path, nothing: float | None) -> None:
     assert '""test_accuracy"":null' in line
 
 
-@pytest.mark.parametrize(("last", "status"), [(2.9e11, "diverged"), (40.0, "finished")])
-def test_a_run_that_explodes_has_diverged(tmp_path: Path, last: float, status: str) -> None:
-    record(tmp_path / "run", [])
-    losses = [{"epoch": n, "train_loss": loss} for n, loss in enumerate((0.05, 0.04, last), 1)]
-    (tmp_path / "run" / "history.json").write_text(json.dumps({"epochs": losses}))
+@pytest.mark.parametrize(
+    ("losses", "loss", "status"),
+    [
+        ([0.05, 0.04, 2.9e11], "mse", "diverged"),
+        ([2e15, 3e15], "mse", "diverged"),  # in its first epoch already
+        ([0.05, 0.04, 40.0], "mse", "finished"),
+        ([1e-9, 1e-7], "mse", "finished"),
+        ([0.7, 3e3], "cross_entropy", "diverged"),
+        ([0.7, 3.0], "cross_entropy", "finished"),
+    ],
+)
+def test_a_run_that_explodes_has_diverged(
+    tmp_path: Path, losses: list[float], loss: str, status: str
+) -> None:
+    record(tmp_path / "run", [], trivial={"persistence": 0.12, "linear on 50 lags": 1e-14})
+    epochs = [{"epoch": n, "train_loss": one} for n, one in enumerate(losses, 1)]
+    (tmp_path / "run" / "history.json").write_text(json.dumps({"epochs": epochs}))
+    (tmp_path / "run" / "config.json").write_text(json.dumps({"seed": 0, "loss": loss}))
     found = read(tmp_path / "run")
     assert found.status == status
-    assert ("6e+12 times" in found.message) == (status == "diverged")
+    assert ("the training loss ended at" in found.message) == (status == "diverged")
     assert (value(found, "train_loss") is None) == (status == "diverged")
 
 
-@pytest.mark.parametrize("damage", ["[]", '{"epochs": 3}', '{"epochs": [3]}', "{"])
+def test_a_run_that_explodes_says_so_itself(tmp_path: Path) -> None:
+    given = {"dataset": "copying", "cell": "rnn", "hidden": 4, "loss": "mse", "at": "every"}
+    config = TrainConfig(**given, rule="bptt", optimizer="sgd", lr=30.0, epochs=3)
+    folder = run(config, tmp_path)
+    assert json.loads((folder / "status.json").read_text())["status"] == "diverged"
+    assert read(folder).status == "diverged"
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "[]",
+        '{"epochs": 3}',
+        '{"epochs": [3]}',
+        "{",
+        '{"epochs": [{"epoch": 1, "train_loss": "x"}]}',
+    ],
+)
 def test_a_damaged_history_is_told(tmp_path: Path, damage: str) -> None:
     record(tmp_path / "run", [0.5])
     (tmp_path / "run" / "history.json").write_text(damage)

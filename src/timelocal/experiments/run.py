@@ -17,6 +17,7 @@ from timelocal.errors import RunError
 from timelocal.experiments.build import CELLS, OPTIMIZERS, make_rule
 from timelocal.experiments.config import TrainConfig
 from timelocal.experiments.environment import environment
+from timelocal.experiments.explosion import explosion
 from timelocal.experiments.predictions import measured, predicted, shown
 from timelocal.network import Decorrelation, Network
 from timelocal.training import History, fit
@@ -85,7 +86,11 @@ def run(
                 curves = shown(one.targets[0], before, after[0])
                 write_json(folder / "predictions.json", curves)
             write_json(folder / "result.json", result)
-            set_status(folder, history.status, history.message)
+            exploded = explosion(history.epochs, config.loss, trivial)
+            if exploded and history.status == "finished":
+                set_status(folder, "diverged", exploded)
+            else:
+                set_status(folder, history.status, history.message)
         except Exception as error:
             with suppress(RunError):  # the disk that failed the run may fail its obituary too
                 set_status(folder, "failed", f"{type(error).__name__}: {error}")

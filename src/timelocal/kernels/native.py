@@ -215,7 +215,7 @@ def weight_gradients(
     past = (list(trajectory.states), trajectory.gates, trajectory.auxiliary)
     biased = weights.b_ih is not None
     made = run(*kind_of(cell), weights.hh, *past, trajectory.inputs, deltas, biased)
-    return _gradients(made, weights)
+    return named_gradients(made, weights)
 
 
 def credit(
@@ -236,7 +236,7 @@ def credit(
     past = (list(trajectory.states), trajectory.gates, trajectory.auxiliary)
     biased = weights.b_ih is not None
     made = run(*kind_of(cell), weights.hh, *past, trajectory.inputs, signal, lengths, biased)
-    return _gradients(made, weights)
+    return named_gradients(made, weights)
 
 
 def _folded(weights: CellWeights) -> Tensor:
@@ -244,7 +244,7 @@ def _folded(weights: CellWeights) -> Tensor:
     return weights.hh if weights.decorrelation is None else weights.hh @ weights.decorrelation
 
 
-def _gradients(made: list[Tensor], weights: CellWeights) -> CellWeights:
+def named_gradients(made: list[Tensor], weights: CellWeights) -> CellWeights:
     """The kernels' gradients; theirs of weight_hh is that of W D, so that of W is it times Dᵀ."""
     ih, hh, *biases = made
     b_ih, b_hh = biases if biases else (None, None)

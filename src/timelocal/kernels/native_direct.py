@@ -42,6 +42,4 @@ def direct(
         feedback.data_ptr(),
         *native.gradient_addresses(made),
     )
-    ih, hh, *biases = made
-    b_ih, b_hh = biases if biases else (None, None)
-    return trajectory, head, CellWeights(ih, hh, b_ih, b_hh)
+    return trajectory, head, native.named_gradients(made, weights)

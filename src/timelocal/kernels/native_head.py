@@ -58,19 +58,17 @@ def head_arguments(
     made: Head,
 ) -> tuple[int, ...]:
     """A head as the extension takes it, its tensors dense."""
-    classes, values = targets.data_ptr(), 0
-    if kind != "cross_entropy":
-        classes, values = values, classes
+    classifies, wanted = kind == "cross_entropy", targets.data_ptr()
     return (
-        0 if kind == "cross_entropy" else 1,
+        0 if classifies else 1,
         features.shape[0],
         weight.shape[1],
         weight.shape[0],
         features.data_ptr(),
         weight.data_ptr(),
         native.address(bias),
-        classes,
-        values,
+        wanted if classifies else 0,
+        0 if classifies else wanted,
         *map(native.address, made),
     )
 

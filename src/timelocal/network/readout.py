@@ -62,7 +62,8 @@ def readout_gradients(
     gradients = torch.autograd.grad(
         outputs, tuple(trained.values()), error, materialize_grads=True, retain_graph=True
     )
-    return dict(zip(trained, gradients, strict=True))
+    # each its own: autograd may give two parameters one tensor, or one that repeats itself
+    return {name: gradient.clone() for name, gradient in zip(trained, gradients, strict=True)}
 
 
 def readout_signal(readout: nn.Module, features: Tensor, outputs: Tensor, error: Tensor) -> Tensor:

@@ -60,18 +60,26 @@ def reproduce(
         tell("searches")
         do(tried)
     tell("runs")
-    asked: list[Trial] = []
-    while True:  # one that diverges in full makes room for another
-        records, before = Records(store), asked
+    done: set[str] = set()
+
+    def do_new(trials: Sequence[Trial]) -> bool:
+        """Each once, however it ends: retries are counted inside. False if there is none."""
+        new = [trial for trial in trials if trial.folder_name() not in done]
+        done.update(trial.folder_name() for trial in new)
+        if new:
+            do(new)
+        return bool(new)
+
+    going_on = bool(searched)
+    while going_on:  # one that diverges in full makes room for another
+        records = Records(store)
         found = [
             (line, finalists(line, _tried(line, records, optuna), records)) for line in searched
         ]
-        asked = [in_full(line, one) for line, ones in found for one in ones or ()]
-        if asked == before:
-            break
-        do(asked)
+        going_on = do_new([in_full(line, one) for line, ones in found for one in ones or ()])
+    records = Records(store)
     chosen = [(line, choose(line, _tried(line, records, optuna), records)) for line in lines]
-    do([trial for line, config in chosen for trial in _runs(line, config)])
+    do_new([trial for line, config in chosen for trial in _runs(line, config)])
     return collect(experiments, profile, store, optuna=optuna)
 
 

@@ -16,6 +16,7 @@ Choice = tuple[object, ...]
 """One value for each field of a grid, in its order."""
 
 _OPTION = "rule_options."
+_GOING_ON = {"running", "unknown"}
 
 
 def choices(search: Search) -> list[Choice]:
@@ -62,7 +63,7 @@ def score(line: Line, choice: Choice, records: Mapping[str, RunRecord]) -> float
     found = []
     for trial in candidates(line, [choice]):
         record = records.get(trial.folder_name())
-        if record is None or record.status in {"running", "unknown"}:
+        if record is None or record.status in _GOING_ON:
             return None
         found.append(value(record, line.search.measure))
     if any(one is None for one in found):
@@ -75,8 +76,8 @@ def finalists(
 ) -> list[Trial] | None:
     """The line's configuration with its best choices, best first; None while the search goes on.
 
-    As many as the search's `finalists`, the first of equals first. One that is known to diverge in the line's own, longer run with the
-    first seed of the search makes room for the next, as long as there is one.
+    As many as the search's `finalists`; of equals the first. One that is known to diverge in the line's own,
+    longer run with the first seed of the search makes room for the next, as long as there is one.
     """
     if line.search is None:
         return [line.config]
@@ -90,34 +91,36 @@ def finalists(
         (_rank(line.search, one), number) for number, one in enumerate(known) if math.isfinite(one)
     )
     found = [with_choice(line.config, line.search, tried[number]) for _, number in ranked]
-    stable = [one for one in found if not _has(records, in_full(line, one), "diverged")]
+    ends = (records.get(in_full(line, one).folder_name()) for one in found)
+    stable = [
+        one for one, run in zip(found, ends, strict=True) if run is None or run.status != "diverged"
+    ]
     return (stable or found)[: line.search.finalists]
 
 
 def in_full(line: Line, config: Trial) -> Trial:
     """The line's own run of a choice with the first seed of its search."""
-    return with_seed(config, line.search.seeds[0] if line.search else line.seeds[0])
+    assert line.search is not None
+    return with_seed(config, line.search.seeds[0])
 
 
 def choose(line: Line, tried: Sequence[Choice], records: Mapping[str, RunRecord]) -> Trial | None:
     """The line's configuration with its best choice; None while the search goes on.
 
-    The best of the finalists, in the measure of the search, when they have run in full; one alone has not to.
+    The best of the finalists, in the measure of the search, when all have run in full; one alone has not to.
+    Where none of them ended well the first stands, and its runs say so.
     """
     found = finalists(line, tried, records)
     if not found or line.search is None or len(found) == 1:
         return found[0] if found else None
     runs = [records.get(in_full(line, one).folder_name()) for one in found]
-    ends = [value(run, line.search.measure) for run in runs if run is not None]
+    if any(run is None or run.status in _GOING_ON for run in runs):
+        return None
+    ends = [None if run is None else value(run, line.search.measure) for run in runs]
     scored = [(_rank(line.search, end), n) for n, end in enumerate(ends) if end is not None]
-    return found[min(scored)[1]] if len(scored) == len(found) else None
+    return found[min(scored)[1]] if scored else found[0]
 
 
 def _rank(search: Search, measured: float) -> float:
     """The smaller the better."""
     return -measured if MEASURES[search.measure].higher_is_better else measured
-
-
-def _has(records: Mapping[str, RunRecord], trial: Trial, status: str) -> bool:
-    run = records.get(trial.folder_name())
-    return run is not None and run.status == status

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from timelocal.experiments.explosion import explosion
 from timelocal.training.history import epochs_from
 
 STATUSES = ("running", "finished", "diverged", "failed", "stopped")
@@ -71,16 +72,6 @@ def _json_object(path: Path) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
-EXPLODED = 1000.0
-"""A run whose training loss ends so many times higher than its first has diverged, finite or not."""
-
-
-def _growth(epochs: Sequence[Mapping[str, Any]]) -> float:
-    """The training loss of the last epoch over that of the first; 0 where there is none."""
-    losses = [epoch["train_loss"] for epoch in epochs if "train_loss" in epoch]
-    return losses[-1] / losses[0] if losses and losses[0] > 0 else 0.0
-
-
 def read(folder: Path) -> RunRecord:
     """Read one run folder."""
     problems: list[str] = []
@@ -107,14 +98,17 @@ def read(folder: Path) -> RunRecord:
     if name not in STATUSES:
         problems.append(f"status is {name!r}, not one of {', '.join(STATUSES)}")
     done = name == "finished"
+    result = part("result.json", done)
+    message = str(status.get("message", ""))
     try:
         epochs = epochs_from({"epochs": [], **part("history.json", done)})
+        # of a run that ended before runs looked at this themselves
+        exploded = done and explosion(epochs, config.get("loss", ""), result.get("trivial") or {})
     except (AttributeError, TypeError) as error:
         problems.append(f"history.json cannot be read: {error}")
-        epochs = []
-    message = str(status.get("message", ""))
-    if done and (growth := _growth(epochs)) > EXPLODED:
-        name, message = "diverged", f"the training loss grew {growth:.1g} times"
+        epochs, exploded = [], None
+    if exploded:
+        name, message = "diverged", exploded
     return RunRecord(
         folder=folder,
         status=str(name) if name in STATUSES else "unknown",
@@ -123,7 +117,7 @@ def read(folder: Path) -> RunRecord:
         environment=part("environment.json", done),
         epochs=tuple(epochs),
         timing=part("timing.json", done),
-        result=part("result.json", done) or None,
+        result=result or None,
         predictions=part("predictions.json", False) or None,
         problems=tuple(problems),
     )

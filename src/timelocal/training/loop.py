@@ -148,6 +148,7 @@ def _learn(
     mean = _Mean("train", epoch)
     spent = []
     trained = [(name, p) for name, p in rule.network.named_parameters() if p.requires_grad]
+    optimizer.zero_grad()  # of what is frozen, too: the others are set anew at every step
     for batch in batches:
         start = time.perf_counter()
         estimate = rule.estimate(*_entering(rule, batch))

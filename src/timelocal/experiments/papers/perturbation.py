@@ -315,7 +315,11 @@ def scaling(profile: ProfileName) -> tuple[Line, ...]:
                 epochs=size.sizes_epochs,
                 **values,
             )
-            search = Search({"lr": size.sizes_rates}, max(1, size.sizes_epochs // 5))
+            search = Search(
+                {"lr": size.sizes_rates},
+                max(1, size.sizes_epochs // 5),
+                finalists=size.finalists["weather"],
+            )
             key = Key(f"{hidden} units", label, "as corrected")
             lines.append(Line(key, config, size.sizes_seeds, search, x=hidden))
         bptt = _bptt(size, "weather-1h")
@@ -350,7 +354,7 @@ def node_perturbation(profile: ProfileName) -> tuple[Line, ...]:
             lr=size.rates[0],
             online=False,
         )
-        search = Search({"lr": size.rates}, size.search_epochs[task])
+        search = _search(size, task, {"lr": size.rates})
         lines.append(Line(Key(task, label, "as corrected"), config, size.seeds, search))
     return (*lines, _bptt(size, task))
 
