@@ -37,6 +37,48 @@ def test_it_learns_and_tells_how(problem):
     assert history.steps_per_epoch == 3
 
 
+class Scaled(torch.nn.Module):
+    """A readout whose parameters get one gradient between them, and one that repeats itself."""
+
+    def __init__(self):
+        super().__init__()
+        generator = torch.Generator().manual_seed(0)
+        self.w = torch.nn.Parameter(torch.randn(2, 4, generator=generator))
+        self.d = torch.nn.Parameter(torch.randn(2, 4, generator=generator))
+        self.p = torch.nn.Parameter(torch.zeros(3))
+
+    def forward(self, features):
+        return features @ (self.w + self.d).t() * (1 + self.p.sum())
+
+
+def test_gradients_are_each_parameter_s_own(problem):
+    def made():
+        recurrent = tl.RNN(3, 4, 2, seed=1).recurrent
+        network = tl.Network(recurrent, Scaled())
+        return network, tl.BPTT(network), torch.optim.SGD(network.parameters(), lr=1.0)
+
+    network, rule, optimizer = made()
+    tl.fit(
+        rule, optimizer, problem.train, epochs=1, batch_size=len(problem.train.inputs), clip=1e-2
+    )
+    by_hand, rule, optimizer = made()
+    rule(problem.train.inputs, problem.train.targets)
+    torch.nn.utils.clip_grad_norm_(by_hand.parameters(), 1e-2)
+    optimizer.step()
+    for found, wanted in zip(network.parameters(), by_hand.parameters(), strict=True):
+        torch.testing.assert_close(found, wanted)
+
+
+def test_what_is_frozen_stays_whatever_gradient_it_has_left(problem):
+    network = tl.RNN(3, 4, 2)
+    rule, optimizer = tl.DFA(network), torch.optim.SGD(network.parameters(), lr=0.1)
+    rule(problem.train.inputs, problem.train.targets)
+    frozen = network.recurrent.weight_hh_l0.requires_grad_(False)
+    before = frozen.clone()
+    tl.fit(rule, optimizer, problem.train, epochs=2, batch_size=4)
+    assert torch.equal(frozen, before)
+
+
 def test_the_same_call_gives_the_same_bits(train):
     first, second = train(3), train(3)
     assert first.history.epochs == second.history.epochs
