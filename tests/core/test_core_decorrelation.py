@@ -274,9 +274,9 @@ def test_a_fold_that_forgets_the_chain_rule_is_seen(monkeypatch: pytest.MonkeyPa
     if not native.handles(GRUResetBefore(), torch.zeros(1)):
         pytest.skip("no native kernel here")
     setting = Setting(Case("lstm", at="every", decorrelate=True))
-    right = native._gradients
+    right = native.named_gradients
     monkeypatch.setattr(
-        native, "_gradients", lambda made, w: right(made, w._replace(decorrelation=None))
+        native, "named_gradients", lambda made, w: right(made, w._replace(decorrelation=None))
     )
     with pytest.raises(AssertionError):
         assert_bptt_exact(setting)
