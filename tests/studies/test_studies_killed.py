@@ -80,7 +80,7 @@ def workers(store: Path) -> list[int]:
 
 def test_joblib_with_its_driver_killed_again_and_again(tmp_path: Path, undisturbed: str) -> None:
     draw, kept = random.Random(0), {}
-    for goal in (3, 12, 24):
+    for goal in (3, 9, 17, 26):
         process = start(tmp_path, "joblib")
         until(lambda goal=goal: len(finished(tmp_path)) >= goal, process)
         time.sleep(draw.uniform(0, 0.5))
