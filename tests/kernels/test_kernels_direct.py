@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from test_kernels_head import doubled
 from test_kernels_native import CASES, DOUBLE, LEAVES, TOLERANCE, make_cell, problem, shapes
 from torch.testing import assert_close
 
@@ -30,13 +31,6 @@ def tensors(found):
     named = {f"state {i}": state for i, state in enumerate(trajectory.states)}
     named |= {"gates": trajectory.gates, "auxiliary": trajectory.auxiliary}
     return named | head._asdict() | weights._asdict()
-
-
-def doubled(arguments):
-    return [
-        x.double() if isinstance(x, torch.Tensor) and x.is_floating_point() else x
-        for x in arguments
-    ]
 
 
 @pytest.mark.parametrize(("name", "tau"), CASES)

@@ -70,14 +70,12 @@ def reproduce(
             do(new)
         return bool(new)
 
-    going_on = bool(searched)
-    while going_on:  # one that diverges in full makes room for another
+    while True:  # one that diverges in full makes room for another
         records = Records(store)
-        found = [
-            (line, finalists(line, _tried(line, records, optuna), records)) for line in searched
-        ]
-        going_on = do_new([in_full(line, one) for line, ones in found for one in ones or ()])
-    records = Records(store)
+        found = [finalists(line, _tried(line, records, optuna), records) for line in searched]
+        asked = zip(searched, found, strict=True)
+        if not do_new([in_full(line, one) for line, ones in asked for one in ones or ()]):
+            break
     chosen = [(line, choose(line, _tried(line, records, optuna), records)) for line in lines]
     do_new([trial for line, config in chosen for trial in _runs(line, config)])
     return collect(experiments, profile, store, optuna=optuna)

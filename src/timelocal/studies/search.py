@@ -91,10 +91,9 @@ def finalists(
         (_rank(line.search, one), number) for number, one in enumerate(known) if math.isfinite(one)
     )
     found = [with_choice(line.config, line.search, tried[number]) for _, number in ranked]
-    ends = (records.get(in_full(line, one).folder_name()) for one in found)
-    stable = [
-        one for one, run in zip(found, ends, strict=True) if run is None or run.status != "diverged"
-    ]
+    runs = [records.get(in_full(line, one).folder_name()) for one in found]
+    diverged = [run is not None and run.status == "diverged" for run in runs]
+    stable = [one for one, bad in zip(found, diverged, strict=True) if not bad]
     return (stable or found)[: line.search.finalists]
 
 
