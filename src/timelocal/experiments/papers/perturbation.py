@@ -97,7 +97,7 @@ def _tasks(mackey_glass: int, copying: int, weather: int) -> dict[str, int]:
     return {"mackey-glass": mackey_glass, "copying": copying, "weather": weather}
 
 
-_RATES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1)
+_RATES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0)
 _FIVE = (0, 1, 2, 3, 4)
 
 SIZES: dict[ProfileName, _Size] = {
