@@ -86,7 +86,7 @@ constexpr Index cached_sums = 600 * 1024 / sizeof(T);
 template <class T, class Fill>
 void sum_outer_products(const Layer<T>& layer, History<T> past, const T* inputs, Gradients<T> out,
                         const Fill& fill) {
-    constexpr Index depth = 64, width = Packed<T>::width, sum_size = kTileRows * width;
+    constexpr Index depth = 128, width = Packed<T>::width, sum_size = kTileRows * width;
     const Panels panels = panels_of(layer.cell);
     const std::vector<Strip<T>> strips = strips_of(layer, past, out);
     const Index size = layer.hidden, rows = layer.steps * layer.batch, count = Index(strips.size());

@@ -64,7 +64,7 @@ __all__ = [
 _NARROW = 512
 """Up to this many hidden units one pass over δ beats the matrix products of the library behind torch."""
 
-SMALL_HEAD = 100_000
+SMALL_HEAD = 600_000
 """Up to this many multiply-adds `head` and `project` are worth their while: one thread does them all."""
 
 
