@@ -85,13 +85,17 @@ def reproduction(view: str = "curves", *measures: str, done: bool = True) -> Rep
     results = []
     for line in lines():
         tried = candidates(line, choices(line.search)) if line.search else []
+        finals = [with_seed(one, one.seed, epochs=line.config.epochs) for one in tried]
         runs = []
         for seed, accuracy in zip(SEEDS, ACCURACIES[line.key], strict=True):
             config = with_seed(line.config, seed)
             status = "diverged" if accuracy is None else "finished"
             runs.append((config, record(config, accuracy, status) if done else None))
-        searched = tuple((one, record(one, one.lr) if done else None) for one in tried)
-        results.append(LineResult(line, line.config, searched, tuple(runs)))
+        searched, in_full = (
+            tuple((one, record(one, one.lr) if done else None) for one in ones)
+            for ones in (tried, finals)
+        )
+        results.append(LineResult(line, line.config, searched, in_full, tuple(runs)))
     return Reproduction(experiment, "laptop", tuple(results))
 
 
@@ -111,7 +115,7 @@ def costs() -> Reproduction:
         configs = [CostConfig(**given, rule=rule, seed=seed) for seed in SEEDS]
         line = Line(Key("copying", label, column), configs[0], SEEDS)  # type: ignore[arg-type]
         runs = tuple((config, record(config, 0.1 * config.seed)) for config in configs)
-        results.append(LineResult(line, configs[0], (), runs))
+        results.append(LineResult(line, configs[0], (), (), runs))
     return Reproduction(experiment, "quick", tuple(results))
 
 

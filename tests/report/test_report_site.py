@@ -142,7 +142,7 @@ def test_every_run_is_there_with_its_seed_and_command(tmp_path: Path) -> None:
     for row in rows(made):
         for place, runs in (
             (row.anchor, row.runs),
-            (f"{row.anchor}-search", [r for _, r in row.tried]),
+            (f"{row.anchor}-search", [r for _, r in (*row.tried, *row.finals)]),
         ):
             for run in runs:
                 assert f"runs/{run.name}.json" in opened[place]
@@ -356,7 +356,7 @@ def test_death_between_two_renamings_is_put_right(tmp_path: Path) -> None:
 
 def test_the_index_tells_where_the_runs_are_from(tmp_path: Path) -> None:
     text = write_site([reproduction()], tmp_path / "site").read_text()
-    assert "10 finished, 1 diverged." in text
+    assert "12 finished, 1 diverged." in text
     assert "made-up processor" in text
     assert "2026-01-01 to 2026-01-03" in text
     for paper in PAPERS.values():

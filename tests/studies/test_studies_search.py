@@ -20,6 +20,7 @@ from timelocal.studies.search import (
     choose,
     finalists,
     in_full,
+    judged_in_full,
     score,
     with_choice,
     with_seed,
@@ -93,8 +94,11 @@ def test_a_choice_that_diverges_in_the_long_run_is_passed_over() -> None:
 
     long_run(every[1], 1, "diverged")  # not a seed of the search: one unstable run of five is shown
     assert rates() == every[1]
+    assert judged_in_full(made, every, found) == []
     long_run(every[1], 0, "diverged")
     assert rates() == every[2]
+    passed_over = [with_choice(CONFIG, made.search, every[n]) for n in (1, 2)]
+    assert judged_in_full(made, every, found) == [in_full(made, one) for one in passed_over]
     long_run(every[2], 0, "finished")
     assert rates() == every[2]
     for choice in every:
@@ -108,6 +112,9 @@ def test_the_best_of_the_finalists_in_full_is_taken() -> None:
     losses = dict(zip(every, (0.5, 0.2, 0.3, 0.9), strict=True))
     found: dict[str, RunRecord] = {**records(made, losses)}
     wanted = finalists(made, every, found)
+    assert wanted is not None
+    judged = [in_full(made, one) for one in wanted]
+    assert judged_in_full(made, every, found) == judged
     assert wanted == [with_choice(CONFIG, made.search, one) for one in (every[1], every[2])]
 
     def ends(config: TrainConfig, loss: float | None) -> None:
@@ -124,6 +131,7 @@ def test_the_best_of_the_finalists_in_full_is_taken() -> None:
     ends(wanted[1], None)
     third = with_choice(CONFIG, made.search, every[0])
     assert finalists(made, every, found) == [wanted[0], third]
+    assert judged_in_full(made, every, found) == [*judged, in_full(made, third)]
     ends(third, 0.9)
     assert choose(made, every, found) == wanted[0]
     fails = in_full(made, third).folder_name()
@@ -222,6 +230,8 @@ def test_what_turns_out_to_diverge_makes_room(tmp_path: Path) -> None:
     second = found.lines[0]
     assert second.chosen is not None
     assert second.chosen.lr != first.lr
+    judged = [(config.lr, None if run is None else run.status) for config, run in second.finals]
+    assert judged == [(first.lr, "diverged"), (second.chosen.lr, "finished")]
     assert set(second.values("accuracy")) == {0, 1}
 
 

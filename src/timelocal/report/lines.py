@@ -57,6 +57,8 @@ class LineRow:
     searched_for: str
     tried: tuple[tuple[str, RunRow], ...]
     """What a search tried, the best first, with the run of each."""
+    finals: tuple[tuple[str, RunRow], ...]
+    """The best of these in full, where that decided among them."""
     runs: tuple[RunRow, ...]
 
 
@@ -211,6 +213,7 @@ def _row(one: LineResult, reproduction: Reproduction, bptt: Mapping[int, float])
         chosen=_chosen(one),
         searched_for=titled(MEASURES[one.line.search.measure]) if one.line.search else "",
         tried=_tried(one, reproduction),
+        finals=_choices(one, one.finals, reproduction),
         runs=tuple(
             _run(config, run, tuple(_measured(name, run) for name in names), reproduction)
             for config, run in one.runs
@@ -311,9 +314,21 @@ def _tried(one: LineResult, reproduction: Reproduction) -> tuple[tuple[str, RunR
     sign = -1.0 if MEASURES[name].higher_is_better else 1.0
     scored = [(config, run, None if run is None else value(run, name)) for config, run in one.tried]
     scored.sort(key=lambda item: (item[2] is None, sign * (item[2] or 0.0)))
+    return _choices(one, [(config, run) for config, run, _ in scored], reproduction)
+
+
+def _choices(
+    one: LineResult,
+    runs: Sequence[tuple[TrainConfig, RunRecord | None]],
+    reproduction: Reproduction,
+) -> tuple[tuple[str, RunRow], ...]:
+    """Runs by what a search chooses in them, with its measure."""
+    if one.line.search is None:
+        return ()
+    name = one.line.search.measure
     return tuple(
         (_choice(one.line, config), _run(config, run, (_measured(name, run),), reproduction))
-        for config, run, _ in scored
+        for config, run in runs
     )
 
 

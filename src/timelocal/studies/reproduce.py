@@ -18,6 +18,7 @@ from timelocal.studies.search import (
     choose,
     finalists,
     in_full,
+    judged_in_full,
     with_seed,
 )
 from timelocal.studies.store import RunRecord, read
@@ -147,9 +148,9 @@ def _result(line: Line, records: Mapping[str, RunRecord], optuna: int | None) ->
     tried = _tried(line, records, optuna)
     config = choose(line, tried, records)
     searched = candidates(line, tried) if len(tried) > 1 else []
-    return LineResult(
-        line,
-        config,
-        tuple((trial, records.get(trial.folder_name())) for trial in searched),
-        tuple((trial, records.get(trial.folder_name())) for trial in _runs(line, config)),
-    )
+
+    def found(trials: Sequence[Trial]) -> tuple[tuple[Trial, RunRecord | None], ...]:
+        return tuple((trial, records.get(trial.folder_name())) for trial in trials)
+
+    finals = judged_in_full(line, tried, records)
+    return LineResult(line, config, found(searched), found(finals), found(_runs(line, config)))

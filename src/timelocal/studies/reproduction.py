@@ -26,6 +26,8 @@ class LineResult:
     chosen: TrainConfig | None
     tried: tuple[tuple[TrainConfig, RunRecord | None], ...]
     """Every candidate's run of the search, None where it is missing."""
+    finals: tuple[tuple[TrainConfig, RunRecord | None], ...]
+    """Full runs that decided among the best of the search, best first in it, None where one is missing."""
     runs: tuple[tuple[TrainConfig, RunRecord | None], ...]
     """One a seed, None where it is missing."""
 

@@ -83,6 +83,38 @@ def finalists(
         return [line.config]
     if len(tried) == 1 == len(choices(line.search)):
         return [with_choice(line.config, line.search, tried[0])]
+    ranked = _ranked(line, tried, records)
+    if ranked is None:
+        return None
+    runs = [records.get(in_full(line, one).folder_name()) for one in ranked]
+    diverged = [run is not None and run.status == "diverged" for run in runs]
+    stable = [one for one, bad in zip(ranked, diverged, strict=True) if not bad]
+    return (stable or ranked)[: line.search.finalists]
+
+
+def judged_in_full(
+    line: Line, tried: Sequence[Choice], records: Mapping[str, RunRecord]
+) -> list[Trial]:
+    """The full runs that a choice rests on besides the search, best first in the search.
+
+    Those of the finalists and of what was passed over for them; none where the best of the search is taken.
+    """
+    found = finalists(line, tried, records) if line.search and len(tried) > 1 else None
+    ranked = _ranked(line, tried, records) if found else None
+    if not found or not ranked:
+        return []
+    judged = ranked[: ranked.index(found[-1]) + 1]
+    return [in_full(line, one) for one in judged] if len(judged) > 1 else []
+
+
+def _ranked(
+    line: Line, tried: Sequence[Choice], records: Mapping[str, RunRecord]
+) -> list[Trial] | None:
+    """The line with every choice that ended well in the search, best first; of equals the first.
+
+    None while the search goes on.
+    """
+    assert line.search is not None
     scores = [score(line, one, records) for one in tried]
     known = [one for one in scores if one is not None]
     if not known or len(known) < len(scores):
@@ -90,11 +122,7 @@ def finalists(
     ranked = sorted(
         (_rank(line.search, one), number) for number, one in enumerate(known) if math.isfinite(one)
     )
-    found = [with_choice(line.config, line.search, tried[number]) for _, number in ranked]
-    runs = [records.get(in_full(line, one).folder_name()) for one in found]
-    diverged = [run is not None and run.status == "diverged" for run in runs]
-    stable = [one for one, bad in zip(found, diverged, strict=True) if not bad]
-    return (stable or found)[: line.search.finalists]
+    return [with_choice(line.config, line.search, tried[number]) for _, number in ranked]
 
 
 def in_full(line: Line, config: Trial) -> Trial:

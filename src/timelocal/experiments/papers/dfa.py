@@ -107,7 +107,7 @@ SIZES: dict[ProfileName, _Size] = {
         _EPOCHS,
         _SEARCH_EPOCHS | {"row-mnist": 4},
         _SEARCH_EPOCHS,
-        _ONE | {"row-mnist": 2},
+        {"strawberry": 3, "libras": 3, "ecg200": 6, "row-mnist": 2},
         _FIVE,
         (0, 1, 2),
         _GRID,
