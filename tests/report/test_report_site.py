@@ -363,7 +363,7 @@ def test_the_index_tells_where_the_runs_are_from(tmp_path: Path) -> None:
         assert paper.citation in text
         assert f'href="{paper.address}"' in text
     text = write_site([reproduction(done=False)], tmp_path / "site").read_text()
-    assert "none; 11 not run yet" in text
+    assert "none; 13 not run yet" in text
 
 
 def test_nothing_done_is_said_plainly(tmp_path: Path) -> None:
