@@ -21,6 +21,7 @@ from timelocal.errors import BusyError, RunError, UnsupportedError
 from timelocal.experiments.command import command_of
 from timelocal.experiments.config import TrainConfig
 from timelocal.experiments.papers import EXPERIMENTS, Experiment
+from timelocal.experiments.papers.claims import reaches
 from timelocal.report import site
 from timelocal.report.citations import PAPERS
 from timelocal.report.line_figures import figures
@@ -168,6 +169,20 @@ def test_anchors_are_names_of_their_own() -> None:
     for experiment in EXPERIMENTS.values():
         lines = experiment.lines("paper")
         assert len({anchor(*line.key) for line in lines}) == len(lines)
+
+
+def test_a_claim_is_decided_in_the_measure_it_names() -> None:
+    made = reproduction()
+    claims = (
+        reaches("So accurate.", [(DFA, 0.6)]),
+        reaches("And so lossy.", [(DFA, 0.6)], "test_loss"),
+    )
+    made = replace(made, experiment=replace(made.experiment, claims=claims))
+    words = [(verdict.word, verdict.because) for _, verdict in made.verdicts()]
+    assert words == [
+        ("holds", "DFA on digits · RNN 0.65 of 0.6"),
+        ("does not hold", "DFA on digits · RNN 0.3333 of 0.6 (not so)"),
+    ]
 
 
 def test_a_verdict_leads_to_the_lines_it_names() -> None:

@@ -60,5 +60,8 @@ class Reproduction:
 
     def verdicts(self) -> list[tuple[Claim, Verdict]]:
         """The claims and what the numbers say of them."""
-        numbers = self.numbers(self.experiment.measures[0])
-        return [(claim, claim.decide(numbers)) for claim in self.experiment.claims]
+        main = self.experiment.measures[0]
+        return [
+            (claim, claim.decide(self.numbers(claim.measure or main)))
+            for claim in self.experiment.claims
+        ]

@@ -230,15 +230,17 @@ def _bptt(dataset: str, name: str) -> Key:
 
 
 _PAIRS = [(d, n) for d in DATASETS for n in ("GRU", "RNN")]
+_PRINTED = [
+    (_key(d, n), TABLE_1[d, n, "DFA"].mean / 100) for d, n in _PAIRS if (d, n, "DFA") in TABLE_1
+]
 
 CLAIMS = (
+    reaches("The accuracies that the paper prints for DFA.", _PRINTED),
     reaches(
-        "The accuracies that the paper prints for DFA.",
-        [
-            (_key(d, n), TABLE_1[d, n, "DFA"].mean / 100)
-            for d, n in _PAIRS
-            if (d, n, "DFA") in TABLE_1
-        ],
+        "The same accuracies, measured as the paper does: the maximum over epochs.",
+        _PRINTED,
+        "max_accuracy",
+        "mean of the maximum over epochs",
     ),
     above(
         "BPTT is more accurate than DFA on every data set, with both cells.",

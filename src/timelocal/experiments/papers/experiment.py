@@ -79,6 +79,8 @@ class Claim:
     text: str
     rule: str
     decide: Callable[[Numbers], Verdict]
+    measure: str | None = None
+    """What the numbers are; None for the experiment's first measure."""
 
 
 @dataclass(frozen=True)
