@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import math
 from functools import partial
@@ -277,6 +278,27 @@ def test_mistakes_are_told(problem, changes, words):
     with pytest.raises(tl.ArgumentError) as raised:
         _call(problem, **changes)
     assert all(word in str(raised.value) for word in words), raised.value
+
+
+def test_data_that_cannot_be_learned_or_measured_are_told_before_anything_is_learned(problem):
+    network = tl.RNN(3, 4, 2)
+    before = copy.deepcopy(network.state_dict())
+    bad = problem.train.inputs.clone()
+    bad[-1, -1, -1] = math.nan
+    with pytest.raises(tl.ArgumentError) as raised:
+        tl.fit(
+            tl.DFA(network),
+            torch.optim.SGD(network.parameters(), lr=0.1),
+            Sequences(bad, problem.train.targets),
+            Sequences(problem.validation.inputs, problem.validation.targets + 1),
+            test=problem.test,
+            epochs=1,
+            batch_size=4,
+        )
+    assert "train: inputs: got NaN or infinite values" in str(raised.value)
+    assert "validation: targets: got labels between 1 and 2" in str(raised.value)
+    assert "test" not in str(raised.value)
+    torch.testing.assert_close(network.state_dict(), before, rtol=0, atol=0)
 
 
 def test_an_optimizer_that_wants_a_closure_is_refused(problem):

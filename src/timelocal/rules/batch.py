@@ -75,7 +75,7 @@ class Batch:
         return stepwise.transpose(0, 1) if self.batch_first else stepwise
 
 
-def make_batch(
+def check_batch(
     network: Network,
     loss: Loss,
     at: Place,
@@ -84,8 +84,8 @@ def make_batch(
     lengths: Tensor | None,
     mask: Tensor | None,
     initial: States | None,
-) -> Batch:
-    """Check what the user gave and turn it time first."""
+) -> None:
+    """Raise an `ArgumentError` that lists all that is wrong with what the user gave."""
     if isinstance(inputs, PackedSequence):
         if lengths is not None:
             remedy = "A PackedSequence carries its own: leave lengths out."
@@ -105,6 +105,21 @@ def make_batch(
     problems += _target_problems(network, loss, targets, inputs, tuple(surface), counted)
     raise_problems(problems)
 
+
+def make_batch(
+    network: Network,
+    loss: Loss,
+    at: Place,
+    inputs: Tensor | PackedSequence,
+    targets: Tensor,
+    lengths: Tensor | None,
+    mask: Tensor | None,
+    initial: States | None,
+) -> Batch:
+    """Turn what `check_batch` has let pass time first."""
+    if isinstance(inputs, PackedSequence):
+        inputs, lengths = pad_packed_sequence(inputs, batch_first=network.batch_first)
+    counted = _counted(network, at, inputs, lengths, mask)
     weights = None
     if counted is not None:
         missing = ~counted.reshape(*counted.shape, *(1,) * (targets.dim() - counted.dim()))

@@ -32,7 +32,7 @@ from timelocal.network import (
     readout_gradients,
     readout_signal,
 )
-from timelocal.rules.batch import Batch, check_rule, make_batch, own_precision
+from timelocal.rules.batch import Batch, check_batch, check_rule, make_batch, own_precision
 from timelocal.rules.session import Session
 from timelocal.seeding import generator
 from timelocal.typing import Gradients, LossFunction, Memory, Place, States
@@ -177,7 +177,33 @@ class Rule(nn.Module, ABC):
         Raises:
             ArgumentError: for anything wrong with these, all at once.
         """
+        self.check(inputs, targets, lengths, mask=mask, initial=initial)
+        return self.estimate_checked(inputs, targets, lengths, mask=mask, initial=initial)
+
+    def check(
+        self,
+        inputs: Tensor | PackedSequence,
+        targets: Tensor,
+        lengths: Tensor | None = None,
+        *,
+        mask: Tensor | None = None,
+        initial: States | None = None,
+    ) -> None:
+        """Raise what `estimate` would for these. Nothing is run."""
         self.check_placement()
+        check_batch(self.network, self.loss, self.at, inputs, targets, lengths, mask, initial)
+
+    @torch.no_grad()
+    def estimate_checked(
+        self,
+        inputs: Tensor | PackedSequence,
+        targets: Tensor,
+        lengths: Tensor | None = None,
+        *,
+        mask: Tensor | None = None,
+        initial: States | None = None,
+    ) -> Estimate:
+        """As `estimate`, of what `check` has let pass, or of a part of it: for loops over the same data."""
         batch = self._batch(inputs, targets, lengths, mask, initial)
         with own_precision(batch.inputs):
             return self.estimate_from(batch, *self.compute(batch))
@@ -254,6 +280,7 @@ class Rule(nn.Module, ABC):
         initial: States | None = None,
     ) -> Evaluation:
         """Loss, outputs and accuracy of the network as it is: no dropout, nothing is changed."""
+        self.check(inputs, targets, lengths, mask=mask, initial=initial)
         batch = self._batch(inputs, targets, lengths, mask, initial)
         with evaluation_mode(self.network), own_precision(batch.inputs):
             forward = self.forward_pass(batch, None)

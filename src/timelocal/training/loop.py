@@ -20,7 +20,7 @@ from timelocal.rules import Estimate, Evaluation, Rule
 from timelocal.training.checks import check_fit, check_online
 from timelocal.training.files import exclusive, make_folder
 from timelocal.training.history import History, Record
-from timelocal.training.parts import Part, as_sequences
+from timelocal.training.parts import Part, as_sequences, check_parts, entering
 from timelocal.training.progress import Show, no_bar, progress_bar
 from timelocal.training.saver import Saver, run_settings
 from timelocal.training.snapshot import is_finite, put_back, take
@@ -89,6 +89,7 @@ def fit(
     network = rule.network
     named = {"train": train, "validation": validation, "test": test}
     parts = as_sequences(named, network)
+    check_parts(rule, parts)
     if online:
         check_online(rule, parts["train"])
     home = None if folder is None else make_folder(Path(folder))
@@ -151,7 +152,7 @@ def _learn(
     optimizer.zero_grad()  # of what is frozen, too: the others are set anew at every step
     for batch in batches:
         start = time.perf_counter()
-        estimate = rule.estimate(*_entering(rule, batch))
+        estimate = rule.estimate_checked(*entering(rule, batch))
         mean.add(estimate)
         for name, parameter in trained:  # nobody else keeps this estimate: no copies
             parameter.grad = estimate.gradients.get(name)
@@ -171,7 +172,7 @@ def _stream(
     mean = _Mean("train", epoch)
     spent = []
     for batch in batches:
-        inputs, targets, _ = _entering(rule, batch)
+        inputs, targets, _ = entering(rule, batch)
         start = time.perf_counter()
         losses = rule.stream(len(batch)).run(inputs, targets, optimizer)
         spent.append((time.perf_counter() - start, len(losses)))
@@ -188,17 +189,8 @@ def _measure(rule: Rule, part: Sequences, name: str, epoch: int) -> Record:
     """Mean loss and accuracy on a part of the data; nothing is changed."""
     mean = _Mean(name, epoch)
     for batch in minibatches(part, _EVALUATION_BATCH):
-        mean.add(rule.evaluate(*_entering(rule, batch)))
+        mean.add(rule.evaluate(*entering(rule, batch)))
     return mean.record()
-
-
-def _entering(rule: Rule, batch: Sequences) -> tuple[Tensor, Tensor, Tensor | None]:
-    """A batch (b, t, ...) as the network wants it: some take time first."""
-    inputs, targets = batch.inputs, batch.targets
-    if not rule.network.batch_first:
-        inputs = inputs.transpose(0, 1)
-        targets = targets.transpose(0, 1) if rule.at == "every" else targets
-    return inputs, targets, batch.lengths
 
 
 class _Mean:

@@ -14,6 +14,7 @@ from torch import Tensor
 from timelocal.data import Sequences
 from timelocal.errors import ArgumentError, Problem
 from timelocal.network import Network
+from timelocal.rules import Rule
 
 Part: TypeAlias = (
     Sequences
@@ -40,6 +41,27 @@ def as_sequences(parts: Mapping[str, Part | None], network: Network) -> dict[str
         except ArgumentError as error:
             raise ArgumentError(f"{name}: {error}") from error
     return made
+
+
+def check_parts(rule: Rule, parts: Mapping[str, Sequences]) -> None:
+    """Raise an `ArgumentError` for what the rule cannot learn from or be measured on, part by part."""
+    problems = []
+    for name, part in parts.items():
+        try:
+            rule.check(*entering(rule, part))
+        except ArgumentError as error:
+            problems.append(f"{name}: {error}")
+    if problems:
+        raise ArgumentError("\n".join(problems))
+
+
+def entering(rule: Rule, batch: Sequences) -> tuple[Tensor, Tensor, Tensor | None]:
+    """A batch (b, t, ...) as the network wants it: some take time first."""
+    inputs, targets = batch.inputs, batch.targets
+    if not rule.network.batch_first:
+        inputs = inputs.transpose(0, 1)
+        targets = targets.transpose(0, 1) if rule.at == "every" else targets
+    return inputs, targets, batch.lengths
 
 
 def _sequences(part: object, network: Network) -> Sequences:
