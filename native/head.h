@@ -1,6 +1,6 @@
 // The head of an estimate: outputs of a linear readout, the mean loss, its error, the readout's gradients.
 //
-// For the few rows of a loss at the last step: on one thread, since waking another takes as long.
+// For a readout of so few multiply-adds that one thread makes them before others have woken.
 #pragma once
 
 #include <cmath>

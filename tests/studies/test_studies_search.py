@@ -140,6 +140,7 @@ def test_the_best_of_the_finalists_in_full_is_taken() -> None:
     for choice in every:
         ends(with_choice(CONFIG, made.search, choice), None)
     assert choose(made, every, found) == wanted[0]  # none is stable: the first stands
+    assert len(judged_in_full(made, every, found)) == len(every)  # and all of them tell why
 
 
 def test_accuracies_are_maximised_over_the_mean_of_the_seeds() -> None:
@@ -204,6 +205,7 @@ def test_an_experiment_is_searched_run_and_collected(tmp_path: Path, optuna: int
     experiment = Experiment("made/up", "", "", "curves", ("accuracy",), lambda _: (made, plain))
     empty = collect([experiment], "quick", tmp_path, optuna=optuna)[0]
     assert [len(one.runs) for one in empty.lines] == [0, 2]
+    assert (empty.lines[0].chosen, empty.lines[0].finals) == (None, ())
     (found,) = reproduce([experiment], "quick", tmp_path, engine=InProcess(), optuna=optuna)
     first, second = found.lines
     assert first.chosen is not None

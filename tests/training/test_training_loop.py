@@ -171,6 +171,10 @@ def test_a_network_with_time_first_learns_the_same(problem, at):
         )
         found.append(history.epochs)
     assert found[0] == found[1]
+    if at == "every":
+        optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+        with pytest.raises(tl.ArgumentError, match=r"train: targets: got shape \(40,\)"):
+            tl.fit(tl.DFA(network, at=at), optimizer, problem.train, epochs=1, batch_size=4)
 
 
 def test_arrays_and_lists_are_welcome(problem):
@@ -299,6 +303,14 @@ def test_data_that_cannot_be_learned_or_measured_are_told_before_anything_is_lea
     assert "validation: targets: got labels between 1 and 2" in str(raised.value)
     assert "test" not in str(raised.value)
     torch.testing.assert_close(network.state_dict(), before, rtol=0, atol=0)
+
+
+def test_what_cannot_stream_is_told_before_its_data(problem):
+    network = tl.RNN(3, 4, 2)
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+    part = Sequences(problem.train.inputs, torch.zeros(40, 5, 2))
+    with pytest.raises(tl.UnsupportedError, match="learns online"):
+        tl.fit(tl.BPTT(network, loss="mse"), optimizer, part, epochs=1, batch_size=4, online=True)
 
 
 def test_an_optimizer_that_wants_a_closure_is_refused(problem):

@@ -95,9 +95,11 @@ def _length_problems(network: Network, inputs: Tensor, lengths: object) -> list[
 
 def _finite(network: Network, inputs: Tensor, lengths: object) -> bool:
     """Whether all valid values are finite; a sum is finite only if every term is (or overflows)."""
+    # One pass and no temporary of the inputs' size; a slow test only if this one is in doubt.
+    if math.isfinite(inputs.sum().item()):
+        return True
     if not isinstance(lengths, Tensor):
-        # One pass and no temporary of the inputs' size; the slow test only if this one is in doubt.
-        return math.isfinite(inputs.sum().item()) or bool(inputs.isfinite().all())
+        return bool(inputs.isfinite().all())
     steps = torch.arange(inputs.shape[1 if network.batch_first else 0], device=inputs.device)
     valid = steps[None, :] < lengths.to(inputs.device)[:, None]
     return bool(inputs[valid if network.batch_first else valid.t()].isfinite().all())

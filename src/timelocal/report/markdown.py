@@ -18,9 +18,10 @@ _INTRODUCTION = """\
 
 Made by `timelocal reproduce` from runs whose records are committed beside their tables. Every value is the
 mean ± standard deviation over seeds, with the 95 % t-interval of the mean in brackets; only finished runs
-count, and how many did not finish stands beside. A claim is decided by the rule that stands with it, and only
-with three finished seeds of every line it speaks of. Differences to true BPTT are paired by seed; p is from
-the exact sign-flip test. The site that the same command writes leads from every number to its runs.
+count, and how many did not finish stands beside. A claim is decided by the rule that stands with it: it
+holds only with three finished seeds of every line it speaks of, and one comparison that fails decides it.
+Differences to true BPTT are paired by seed; p is from the exact sign-flip test. The site that the same
+command writes leads from every number to its runs.
 """
 
 

@@ -124,7 +124,7 @@ class ForwardPass:
 class Rule(nn.Module, ABC):
     """Base of all rules: the checks at the door, the forward pass, how gradients are written.
 
-    A rule implements `compute`.
+    A rule implements `compute`. `estimate` is a door: loops that have checked their data go in beside it.
     """
 
     spec: ClassVar[RuleSpec]
@@ -189,7 +189,7 @@ class Rule(nn.Module, ABC):
         mask: Tensor | None = None,
         initial: States | None = None,
     ) -> None:
-        """Raise what `estimate` would for these. Nothing is run."""
+        """Raise what `estimate` would for these, but for a batch in which nothing counts. Nothing is run."""
         self.check_placement()
         check_batch(self.network, self.loss, self.at, inputs, targets, lengths, mask, initial)
 
@@ -280,7 +280,7 @@ class Rule(nn.Module, ABC):
         initial: States | None = None,
     ) -> Evaluation:
         """Loss, outputs and accuracy of the network as it is: no dropout, nothing is changed."""
-        self.check(inputs, targets, lengths, mask=mask, initial=initial)
+        check_batch(self.network, self.loss, self.at, inputs, targets, lengths, mask, initial)
         batch = self._batch(inputs, targets, lengths, mask, initial)
         with evaluation_mode(self.network), own_precision(batch.inputs):
             forward = self.forward_pass(batch, None)

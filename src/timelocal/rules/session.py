@@ -87,7 +87,7 @@ class Session:
         Raises:
             ArgumentError: for anything wrong with the tensors, all at once.
         """
-        self.rule.check_placement()
+        self.rule.check(inputs, targets)
         fused = run_fused(self, inputs, targets, optimizer)
         if fused is not None:
             return fused

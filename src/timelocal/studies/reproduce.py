@@ -128,7 +128,10 @@ def _tried(line: Line, records: Mapping[str, RunRecord], optuna: int | None) -> 
     if line.search is None:
         return []
     every = choices(line.search)
-    return every if optuna is None or len(every) == 1 else proposed(line, records, optuna)[0]
+    if optuna is None or len(every) == 1:
+        return every
+    tried, following = proposed(line, records, optuna)
+    return tried if following is None else [*tried, following]
 
 
 def _next(line: Line, records: Mapping[str, RunRecord], optuna: int | None) -> list[Trial]:
@@ -147,7 +150,7 @@ def _runs(line: Line, config: Trial | None) -> list[Trial]:
 def _result(line: Line, records: Mapping[str, RunRecord], optuna: int | None) -> LineResult:
     tried = _tried(line, records, optuna)
     config = choose(line, tried, records)
-    searched = candidates(line, tried) if len(tried) > 1 else []
+    searched = candidates(line, tried) if line.search and len(choices(line.search)) > 1 else []
 
     def found(trials: Sequence[Trial]) -> tuple[tuple[Trial, RunRecord | None], ...]:
         return tuple((trial, records.get(trial.folder_name())) for trial in trials)

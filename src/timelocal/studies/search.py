@@ -99,12 +99,15 @@ def judged_in_full(
 
     Those of the finalists and of what was passed over for them; none where the best of the search is taken.
     """
-    found = finalists(line, tried, records) if line.search and len(tried) > 1 else None
+    searched = line.search is not None and len(choices(line.search)) > 1
+    found = finalists(line, tried, records) if searched else None
     ranked = _ranked(line, tried, records) if found else None
     if not found or not ranked:
         return []
-    judged = ranked[: ranked.index(found[-1]) + 1]
-    return [in_full(line, one) for one in judged] if len(judged) > 1 else []
+    last = records.get(in_full(line, found[-1]).folder_name())
+    none_is_stable = last is not None and last.status == "diverged"
+    judged = ranked if none_is_stable else ranked[: ranked.index(found[-1]) + 1]
+    return [in_full(line, one) for one in judged] if len(judged) > 1 or none_is_stable else []
 
 
 def _ranked(

@@ -89,9 +89,9 @@ def fit(
     network = rule.network
     named = {"train": train, "validation": validation, "test": test}
     parts = as_sequences(named, network)
-    check_parts(rule, parts)
     if online:
         check_online(rule, parts["train"])
+    check_parts(rule, parts)
     home = None if folder is None else make_folder(Path(folder))
     with exclusive(home / ".fit.lock") if home else nullcontext():
         saver = home and Saver(

@@ -60,7 +60,8 @@ def entering(rule: Rule, batch: Sequences) -> tuple[Tensor, Tensor, Tensor | Non
     inputs, targets = batch.inputs, batch.targets
     if not rule.network.batch_first:
         inputs = inputs.transpose(0, 1)
-        targets = targets.transpose(0, 1) if rule.at == "every" else targets
+        stepwise = rule.at == "every" and targets.dim() > 1  # what is not is told at the door
+        targets = targets.transpose(0, 1) if stepwise else targets
     return inputs, targets, batch.lengths
 
 

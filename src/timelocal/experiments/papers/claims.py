@@ -8,7 +8,7 @@ from statistics import fmean
 from timelocal.experiments.papers.experiment import Claim, Key, Numbers, Verdict, Word
 
 SEEDS = 3
-"""With fewer seeds than these nothing is decided."""
+"""A mean of fewer seeds than these decides nothing."""
 
 
 def at_most(text: str, pairs: Iterable[tuple[Key, Key]], factor: float) -> Claim:
@@ -51,11 +51,11 @@ def reaches(
 
     def decide(numbers: Numbers) -> Verdict:
         means = {key: fmean(numbers[key].values()) for key, _ in goals if _enough(numbers, key)}
-        found = [
+        found = [  # reached, but for rounding
             (f"{_name(key)} {_short(means[key])} of {_short(goal)}", means[key] >= goal - 1e-12)
             for key, goal in goals
             if key in means
-        ]  # but for rounding
+        ]
         return _verdict(found, [key for key, _ in goals if key not in means])
 
     return Claim(text, f"each {told} is at least the number beside it", decide, measure)

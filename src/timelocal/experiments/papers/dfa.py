@@ -105,7 +105,7 @@ SIZES: dict[ProfileName, _Size] = {
     ),
     "laptop": _Size(
         _EPOCHS,
-        _SEARCH_EPOCHS | {"row-mnist": 4},
+        _SEARCH_EPOCHS | {"libras": 200, "row-mnist": 4},
         _SEARCH_EPOCHS,
         {"strawberry": 3, "libras": 3, "ecg200": 6, "row-mnist": 2},
         _FIVE,

@@ -62,7 +62,7 @@ class Line:
 
 
 Numbers = Mapping[Key, Mapping[int, float]]
-"""Every line's value by seed, in the experiment's first measure; lines without finished runs are absent."""
+"""Every line's value by seed, in one measure; lines without finished runs are absent."""
 
 
 class Verdict(NamedTuple):
@@ -87,9 +87,9 @@ class Claim:
 class Experiment:
     """A table or figure of a paper.
 
-    `measures` name entries of `timelocal.studies.measures`; the first decides the claims. `view` is how
-    the page draws it: learning `curves` with bars of the final values, values over `sizes`, `costs` in
-    time and memory, a `grid` search, or `settings` alone.
+    `measures` name entries of `timelocal.studies.measures`; the first decides claims that name none.
+    `view` is how the page draws it: learning `curves` with bars of the final values, values over `sizes`,
+    `costs` in time and memory, a `grid` search, or `settings` alone.
     """
 
     name: str
