@@ -113,7 +113,7 @@ def runs_of(reproductions: Sequence[Reproduction]) -> list[RunRecord]:
         run.folder.name: run
         for one in reproductions
         for result in one.lines
-        for _, run in (*result.runs, *result.tried, *result.finals)
+        for _, run in result.asked
         if run is not None
     }
     return list(found.values())
@@ -125,7 +125,7 @@ def missing_runs(reproductions: Sequence[Reproduction]) -> set[str]:
         config.folder_name()
         for one in reproductions
         for result in one.lines
-        for config, run in (*result.runs, *result.tried, *result.finals)
+        for config, run in result.asked
         if run is None
     }
 

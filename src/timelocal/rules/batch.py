@@ -79,18 +79,13 @@ def check_batch(
     network: Network,
     loss: Loss,
     at: Place,
-    inputs: Tensor | PackedSequence,
+    inputs: Tensor,
     targets: Tensor,
-    lengths: Tensor | None,
-    mask: Tensor | None,
-    initial: States | None,
+    lengths: Tensor | None = None,
+    mask: Tensor | None = None,
+    initial: States | None = None,
 ) -> None:
     """Raise an `ArgumentError` that lists all that is wrong with what the user gave."""
-    if isinstance(inputs, PackedSequence):
-        if lengths is not None:
-            remedy = "A PackedSequence carries its own: leave lengths out."
-            raise_problems([Problem("lengths", "lengths beside a PackedSequence", "None", remedy)])
-        inputs, lengths = pad_packed_sequence(inputs, batch_first=network.batch_first)
     problems = input_problems(network, inputs, lengths)
     if problems and not (isinstance(inputs, Tensor) and inputs.dim() == 3):
         raise_problems(problems)  # without axes nothing more can be said
@@ -116,9 +111,27 @@ def make_batch(
     mask: Tensor | None,
     initial: States | None,
 ) -> Batch:
-    """Turn what `check_batch` has let pass time first."""
+    """Check what the user gave and turn it time first."""
     if isinstance(inputs, PackedSequence):
+        if lengths is not None:
+            remedy = "A PackedSequence carries its own: leave lengths out."
+            raise_problems([Problem("lengths", "lengths beside a PackedSequence", "None", remedy)])
         inputs, lengths = pad_packed_sequence(inputs, batch_first=network.batch_first)
+    check_batch(network, loss, at, inputs, targets, lengths, mask, initial)
+    return arrange(network, loss, at, inputs, targets, lengths, mask, initial)
+
+
+def arrange(
+    network: Network,
+    loss: Loss,
+    at: Place,
+    inputs: Tensor,
+    targets: Tensor,
+    lengths: Tensor | None = None,
+    mask: Tensor | None = None,
+    initial: States | None = None,
+) -> Batch:
+    """Turn what `check_batch` has let pass, or a part of it, time first."""
     counted = _counted(network, at, inputs, lengths, mask)
     weights = None
     if counted is not None:

@@ -13,7 +13,7 @@ from timelocal.cells import RNNCell
 from timelocal.kernels import OnlineWeights
 from timelocal.losses import MSE
 from timelocal.network import Network
-from timelocal.rules.batch import make_batch
+from timelocal.rules.batch import arrange
 
 if TYPE_CHECKING:
     from timelocal.rules.rule import Rule
@@ -39,7 +39,7 @@ def run_fused(
     if found is None:
         return None
     settings, state = found
-    batch = make_batch(rule.network, rule.loss, "every", inputs, targets, None, None, None)
+    batch = arrange(rule.network, rule.loss, "every", inputs, targets)
     cell = rule.network.cell
     assert isinstance(cell, RNNCell)
     x, law = batch.inputs, rule.network.recurrent.decorrelate

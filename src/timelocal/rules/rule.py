@@ -32,7 +32,14 @@ from timelocal.network import (
     readout_gradients,
     readout_signal,
 )
-from timelocal.rules.batch import Batch, check_batch, check_rule, make_batch, own_precision
+from timelocal.rules.batch import (
+    Batch,
+    arrange,
+    check_batch,
+    check_rule,
+    make_batch,
+    own_precision,
+)
 from timelocal.rules.session import Session
 from timelocal.seeding import generator
 from timelocal.typing import Gradients, LossFunction, Memory, Place, States
@@ -177,34 +184,22 @@ class Rule(nn.Module, ABC):
         Raises:
             ArgumentError: for anything wrong with these, all at once.
         """
-        self.check(inputs, targets, lengths, mask=mask, initial=initial)
-        return self.estimate_checked(inputs, targets, lengths, mask=mask, initial=initial)
+        self.check_placement()
+        return self._estimate(self._batch(inputs, targets, lengths, mask, initial))
 
-    def check(
-        self,
-        inputs: Tensor | PackedSequence,
-        targets: Tensor,
-        lengths: Tensor | None = None,
-        *,
-        mask: Tensor | None = None,
-        initial: States | None = None,
-    ) -> None:
+    def check(self, inputs: Tensor, targets: Tensor, lengths: Tensor | None = None) -> None:
         """Raise what `estimate` would for these, but for a batch in which nothing counts. Nothing is run."""
         self.check_placement()
-        check_batch(self.network, self.loss, self.at, inputs, targets, lengths, mask, initial)
+        check_batch(self.network, self.loss, self.at, inputs, targets, lengths)
 
     @torch.no_grad()
     def estimate_checked(
-        self,
-        inputs: Tensor | PackedSequence,
-        targets: Tensor,
-        lengths: Tensor | None = None,
-        *,
-        mask: Tensor | None = None,
-        initial: States | None = None,
+        self, inputs: Tensor, targets: Tensor, lengths: Tensor | None = None
     ) -> Estimate:
         """As `estimate`, of what `check` has let pass, or of a part of it: for loops over the same data."""
-        batch = self._batch(inputs, targets, lengths, mask, initial)
+        return self._estimate(arrange(self.network, self.loss, self.at, inputs, targets, lengths))
+
+    def _estimate(self, batch: Batch) -> Estimate:
         with own_precision(batch.inputs):
             return self.estimate_from(batch, *self.compute(batch))
 
@@ -280,7 +275,6 @@ class Rule(nn.Module, ABC):
         initial: States | None = None,
     ) -> Evaluation:
         """Loss, outputs and accuracy of the network as it is: no dropout, nothing is changed."""
-        check_batch(self.network, self.loss, self.at, inputs, targets, lengths, mask, initial)
         batch = self._batch(inputs, targets, lengths, mask, initial)
         with evaluation_mode(self.network), own_precision(batch.inputs):
             forward = self.forward_pass(batch, None)

@@ -64,12 +64,13 @@ class Session:
             ArgumentError: for anything wrong with these, all at once.
         """
         rule = self.rule
+        rule.check_placement()
         _check_step(self, inputs)
         time = 1 if rule.network.batch_first else 0
-        inputs, targets = inputs.unsqueeze(time), targets.unsqueeze(time)
-        mask = None if mask is None else mask.unsqueeze(time)
-        rule.check(inputs, targets, mask=mask)
-        batch = make_batch(rule.network, rule.loss, "every", inputs, targets, None, mask, None)
+        batch = make_batch(
+            rule.network, rule.loss, "every", inputs.unsqueeze(time), targets.unsqueeze(time),
+            None, None if mask is None else mask.unsqueeze(time), None,
+        )  # fmt: skip
         with own_precision(batch.inputs):
             estimate, self.memory = rule.advance(self.memory, batch, self.key, self.steps)
         self.steps += 1

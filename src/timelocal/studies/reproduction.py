@@ -31,6 +31,11 @@ class LineResult:
     runs: tuple[tuple[TrainConfig, RunRecord | None], ...]
     """One a seed, None where it is missing."""
 
+    @property
+    def asked(self) -> tuple[tuple[TrainConfig, RunRecord | None], ...]:
+        """Every run that the line and its search ask for."""
+        return (*self.runs, *self.tried, *self.finals)
+
     def values(self, measure: str) -> dict[int, float]:
         """Seed to value, for the runs that finished."""
         found = {config.seed: value(run, measure) for config, run in self.runs if run is not None}
@@ -60,8 +65,6 @@ class Reproduction:
 
     def verdicts(self) -> list[tuple[Claim, Verdict]]:
         """The claims and what the numbers say of them."""
-        main = self.experiment.measures[0]
-        return [
-            (claim, claim.decide(self.numbers(claim.measure or main)))
-            for claim in self.experiment.claims
-        ]
+        main, claims = self.experiment.measures[0], self.experiment.claims
+        numbers = {name: self.numbers(name) for name in {one.measure or main for one in claims}}
+        return [(claim, claim.decide(numbers[claim.measure or main])) for claim in claims]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +15,7 @@ from timelocal.experiments.papers.experiment import (
     PaperValue,
     ProfileName,
     Search,
+    listed,
 )
 
 DATASETS = ("strawberry", "libras", "ecg200", "row-mnist")
@@ -190,10 +190,6 @@ def appendix_b(profile: ProfileName) -> tuple[Line, ...]:
     return tuple(line for line in table1(profile) if line.key.column == "as corrected")
 
 
-def _listed(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{name} {count}" for name, count in counts.items())
-
-
 def _deviations(profile: ProfileName) -> tuple[str, ...]:
     size = SIZES[profile]
     found = [
@@ -205,14 +201,14 @@ def _deviations(profile: ProfileName) -> tuple[str, ...]:
         "The value is the test accuracy at the epoch that is best on the validation part; the "
         "paper prints the "
         "maximum over epochs of the test accuracy, which is a column of its own here.",
-        f"Epochs: {_listed(size.epochs)} (the paper: 300, 900, 500, and none given for Row-MNIST).",
+        f"Epochs: {listed(size.epochs)} (the paper: 300, 900, 500, and none given for Row-MNIST).",
         "DFA's hidden units, learning rate and batch size are chosen on the validation part from "
-        f"the paper's grid, seed 0, with fewer epochs: {_listed(size.grid_epochs)}; what diverges in "
+        f"the paper's grid, seed 0, with fewer epochs: {listed(size.grid_epochs)}; what diverges in "
         "the full run of that seed is passed over for the next best. Of so many of the best the one "
-        f"is taken that is best after its full run with that seed: {_listed(size.finalists)}.",
+        f"is taken that is best after its full run with that seed: {listed(size.finalists)}.",
         "BPTT, and DFA as in the authors' code, have the hyperparameters of Appendix B.",
         "Best without BPTT: DFA with feedback × trace × decorrelation × learning rate chosen on the "
-        f"validation part, seed 0 (epochs: {_listed(size.best_epochs)}), with 50 hidden units "
+        f"validation part, seed 0 (epochs: {listed(size.best_epochs)}), with 50 hidden units "
         "(Row-MNIST: 128) and the batch size of Appendix B, no clipping.",
         f"Seeds: {len(size.seeds)}; as in the authors' code {len(size.authors_seeds)}.",
     ]

@@ -100,3 +100,12 @@ class Experiment:
     lines: Callable[[ProfileName], tuple[Line, ...]]
     claims: tuple[Claim, ...] = ()
     deviations: Callable[[ProfileName], tuple[str, ...]] = field(default=lambda _: ())
+
+
+def listed(counts: Mapping[str, int]) -> str:
+    """Counts by name, for a sentence.
+
+    >>> listed({"copying": 2, "weather": 10})
+    'copying 2, weather 10'
+    """
+    return ", ".join(f"{name} {count}" for name, count in counts.items())

@@ -17,6 +17,7 @@ from timelocal.experiments.papers.experiment import (
     Line,
     ProfileName,
     Search,
+    listed,
 )
 from timelocal.kernels.orthogonal import period
 
@@ -487,8 +488,7 @@ def _deviations(profile: ProfileName) -> tuple[str, ...]:
         "epochs": (size.epochs, _tasks(500, 500, 500)),
     }
     found = [
-        f"{name}: {', '.join(f'{task} {n}' for task, n in ours.items())} "
-        f"(the paper: {', '.join(f'{task} {n}' for task, n in theirs.items())})."
+        f"{name}: {listed(ours)} (the paper: {listed(theirs)})."
         for name, (ours, theirs) in told.items()
         if ours != theirs
     ]
@@ -499,19 +499,19 @@ def _deviations(profile: ProfileName) -> tuple[str, ...]:
         "nodes, σ = 0.01, prediction of Mackey-Glass and fresh copying sequences; SGD with an "
         "update at every "
         "step; learning rates chosen on the validation part from one grid for all rules, seed 0, "
-        f"{', '.join(f'{task} {n}' for task, n in size.search_epochs.items())} epochs; of the best "
-        f"({', '.join(f'{task} {n}' for task, n in size.finalists.items())}) that do not diverge in "
+        f"{listed(size.search_epochs)} epochs; of the best "
+        f"({listed(size.finalists)}) that do not diverge in "
         "full with that seed, the one that ends best is taken.",
         "As in the authors' code: one scalar for the batch, 1/σ, their norms, σ = 0.001, recall "
         "of Mackey-Glass, "
         "one fixed copying sequence, the learning rates of table 2 (chosen there for more hidden "
         "units), BP with "
-        f"Adam; epochs: {', '.join(f'{task} {n}' for task, n in size.authors_epochs.items())}, "
+        f"Adam; epochs: {listed(size.authors_epochs)}, "
         f"{len(size.authors_seeds)} seeds, on {', '.join(size.authors_on)}.",
         "BP is one step back with an update at every step, as in the authors' code. True BPTT "
         "stands beside it: "
         "Adam, clipped at norm 1, one update a batch of 10 whole sequences; epochs: "
-        f"{', '.join(f'{task} {n}' for task, n in size.bptt_epochs.items())}.",
+        f"{listed(size.bptt_epochs)}.",
         f"{MANY} is ours: as many orthogonal directions of noise as nodes (the next power of two) at every "
         "step, each lasting that step, so as many forward passes, with norms of each layer and σ = 0.0001.",
         "RFLO runs on a leaky network, τ = 10, and beside the others on all three tasks; the paper has it in "
