@@ -14,7 +14,7 @@ Packed<T> transposed(const Layer<T>& layer, Index first, Index count) {
     const double work = double(count) * double(layer.hidden);
     const Index parts = parts_of(packed.panels(), layer.threads, work);
     parallel(parts, [&](Index part) {
-        packed.pack(0, count, layer.hh + first * layer.hidden, layer.hidden, 1, packed.panels() * part / parts,
+        packed.pack(0, count, layer.hh + first * layer.hidden, layer.hidden, packed.panels() * part / parts,
                     packed.panels() * (part + 1) / parts);
     });
     return packed;

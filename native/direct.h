@@ -8,10 +8,12 @@
 
 namespace kernels {
 
-// head: its features are the last block of the history, which is made here. feedback (h, o).
+// head: its features are the last block of the history, which is made here. feedback (h, o). h0 and c0 may be
+// null, for zeros.
 template <class T>
 void direct(const Layer<T>& layer, History<T> history, const T* inputs, const T* h0, const T* c0,
             const HeadCall<T>& head, const T* feedback, Gradients<T> out) {
+    history.from_zero = !h0;
     Forward<T>(layer, inputs, nullptr, history).run(h0, c0);
     Head<T>(head).run();
     const Buffer<T> signal(layer.batch * layer.hidden);

@@ -24,8 +24,8 @@ struct Section {
     void pack(const Layer<T>& layer, Index part, Index parts) {
         const Index n = weights.panels(), p0 = n * part / parts, p1 = n * (part + 1) / parts;
         const Index inputs = layer.inputs, hidden = layer.hidden;
-        weights.pack(0, inputs, layer.ih + first * inputs, 1, inputs, p0, p1);
-        weights.pack(inputs, hidden, layer.hh + first * hidden, 1, hidden, p0, p1);
+        weights.pack_transposed(0, inputs, layer.ih + first * inputs, inputs, p0, p1);
+        weights.pack_transposed(inputs, hidden, layer.hh + first * hidden, hidden, p0, p1);
     }
 
     const Index first;
@@ -50,6 +50,7 @@ class Forward {
                 layer.cell == Cell::gru && layer.b_hh && j < size ? layer.b_hh[2 * size + j] : T(0);
     }
 
+    // From an initial state, or from zero where out.from_zero says so.
     void run(const T* h0, const T* c0) {
         const double weights = double(layer.nodes()) * double(layer.inputs + layer.hidden);
         const Index packers = parts_of(layer.threads, layer.threads, weights);
@@ -82,8 +83,10 @@ class Forward {
         begin(h0, out.h, b0, n, carried.h);
         if (layer.cell == Cell::lstm) begin(c0, out.c, b0, n, carried.c);
         T *pre = first_sum.get(), *candidate = second_sum.get(), *behind = hidden_sum.get();
-        const Operand<T> none{nullptr, 0, 0, 0}, h{carried.h, ld, 1, size}, gated{carried.gated, ld, 1, size};
+        const Operand<T> none{nullptr, 0, 0, 0};
         for (Index t = 0; t < layer.steps; ++t) {
+            const Index entering = t == 0 && out.from_zero ? 0 : size;
+            const Operand<T> h{carried.h, ld, 1, entering}, gated{carried.gated, ld, 1, entering};
             const Index row = t * layer.batch + b0;
             const Operand<T> x{inputs + row * layer.inputs, layer.inputs, 1, layer.inputs};
             multiply(section.weights, 0, n, x, h, section.bias.get(), 0, pre, wide);
@@ -111,6 +114,11 @@ class Forward {
 
     void begin(const T* start, T* history, Index b0, Index n, T* carried) const {
         const Index size = layer.hidden;
+        if (out.from_zero) {
+            std::memset(history + b0 * size, 0, std::size_t(n * size) * sizeof(T));
+            std::memset(carried, 0, std::size_t(n * padded<T>(size)) * sizeof(T));
+            return;
+        }
         std::memcpy(history + b0 * size, start + b0 * size, std::size_t(n * size) * sizeof(T));
         for (Index r = 0; r < n; ++r)
             std::memcpy(carried + r * padded<T>(size), start + (b0 + r) * size, std::size_t(size) * sizeof(T));

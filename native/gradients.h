@@ -46,6 +46,7 @@ template <class T>
 struct Strip {
     const T* at;  // of the first row, the others `stride` apart; null for the inputs: from their block
     Index stride, first_column, columns;
+    Index first_row;  // the rows before it hold zeros
     Index first_panel, end_panel;
     T* to;
     Index to_stride;
@@ -56,23 +57,24 @@ template <class T>
 std::vector<Strip<T>> strips_of(const Layer<T>& layer, History<T> past, Gradients<T> out) {
     static const T one = 1;
     std::vector<Strip<T>> strips;
-    const auto enter = [&](const T* at, Index stride, Index columns, Index first, Index end, T* to,
-                           Index to_stride) {
+    const auto enter = [&](const T* at, Index stride, Index columns, Index first_row, Index first, Index end,
+                           T* to, Index to_stride) {
         for (Index j = 0, height; j < columns; j += height) {
             height = tile_height(columns - j);
-            strips.push_back({at, stride, j, height, first, end, to, to_stride});
+            strips.push_back({at, stride, j, height, first_row, first, end, to, to_stride});
         }
     };
     const Index size = layer.hidden, all = gates_of(layer.cell), inputs = layer.inputs;
-    enter(nullptr, inputs + 1, inputs + (out.b_ih != nullptr), 0, all, out.ih, inputs);
+    const Index moved = past.from_zero ? layer.batch : 0;  // the first row of a state that need not be zero
+    enter(nullptr, inputs + 1, inputs + (out.b_ih != nullptr), 0, 0, all, out.ih, inputs);
     if (!is_gru(layer.cell)) {
-        enter(past.h, size, size, 0, all, out.hh, size);
+        enter(past.h, size, size, moved, 0, all, out.hh, size);
     } else if (layer.cell == Cell::gru) {
-        enter(past.h, size, size, 1, 4, out.hh, size);
-        if (out.b_hh) enter(&one, 0, 1, 3, 4, out.b_hh, 1);
+        enter(past.h, size, size, moved, 1, 4, out.hh, size);
+        if (out.b_hh) enter(&one, 0, 1, 0, 3, 4, out.b_hh, 1);
     } else {
-        enter(past.h, size, size, 1, 3, out.hh, size);
-        enter(past.auxiliary, size, size, 0, 1, out.hh, size);
+        enter(past.h, size, size, moved, 1, 3, out.hh, size);
+        enter(past.auxiliary, size, size, moved, 0, 1, out.hh, size);
     }
     return strips;
 }
@@ -139,11 +141,12 @@ void sum_outer_products(const Layer<T>& layer, History<T> past, const T* inputs,
                 // Lanes beyond the last unit hold what they hold: their sums are never read.
                 fill(row, deep, first, units, panel, ld);
                 each_sum([&](const Strip<T>& strip, Index p, Index unit, Index wide, T* sum) {
-                    const T* at = strip.at ? strip.at + row * strip.stride : entered.get();
-                    const Index ldc = padded<T>(wide);
+                    const Index skip = std::clamp<Index>(strip.first_row - row, 0, deep), ldc = padded<T>(wide);
+                    if (skip == deep) return;
+                    const T* at = strip.at ? strip.at + (row + skip) * strip.stride : entered.get();
                     tile_of<T>(strip.columns, ldc / kLanes<T>)(
-                        panel[p] + unit, ld, {at + strip.first_column, 1, strip.stride, deep}, {}, sum, ldc,
-                        sum, ldc);
+                        panel[p] + skip * ld + unit, ld,
+                        {at + strip.first_column, 1, strip.stride, deep - skip}, {}, sum, ldc, sum, ldc);
                 });
             }
             each_sum([&](const Strip<T>& strip, Index p, Index unit, Index wide, const T* sum) {

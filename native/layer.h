@@ -29,6 +29,7 @@ struct History {
     T *h, *c;      // (t + 1, b, h); c only for the LSTM
     T* gates;      // (t, b, g); for the plain RNN the same memory as h from its second block on
     T* auxiliary;  // (t, b, h), null for the RNN
+    bool from_zero = false;  // whether the initial state is zero: products with it are left out
 };
 
 }  // namespace kernels

@@ -37,30 +37,31 @@ class Packed {
 
     Packed(Index k, Index n) : k(k), n(n), data_(k * padded<T>(n)) {}
 
-    // Rows [first, first + count) of panels [p0, p1), so that threads can share the work. Element
-    // (first + row, column) of the matrix is source[row * row_stride + column * column_stride].
-    void pack(Index first, Index count, const T* source, Index row_stride, Index column_stride,
-              Index p0, Index p1) {
-        constexpr Index block = 64;  // rows at a time: source and panel both stay in the first cache
-        for (Index p = p0; p < p1; ++p) {
-            const Index columns = columns_of(p), stride = padded<T>(columns);
-            const T* from = source + p * width * column_stride;
-            T* out = panel(p) + first * stride;
-            for (Index k0 = 0; k0 < count; k0 += block) {
-                const Index k1 = k0 + block < count ? k0 + block : count;
-                if (column_stride == 1) {
-                    for (Index k = k0; k < k1; ++k)
-                        for (Index j = 0; j < columns; ++j)
-                            out[k * stride + j] = from[k * row_stride + j];
-                } else {
-                    for (Index j = 0; j < columns; ++j)
-                        for (Index k = k0; k < k1; ++k)
-                            out[k * stride + j] = from[k * row_stride + j * column_stride];
+    // Rows [first, first + count) of panels [p0, p1), so that threads can share the work: element
+    // (first + row, column) of the matrix is source[row * ld + column].
+    void pack(Index first, Index count, const T* source, Index ld, Index p0, Index p1) {
+        each_panel(first, count, p0, p1, [&](T* out, Index column, Index columns, Index stride) {
+            for (Index k = 0; k < count; ++k)
+                std::memcpy(out + k * stride, source + k * ld + column, std::size_t(columns) * sizeof(T));
+        });
+    }
+
+    // The same of a matrix that lies transposed: element (first + row, column) is source[column * ld + row].
+    void pack_transposed(Index first, Index count, const T* source, Index ld, Index p0, Index p1) {
+        constexpr Index lanes = kLanes<T>;
+        each_panel(first, count, p0, p1, [&](T* out, Index column, Index columns, Index stride) {
+            const T* from = source + column * ld;
+            const Index whole = columns / lanes * lanes, deep = count / lanes * lanes;
+            for (Index k = 0; k < deep; k += lanes)
+                for (Index j = 0; j < whole; j += lanes) {
+                    Vec<T> square[lanes];
+                    for (Index i = 0; i < lanes; ++i) square[i] = load(from + (j + i) * ld + k);
+                    transpose<T>(square);
+                    for (Index i = 0; i < lanes; ++i) store(out + (k + i) * stride + j, square[i]);
                 }
-                for (Index k = k0; k < k1; ++k)
-                    for (Index j = columns; j < stride; ++j) out[k * stride + j] = 0;
-            }
-        }
+            for (Index j = 0; j < columns; ++j)
+                for (Index k = j < whole ? deep : 0; k < count; ++k) out[k * stride + j] = from[j * ld + k];
+        });
     }
 
     Index panels() const { return (n + width - 1) / width; }
@@ -70,6 +71,20 @@ class Packed {
     const Index k, n;
 
   private:
+    // body(where row `first` of a panel begins, its first column, its columns, its rows' distance); the last
+    // panel's columns beyond the matrix are zero.
+    template <class Body>
+    void each_panel(Index first, Index count, Index p0, Index p1, const Body& body) {
+        for (Index p = p0; p < p1; ++p) {
+            const Index columns = columns_of(p), stride = padded<T>(columns);
+            T* out = panel(p) + first * stride;
+            if (columns < stride)
+                for (Index k = 0; k < count; ++k)
+                    std::memset(out + k * stride + columns, 0, std::size_t(stride - columns) * sizeof(T));
+            body(out, p * width, columns, stride);
+        }
+    }
+
     Buffer<T> data_;
 };
 

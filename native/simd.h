@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <utility>
 
 #if defined(__AVX2__)
 #include <immintrin.h>
@@ -213,6 +214,24 @@ inline Vec<float> smaller(Vec<float> a, Vec<float> b) { return a < b ? a : b; }
 inline Vec<double> smaller(Vec<double> a, Vec<double> b) { return a < b ? a : b; }
 
 #endif
+
+// Lanes whose number has the bit S set change places between a and b with those that have not.
+template <class T, Index S, std::size_t... P>
+inline __attribute__((always_inline)) void exchange(Vec<T>& a, Vec<T>& b, std::index_sequence<P...>) {
+    constexpr Index lanes = kLanes<T>;
+    const Vec<T> low = __builtin_shufflevector(a, b, (Index(P) & S ? int(P) - int(S) + int(lanes) : int(P))...);
+    b = __builtin_shufflevector(a, b, (Index(P) & S ? int(P) + int(lanes) : int(P) + int(S))...);
+    a = low;
+}
+
+// Lane j of v[i] and lane i of v[j] change places, for as many vectors as there are lanes.
+template <class T, Index S = kLanes<T> / 2>
+inline __attribute__((always_inline)) void transpose(Vec<T>* v) {
+#pragma GCC unroll 16
+    for (Index i = 0; i < kLanes<T>; ++i)
+        if (!(i & S)) exchange<T, S>(v[i], v[i + S], std::make_index_sequence<kLanes<T>>());
+    if constexpr (S > 1) transpose<T, S / 2>(v);
+}
 
 // Call body(j, which) for every vector that starts at j in a row of n elements.
 template <class T, class Body>

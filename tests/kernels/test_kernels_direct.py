@@ -35,8 +35,8 @@ def tensors(found):
 
 @pytest.mark.parametrize(("name", "tau"), CASES)
 @LEAVES
-@given(shape=shapes, head=heads, count=st.sampled_from([1, 2]))
-def test_native_is_the_twin(module, threads, name, tau, shape, head, count):
+@given(shape=shapes, head=heads, count=st.sampled_from([1, 2]), from_zero=st.booleans())
+def test_native_is_the_twin(module, threads, name, tau, shape, head, count, from_zero):
     cell = make_cell(name, tau)
     weights, inputs, initial, _, draw = problem(cell, **shape)
     outputs, (batch, hidden) = head["outputs"], initial[0].shape
@@ -45,10 +45,11 @@ def test_native_is_the_twin(module, threads, name, tau, shape, head, count):
     bias = draw(outputs) if head["bias"] else None
     rest = (draw(outputs, hidden), bias, targets, draw(hidden, outputs))
     threads(count)
-    found = tensors(native_direct.direct(cell, weights, inputs, initial, head["kind"], *rest))
+    start = None if from_zero else initial
+    found = tensors(native_direct.direct(cell, weights, inputs, start, head["kind"], *rest))
     exact = tensors(
         torch_direct.direct(
-            cell, type(weights)(*doubled(weights)), inputs.double(), tuple(doubled(initial)),
+            cell, type(weights)(*doubled(weights)), inputs.double(), start and tuple(doubled(start)),
             head["kind"], *doubled(rest),
         )
     )  # fmt: skip

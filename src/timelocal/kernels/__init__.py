@@ -198,7 +198,7 @@ def direct(
     cell: Cell,
     weights: CellWeights,
     inputs: Tensor,
-    initial: State,
+    initial: State | None,
     loss: HeadLoss,
     readout: Tensor,
     bias: Tensor | None,
@@ -207,8 +207,8 @@ def direct(
 ) -> tuple[LayerTrajectory, Head, CellWeights]:
     """`scan`, then the `head` of the last states, `project` and `credit`, all at once.
 
-    inputs (t, b, i); initial, each (b, h); loss, readout (o, h), its bias and targets: as in `head`;
-    feedback (h, o): G = F e at every step.
+    inputs (t, b, i); initial, each (b, h), or None for zeros; loss, readout (o, h), its bias and targets: as
+    in `head`; feedback (h, o): G = F e at every step.
     Returns the run, its head and the gradients in the parameters' shapes.
     """
     path = native_direct if _path(cell, weights, inputs) is native else torch_direct

@@ -44,6 +44,7 @@ CHOICES = ("auto", "native", "torch")
 _CAPABILITIES = {"AVX512": ("avx512", "avx2", "generic"), "AVX2": ("avx2", "generic")}
 _CODES: dict[type[Cell], int] = {RNNCell: 0, GRUResetAfter: 1, GRUResetBefore: 2, LSTMCell: 3}
 _GATES = (1, 3, 3, 4)
+_STATES = (1, 1, 1, 2)
 DTYPES = (torch.float32, torch.float64)
 _is_exporting = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)
 
@@ -288,7 +289,10 @@ def ready_to_scan(
     initial: list[Tensor],
     noise: Tensor | None,
 ) -> tuple[list[Tensor], tuple[int | float, ...]]:
-    """Room for a trajectory and a scan's first arguments, if everything that it reads is what it must be."""
+    """Room for a trajectory and a scan's first arguments, if everything that it reads is what it must be.
+
+    initial: none for zeros, where the kernel takes that.
+    """
     steps, batch, features = inputs.shape
     hh = weights.hh
     hidden, nodes = _sizes(code, hh)
@@ -302,8 +306,8 @@ def ready_to_scan(
         ("node_noise", noise, (steps, batch, nodes)),
         *(("initial state", state, (batch, hidden)) for state in initial),
     )
-    made = _empty_trajectory(code, gain, inputs, hh, len(initial))
-    states, rest = made[: len(initial)], [tensor.data_ptr() for tensor in made[len(initial) :]]
+    made, count = _empty_trajectory(code, gain, inputs, hh), _STATES[code]
+    states, rest = made[:count], [tensor.data_ptr() for tensor in made[count:]]
     if not rest:  # a plain RNN's gates are its states, from the second on
         rest = [states[0].data_ptr() + batch * hidden * hh.element_size()]
     gates, auxiliary = rest if len(rest) == 2 else (rest[0], 0)
@@ -459,13 +463,11 @@ def dense(*tensors: Any) -> list[Any]:
     return [None if tensor is None else tensor.contiguous() for tensor in tensors]
 
 
-def _empty_trajectory(
-    code: int, gain: float, inputs: Tensor, hh: Tensor, states: int
-) -> list[Tensor]:
+def _empty_trajectory(code: int, gain: float, inputs: Tensor, hh: Tensor) -> list[Tensor]:
     """The states, then what the cell remembers besides: nothing (plain RNN), gates, auxiliary."""
     steps, batch, _ = inputs.shape
     hidden, nodes = _sizes(code, hh)
-    made = [inputs.new_empty(steps + 1, batch, hidden) for _ in range(states)]
+    made = [inputs.new_empty(steps + 1, batch, hidden) for _ in range(_STATES[code])]
     if code > 0 or gain != 1.0:
         made.append(inputs.new_empty(steps, batch, nodes))
     if code > 0:
@@ -542,8 +544,9 @@ def address(tensor: Tensor | None) -> int:
 
 
 def addresses_of(states: list[Tensor]) -> tuple[int, int]:
-    """Of h, and of c where there is one."""
-    return states[0].data_ptr(), states[1].data_ptr() if len(states) > 1 else 0
+    """Of h and of c, 0 where there is none."""
+    h, c = (*states, None, None)[:2]
+    return address(h), address(c)
 
 
 def _call(
@@ -587,7 +590,7 @@ def _past(
 def _scan_shapes(
     code: int, gain: float, inputs: Tensor, ih: Tensor, hh: Tensor, *rest: Any
 ) -> list[Tensor]:
-    return _empty_trajectory(code, gain, inputs, hh, len(rest[2]))
+    return _empty_trajectory(code, gain, inputs, hh)
 
 
 def _backward_shapes(

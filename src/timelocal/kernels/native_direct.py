@@ -15,7 +15,7 @@ def direct(
     cell: Cell,
     weights: CellWeights,
     inputs: Tensor,
-    initial: State,
+    initial: State | None,
     loss: HeadLoss,
     readout: Tensor,
     bias: Tensor | None,
@@ -25,7 +25,7 @@ def direct(
     """As `torch_direct.direct`, for a layer that does not decorrelate."""
     weights = CellWeights(*native.dense(*weights))
     inputs, targets, readout, bias, feedback, *start = native.dense(
-        inputs, targets, readout, bias, feedback, *initial
+        inputs, targets, readout, bias, feedback, *(initial or ())
     )
     code, gain = native.kind_of(cell)
     done, call = native.ready_to_scan(code, gain, inputs, weights, start, None)

@@ -14,7 +14,7 @@ def direct(
     cell: Cell,
     weights: CellWeights,
     inputs: Tensor,
-    initial: State,
+    initial: State | None,
     loss: HeadLoss,
     readout: Tensor,
     bias: Tensor | None,
@@ -22,6 +22,7 @@ def direct(
     feedback: Tensor,
 ) -> tuple[LayerTrajectory, Head, CellWeights]:
     """Forward, the head at the last state, G = F e at every step, and what the layer learns from it."""
-    trajectory = scan(cell, weights, inputs, initial)
+    start = cell.at_rest(inputs, weights.hh.shape[1]) if initial is None else initial
+    trajectory = scan(cell, weights, inputs, start)
     made = head(loss, trajectory.leaving[-1], readout, bias, targets)
     return trajectory, made, credit(cell, weights, trajectory, project(made.errors, feedback))

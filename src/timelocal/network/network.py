@@ -178,8 +178,7 @@ class Network(nn.Module):
     def start(self, inputs: Tensor, initial: States | None, layer: int, direction: int) -> State:
         """The state (h,) or (h, c), each (b, h), that one layer and direction begins with."""
         if initial is None:
-            shape = (inputs.shape[1], self.recurrent.hidden_size)
-            return tuple(inputs.new_zeros(shape) for _ in self.recurrent.cell.state_names)
+            return self.recurrent.cell.at_rest(inputs, self.recurrent.hidden_size)
         states = (initial,) if isinstance(initial, Tensor) else initial
         return tuple(state[layer * self.directions + direction] for state in states)
 

@@ -134,7 +134,7 @@ class FeedbackRule(Rule):
             network.cell,
             recurrent.weights(0, 0),
             batch.inputs,
-            network.start(batch.inputs, batch.initial, 0, 0),
+            None if batch.initial is None else network.start(batch.inputs, batch.initial, 0, 0),
             *small,
             batch.targets,
             self.feedback_matrix(),
