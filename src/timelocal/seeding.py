@@ -7,6 +7,8 @@ seed 1's first one, as it would be with `seed + index`.
 from __future__ import annotations
 
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from numbers import Integral
 
 import numpy as np
@@ -38,3 +40,14 @@ def derive_seed(seed: int, *names: str | int) -> int:
 def generator(seed: int, *names: str | int, device: torch.device | str = "cpu") -> torch.Generator:
     """A `torch.Generator` for the stream called `names` under `seed`."""
     return torch.Generator(device).manual_seed(derive_seed(seed, *names))
+
+
+@contextmanager
+def everywhere(seed: int, *names: str | int, device: torch.device) -> Iterator[None]:
+    """Torch's own generators seeded for the stream called `names`, and put back afterwards.
+
+    For what draws from nothing else: a `torch.nn.Dropout` in a readout, noise in a layer of the user's.
+    """
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(derive_seed(seed, *names))
+        yield

@@ -199,6 +199,17 @@ def test_tied_weights_are_refused() -> None:
         tl.from_torch(rnn, readout)
 
 
+def test_weights_tied_inside_the_stack_are_refused() -> None:
+    gru, deep = torch.nn.GRU(2, 4), torch.nn.RNN(4, 4, num_layers=2)
+    gru.bias_hh_l0 = gru.bias_ih_l0
+    deep.weight_hh_l1 = deep.weight_hh_l0
+    for recurrent in (gru, deep):
+        with pytest.raises(
+            tl.UnsupportedError, match=r"one tensor under several names.*Use a copy"
+        ):
+            tl.from_torch(recurrent, torch.nn.Linear(4, 3))
+
+
 def test_a_module_in_eval_mode_stays_in_it() -> None:
     gru = torch.nn.GRU(2, 4, num_layers=2, dropout=0.5).eval()
     network = tl.from_torch(gru, torch.nn.Linear(4, 3))

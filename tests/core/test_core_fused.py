@@ -6,6 +6,7 @@ import copy
 
 import pytest
 import torch
+from torch.optim.optimizer import register_optimizer_step_post_hook
 from torch.testing import assert_close
 
 import timelocal as tl
@@ -135,3 +136,36 @@ def test_wrong_tensors_are_refused_as_the_loop_refuses_them():
         stream.run(inputs, targets[..., :1], plain(net))
     with pytest.raises(tl.ArgumentError, match=r"shape \(4, 2\)"):
         stream.run(inputs[:3], targets[:3], plain(net))
+
+
+def test_hooks_of_the_optimizer_are_called_at_every_step():
+    net = network().float()
+    inputs, targets = (tensor.float() for tensor in data())
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.5)
+    calls = []
+    for register in (optimizer.register_step_pre_hook, optimizer.register_step_post_hook):
+        handle = register(lambda *_: calls.append(1))
+        tl.NP(net, sigma=0.01).stream(4).run(inputs, targets, optimizer)
+        assert len(calls) == inputs.shape[1]
+        calls.clear()
+        handle.remove()
+    handle = register_optimizer_step_post_hook(lambda *_: calls.append(1))
+    try:
+        tl.NP(net, sigma=0.01).stream(4).run(inputs, targets, optimizer)
+        assert len(calls) == inputs.shape[1]
+    finally:
+        handle.remove()
+    calls.clear()
+    assert run_fused(tl.NP(net, sigma=0.01).stream(4), inputs, targets, optimizer) is not None
+    assert calls == []
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_scheduler_may_follow_a_chunk():
+    net = network().float()
+    inputs, targets = (tensor.float() for tensor in data())
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.5)
+    scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 1)
+    assert run_fused(tl.NP(net, sigma=0.01).stream(4), inputs, targets, optimizer) is not None
+    scheduler.step()
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(0.05)

@@ -11,7 +11,8 @@ import torch
 from torch import nn
 
 import timelocal as tl
-from timelocal.analysis.alignment import WHOLE, alignment
+from timelocal.analysis.alignment import WHOLE, alignment, watch
+from timelocal.data import Sequences
 from timelocal.errors import TimelocalError
 from timelocal.experiments.config import TrainConfig
 from timelocal.experiments.run import run
@@ -73,3 +74,32 @@ def test_a_black_box_has_nothing_to_be_compared_with(tmp_path: Path) -> None:
     with pytest.raises(TimelocalError, match=r"[Bb]ackward|derivative|bptt"):
         run(config, tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("place", ["between layers", "in the readout"])
+def test_bptt_is_aligned_with_itself_under_dropout(place: str) -> None:
+    inputs, targets = batch()
+    if place == "between layers":
+        network = tl.GRU(3, 8, output_size=4, num_layers=2, dropout=0.5)
+    else:
+        readout = nn.Sequential(nn.Dropout(0.5), nn.Linear(8, 4))
+        network = tl.from_torch(nn.GRU(3, 8, batch_first=True), readout)
+    before = torch.get_rng_state()
+    found = alignment(tl.BPTT(network.double()), inputs, targets)
+    assert found[WHOLE].cosine == pytest.approx(1.0, abs=1e-12)
+    assert found[WHOLE].norm_ratio == pytest.approx(1.0, abs=1e-12)
+    assert torch.equal(before, torch.get_rng_state())
+    assert all(module.training for module in network.modules())
+
+
+def test_a_time_first_network_is_watched_in_its_own_order() -> None:
+    generator = torch.Generator().manual_seed(0)
+    inputs = torch.randn(7, 7, 3, generator=generator)  # as many sequences as steps
+    targets = torch.randint(0, 4, (7,), generator=generator)
+    part = Sequences(inputs, targets)
+    recurrent, readout = nn.RNN(3, 5), nn.Linear(5, 4)
+    measured = {}
+    for batch_first in (True, False):
+        recurrent.batch_first = batch_first
+        measured[batch_first] = watch(tl.DFA(tl.from_torch(recurrent, readout)), part)()
+    assert measured[True] == pytest.approx(measured[False], abs=1e-6)

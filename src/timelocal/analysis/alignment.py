@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 
 from timelocal.data import Sequences
+from timelocal.network import evaluation_mode
 from timelocal.rules import BPTT, Rule
+from timelocal.training.parts import entering
 
 
 class Alignment(NamedTuple):
@@ -29,12 +31,13 @@ WHOLE = "all"
 def alignment(
     rule: Rule, inputs: Tensor, targets: Tensor, lengths: Tensor | None = None
 ) -> dict[str, Alignment]:
-    """Compare what `rule` says of one batch with the gradient of BPTT, on the network as it is.
+    """Compare what `rule` says of one batch with the gradient of BPTT, on the network as it is evaluated.
 
         cosine = ⟨g, b⟩ / ‖g‖‖b‖,    norm ratio = ‖g‖ / ‖b‖
 
-    Nothing is changed: the rule's generator is where it was, so watching a training run leaves it bit for
-    bit what it is. A rule that draws noise is measured by one draw.
+    Both see the network without dropout: masks of their own would make two networks of it. Nothing is
+    changed: the rule's generator is where it was, so watching a training run leaves it bit for bit what it
+    is. A rule that draws noise is measured by one draw.
 
     Args:
         rule: any rule on a network that BPTT can train.
@@ -55,10 +58,13 @@ def alignment(
     Source: the angle of feedback alignment, T. P. Lillicrap et al., Random synaptic feedback weights support
     error backpropagation for deep learning, Nature Communications 7:13276, 2016.
     """
-    exact = BPTT(rule.network, loss=rule.loss, at=rule.at).estimate(inputs, targets, lengths)
     before = rule.get_extra_state()
     try:
-        found = rule.estimate(inputs, targets, lengths).gradients
+        with evaluation_mode(rule.network):
+            exact = BPTT(rule.network, loss=rule.loss, at=rule.at).estimate(
+                inputs, targets, lengths
+            )
+            found = rule.estimate(inputs, targets, lengths).gradients
     finally:
         rule.set_extra_state(before)
     pairs = {
@@ -78,7 +84,7 @@ def watch(rule: Rule, part: Sequences) -> Callable[[], dict[str, float]]:
     BPTT(rule.network, loss=rule.loss, at=rule.at)
 
     def measure() -> dict[str, float]:
-        compared = alignment(rule, part.inputs, part.targets, part.lengths)
+        compared = alignment(rule, *entering(rule, part))
         return {
             f"alignment.{name}.{field}": value
             for name, one in compared.items()

@@ -3,7 +3,7 @@
 One file per cell. To add one, write its file and add it to `CELLS`.
 """
 
-from timelocal.cells.black_box import BlackBox
+from timelocal.cells.black_box import BlackBox, check_report
 from timelocal.cells.cell import (
     Cell,
     CellWeights,
@@ -14,6 +14,7 @@ from timelocal.cells.cell import (
     Trace,
     outer_each,
     outer_sum,
+    zero_state,
 )
 from timelocal.cells.gru import GRUResetAfter, GRUResetBefore
 from timelocal.cells.lif import LIFCell
@@ -39,6 +40,8 @@ __all__ = [
     "ReducedJacobian",
     "StepBuffers",
     "Trace",
+    "check_report",
     "outer_each",
     "outer_sum",
+    "zero_state",
 ]

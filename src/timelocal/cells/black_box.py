@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import NoReturn
 
+import torch
 from torch import Tensor
 
 from timelocal.cells.cell import (
@@ -20,7 +21,7 @@ from timelocal.cells.cell import (
     StepBuffers,
     Trace,
 )
-from timelocal.errors import UnsupportedError
+from timelocal.errors import ArgumentError, Problem, UnsupportedError, raise_problems
 from timelocal.typing import State
 
 
@@ -61,13 +62,17 @@ class BlackBox(Cell):
         leave it, and be trained by `ANP(clean=False)` on the noise it has.
         """
 
-    def report(self, inputs: Tensor, states: State, measured: Tensor) -> LayerTrajectory:
+    def report(self, inputs: Tensor, states: State | Tensor, measured: Tensor) -> LayerTrajectory:
         """What a run leaves behind.
 
-        states: (h,) or more, each (t + 1, b, h), the initial one first; the first of them is what the
+        states: h or (h, …), each (t + 1, b, h), the initial one first; the first of them is what the
         readout and the recurrent weights read. measured (t, b, h): the pre-activations, with all noise.
         """
-        return LayerTrajectory(inputs, states, states[0][1:], measured)
+        given = states if isinstance(states, tuple | list) else (states,)
+        if not given or not all(isinstance(state, Tensor) for state in given):
+            got = ", ".join(type(state).__name__ for state in given) or "none"
+            raise_problems([Problem(f"report of {self.name}: states", got, "one tensor or more")])
+        return LayerTrajectory(inputs, tuple(given), given[0][1:], measured)
 
     def node_change(
         self,
@@ -106,3 +111,40 @@ class BlackBox(Cell):
             f"{self.name}: got {what}, expected a rule that needs none of the layer's derivatives: it is a "
             "black box. Use ANP, NP or WP."
         )
+
+
+def check_report(cell: BlackBox, run: object, inputs: Tensor, initial: State) -> None:
+    """Raise an `ArgumentError` for what a scan cannot have left behind: nobody else looks at it.
+
+    Numbers are taken as they are: where they are not finite the loss tells.
+    """
+    whose = f"scan of {cell.name}"
+    if not isinstance(run, LayerTrajectory):
+        remedy = "Return self.report(inputs, states, measured)."
+        raise ArgumentError(str(Problem(whose, f"a {type(run).__name__}", "what `report` makes", remedy)))
+    steps, (batch, hidden) = inputs.shape[0], initial[0].shape
+    expected = {
+        "states": ((steps + 1, batch, hidden), run.states),
+        "measured": ((steps, batch, hidden), (run.auxiliary,)),
+    }
+    problems = []
+    if len(run.states) != len(initial):
+        names = ", ".join(cell.state_names)
+        problems.append(
+            Problem(f"{whose}: states", f"{len(run.states)} of them", f"{len(initial)}: {names}")
+        )
+    for name, (shape, found) in expected.items():
+        wanted = _told(shape, inputs.dtype, inputs.device)
+        for tensor in found:
+            got = (
+                _told(tuple(tensor.shape), tensor.dtype, tensor.device)
+                if isinstance(tensor, Tensor)
+                else f"a {type(tensor).__name__}"
+            )
+            if got != wanted:
+                problems.append(Problem(f"{whose}: {name}", got, wanted))
+    raise_problems(problems)
+
+
+def _told(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> str:
+    return f"a tensor {shape} of {dtype} on {device}"

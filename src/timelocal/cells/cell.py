@@ -159,11 +159,6 @@ class Cell(ABC):
 
     # --- the forward step -------------------------------------------------------------------
 
-    def at_rest(self, inputs: Tensor, hidden_size: int) -> State:
-        """The state that sequences (t, b, i) begin with unless told otherwise: zeros, each (b, h)."""
-        shape = (inputs.shape[1], hidden_size)
-        return tuple(inputs.new_zeros(shape) for _ in self.state_names)
-
     def drive(self, weights: CellWeights, inputs: Tensor, node_noise: Tensor | None) -> Tensor:
         """The part of the pre-activations that does not wait for the state, for all t at once.
 
@@ -266,3 +261,9 @@ class Cell(ABC):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"
+
+
+def zero_state(cell: Cell, inputs: Tensor, hidden_size: int) -> State:
+    """The state that sequences (t, b, i) begin with unless told otherwise, each (b, h)."""
+    shape = (inputs.shape[1], hidden_size)
+    return tuple(inputs.new_zeros(shape) for _ in cell.state_names)

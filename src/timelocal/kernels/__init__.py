@@ -19,6 +19,7 @@ from timelocal.cells import (
     GRUResetBefore,
     LayerTrajectory,
     Trace,
+    check_report,
 )
 from timelocal.kernels import (
     native,
@@ -94,6 +95,7 @@ def scan(
     """
     if isinstance(cell, BlackBox):
         run = cell.scan(weights, inputs, initial, node_noise)
+        check_report(cell, run, inputs, initial)
         seen = weights.decorrelation is not None
         return replace(run, decorrelated=weights.decorrelated(run.states[0])) if seen else run
     path = _path(cell, weights, inputs)

@@ -216,6 +216,12 @@ def black_box(
     if not isinstance(cell, BlackBox):
         remedy = "Subclass timelocal.BlackBox and give it a scan."
         raise_problems([Problem("cell", f"a {type(cell).__name__}", "a BlackBox", remedy)])
+    if not isinstance(getattr(cell, "name", None), str):
+        got, expected = (
+            f"a {type(cell).__name__} without a name",
+            "a class attribute `name`, a string",
+        )
+        raise_problems([Problem("cell", got, expected)])
     return _build(
         cell, input_size, hidden_size, output_size, seed,
         num_layers=num_layers, bias=bias, decorrelate=decorrelate, device=device, dtype=dtype,
@@ -294,6 +300,12 @@ def from_torch(
             "recurrent: got weights computed from others (pruning, weight norm), expected plain "
             "parameters. Use torch.nn.utils.prune.remove, or remove_weight_norm, first."
         )
+    named = dict(recurrent.named_parameters())
+    if len(named) < sum(map(len, recurrent.all_weights)):
+        raise UnsupportedError(
+            "recurrent: got weights that are one tensor under several names, expected a tensor for each. "
+            "Use a copy of it for the others."
+        )
     stack = Recurrent(
         TORCH_CELLS[type(recurrent)](),
         recurrent.input_size,
@@ -303,7 +315,7 @@ def from_torch(
         bidirectional=recurrent.bidirectional,
         dropout=recurrent.dropout if recurrent.num_layers > 1 else 0.0,
         decorrelate=decorrelate,
-        parameters=dict(recurrent.named_parameters()),
+        parameters=named,
     )
     _check_readout(stack, readout)
     network = Network(stack, readout, batch_first=recurrent.batch_first)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from timelocal import kernels
-from timelocal.cells import Cell, CellWeights
+from timelocal.cells import Cell, CellWeights, zero_state
 from timelocal.errors import UnsupportedError, raise_problems
 from timelocal.network.checks import initial_problems, input_problems
 from timelocal.network.lengths import flip, masked, valid_steps
@@ -178,7 +178,7 @@ class Network(nn.Module):
     def start(self, inputs: Tensor, initial: States | None, layer: int, direction: int) -> State:
         """The state (h,) or (h, c), each (b, h), that one layer and direction begins with."""
         if initial is None:
-            return self.recurrent.cell.at_rest(inputs, self.recurrent.hidden_size)
+            return zero_state(self.recurrent.cell, inputs, self.recurrent.hidden_size)
         states = (initial,) if isinstance(initial, Tensor) else initial
         return tuple(state[layer * self.directions + direction] for state in states)
 

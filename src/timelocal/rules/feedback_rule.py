@@ -122,7 +122,7 @@ class FeedbackRule(Rule):
     def _at_once(self, batch: Batch) -> tuple[ForwardPass, Gradients] | None:
         """One layer without a trace, from a loss at the last step, in one call; None for anything else."""
         network, recurrent = self.network, self.network.recurrent
-        alone = network.num_layers == network.directions == 1 and recurrent.decorrelate is None
+        alone = recurrent.num_layers == recurrent.directions == 1 and recurrent.decorrelate is None
         whole = batch.at == "last" and batch.lengths is None
         direct = self.trace == "none" and self.feedback_per == "layer"
         if not (alone and whole and direct) or torch.compiler.is_compiling():
@@ -131,7 +131,7 @@ class FeedbackRule(Rule):
         if small is None:
             return None
         own, head, found = kernels.direct(
-            network.cell,
+            recurrent.cell,
             recurrent.weights(0, 0),
             batch.inputs,
             None if batch.initial is None else network.start(batch.inputs, batch.initial, 0, 0),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 from torch.optim import SGD, Optimizer
+from torch.optim import optimizer as optim
 
 from timelocal import kernels
 from timelocal.cells import RNNCell
@@ -54,6 +55,7 @@ def run_fused(
     )
     y = batch.targets.unflatten(0, x.shape[:2])
     optimizer.zero_grad()
+    optimizer._opt_called = True  # type: ignore[attr-defined]  # what a learning-rate scheduler asks for
     losses, _ = kernels.online(settings, _weights(rule.network), state, x, y, session.steps)
     rule.after_fused(session.memory, state)
     session.steps += len(x)
@@ -86,7 +88,7 @@ def _runs_native(rule: Rule) -> bool:
 
 def _learning_rate(optimizer: Optimizer, network: Network) -> float | None:
     """The one of plain SGD over all parameters of the network, each of which learns."""
-    if type(optimizer) is not SGD:
+    if type(optimizer) is not SGD or _hooked(optimizer):
         return None
     groups, own = optimizer.param_groups, list(network.parameters())
     rates = {float(group["lr"]) for group in groups}
@@ -96,3 +98,10 @@ def _learning_rate(optimizer: Optimizer, network: Network) -> float | None:
     if plain and whole and len(rates) == 1 and all(p.requires_grad for p in own):
         return rates.pop()
     return None
+
+
+def _hooked(optimizer: Optimizer) -> bool:
+    """Whether something of the user's is called at every step."""
+    kinds = ("pre", "post")
+    own = any(getattr(optimizer, f"_optimizer_step_{kind}_hooks", ()) for kind in kinds)
+    return own or any(getattr(optim, f"_global_optimizer_{kind}_hooks", ()) for kind in kinds)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from timelocal.errors import Problem, raise_problems
-from timelocal.rules.batch import make_batch, own_precision
+from timelocal.rules.batch import arrange, check_batch, own_precision
 from timelocal.rules.fused import run_fused
 from timelocal.typing import Memory
 
@@ -67,10 +68,12 @@ class Session:
         rule.check_placement()
         _check_step(self, inputs)
         time = 1 if rule.network.batch_first else 0
-        batch = make_batch(
-            rule.network, rule.loss, "every", inputs.unsqueeze(time), targets.unsqueeze(time),
-            None, None if mask is None else mask.unsqueeze(time), None,
-        )  # fmt: skip
+        x = inputs.unsqueeze(time)
+        check_batch(
+            rule.network, rule.loss, "last", x, targets, mask=mask
+        )  # entries (b,), as at a last step
+        weights = None if mask is None else mask.unsqueeze(time)
+        batch = arrange(rule.network, rule.loss, "every", x, targets.unsqueeze(time), mask=weights)
         with own_precision(batch.inputs):
             estimate, self.memory = rule.advance(self.memory, batch, self.key, self.steps)
         self.steps += 1
@@ -110,19 +113,44 @@ class Session:
                 carried[rows] = 0
 
     def state_dict(self) -> dict[str, Tensor]:
-        """All that must be kept to go on later, as tensors."""
-        return {**self.memory, "steps": torch.tensor(self.steps), "key": torch.tensor(self.key)}
+        """All that must be kept to go on later, as tensors: the state of the rule's generator too."""
+        numbers = {"steps": torch.tensor(self.steps), "key": torch.tensor(self.key)}
+        return {**self.memory, **numbers, "generator": self.rule.get_extra_state()}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Go on where `state_dict()` was taken."""
+        """Go on where `state_dict()` was taken, the rule's generator too.
+
+        Raises:
+            ArgumentError: for the state of a stream of another size or of another rule; nothing is changed.
+        """
+        _check_state(self.state_dict(), state)
         self.steps, self.key = int(state["steps"]), int(state["key"])
         self.memory = {name: state[name].clone() for name in self.memory}
+        self.rule.set_extra_state(state["generator"])
 
 
 def _check_step(session: Session, inputs: object) -> None:
-    expected = f"a tensor of shape ({session.batch_size}, {session.rule.network.input_size})"
+    shape = (session.batch_size, session.rule.network.input_size)
     if not isinstance(inputs, Tensor):
-        raise_problems([Problem("inputs", f"a {type(inputs).__name__}", expected)])
-    elif inputs.dim() != 2 or len(inputs) != session.batch_size:
+        raise_problems(
+            [Problem("inputs", f"a {type(inputs).__name__}", f"a tensor of shape {shape}")]
+        )
+    elif inputs.shape != shape:
         remedy = "A session takes one step of each of its sequences; `run` takes many steps."
-        raise_problems([Problem("inputs", f"shape {tuple(inputs.shape)}", expected, remedy)])
+        raise_problems(
+            [Problem("inputs", f"shape {tuple(inputs.shape)}", f"shape {shape}", remedy)]
+        )
+
+
+def _check_state(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> None:
+    def told(tensor: object) -> str:
+        if isinstance(tensor, Tensor):
+            return f"{tuple(tensor.shape)} {tensor.dtype}"
+        return "nothing" if tensor is None else f"a {type(tensor).__name__}"
+
+    remedy = "Make the session of the same rule, network and batch size as the saved one."
+    raise_problems(
+        Problem(f"state {name!r}", told(given.get(name)), told(own.get(name)), remedy)
+        for name in sorted({*own, *given})
+        if told(given.get(name)) != told(own.get(name))
+    )

@@ -59,8 +59,8 @@ def fit(
             them. `validation` selects the best epoch; `test` is only measured.
         epochs: passes over `train` in all, those of an earlier, interrupted call included.
         batch_size: sequences per step; the last batch of an epoch may be smaller.
-        seed: of the order of the minibatches. Epoch e is shuffled by a generator of its own,
-            derived from (`seed`, e).
+        seed: of the order of the minibatches, and of what modules of the network draw from torch's own
+            generators (a `torch.nn.Dropout` in a readout). Those of epoch e are derived from (`seed`, e).
         clip: the largest norm of the whole gradient; None does not clip.
         online: update at every step of the sequences instead of after each batch, by `rule.stream`; the
             states of a batch begin at zero. For rules that learn online, losses at every step and
@@ -87,6 +87,7 @@ def fit(
     """
     check_fit(rule, optimizer, epochs=epochs, batch_size=batch_size, clip=clip, online=online)
     network = rule.network
+    place = next(network.parameters()).device
     named = {"train": train, "validation": validation, "test": test}
     parts = as_sequences(named, network)
     if online:
@@ -109,17 +110,18 @@ def fit(
                 for epoch in range(done + 1, epochs + 1):
                     order = seeding.generator(seed, "batches", epoch)
                     batches = minibatches(parts["train"], batch_size, order)
-                    if online:
-                        learned, spent = _stream(rule, optimizer, batches, epoch, show)
-                    else:
-                        learned, spent = _learn(rule, optimizer, batches, epoch, clip, show)
-                    record: Record = {"epoch": epoch, **learned}
-                    if not is_finite(network.state_dict()):
-                        raise _DivergedError(f"a weight is not finite after epoch {epoch}")
-                    for name in [name for name in parts if name != "train"]:
-                        record |= _measure(rule, parts[name], name, epoch)
-                    if watch is not None:
-                        record |= watch()
+                    with seeding.everywhere(seed, "modules", epoch, device=place):
+                        if online:
+                            learned, spent = _stream(rule, optimizer, batches, epoch, show)
+                        else:
+                            learned, spent = _learn(rule, optimizer, batches, epoch, clip, show)
+                        record: Record = {"epoch": epoch, **learned}
+                        if not is_finite(network.state_dict()):
+                            raise _DivergedError(f"a weight is not finite after epoch {epoch}")
+                        for name in [name for name in parts if name != "train"]:
+                            record |= _measure(rule, parts[name], name, epoch)
+                        if watch is not None:
+                            record |= watch()
                     state = take(rule, optimizer)
                     history.epochs.append(record)
                     history.seconds.append(sum(seconds for seconds, _ in spent))
@@ -156,7 +158,8 @@ def _learn(
         mean.add(estimate)
         for name, parameter in trained:  # nobody else keeps this estimate: no copies
             parameter.grad = estimate.gradients.get(name)
-        rule.take_steps(estimate)
+        if estimate.steps:
+            rule.take_steps(estimate)
         if clip is not None:
             torch.nn.utils.clip_grad_norm_(rule.network.parameters(), clip)
         optimizer.step()

@@ -74,6 +74,9 @@ def run_settings(
     shapes = {name: list(tensor.shape) for name, tensor in rule.network.state_dict().items()}
     settings = {
         "rule": type(rule).__name__,
+        "rule_options": _options(rule),
+        "loss": {"type": type(rule.loss).__name__, **_options(rule.loss)},
+        "layers": repr(rule.network),
         "rule_state": {name: list(tensor.shape) for name, tensor in rule.state_dict().items()},
         "network": shapes,
         "optimizer": type(optimizer).__name__,
@@ -89,3 +92,25 @@ def run_settings(
         settings["decorrelate"] = asdict(rule.network.recurrent.decorrelate)
     plain: dict[str, object] = json.loads(to_json(settings))
     return plain
+
+
+def _options(made: object) -> dict[str, object]:
+    """What a rule or a loss was made with, as far as its public attributes tell."""
+    others = {"training", "network", "loss", "generator"}
+    own = {
+        name: value for name, value in vars(made).items() if name[0] != "_" and name not in others
+    }
+    return {name: _plain(value) for name, value in own.items()}
+
+
+def _plain(value: object) -> object:
+    """A value as JSON, alike in another process; of what is neither plain nor a tensor the name alone."""
+    if isinstance(value, bool | int | float | str | None):
+        return value
+    if isinstance(value, Tensor):
+        return value.tolist()
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    if isinstance(value, set | frozenset):
+        return sorted(map(str, value))
+    return getattr(value, "__qualname__", type(value).__name__)
