@@ -11,6 +11,7 @@ from timelocal.errors import ArgumentError
 from timelocal.experiments.config import TrainConfig
 from timelocal.experiments.papers import EXPERIMENTS
 from timelocal.experiments.papers.experiment import Experiment, Key, Line, Search
+from timelocal.experiments.trial import Trial
 from timelocal.studies.engines import InProcess, JoblibEngine
 from timelocal.studies.optuna_search import proposed
 from timelocal.studies.reproduce import Records, collect, reproduce
@@ -98,7 +99,9 @@ def test_a_choice_that_diverges_in_the_long_run_is_passed_over() -> None:
     long_run(every[1], 0, "diverged")
     assert rates() == every[2]
     passed_over = [with_choice(CONFIG, made.search, every[n]) for n in (1, 2)]
-    assert judged_in_full(made, every, found) == [in_full(made, one) for one in passed_over]
+    assert judged_in_full(made, every, found) == [
+        run for one in passed_over for run in in_full(made, one)
+    ]
     long_run(every[2], 0, "finished")
     assert rates() == every[2]
     for choice in every:
@@ -113,12 +116,12 @@ def test_the_best_of_the_finalists_in_full_is_taken() -> None:
     found: dict[str, RunRecord] = {**records(made, losses)}
     wanted = finalists(made, every, found)
     assert wanted is not None
-    judged = [in_full(made, one) for one in wanted]
+    judged = [run for one in wanted for run in in_full(made, one)]
     assert judged_in_full(made, every, found) == judged
     assert wanted == [with_choice(CONFIG, made.search, one) for one in (every[1], every[2])]
 
     def ends(config: TrainConfig, loss: float | None) -> None:
-        trial = in_full(made, config)
+        (trial,) = in_full(made, config)
         assert (trial.seed, trial.epochs) == (0, CONFIG.epochs)
         epochs = () if loss is None else ({"epoch": 5, "validation_loss": loss},)
         status = "diverged" if loss is None else "finished"
@@ -131,16 +134,37 @@ def test_the_best_of_the_finalists_in_full_is_taken() -> None:
     ends(wanted[1], None)
     third = with_choice(CONFIG, made.search, every[0])
     assert finalists(made, every, found) == [wanted[0], third]
-    assert judged_in_full(made, every, found) == [*judged, in_full(made, third)]
+    assert judged_in_full(made, every, found) == [*judged, *in_full(made, third)]
     ends(third, 0.9)
     assert choose(made, every, found) == wanted[0]
-    fails = in_full(made, third).folder_name()
-    found[fails] = RunRecord(Path(), "failed", "", {})
+    (fails,) = in_full(made, third)
+    found[fails.folder_name()] = RunRecord(Path(), "failed", "", {})
     assert choose(made, every, found) == wanted[0]  # nothing more is to be waited for
     for choice in every:
         ends(with_choice(CONFIG, made.search, choice), None)
     assert choose(made, every, found) == wanted[0]  # none is stable: the first stands
     assert len(judged_in_full(made, every, found)) == len(every)  # and all of them tell why
+
+
+def test_finalists_are_judged_by_the_mean_over_the_seeds_of_the_search() -> None:
+    made = line(Search({"lr": (0.1, 0.01)}, 1, (0, 1), "validation_accuracy", finalists=2))
+    found: dict[str, RunRecord] = {}
+
+    def ends(trial: Trial, accuracy: float | None) -> None:
+        best = {"best_validation": {"validation_accuracy": accuracy}}
+        status = "diverged" if accuracy is None else "finished"
+        found[trial.folder_name()] = RunRecord(Path(), status, "", {}, result=best)
+
+    for trial in candidates(made, choices(made.search)):
+        ends(trial, 0.5)
+    first, second = finalists(made, choices(made.search), found) or []
+    for config, accuracies in ((first, (0.9, 0.1)), (second, (0.6, 0.6))):
+        for trial, accuracy in zip(in_full(made, config), accuracies, strict=True):
+            assert choose(made, choices(made.search), found) is None
+            ends(trial, accuracy)
+    assert choose(made, choices(made.search), found) == second
+    ends(in_full(made, second)[1], None)  # diverges with one of them: out
+    assert choose(made, choices(made.search), found) == first
 
 
 def test_accuracies_are_maximised_over_the_mean_of_the_seeds() -> None:

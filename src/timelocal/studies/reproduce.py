@@ -74,8 +74,10 @@ def reproduce(
     while True:  # one that diverges in full makes room for another
         records = Records(store)
         found = [finalists(line, _tried(line, records, optuna), records) for line in searched]
-        asked = zip(searched, found, strict=True)
-        if not do_new([in_full(line, one) for line, ones in asked for one in ones or ()]):
+        asked = [
+            (line, one) for line, ones in zip(searched, found, strict=True) for one in ones or ()
+        ]
+        if not do_new([run for line, one in asked for run in in_full(line, one)]):
             break
     chosen = [(line, choose(line, _tried(line, records, optuna), records)) for line in lines]
     do_new([trial for line, config in chosen for trial in _runs(line, config)])

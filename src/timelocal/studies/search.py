@@ -60,14 +60,20 @@ def score(line: Line, choice: Choice, records: Mapping[str, RunRecord]) -> float
     A choice with a run that did not finish well scores worst of all.
     """
     assert line.search is not None
+    return _mean(
+        line.search, [records.get(trial.folder_name()) for trial in candidates(line, [choice])]
+    )
+
+
+def _mean(search: Search, runs: Sequence[RunRecord | None]) -> float | None:
+    """As `score`, of any runs of one choice."""
     found = []
-    for trial in candidates(line, [choice]):
-        record = records.get(trial.folder_name())
-        if record is None or record.status in _GOING_ON:
+    for run in runs:
+        if run is None or run.status in _GOING_ON:
             return None
-        found.append(value(record, line.search.measure))
+        found.append(value(run, search.measure))
     if any(one is None for one in found):
-        return -math.inf if MEASURES[line.search.measure].higher_is_better else math.inf
+        return -math.inf if MEASURES[search.measure].higher_is_better else math.inf
     return fmean(one for one in found if one is not None)
 
 
@@ -76,8 +82,8 @@ def finalists(
 ) -> list[Trial] | None:
     """The line's configuration with its best choices, best first; None while the search goes on.
 
-    As many as the search's `finalists`; of equals the first. One that is known to diverge in the line's own,
-    longer run with the first seed of the search makes room for the next, as long as there is one.
+    As many as the search's `finalists`; of equals the first. One that is known to diverge in one of the
+    line's own, longer runs with the seeds of the search makes room for the next, as long as there is one.
     """
     if line.search is None:
         return [line.config]
@@ -86,9 +92,7 @@ def finalists(
     ranked = _ranked(line, tried, records)
     if ranked is None:
         return None
-    runs = [records.get(in_full(line, one).folder_name()) for one in ranked]
-    diverged = [run is not None and run.status == "diverged" for run in runs]
-    stable = [one for one, bad in zip(ranked, diverged, strict=True) if not bad]
+    stable = [one for one in ranked if not _diverges(line, one, records)]
     return (stable or ranked)[: line.search.finalists]
 
 
@@ -104,10 +108,11 @@ def judged_in_full(
     ranked = _ranked(line, tried, records) if found else None
     if not found or not ranked:
         return []
-    last = records.get(in_full(line, found[-1]).folder_name())
-    none_is_stable = last is not None and last.status == "diverged"
+    none_is_stable = _diverges(line, found[-1], records)
     judged = ranked if none_is_stable else ranked[: ranked.index(found[-1]) + 1]
-    return [in_full(line, one) for one in judged] if len(judged) > 1 or none_is_stable else []
+    if len(judged) == 1 and not none_is_stable:
+        return []
+    return [run for one in judged for run in in_full(line, one)]
 
 
 def _ranked(
@@ -128,27 +133,35 @@ def _ranked(
     return [with_choice(line.config, line.search, tried[number]) for _, number in ranked]
 
 
-def in_full(line: Line, config: Trial) -> Trial:
-    """The line's own run of a choice with the first seed of its search."""
+def in_full(line: Line, config: Trial) -> list[Trial]:
+    """The line's own runs of a choice with the seeds of its search."""
     assert line.search is not None
-    return with_seed(config, line.search.seeds[0])
+    return [with_seed(config, seed) for seed in line.search.seeds]
+
+
+def _in_full(line: Line, config: Trial, records: Mapping[str, RunRecord]) -> list[RunRecord | None]:
+    return [records.get(run.folder_name()) for run in in_full(line, config)]
+
+
+def _diverges(line: Line, config: Trial, records: Mapping[str, RunRecord]) -> bool:
+    runs = _in_full(line, config, records)
+    return any(run is not None and run.status == "diverged" for run in runs)
 
 
 def choose(line: Line, tried: Sequence[Choice], records: Mapping[str, RunRecord]) -> Trial | None:
     """The line's configuration with its best choice; None while the search goes on.
 
-    The best of the finalists, in the measure of the search, when all have run in full; one alone has not to.
-    Where none of them ended well the first stands, and its runs say so.
+    The best of the finalists, in the mean measure of the search, when all have run in full; one alone has not
+    to. Where none of them ended well the first stands, and its runs say so.
     """
     found = finalists(line, tried, records)
     if not found or line.search is None or len(found) == 1:
         return found[0] if found else None
-    runs = [records.get(in_full(line, one).folder_name()) for one in found]
-    if any(run is None or run.status in _GOING_ON for run in runs):
+    scores = [_mean(line.search, _in_full(line, one, records)) for one in found]
+    known = [one for one in scores if one is not None]
+    if len(known) < len(scores):
         return None
-    ends = [None if run is None else value(run, line.search.measure) for run in runs]
-    scored = [(_rank(line.search, end), n) for n, end in enumerate(ends) if end is not None]
-    return found[min(scored)[1]] if scored else found[0]
+    return found[min((_rank(line.search, one), n) for n, one in enumerate(known))[1]]
 
 
 def _rank(search: Search, measured: float) -> float:

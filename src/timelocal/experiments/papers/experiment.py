@@ -37,8 +37,8 @@ class Search:
 
     The candidates are all combinations, run with `epochs` epochs on every one of `seeds`; the one whose
     mean `measure` over those seeds is best is taken. A candidate with a run that diverged is out, in its full
-    run too. With more `finalists` than one, so many of the best run in full with the first seed, and the best
-    of these is taken: what looks good after a few epochs need not stay so.
+    runs too. With more `finalists` than one, so many of the best run in full with the same seeds, and the
+    best of these is taken: what looks good after a few epochs need not stay so.
     """
 
     grid: Mapping[str, tuple[object, ...]]
