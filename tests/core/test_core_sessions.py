@@ -98,3 +98,12 @@ def test_what_is_wrong_with_a_step_is_told_in_the_shapes_that_were_given(
     with pytest.raises(ArgumentError, match=told):
         stream.step(inputs, targets, mask=mask)
     assert stream.steps == 0
+
+
+def test_an_optimizer_of_another_network_is_refused() -> None:
+    x, y = data()
+    _, rule, _ = made()
+    stream = rule.stream(4)
+    with pytest.raises(ArgumentError, match="optimizer: got none of the parameters"):
+        stream.run(x, y, made()[2])
+    assert stream.steps == 0

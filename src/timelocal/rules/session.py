@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from timelocal.errors import Problem, raise_problems
+from timelocal.network import Network
 from timelocal.rules.batch import arrange, check_batch, own_precision
 from timelocal.rules.fused import run_fused
 from timelocal.typing import Memory
@@ -89,9 +90,10 @@ class Session:
         Batch first or time first as the network is.
 
         Raises:
-            ArgumentError: for anything wrong with the tensors, all at once.
+            ArgumentError: for anything wrong with the tensors, all at once, and for an optimizer of others.
         """
         self.rule.check(inputs, targets)
+        raise_problems([optimizer_problem(self.rule.network, optimizer)])
         fused = run_fused(self, inputs, targets, optimizer)
         if fused is not None:
             return fused
@@ -127,6 +129,16 @@ class Session:
         self.steps, self.key = int(state["steps"]), int(state["key"])
         self.memory = {name: state[name].clone() for name in self.memory}
         self.rule.set_extra_state(state["generator"])
+
+
+def optimizer_problem(network: Network, optimizer: Optimizer) -> Problem | None:
+    """A problem if the optimizer holds no parameter of the network: it would train nothing."""
+    held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+    if any(id(parameter) in held for parameter in network.parameters()):
+        return None
+    got = "none of the parameters of the rule's network"
+    remedy = "Build it from `network.parameters()` of the network the rule was given"
+    return Problem("optimizer", got, "some of them", remedy)
 
 
 def _check_step(session: Session, inputs: object) -> None:

@@ -10,6 +10,7 @@ from torch.optim import Optimizer
 from timelocal.data import Sequences
 from timelocal.errors import Problem, raise_problems
 from timelocal.rules import Rule
+from timelocal.rules.session import optimizer_problem
 
 
 def check_fit(
@@ -22,7 +23,7 @@ def check_fit(
     online: bool,
 ) -> None:
     """Raise an `ArgumentError` that lists all that is wrong."""
-    problems = []
+    problems: list[Problem | None] = []
     if not isinstance(rule, Rule):
         problems.append(
             Problem("rule", type(rule).__name__, "a learning rule such as tl.DFA(network)")
@@ -59,19 +60,8 @@ def check_online(rule: Rule, train: Sequences) -> None:
         raise_problems([Problem("train", "sequences of unequal length", "equal lengths", remedy)])
 
 
-def _check_optimizer(rule: Rule, optimizer: Optimizer) -> list[Problem]:
-    problems = []
-    own = {id(parameter) for parameter in rule.network.parameters()}
-    held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
-    if not own & held:
-        problems.append(
-            Problem(
-                "optimizer",
-                "none of the parameters of the rule's network",
-                "some of them",
-                "Build it from `network.parameters()` of the network the rule was given",
-            )
-        )
+def _check_optimizer(rule: Rule, optimizer: Optimizer) -> list[Problem | None]:
+    problems = [optimizer_problem(rule.network, optimizer)]
     closure = inspect.signature(optimizer.step).parameters.get("closure")
     if closure is not None and closure.default is inspect.Parameter.empty:
         problems.append(
