@@ -22,6 +22,16 @@ MISTAKES = {
     "feedback": (["--feedback", "gausian"], ["feedback", "'gaussian'?"]),
     "feedback of BPTT": (["--rule", "bptt", "--feedback", "sign"], ["rule 'bptt'", "'feedback'"]),
     "normalize": (["--normalize", "l2"], ["normalize", "'l2'", "frobenius"]),
+    "option": (["--option", "sigma"], ["option", "'sigma'", "NAME=VALUE"]),
+    "option twice": (
+        ["--rule", "np", "--option", "sigma=.1", "--option", "sigma=.2"],
+        ["option 'sigma'", "--option sigma=.1 and --option sigma=.2", "one value"],
+    ),
+    "option and flag": (
+        ["--feedback-per", "layer", "--option", "feedback_per=parameter", "--option", "x"],
+        ["2 problems", "--feedback-per layer and --option feedback_per=parameter", "'x'"],
+    ),
+    "option null": (["--option", "feedback=null"], ["feedback", "None", "gaussian"]),
     "hidden": (["--hidden", "0"], ["hidden", "0", "greater than or equal to 1"]),
     "lr": (["--lr", "-1"], ["lr", "-1.0", "greater than 0"]),
     "lr nan": (["--lr", "nan"], ["lr", "nan"]),

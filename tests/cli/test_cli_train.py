@@ -109,6 +109,25 @@ def test_the_rules_options_reach_the_rule(train, tmp_path):
     }
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("feedback", "sign"), ("feedback_per", "parameter"), ("normalize", "frobenius")],
+)
+def test_an_option_is_heard_with_or_without_a_flag_of_its_own(train, tmp_path, name, value):
+    given = {"option": ("--option", f"{name}={value}"), "flag": (_flag(name), value)}
+    configs = []
+    for out, arguments in given.items():
+        result = train("--epochs", 1, "--out", tmp_path / out, *arguments)
+        assert result.exit_code == 0, result.output
+        configs.append(runs(tmp_path / out)[0].config)
+    assert configs[0]["rule_options"][name] == value
+    assert configs[0] == configs[1]
+
+
+def _flag(name):
+    return "--" + name.replace("_", "-")
+
+
 def test_a_diverged_run_is_recorded_as_such(train, tmp_path):
     result = train("--out", tmp_path, "--optimizer", "sgd", "--lr", 3e38)
     assert result.exit_code == 0

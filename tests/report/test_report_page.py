@@ -51,6 +51,30 @@ def test_the_page_tells_everything(tmp_path: Path, page: Callable[..., str]) -> 
     assert "Runs that do not count" not in html
 
 
+def test_a_rule_that_decorrelates_has_its_d_everywhere(
+    tmp_path: Path, page: Callable[..., str]
+) -> None:
+    for rule in ("bptt", "anp"):
+        make_run(tmp_path / "runs", rule=rule)
+    make_run(tmp_path / "runs", rule="anp", decorrelate=1e-4)
+    html = page(tmp_path / "runs")
+    assert "<h1>ANP, DANP and BPTT on digits-rows</h1>" in html
+    assert [html.count(f"With the RNN, {name} reaches") for name in ("ANP", "DANP")] == [1, 1]
+    table = re.search(r'<table class="settings">.*?</table>', html, flags=re.DOTALL)
+    assert table is not None
+    assert re.findall(r"RNN · (\w+)", table[0]) == ["BPTT", "ANP", "DANP"]
+
+
+def test_a_reference_that_decorrelates_is_named_so(
+    tmp_path: Path, page: Callable[..., str]
+) -> None:
+    for rule in ("bptt", "dfa"):
+        make_run(tmp_path / "runs", rule=rule, decorrelate=1e-4)
+    html = page(tmp_path / "runs")
+    assert "<h1>DBPTT and DDFA on digits-rows</h1>" in html
+    assert re.search(r"With the RNN, DDFA reaches [^<]* and DBPTT ", html)
+
+
 def test_the_page_asks_nothing_of_a_network(tmp_path: Path, page: Callable[..., str]) -> None:
     make_run(tmp_path / "runs")
     html = page(tmp_path / "runs")

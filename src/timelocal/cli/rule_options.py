@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Sequence
 
 from timelocal.errors import Problem, raise_problems
@@ -11,21 +12,36 @@ DECORRELATION_RATE = 1e-4
 """The learning rate of D where a rule's D is asked for by name alone."""
 
 
-def parse_options(given: Sequence[str]) -> dict[str, object]:
-    """NAME=VALUE pairs; values are JSON where they can be, text otherwise.
+def rule_options(pairs: Sequence[str], **flags: str | None) -> dict[str, object]:
+    """NAME=VALUE pairs, and the options with a flag of their own, None where that is not given.
 
-    >>> parse_options(["sigma=0.01", "credit=to_go", "antithetic=true"])
-    {'sigma': 0.01, 'credit': 'to_go', 'antithetic': True}
+    The values of pairs are JSON where they can be, text otherwise.
+
+    >>> rule_options(["sigma=0.01", "antithetic=true"], feedback="sign", normalize=None)
+    {'feedback': 'sign', 'sigma': 0.01, 'antithetic': True}
 
     Raises:
-        ArgumentError: for what is no such pair, all at once.
+        ArgumentError: for pairs that are none, and names that are given twice, all at once.
     """
-    raise_problems(
-        Problem("option", repr(text), "NAME=VALUE, such as sigma=0.01")
-        for text in given
-        if "=" not in text.strip("=")
+    chosen = {name: text for name, text in flags.items() if text is not None}
+    ways: dict[str, list[str]] = defaultdict(list)
+    for name, text in chosen.items():
+        ways[name].append(f"--{name.replace('_', '-')} {text}")
+    for pair in pairs:
+        ways[pair.partition("=")[0]].append(f"--option {pair}")
+    malformed = (
+        Problem("option", repr(pair), "NAME=VALUE, such as sigma=0.01")
+        for pair in pairs
+        if "=" not in pair.strip("=")
     )
-    return {name: _value(text) for name, _, text in (pair.partition("=") for pair in given)}
+    repeated = (
+        Problem(f"option {name!r}", " and ".join(given), "one value", "Leave out all but one.")
+        for name, given in ways.items()
+        if len(given) > 1
+    )
+    raise_problems([*malformed, *repeated])
+    split = (pair.partition("=") for pair in pairs)
+    return chosen | {name: _value(text) for name, _, text in split}
 
 
 def _value(text: str) -> object:

@@ -62,4 +62,7 @@ def runs(
     if len(found) > _SHOWN:
         console.print(f"… and {len(found) - _SHOWN} more; --json lists all")
     counts = Counter(entry["status"] for entry in found)
-    console.print(", ".join(f"{count} {name}" for name, count in sorted(counts.items())))
+    told = {"running": "running (or cut off: the same command goes on)"}
+    console.print(
+        ", ".join(f"{count} {told.get(name, name)}" for name, count in sorted(counts.items()))
+    )

@@ -33,8 +33,11 @@ def do_runs(
 
 
 def _found(record: RunRecord) -> str:
-    if record.status != "finished" or record.result is None:
+    if record.status != "finished":
         return f": {record.message}"
+    if record.result is None:
+        remedy = f"Delete {record.folder / 'status.json'} and give the same command again"
+        return f", but it does not count: {'; '.join(record.problems)}. {remedy}."
     accuracy = record.result["last"].get("test_accuracy")
     if accuracy is not None:
         return f", test accuracy {accuracy:.3f}"
@@ -42,7 +45,10 @@ def _found(record: RunRecord) -> str:
 
 
 def print_summary(records: Sequence[RunRecord]) -> None:
-    """One row per dataset, cell and rule: mean ± standard deviation over its seeds, on test."""
+    """One row per dataset, cell and rule: mean ± standard deviation over its seeds, on test.
+
+    A damaged run, finished but without a result that can be read, does not count.
+    """
     groups: dict[tuple[str, str, str], list[RunRecord]] = {}
     for record in records:
         key = (record.config["dataset"], record.config["cell"], record.config["rule"])
@@ -58,22 +64,24 @@ def print_summary(records: Sequence[RunRecord]) -> None:
     for name in ("seeds", "last epoch", "best on validation", "ms per step"):
         table.add_column(name, justify="right")
     for key, group in groups.items():
+        sound = [r for r in group if not (r.status == "finished" and r.result is None)]
         steps = [
-            r.timing["step_seconds_median"] for r in group if r.timing.get("step_seconds_median")
+            r.timing["step_seconds_median"] for r in sound if r.timing.get("step_seconds_median")
         ]
         table.add_row(
             *key,
-            _counted(group),
-            _spread(_values(group, "last", score)),
-            _spread(_values(group, "best_validation", score)),
+            _counted(sound, damaged=len(group) - len(sound)),
+            _spread(_values(sound, "last", score)),
+            _spread(_values(sound, "best_validation", score)),
             f"{1000 * mean(steps):.2f}" if steps else "–",
         )
     Console().print(table)
 
 
-def _counted(group: Sequence[RunRecord]) -> str:
-    diverged = sum(record.status == "diverged" for record in group)
-    return f"{len(group)}" + (f" ({diverged} diverged)" if diverged else "")
+def _counted(sound: Sequence[RunRecord], damaged: int) -> str:
+    diverged = sum(record.status == "diverged" for record in sound)
+    told = f"{len(sound)}" + (f" ({diverged} diverged)" if diverged else "")
+    return told + (f" + {damaged} damaged" if damaged else "")
 
 
 def _values(group: Sequence[RunRecord], moment: str, score: str) -> list[float]:

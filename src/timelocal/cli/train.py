@@ -63,24 +63,22 @@ def train(
     out: Out = Path("runs"),
 ) -> None:
     """Train one network per seed. A finished run is not repeated; a stopped one goes on."""
-    from timelocal.cli.rule_options import decorrelated, parse_options
+    from timelocal.cli.rule_options import decorrelated, rule_options
     from timelocal.cli.seeds import parse_seeds
     from timelocal.cli.summary import do_runs, print_summary
     from timelocal.experiments.config import TrainConfig, default_task
 
     rule, decorrelate = decorrelated(rule, decorrelate)
-    options = parse_options(option or []) | {
-        "feedback": feedback,
-        "feedback_per": feedback_per,
-        "normalize": normalize,
-    }
+    options = rule_options(
+        option or [], feedback=feedback, feedback_per=feedback_per, normalize=normalize
+    )
     configs = [
         TrainConfig(
             dataset=dataset,
             **default_task(dataset),
             cell=cell,
             rule=rule,
-            rule_options={name: value for name, value in options.items() if value is not None},
+            rule_options=options,
             hidden=hidden,
             layers=layers,
             optimizer=optimizer,

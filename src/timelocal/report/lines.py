@@ -307,14 +307,22 @@ def _choice(line: Line, config: TrainConfig) -> str:
 
 
 def _tried(one: LineResult, reproduction: Reproduction) -> tuple[tuple[str, RunRow], ...]:
-    """What a search tried, the best first; what is not run yet last."""
+    """What a search tried, the best in the mean over its seeds first; what is not run yet last."""
     if one.line.search is None:
         return ()
     name = one.line.search.measure
     sign = -1.0 if MEASURES[name].higher_is_better else 1.0
-    scored = [(config, run, None if run is None else value(run, name)) for config, run in one.tried]
-    scored.sort(key=lambda item: (item[2] is None, sign * (item[2] or 0.0)))
-    return _choices(one, [(config, run) for config, run, _ in scored], reproduction)
+    measured: dict[str, list[float | None]] = {}
+    for config, run in one.tried:
+        found = None if run is None else value(run, name)
+        measured.setdefault(_choice(one.line, config), []).append(found)
+
+    def rank(tried: tuple[TrainConfig, RunRecord | None]) -> tuple[bool, float]:
+        found = measured[_choice(one.line, tried[0])]
+        known = [number for number in found if number is not None]
+        return len(known) < len(found), sign * fmean(known) if known else 0.0
+
+    return _choices(one, sorted(one.tried, key=rank), reproduction)
 
 
 def _choices(

@@ -68,7 +68,6 @@ def render(
         "interval": words.interval,
         "number": words.number,
         "cell": style.cell_label,
-        "rule": style.rule_label,
         "strict": strict,
     }
     return environment.get_template(template).render(

@@ -52,8 +52,12 @@ class Group:
     @property
     def label(self) -> str:
         """The name of the group in text and legends."""
-        variant = f" ({self.variant})" if self.variant else ""
-        return f"{cell_label(self.cell)} · {self.rule_label}{variant}"
+        return f"{cell_label(self.cell)} · {self.rule_and_variant}"
+
+    @property
+    def rule_and_variant(self) -> str:
+        """The name of the group beside that of its cell."""
+        return self.rule_label + (f" ({self.variant})" if self.variant else "")
 
     @property
     def rule_label(self) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from timelocal.analysis.statistics import Difference, Summary
-from timelocal.report.style import cell_label, rule_label
+from timelocal.report.style import cell_label
 from timelocal.report.tables import REFERENCE_RULE, Comparison, Group, Metric, Section, TrivialRow
 
 NOTHING = "–"
@@ -41,10 +41,11 @@ def title(sections: Sequence[Section]) -> str:
     """What the page is about: rules and datasets."""
     if not sections:
         return "No runs to report"
-    rules = sorted({group.rule for section in sections for group in section.groups})
+    named = {(group.rule, group.rule_label) for section in sections for group in section.groups}
+    rules = [label for _, label in sorted(named)]
     datasets = list(dict.fromkeys(section.dataset for section in sections))
     where = listed(datasets) if len(datasets) <= 3 else f"{len(datasets)} datasets"
-    return f"{listed([rule_label(rule) for rule in rules])} on {where}"
+    return f"{listed(rules)} on {where}"
 
 
 def listed(words: Sequence[str]) -> str:
@@ -73,8 +74,8 @@ def findings(section: Section) -> list[str]:
 
 def _beside_reference(group: Group, comparison: Comparison, metric: Metric) -> str:
     return (
-        f"With the {cell_label(group.cell)}, {_name(group)} reaches "
-        f"{_value(comparison.ours, metric)} {metric.name} and {_name(comparison.reference)} "
+        f"With the {cell_label(group.cell)}, {group.rule_and_variant} reaches "
+        f"{_value(comparison.ours, metric)} {metric.name} and {comparison.reference.rule_and_variant} "
         f"{_value(comparison.theirs, metric)}: {_difference(comparison.difference, metric)}."
     )
 
@@ -82,13 +83,9 @@ def _beside_reference(group: Group, comparison: Comparison, metric: Metric) -> s
 def _alone(group: Group, best: Summary, metric: Metric) -> str:
     seeds = "one seed" if best.n == 1 else f"{best.n} seeds"
     return (
-        f"With the {cell_label(group.cell)}, {_name(group)} reaches "
+        f"With the {cell_label(group.cell)}, {group.rule_and_variant} reaches "
         f"{_value(best, metric)} {metric.name} ({seeds})."
     )
-
-
-def _name(group: Group) -> str:
-    return rule_label(group.rule) + (f" ({group.variant})" if group.variant else "")
 
 
 def _difference(difference: Difference, metric: Metric) -> str:

@@ -132,16 +132,17 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     """
     try:
         return {name: tensor.clone() for name, tensor in load(path.read_bytes()).items()}
+    except FileNotFoundError:
+        raise _unusable(path, "is missing") from None
     except OSError as error:
         raise run_error(path, error, "read") from error
     except SafetensorError as error:
-        raise RunError(
-            f"{path} is damaged ({error}). Delete it and start this run again."
-        ) from None
+        raise _unusable(path, f"is damaged ({error})") from None
 
 
-def _damaged(path: Path, error: Exception) -> RunError:
-    return RunError(f"{path} is damaged ({error}). Delete its folder and start this run again.")
+def _unusable(path: Path, how: str) -> RunError:
+    """A tensor file is no use to the index that names it, nor that to anyone: both have to go."""
+    return RunError(f"{path} {how}. Delete the folder {path.parent} and start this run again.")
 
 
 @contextmanager
