@@ -107,3 +107,56 @@ def test_an_optimizer_of_another_network_is_refused() -> None:
     with pytest.raises(ArgumentError, match="optimizer: got none of the parameters"):
         stream.run(x, y, made()[2])
     assert stream.steps == 0
+
+
+RULES = {
+    "dfa": lambda network: tl.DFA(network, at="every", loss="mse"),
+    "rflo": lambda network: tl.RFLO(network, loss="mse"),
+    "rtrl": lambda network: tl.RTRL(network, loss="mse"),
+    "tbptt": lambda network: tl.TBPTT(network, 3, loss="mse"),
+    "np": lambda network: tl.NP(network, sigma=0.01),
+    "anp-trace": lambda network: tl.ANP(network, sigma=0.01, credit="trace(0.9)"),
+    "wp": lambda network: tl.WP(network, sigma=0.01),
+}
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_steps_without_a_target_move_states_and_traces_on(name: str) -> None:
+    """With weights that stand still the steps that count make what they make of any stream."""
+    x, y = (tensor.double() for tensor in data(8))
+    network = tl.RNN(2, 8, output_size=3, tau=2.0).double()
+    whole, sparse = (RULES[name](network).double().stream(4) for _ in range(2))
+    for t in range(8):
+        with_target = t % 3 == 2
+        counts = torch.full((4,), with_target)
+        known = y[:, t] if with_target else torch.full_like(y[:, t], torch.nan)
+        wanted, found = whole.step(x[:, t], y[:, t]), sparse.step(x[:, t], known, mask=counts)
+        if with_target and name != "anp-trace":
+            assert_close(found.gradients, wanted.gradients, atol=1e-12, rtol=0)
+        if not with_target:
+            assert (found.loss, found.count) == (0, 0)
+            assert all(not gradient.any() for gradient in found.gradients.values())
+    for key, kept in whole.state_dict().items():
+        assert_close(sparse.state_dict()[key], kept, atol=1e-12, rtol=0)
+
+
+def test_a_chunk_with_a_mask_is_its_steps_and_weights_rest_where_nothing_counts() -> None:
+    x, y = data(5)
+    mask = torch.tensor([[1, 0, 1, 0, 1]] * 3 + [[0, 0, 1, 0, 0]], dtype=torch.bool)
+    y = y.masked_fill(~mask[..., None], torch.nan)
+    chunk, steps = (tl.RNN(2, 8, output_size=3) for _ in range(2))
+    optimizers = [torch.optim.Adam(one.parameters(), lr=0.1) for one in (chunk, steps)]
+    losses = RULES["rflo"](chunk).stream(4).run(x, y, optimizers[0], mask=mask)
+    stream, apart = RULES["rflo"](steps).stream(4), []
+    for t in range(5):
+        optimizers[1].zero_grad()
+        before = copy.deepcopy(steps.state_dict())
+        apart.append(stream.step(x[:, t], y[:, t], mask=mask[:, t]).loss)
+        if mask[:, t].any():
+            optimizers[1].step()
+        else:
+            assert_close(steps.state_dict(), before, rtol=0, atol=0)
+    assert_close(losses, torch.stack(apart), rtol=0, atol=0)
+    assert_close(chunk.state_dict(), steps.state_dict(), rtol=0, atol=0)
+    with pytest.raises(ArgumentError, match=r"mask: got shape \(4,\)"):
+        RULES["rflo"](chunk).stream(4).run(x, y, optimizers[0], mask=mask[:, 0])

@@ -27,7 +27,7 @@ class Batch:
     inputs (t, b, i); lengths (b,) or None; initial states or None;
     targets (n, …), time first at "every", zero where not counted;
     weights (n,): how much each entry counts, or None if all count 1; count: their sum;
-    denominator: what the mean loss divides by (the count, unless the loss weighs classes).
+    denominator: what the mean loss divides by (the count, unless the loss weighs classes); 1 for nothing.
     """
 
     inputs: Tensor
@@ -65,7 +65,7 @@ class Batch:
         correct = loss.correct(outputs, self.targets)
         if self.weights is None:
             return correct.mean(dtype=outputs.dtype)
-        return self.mean(correct.to(outputs.dtype), self.count)
+        return self.mean(correct.to(outputs.dtype), self.count or 1.0)
 
     def surface(self, outputs: Tensor) -> Tensor:
         """Rows (n, o) as the user sees them: (b, o), or (b, t, o) as the inputs came."""
@@ -130,8 +130,13 @@ def arrange(
     lengths: Tensor | None = None,
     mask: Tensor | None = None,
     initial: States | None = None,
+    *,
+    may_be_empty: bool = False,
 ) -> Batch:
-    """Turn what `check_batch` has let pass, or a part of it, time first."""
+    """Turn what `check_batch` has let pass, or a part of it, time first.
+
+    may_be_empty: where nothing counts the loss and its errors are 0, instead of a problem.
+    """
     counted = _counted(network, at, inputs, lengths, mask)
     weights = None
     if counted is not None:
@@ -141,12 +146,12 @@ def arrange(
         weights = _rows(network, at, weights).to(inputs.dtype)
     targets = _rows(network, at, targets)
     count = float(targets.shape[0]) if weights is None else float(weights.sum())
-    if weights is not None and not count > 0:
+    if not count > 0 and not may_be_empty:
         remedy = "Leave out batches in which nothing counts."
         raise_problems([Problem("mask", "no entry that counts", "a positive sum", remedy)])
     by_class = loss.entry_weights(targets)
-    denominator: Tensor | float = count
-    if by_class is not None:
+    denominator: Tensor | float = count or 1.0
+    if by_class is not None and count > 0:
         by_class = by_class.to(inputs.dtype)
         denominator = by_class.sum() if weights is None else torch.dot(by_class, weights)
         if not bool(denominator > 0):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -58,7 +59,8 @@ class Session:
 
         Args:
             inputs: (b, i). targets: (b,) class indices or (b, o) real values.
-            mask: (b,), bool or non-negative weights of the losses; at least one must count.
+            mask: (b,), bool or non-negative weights of the losses. Where none counts the loss and the
+                gradients are 0: the states and traces move on.
 
         Returns the `Estimate` of this step, outputs (b, o).
 
@@ -74,14 +76,19 @@ class Session:
             rule.network, rule.loss, "last", x, targets, mask=mask
         )  # entries (b,), as at a last step
         weights = None if mask is None else mask.unsqueeze(time)
-        batch = arrange(rule.network, rule.loss, "every", x, targets.unsqueeze(time), mask=weights)
+        batch = arrange(
+            rule.network, rule.loss, "every", x, targets.unsqueeze(time),
+            mask=weights, may_be_empty=True,
+        )  # fmt: skip
         with own_precision(batch.inputs):
             estimate, self.memory = rule.advance(self.memory, batch, self.key, self.steps)
         self.steps += 1
         rule.accumulate(estimate)
         return replace(estimate, outputs=estimate.outputs.squeeze(time))
 
-    def run(self, inputs: Tensor, targets: Tensor, optimizer: Optimizer) -> Tensor:
+    def run(
+        self, inputs: Tensor, targets: Tensor, optimizer: Optimizer, *, mask: Tensor | None = None
+    ) -> Tensor:
         """A chunk of the stream with an update at every step: (b, t, i) in, losses (t,) out.
 
         At every step: the gradients are set to zero, `step`, `optimizer.step()`. One tanh layer with a linear
@@ -89,20 +96,29 @@ class Session:
         up to rounding, but no gradients are left behind.
         Batch first or time first as the network is.
 
+        Args:
+            mask: (b, t), bool or non-negative weights of the losses, as in `step`; where none of a step
+                counts the optimizer does not move. With a mask the steps are made one by one.
+
         Raises:
             ArgumentError: for anything wrong with the tensors, all at once, and for an optimizer of others.
         """
-        self.rule.check(inputs, targets)
-        raise_problems([optimizer_problem(self.rule.network, optimizer)])
-        fused = run_fused(self, inputs, targets, optimizer)
+        network, loss = self.rule.network, self.rule.loss
+        self.rule.check_placement()
+        check_batch(network, loss, "every", inputs, targets, mask=mask)
+        raise_problems([optimizer_problem(network, optimizer)])
+        fused = run_fused(self, inputs, targets, optimizer) if mask is None else None
         if fused is not None:
             return fused
-        time = 1 if self.rule.network.batch_first else 0
+        time = 1 if network.batch_first else 0
+        masks = itertools.repeat(None) if mask is None else mask.unbind(time)
         losses = []
-        for x, y in zip(inputs.unbind(time), targets.unbind(time), strict=True):
+        for x, y, counts in zip(inputs.unbind(time), targets.unbind(time), masks, strict=False):
             optimizer.zero_grad()
-            losses.append(self.step(x, y).loss)
-            optimizer.step()
+            estimate = self.step(x, y, mask=counts)
+            losses.append(estimate.loss)
+            if estimate.count:
+                optimizer.step()
         return torch.stack(losses)
 
     @torch.no_grad()
