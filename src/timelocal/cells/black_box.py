@@ -121,7 +121,9 @@ def check_report(cell: BlackBox, run: object, inputs: Tensor, initial: State) ->
     whose = f"scan of {cell.name}"
     if not isinstance(run, LayerTrajectory):
         remedy = "Return self.report(inputs, states, measured)."
-        raise ArgumentError(str(Problem(whose, f"a {type(run).__name__}", "what `report` makes", remedy)))
+        raise ArgumentError(
+            str(Problem(whose, f"a {type(run).__name__}", "what `report` makes", remedy))
+        )
     steps, (batch, hidden) = inputs.shape[0], initial[0].shape
     expected = {
         "states": ((steps + 1, batch, hidden), run.states),
