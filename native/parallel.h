@@ -57,7 +57,8 @@ inline TeamRunner team_runner() {
 }
 
 // Whether another thread is worth waiting for. A team ends with its slowest thread: while other programs have
-// the cores, the caller waits a time slice of the scheduler, milliseconds, for a thread that does not run.
+// the cores, the caller waits a time slice of the scheduler, milliseconds, for a thread that does not run; and
+// in a virtual machine a thread may be woken on the caller's own core, to run when the caller is done.
 // After such a wait the next jobs are done alone, twice as many each time, before the team is tried again.
 class Trust {
   public:
@@ -68,7 +69,7 @@ class Trust {
     // The caller has done so many of the parts by itself by `ended`, and waits no longer now.
     void judge(Index parts, Index done, Clock::time_point began, Clock::time_point ended) {
         const Clock::duration saved = done ? (ended - began) * (parts - done) / done : ended - began;
-        const bool in_vain = Clock::now() - ended > saved + std::chrono::microseconds(100);
+        const bool in_vain = Clock::now() - ended > saved + std::chrono::microseconds(10);
         doubt_ = in_vain ? std::min<Index>(2 * doubt_ + 1, 255) : doubt_ / 2;
         alone_ = doubt_;
     }
