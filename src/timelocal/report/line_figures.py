@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import statistics
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -31,6 +32,10 @@ _CROSS = 8
 
 _ROOM = 100.0
 """How far above what finished a logarithmic axis may reach for what ended early: a factor."""
+
+
+_LABEL = 34
+"""So many letters fit below an axis beside the names of the lines."""
 
 
 def figures(reproduction: Reproduction) -> list[Figure]:
@@ -241,7 +246,9 @@ def _finals(lines: Sequence[LineResult], panel: str, name: str) -> Figure:
                 },
             }
         )
-    layout = _layout(titled(measure), "", False)
+    written = textwrap.wrap(titled(measure), _LABEL)
+    layout = _layout("<br>".join(written), "", False)
+    layout["margin"]["b"] += 16 * (len(written) - 1)
     # a line without a value keeps its place
     order = {"categoryorder": "array", "categoryarray": labels, "range": [-0.6, len(labels) - 0.4]}
     layout["yaxis"] |= {"type": "category", **order}
