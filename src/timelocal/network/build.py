@@ -217,11 +217,8 @@ def black_box(
         remedy = "Subclass timelocal.BlackBox and give it a scan."
         raise_problems([Problem("cell", f"a {type(cell).__name__}", "a BlackBox", remedy)])
     if not isinstance(getattr(cell, "name", None), str):
-        got, expected = (
-            f"a {type(cell).__name__} without a name",
-            "a class attribute `name`, a string",
-        )
-        raise_problems([Problem("cell", got, expected)])
+        got = f"a {type(cell).__name__} without a name"
+        raise_problems([Problem("cell", got, "a class attribute `name`, a string")])
     return _build(
         cell, input_size, hidden_size, output_size, seed,
         num_layers=num_layers, bias=bias, decorrelate=decorrelate, device=device, dtype=dtype,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
@@ -19,6 +19,7 @@ from timelocal.report.tables import is_number
 from timelocal.report.words import number
 from timelocal.studies.measures import MEASURES, Measure, value
 from timelocal.studies.reproduction import LineResult, Reproduction
+from timelocal.studies.search import mean_measure, rank
 from timelocal.studies.store import RunRecord
 
 NOTHING = "–"
@@ -310,19 +311,12 @@ def _tried(one: LineResult, reproduction: Reproduction) -> tuple[tuple[str, RunR
     """What a search tried, the best in the mean over its seeds first; what is not run yet last."""
     if one.line.search is None:
         return ()
-    name = one.line.search.measure
-    sign = -1.0 if MEASURES[name].higher_is_better else 1.0
-    measured: dict[str, list[float | None]] = {}
+    search, runs = one.line.search, defaultdict(list)
     for config, run in one.tried:
-        found = None if run is None else value(run, name)
-        measured.setdefault(_choice(one.line, config), []).append(found)
-
-    def rank(tried: tuple[TrainConfig, RunRecord | None]) -> tuple[bool, float]:
-        found = measured[_choice(one.line, tried[0])]
-        known = [number for number in found if number is not None]
-        return len(known) < len(found), sign * fmean(known) if known else 0.0
-
-    return _choices(one, sorted(one.tried, key=rank), reproduction)
+        runs[_choice(one.line, config)].append(run)
+    ranks = {choice: rank(search, mean_measure(search, found)) for choice, found in runs.items()}
+    ordered = sorted(one.tried, key=lambda tried: ranks[_choice(one.line, tried[0])])
+    return _choices(one, ordered, reproduction)
 
 
 def _choices(

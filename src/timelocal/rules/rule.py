@@ -187,10 +187,16 @@ class Rule(nn.Module, ABC):
         self.check_placement()
         return self._estimate(self._batch(inputs, targets, lengths, mask, initial))
 
-    def check(self, inputs: Tensor, targets: Tensor, lengths: Tensor | None = None) -> None:
+    def check(
+        self,
+        inputs: Tensor,
+        targets: Tensor,
+        lengths: Tensor | None = None,
+        mask: Tensor | None = None,
+    ) -> None:
         """Raise what `estimate` would for these, but for a batch in which nothing counts. Nothing is run."""
         self.check_placement()
-        check_batch(self.network, self.loss, self.at, inputs, targets, lengths)
+        check_batch(self.network, self.loss, self.at, inputs, targets, lengths, mask)
 
     @torch.no_grad()
     def estimate_checked(

@@ -72,9 +72,8 @@ class Session:
         _check_step(self, inputs)
         time = 1 if rule.network.batch_first else 0
         x = inputs.unsqueeze(time)
-        check_batch(
-            rule.network, rule.loss, "last", x, targets, mask=mask
-        )  # entries (b,), as at a last step
+        # the entries of one step are (b,), as those at a last step
+        check_batch(rule.network, rule.loss, "last", x, targets, mask=mask)
         weights = None if mask is None else mask.unsqueeze(time)
         batch = arrange(
             rule.network, rule.loss, "every", x, targets.unsqueeze(time),
@@ -103,9 +102,8 @@ class Session:
         Raises:
             ArgumentError: for anything wrong with the tensors, all at once, and for an optimizer of others.
         """
-        network, loss = self.rule.network, self.rule.loss
-        self.rule.check_placement()
-        check_batch(network, loss, "every", inputs, targets, mask=mask)
+        network = self.rule.network
+        self.rule.check(inputs, targets, mask=mask)
         raise_problems([optimizer_problem(network, optimizer)])
         fused = run_fused(self, inputs, targets, optimizer) if mask is None else None
         if fused is not None:

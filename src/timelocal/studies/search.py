@@ -60,12 +60,12 @@ def score(line: Line, choice: Choice, records: Mapping[str, RunRecord]) -> float
     A choice with a run that did not finish well scores worst of all.
     """
     assert line.search is not None
-    return _mean(
+    return mean_measure(
         line.search, [records.get(trial.folder_name()) for trial in candidates(line, [choice])]
     )
 
 
-def _mean(search: Search, runs: Sequence[RunRecord | None]) -> float | None:
+def mean_measure(search: Search, runs: Sequence[RunRecord | None]) -> float | None:
     """As `score`, of any runs of one choice."""
     found = []
     for run in runs:
@@ -128,7 +128,7 @@ def _ranked(
     if not known or len(known) < len(scores):
         return None
     ranked = sorted(
-        (_rank(line.search, one), number) for number, one in enumerate(known) if math.isfinite(one)
+        (rank(line.search, one), number) for number, one in enumerate(known) if math.isfinite(one)
     )
     return [with_choice(line.config, line.search, tried[number]) for _, number in ranked]
 
@@ -157,13 +157,15 @@ def choose(line: Line, tried: Sequence[Choice], records: Mapping[str, RunRecord]
     found = finalists(line, tried, records)
     if not found or line.search is None or len(found) == 1:
         return found[0] if found else None
-    scores = [_mean(line.search, _in_full(line, one, records)) for one in found]
+    scores = [mean_measure(line.search, _in_full(line, one, records)) for one in found]
     known = [one for one in scores if one is not None]
     if len(known) < len(scores):
         return None
-    return found[min((_rank(line.search, one), n) for n, one in enumerate(known))[1]]
+    return found[min((rank(line.search, one), n) for n, one in enumerate(known))[1]]
 
 
-def _rank(search: Search, measured: float) -> float:
-    """The smaller the better."""
+def rank(search: Search, measured: float | None) -> float:
+    """The smaller the better; what is not known yet is as good as what did not end well."""
+    if measured is None:
+        return math.inf
     return -measured if MEASURES[search.measure].higher_is_better else measured

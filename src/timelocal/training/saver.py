@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 
 from torch import Tensor
@@ -88,8 +87,6 @@ def run_settings(
     }
     if online:
         settings["online"] = True
-    if rule.network.recurrent.decorrelate is not None:
-        settings["decorrelate"] = asdict(rule.network.recurrent.decorrelate)
     plain: dict[str, object] = json.loads(to_json(settings))
     return plain
 
