@@ -27,35 +27,37 @@ struct WordsOf {
     typedef std::int32_t Signed __attribute__((vector_size(4 * kLanes<T>)));
 };
 
-// Threefry-2x32, 13 rounds (Salmon et al. 2011), of N counters at once: each round waits for the last one,
-// so that one alone would leave the processor idle. Word: a single word or a vector of them.
-template <class Word, int N>
-inline __attribute__((always_inline)) void threefry(Key key, Word (&x)[N], Word (&y)[N]) {
-    constexpr int rotations[] = {13, 15, 26, 6, 17, 29, 16, 24};
+constexpr int kRounds = 13;
+
+// Round `number` of Threefry-2x32 (Salmon et al. 2011) for N counters, of which each waits for its own last
+// round. Word: a single word or a vector of them. The key joins before the first and after every fourth round.
+template <int number, class Word, int N>
+inline __attribute__((always_inline)) void threefry_round(Key key, Word (&x)[N], Word (&y)[N]) {
+    constexpr int rotations[] = {13, 15, 26, 6, 17, 29, 16, 24}, by = rotations[(number - 1) % 8];
+    constexpr std::uint32_t block = number / 4;
     const std::uint32_t keys[] = {key.low, key.high, key.low ^ key.high ^ 0x1BD11BDAu};
 #pragma GCC unroll 8
-    for (int n = 0; n < N; ++n) x[n] += keys[0], y[n] += keys[1];
-#pragma GCC unroll 13
-    for (std::uint32_t number = 1; number <= 13; ++number) {
-        const std::uint32_t block = (number - 1) / 4;
-        const int by = rotations[(number - 1) % 8];
-#pragma GCC unroll 8
-        for (int n = 0; n < N; ++n) {
-            x[n] += y[n];
-            y[n] = ((y[n] << by) | (y[n] >> (32 - by))) ^ x[n];
-        }
-        if (number % 4) continue;  // the key joins after every fourth round
-#pragma GCC unroll 8
-        for (int n = 0; n < N; ++n) {
-            x[n] += keys[(block + 1) % 3];
-            y[n] += keys[(block + 2) % 3] + (block + 1);
-        }
+    for (int n = 0; n < N; ++n) {
+        if (number == 1) x[n] += keys[0], y[n] += keys[1];
+        x[n] += y[n];
+        y[n] = ((y[n] << by) | (y[n] >> (32 - by))) ^ x[n];
+        if (number % 4 == 0) x[n] += keys[block % 3], y[n] += keys[(block + 1) % 3] + block;
     }
+}
+
+constexpr auto kThreefry = std::make_integer_sequence<int, kRounds>();
+
+// All rounds, with something else before each.
+template <class Word, int N, int... number, class Other>
+inline __attribute__((always_inline)) void threefry(Key key, Word (&x)[N], Word (&y)[N],
+                                                    std::integer_sequence<int, number...>,
+                                                    const Other& other) {
+    ((other(number), threefry_round<number + 1>(key, x, y)), ...);
 }
 
 inline Key noise_key(std::uint64_t seed, std::int64_t step, std::uint32_t place) {
     std::uint32_t x[] = {std::uint32_t(step)}, y[] = {place};
-    threefry({std::uint32_t(seed), std::uint32_t(seed >> 32)}, x, y);
+    threefry({std::uint32_t(seed), std::uint32_t(seed >> 32)}, x, y, kThreefry, [](int) {});
     return {x[0], y[0]};
 }
 
@@ -105,99 +107,140 @@ inline BitVec<T> spread(typename WordsOf<T>::Words words) {
            << (8 * int(sizeof(T)) - 32);
 }
 
-// Two words per lane to a radius sqrt(-2 ln u) and an angle, N vectors at once. The second word, without its
-// last 9 bits, is the angle: a quarter of the circle, and a rest within an eighth on either side.
-template <class T, int N, class Words>
-inline __attribute__((always_inline)) void box_muller(const Words (&x)[N], const Words (&y)[N],
-                                                      Vec<T> (&cosines)[N], Vec<T> (&sines)[N]) {
+// Two words per lane to a radius sqrt(-2 ln u) and an angle, of N vectors, in pieces of which those of one
+// vector wait for each other.
+template <class T, int N>
+struct BoxMuller {
     using C = NoiseConstants<T>;
+    using Words = typename WordsOf<T>::Words;
     using Signed = typename WordsOf<T>::Signed;
-    constexpr int mantissa = ExpConstants<T>::mantissa;
-    const BitVec<T> sign = (BitVec<T>)broadcast<T>(-0.0);
-    Vec<T> k[N], s[N], r[N];
-#pragma GCC unroll 8
-    for (int n = 0; n < N; ++n) {  // u = 2^k m with m in [sqrt 1/2, sqrt 2)
-        const Vec<T> v = __builtin_convertvector((Signed)(x[n] >> 9), Vec<T>) + T(0.5);
-        const BitVec<T> exponent = ((BitVec<T>)v - C::root_half) >> mantissa;
-        const Vec<T> m = (Vec<T>)((BitVec<T>)v - C::scale - (exponent << mantissa));
-        k[n] = __builtin_convertvector(exponent, Vec<T>);
+    static constexpr int pieces = 3 * N;
+
+    // at(n): where the cosines of vector n go, and half a group further its sines.
+    template <class At>
+    inline __attribute__((always_inline)) void piece(int number, const Words (&x)[N], const Words (&y)[N],
+                                                     const At& at) {
+        const int n = number % N;
+        if (number < N)
+            take_apart(n, x[n]);
+        else if (number < 2 * N)
+            radius[n] = root(fma(exponent[n], broadcast<T>(-1.38629436111989061883),
+                                 s[n] * polynomial(C::minus_log, s[n] * s[n])));
+        else
+            turn(n, y[n], at(n));
+    }
+
+    // u = 2^exponent m with m in [sqrt 1/2, sqrt 2), and s = (m - 1) / (m + 1).
+    inline __attribute__((always_inline)) void take_apart(int n, Words x) {
+        constexpr int mantissa = ExpConstants<T>::mantissa;
+        const Vec<T> v = __builtin_convertvector((Signed)(x >> 9), Vec<T>) + T(0.5);
+        const BitVec<T> power = ((BitVec<T>)v - C::root_half) >> mantissa;
+        const Vec<T> m = (Vec<T>)((BitVec<T>)v - C::scale - (power << mantissa));
+        exponent[n] = __builtin_convertvector(power, Vec<T>);
         s[n] = (m - T(1)) / (m + T(1));
     }
-#pragma GCC unroll 8
-    for (int n = 0; n < N; ++n) {
-        const Vec<T> rest = s[n] * polynomial(C::minus_log, s[n] * s[n]);
-        r[n] = root(fma(k[n], broadcast<T>(-1.38629436111989061883), rest));
-    }
-#pragma GCC unroll 8
-    for (int n = 0; n < N; ++n) {
-        const Vec<T> angle = fma(__builtin_convertvector((Signed)(y[n] << 2) >> 11, Vec<T>),
+
+    // The second word, without its last 9 bits, is the angle: a quarter of the circle, and a rest within an
+    // eighth on either side.
+    inline __attribute__((always_inline)) void turn(int n, Words y, T* at) {
+        const BitVec<T> sign = (BitVec<T>)broadcast<T>(-0.0);
+        const Vec<T> angle = fma(__builtin_convertvector((Signed)(y << 2) >> 11, Vec<T>),
                                  broadcast<T>(1.0 / 2097152), broadcast<T>(0.5 / 2097152));
         const Vec<T> z = angle * angle;
-        const Vec<T> sine = r[n] * (angle * polynomial(C::sine, z));
-        const Vec<T> cosine = r[n] * polynomial(C::cosine, z);
-        const BitVec<T> quarter = spread<T>(y[n] + 0x20000000u),
-                        next = spread<T>(y[n] + 0x60000000u);
+        const Vec<T> sine = radius[n] * (angle * polynomial(C::sine, z));
+        const Vec<T> cosine = radius[n] * polynomial(C::cosine, z);
+        const BitVec<T> quarter = spread<T>(y + 0x20000000u), next = spread<T>(y + 0x60000000u);
         const BitVec<T> odd = (quarter & (sign >> 1 & ~sign)) != 0;
-        sines[n] = (Vec<T>)((BitVec<T>)(odd ? cosine : sine) ^ (quarter & sign));
-        cosines[n] = (Vec<T>)((BitVec<T>)(odd ? sine : cosine) ^ (next & sign));
+        store(at, (Vec<T>)((BitVec<T>)(odd ? sine : cosine) ^ (next & sign)));
+        store(at + kNoiseGroup / 2, (Vec<T>)((BitVec<T>)(odd ? cosine : sine) ^ (quarter & sign)));
     }
-}
 
-// The elements of `Groups` groups from q on.
-template <class T, int Groups>
-inline void noise_groups(Key key, Index q, T* out) {
+    Vec<T> exponent[N], s[N], radius[N];
+};
+
+// The elements of group q and those after it, `Groups` groups at a time: place(i) tells where those of time i
+// go, done(i) that they are there. Between the rounds of one time lie the pieces of the time before: each
+// alone would leave the processor idle.
+template <class T, int Groups, class Place, class Done>
+inline void noise_groups(Key key, Index q, Index times, const Place& place, const Done& done) {
     constexpr Index half = kNoiseGroup / 2;
     constexpr int vectors = int(half / kLanes<T>), N = Groups * vectors;
-    typename WordsOf<T>::Words x[N], y[N];
-#pragma GCC unroll 8
-    for (int n = 0; n < N; ++n) {
+    using Words = typename WordsOf<T>::Words;
+    Words counter, x[N], y[N];
 #pragma GCC unroll 16
-        for (Index lane = 0; lane < kLanes<T>; ++lane) x[n][lane] = std::uint32_t(lane);
-        x[n] += std::uint32_t(q * half + n * kLanes<T>);
-        y[n] = typename WordsOf<T>::Words{};
-    }
-    threefry(key, x, y);
-    Vec<T> cosines[N], sines[N];
-    box_muller<T>(x, y, cosines, sines);
+    for (Index lane = 0; lane < kLanes<T>; ++lane) counter[lane] = std::uint32_t(lane);
+    counter += std::uint32_t(q * half);
+    const auto begin = [&](Words(&x)[N], Words(&y)[N]) __attribute__((always_inline)) {
 #pragma GCC unroll 8
-    for (int n = 0; n < N; ++n) {
-        T* at = out + n / vectors * kNoiseGroup + n % vectors * kLanes<T>;
-        store(at, cosines[n]);
-        store(at + half, sines[n]);
+        for (int n = 0; n < N; ++n) {
+            x[n] = counter, y[n] = Words{};
+            counter += std::uint32_t(kLanes<T>);
+        }
+    };
+    begin(x, y);
+    threefry(key, x, y, kThreefry, [](int) {});
+    for (Index i = 0; i < times; ++i) {
+        T* out = place(i);
+        BoxMuller<T, N> normals;
+        const auto some = [&](int round) __attribute__((always_inline)) {
+            constexpr int all = normals.pieces, each = (all + kRounds - 1) / kRounds;
+#pragma GCC unroll 4
+            for (int number = round * each; number < (round + 1) * each; ++number)
+                if (number < all)
+                    normals.piece(number, x, y, [&](int n) __attribute__((always_inline)) {
+                        return out + n / vectors * kNoiseGroup + n % vectors * kLanes<T>;
+                    });
+        };
+        if (i + 1 == times) {
+#pragma GCC unroll 13
+            for (int round = 0; round < kRounds; ++round) some(round);
+            return done(i);
+        }
+        Words later[N], angles[N];
+        begin(later, angles);
+        threefry(key, later, angles, kThreefry, some);
+#pragma GCC unroll 8
+        for (int n = 0; n < N; ++n) x[n] = later[n], y[n] = angles[n];
+        done(i);
     }
 }
 
-// Elements [first, last) of one step and place, a matrix of so many columns, to rows that are `stride`
-// apart; element `first` begins a row and goes to `out`.
+template <class T, int Groups>
+void fill_noise_by(Key key, Index first, Index last, Index columns, T* out, Index stride) {
+    constexpr Index count = Groups * kNoiseGroup;
+    const Index q = first / kNoiseGroup, begin = q * kNoiseGroup;
+    T drawn[count];
+    Index column = 0;
+    bool direct = false;
+    const auto place = [&](Index i) __attribute__((always_inline)) {
+        const Index at = begin + i * count;
+        direct = at >= first && at + count <= last && column + count <= columns;
+        return direct ? out + column : drawn;
+    };
+    const auto move_on = [&](Index by) __attribute__((always_inline)) {
+        column += by;
+        if (column == columns) column = 0, out += stride;
+    };
+    const auto done = [&](Index i) __attribute__((always_inline)) {
+        if (direct) return move_on(count);
+        const Index at = begin + i * count, end = last - at < count ? last - at : count;
+        for (Index n = at < first ? first - at : 0; n < end;) {
+            const Index part = columns - column < end - n ? columns - column : end - n;
+            std::memcpy(out + column, drawn + n, std::size_t(part) * sizeof(T));
+            n += part;
+            move_on(part);
+        }
+    };
+    noise_groups<T, Groups>(key, q, (last - begin + count - 1) / count, place, done);
+}
+
 template <class T>
 void fill_noise(Key key, Index first, Index last, Index columns, T* out, Index stride) {
     constexpr int groups = kLanes<T> < 8 ? 1 : int(kLanes<T> / 4);  // four vectors of counters at once
-    constexpr Index most = groups * kNoiseGroup;
-    T drawn[most];
-    for (Index at = first, column = 0; at < last;) {
-        const Index q = at / kNoiseGroup, offset = at % kNoiseGroup, rest = last - at;
-        const bool many = offset + rest >= most;
-        Index count = (many ? most : kNoiseGroup) - offset;
-        if (count > rest) count = rest;
-        const bool direct = offset == 0 && count == (many ? most : kNoiseGroup) && column + count <= columns;
-        T* to = direct ? out + column : drawn;
-        if (many)
-            noise_groups<T, groups>(key, q, to);
-        else
-            noise_groups<T, 1>(key, q, to);
-        at += count;
-        for (const T* from = drawn + offset; count > 0;) {
-            const Index part = columns - column < count ? columns - column : count;
-            if (!direct) std::memcpy(out + column, from, std::size_t(part) * sizeof(T));
-            from += part;
-            count -= part;
-            column += part;
-            if (column == columns) {
-                column = 0;
-                out += stride;
-            }
-        }
-    }
+    if (last / kNoiseGroup > first / kNoiseGroup)
+        fill_noise_by<T, groups>(key, first, last, columns, out, stride);
+    else
+        fill_noise_by<T, 1>(key, first, last, columns, out, stride);
 }
 
 // Noise (steps, count) of the steps from `first_step` on.

@@ -8,8 +8,9 @@ from torch import Tensor
 from timelocal.kernels import native
 from timelocal.kernels.torch_online import KINDS, OnlineSettings, OnlineState, OnlineWeights
 
-_WORK_PER_CALL = 1e10
-"""Floating-point operations, roughly: some hundred milliseconds, after which Ctrl-C is heard."""
+_WORK_PER_CALL = 1e11
+"""Floating-point operations, roughly: some hundred milliseconds, after which Ctrl-C is heard. Each call
+copies the matrices to where it works and back, some milliseconds with a thousand units."""
 
 
 def online(
