@@ -7,8 +7,10 @@ the twin.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from types import ModuleType
+from typing import Any
 
 from torch import Tensor
 
@@ -56,6 +58,7 @@ __all__ = [
     "online",
     "orthogonal",
     "project",
+    "repeated_direct",
     "scan",
     "serves",
     "traced_scan",
@@ -215,6 +218,18 @@ def direct(
     """
     path = native_direct if _path(cell, weights, inputs) is native else torch_direct
     return path.direct(cell, weights, inputs, initial, loss, readout, bias, targets, feedback)
+
+
+def repeated_direct(
+    cell: Cell, weights: CellWeights, inputs: Tensor, *rest: Any
+) -> tuple[tuple[LayerTrajectory, Head, CellWeights], Callable[[], None]] | None:
+    """Room for what `direct` returns for the same arguments, and what fills it with what they then hold.
+
+    For dense tensors that stay where they are; None where it gains nothing.
+    """
+    if _path(cell, weights, inputs) is not native:
+        return None
+    return native_direct.prepared(cell, weights, inputs, *rest)
 
 
 def online(

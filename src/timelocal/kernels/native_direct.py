@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from torch import Tensor
 
 from timelocal.cells import Cell, CellWeights, LayerTrajectory
@@ -23,6 +25,26 @@ def direct(
     feedback: Tensor,
 ) -> tuple[LayerTrajectory, Head, CellWeights]:
     """As `torch_direct.direct`, for a layer that does not decorrelate."""
+    found, run = prepared(cell, weights, inputs, initial, loss, readout, bias, targets, feedback)
+    run()
+    return found
+
+
+def prepared(
+    cell: Cell,
+    weights: CellWeights,
+    inputs: Tensor,
+    initial: State | None,
+    loss: HeadLoss,
+    readout: Tensor,
+    bias: Tensor | None,
+    targets: Tensor,
+    feedback: Tensor,
+) -> tuple[tuple[LayerTrajectory, Head, CellWeights], Callable[[], None]]:
+    """Room for what `direct` returns, and what fills it, every time from what these tensors then hold.
+
+    That goes for tensors without gaps; of others it is the copies made here.
+    """
     weights = CellWeights(*native.dense(*weights))
     inputs, targets, readout, bias, feedback, *start = native.dense(
         inputs, targets, readout, bias, feedback, *(initial or ())
@@ -34,7 +56,7 @@ def direct(
     head = empty_head(loss, features, readout, bias, targets)
     native.check(weights.hh, ("feedback", feedback, readout.shape[::-1]))
     made = native.empty_gradients(weights.hh, inputs, weights.b_ih is not None)
-    native.extension().direct(
+    arguments = (
         *call,
         *head_arguments(loss, features, readout, bias, targets, head),
         inputs.data_ptr(),
@@ -42,4 +64,9 @@ def direct(
         feedback.data_ptr(),
         *native.gradient_addresses(made),
     )
-    return trajectory, head, native.named_gradients(made, weights)
+    alive = (weights, inputs, targets, readout, bias, feedback, start, done, head, made)
+
+    def run(alive: object = alive) -> None:
+        native.extension().direct(*arguments)
+
+    return (trajectory, head, native.named_gradients(made, weights)), run

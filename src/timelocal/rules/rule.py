@@ -8,7 +8,7 @@ network without owning it: the network's parameters are the network's.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
@@ -128,6 +128,10 @@ class ForwardPass:
     readout_gradients: Gradients | None = None
 
 
+Learner = Callable[[Tensor, Tensor, Tensor | None], Estimate]
+"""Inputs, targets and lengths that have been checked to what a rule says about them."""
+
+
 class Rule(nn.Module, ABC):
     """Base of all rules: the checks at the door, the forward pass, how gradients are written.
 
@@ -197,6 +201,10 @@ class Rule(nn.Module, ABC):
         """Raise what `estimate` would for these, but for a batch in which nothing counts. Nothing is run."""
         self.check_placement()
         check_batch(self.network, self.loss, self.at, inputs, targets, lengths, mask)
+
+    def learner(self) -> Learner:
+        """`estimate_checked`, or the same for less: for loops that need each estimate until the next one."""
+        return self.estimate_checked
 
     @torch.no_grad()
     def estimate_checked(

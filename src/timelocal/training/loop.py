@@ -152,12 +152,15 @@ def _learn(
     spent = []
     trained = [(name, p) for name, p in rule.network.named_parameters() if p.requires_grad]
     optimizer.zero_grad()  # of what is frozen, too: the others are set anew at every step
+    learn = rule.learner()
     for batch in batches:
         start = time.perf_counter()
-        estimate = rule.estimate_checked(*entering(rule, batch))
+        estimate = learn(*entering(rule, batch))
         mean.add(estimate)
         for name, parameter in trained:  # nobody else keeps this estimate: no copies
-            parameter.grad = estimate.gradients.get(name)
+            gradient = estimate.gradients.get(name)
+            if parameter.grad is not gradient:
+                parameter.grad = gradient
         if estimate.steps:
             rule.take_steps(estimate)
         if clip is not None:
