@@ -59,8 +59,9 @@ class Sequences:
 
     def __getitem__(self, index: Tensor) -> Sequences:
         """The sequences at `index`, a tensor of positions."""
-        lengths = None if self.lengths is None else self.lengths[index]
-        return Sequences(self.inputs[index], self.targets[index], lengths)
+        lengths = None if self.lengths is None else self.lengths.index_select(0, index)
+        inputs, targets = self.inputs.index_select(0, index), self.targets.index_select(0, index)
+        return Sequences(inputs, targets, lengths)
 
 
 def _lengths_problem(lengths: Tensor, inputs: Tensor) -> Problem | None:
