@@ -49,5 +49,9 @@ def everywhere(seed: int, *names: str | int, device: torch.device) -> Iterator[N
     For what draws from nothing else: a `torch.nn.Dropout` in a readout, noise in a layer of the user's.
     """
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        torch.manual_seed(derive_seed(seed, *names))
+        own = derive_seed(seed, *names)
+        if device.type == "cpu":
+            torch.default_generator.manual_seed(own)  # without a word to every other kind of device
+        else:
+            torch.manual_seed(own)
         yield

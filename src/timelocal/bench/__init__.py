@@ -1,5 +1,6 @@
 """How fast: this library against torch.nn and JAX, and against the hardware's own limit."""
 
+from timelocal.bench.fit import fit_benchmark
 from timelocal.bench.online import online_benchmark
 from timelocal.bench.run import Comparison, benchmark, summary
 from timelocal.bench.shapes import SHAPES, Shape, long_sequences
@@ -9,6 +10,7 @@ __all__ = [
     "Comparison",
     "Shape",
     "benchmark",
+    "fit_benchmark",
     "long_sequences",
     "online_benchmark",
     "summary",

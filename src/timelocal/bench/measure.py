@@ -31,15 +31,16 @@ def interleaved(
     rounds: dict[str, int] = {}
     for name, call in calls.items():
         call()
-        rounds[name] = max(1, round(at_least / max(_seconds(call, 1), 1e-7)))
+        rounds[name] = max(1, round(at_least / max(seconds_of(call, 1), 1e-7)))
     samples: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(repeats):
         for name, call in calls.items():
-            samples[name].append(_seconds(call, rounds[name]))
+            samples[name].append(seconds_of(call, rounds[name]))
     return {name: _timing(found) for name, found in samples.items()}
 
 
-def _seconds(call: Call, rounds: int) -> float:
+def seconds_of(call: Call, rounds: int) -> float:
+    """Seconds per call of so many in a row."""
     start = time.perf_counter()
     for _ in range(rounds):
         call()

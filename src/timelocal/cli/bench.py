@@ -23,12 +23,22 @@ def bench(
     online: Annotated[
         bool, typer.Option(help="Instead: learning at every step of a stream; writes online.json.")
     ] = False,
+    loop: Annotated[
+        bool, typer.Option("--fit", help="Instead: an epoch of training; writes fit.json.")
+    ] = False,
     out: Annotated[Path, typer.Option(help="Folder for bench.json and bench.html.")] = Path(
         "bench"
     ),
 ) -> None:
     """Time the forward scan, DFA and BPTT against torch.nn, JAX (if installed) and the hardware."""
-    from timelocal.bench import SHAPES, benchmark, long_sequences, summary
+    from timelocal.bench import (
+        SHAPES,
+        benchmark,
+        fit_benchmark,
+        long_sequences,
+        online_benchmark,
+        summary,
+    )
     from timelocal.bench.shapes import GATES
     from timelocal.errors import raise_problems, unknown_name
     from timelocal.experiments.environment import environment
@@ -41,8 +51,19 @@ def bench(
         + [unknown_name("--cell", name, GATES) for name in cells]
     )
     make_folder(out)
-    if online:
-        _online(threads, repeats, out)
+
+    def tell(text: str) -> None:
+        typer.echo(f"measuring {text}", err=True)
+
+    others = {"online": online_benchmark} if online else {}
+    others |= {"fit": fit_benchmark} if loop else {}
+    for name, measure in others.items():
+        judged = measure(threads=threads, repeats=repeats, tell=tell)
+        path = out / f"{name}.json"
+        write_json(path, {"environment": environment(), "repeats": repeats, **judged})
+        _print_judged(judged)
+        typer.echo(str(path))
+    if others:
         return
     chosen = [SHAPES[name] for name in shapes] + (long_sequences() if sweep else [])
     found = [
@@ -52,7 +73,7 @@ def bench(
             cells,
             threads=threads,
             repeats=repeats,
-            tell=lambda text: typer.echo(f"measuring {text}", err=True),
+            tell=tell,
         )
     ]
     record = {"environment": environment(), "repeats": repeats, "results": found}
@@ -61,23 +82,15 @@ def bench(
     typer.echo(f"{out / 'bench.json'}, {write_bench_page(record, out / 'bench.html')}")
 
 
-def _online(threads: int, repeats: int, out: Path) -> None:
+def _print_judged(found: dict[str, Any]) -> None:
+    """What took how long, and how that is by the bars."""
     from rich.console import Console
     from rich.table import Table
 
-    from timelocal.bench import online_benchmark
-    from timelocal.experiments.environment import environment
-    from timelocal.training.files import write_json
-
-    found = online_benchmark(
-        threads=threads,
-        repeats=repeats,
-        tell=lambda text: typer.echo(f"measuring {text}", err=True),
-    )
-    write_json(out / "online.json", {"environment": environment(), "repeats": repeats, **found})
-    steps = Table("stream", "native", "torch", title="microseconds a step")
+    columns = list(next(iter(found["microseconds"].values())))
+    steps = Table("", *columns, title="microseconds a step")
     for name, times in found["microseconds"].items():
-        steps.add_row(name, f"{times['native']:.1f}", f"{times['torch']:.1f}")
+        steps.add_row(name, *(f"{times[column]:.1f}" for column in columns))
     bars = Table("what", "measured", "bar", "met", title="bars")
     for bar in found["bars"]:
         row = bar["what"], f"{bar['measured']:.2f}", bar["bar"], "yes" if bar["met"] else "no"
@@ -85,7 +98,6 @@ def _online(threads: int, repeats: int, out: Path) -> None:
     console = Console(width=120)
     console.print(steps)
     console.print(bars)
-    typer.echo(str(out / "online.json"))
 
 
 def _print(results: list[dict[str, Any]]) -> None:

@@ -17,7 +17,7 @@ from timelocal.rules.perturbation_authors_code import (
 )
 from timelocal.rules.rflo import RFLO
 from timelocal.rules.rtrl import RTRL
-from timelocal.rules.rule import Estimate, Evaluation, Rule, RuleSpec
+from timelocal.rules.rule import Estimate, Evaluation, Learner, Rule, RuleSpec
 from timelocal.rules.tbptt import TBPTT
 from timelocal.rules.weight_perturbation import WP
 
@@ -55,6 +55,7 @@ __all__ = [
     "EProp",
     "Estimate",
     "Evaluation",
+    "Learner",
     "NPAuthorsCode",
     "Rule",
     "RuleSpec",

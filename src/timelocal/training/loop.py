@@ -16,7 +16,7 @@ from torch.optim import Optimizer
 from timelocal import seeding
 from timelocal.data import Sequences, minibatches
 from timelocal.network import mean_decorrelation_loss
-from timelocal.rules import Estimate, Evaluation, Rule
+from timelocal.rules import Estimate, Evaluation, Learner, Rule
 from timelocal.training.checks import check_fit, check_online
 from timelocal.training.files import exclusive, make_folder
 from timelocal.training.history import History, Record
@@ -103,7 +103,7 @@ def fit(
             state, history = saved
             put_back(state, rule, optimizer)
         history.steps_per_epoch = -(-len(parts["train"]) // batch_size)
-        done = len(history.epochs)
+        done, learn = len(history.epochs), rule.learner()
         bar = progress_bar(epochs, done, history.steps_per_epoch) if progress else no_bar()
         try:
             with bar as show:
@@ -114,7 +114,9 @@ def fit(
                         if online:
                             learned, spent = _stream(rule, optimizer, batches, epoch, show)
                         else:
-                            learned, spent = _learn(rule, optimizer, batches, epoch, clip, show)
+                            learned, spent = _learn(
+                                rule, learn, optimizer, batches, epoch, clip, show
+                            )
                         record: Record = {"epoch": epoch, **learned}
                         if not is_finite(network.state_dict()):
                             raise _DivergedError(f"a weight is not finite after epoch {epoch}")
@@ -141,6 +143,7 @@ def fit(
 
 def _learn(
     rule: Rule,
+    learn: Learner,
     optimizer: Optimizer,
     batches: Iterable[Sequences],
     epoch: int,
@@ -152,7 +155,6 @@ def _learn(
     spent = []
     trained = [(name, p) for name, p in rule.network.named_parameters() if p.requires_grad]
     optimizer.zero_grad()  # of what is frozen, too: the others are set anew at every step
-    learn = rule.learner()
     for batch in batches:
         start = time.perf_counter()
         estimate = learn(*entering(rule, batch))

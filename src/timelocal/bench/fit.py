@@ -1,0 +1,108 @@
+"""What the training loop adds: an epoch through `fit` against the native calls in it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from statistics import median
+from typing import Any
+
+import torch
+
+from timelocal import kernels
+from timelocal.bench.contestants import MAKERS
+from timelocal.bench.measure import seconds_of
+from timelocal.bench.shapes import SHAPES
+from timelocal.errors import UnsupportedError
+from timelocal.rules import DFA
+from timelocal.seeding import generator
+from timelocal.training import fit
+
+STEPS = 61
+"""Updates in an epoch: 610 sequences, as many as Strawberry's training part, ten at a time."""
+BAR = 1.6
+
+OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
+    "SGD": torch.optim.SGD,
+    "Adam": torch.optim.Adam,
+}
+
+
+def fit_benchmark(
+    *, threads: int = 2, repeats: int = 15, tell: Callable[[str], None] = lambda _: None
+) -> dict[str, Any]:
+    """Microseconds an update of DFA on Strawberry's shape, in an epoch through `fit` and of its bare call.
+
+    An epoch is everything between two epochs' ends: cutting batches, the rule, the optimizer (fused), what is
+    kept for resuming. The bare call is the native one alone: scan, readout, credit.
+    """
+    before = torch.get_num_threads()
+    torch.set_flush_denormal(True)
+    torch.set_num_threads(threads)
+    try:
+        found = {}
+        for cell in ("rnn", "gru"):
+            for optimizer in OPTIMIZERS:
+                tell(f"fit, {cell}, {optimizer}")
+                found[f"{cell.upper()}, {optimizer}"] = _measure(cell, optimizer, repeats)
+    finally:
+        torch.set_num_threads(before)
+    return {
+        "threads": threads,
+        "kernels": kernels.describe(),
+        "microseconds": found,
+        "bars": [
+            {
+                "what": f"an epoch through fit over its native calls: {name}",
+                "measured": times["fit"] / times["bare"],
+                "bar": f"at most {BAR:g}",
+                "met": times["fit"] / times["bare"] <= BAR,
+            }
+            for name, times in found.items()
+        ],
+    }
+
+
+def _measure(cell: str, optimizer: str, repeats: int) -> dict[str, float]:
+    """Medians over epochs, each followed by as many bare calls."""
+    shape, draw = SHAPES["strawberry"], generator(0, "bench fit")
+    network = MAKERS[cell](shape.inputs, shape.hidden, shape.outputs)
+    rule = DFA(network)
+    count = STEPS * shape.batch
+    inputs = torch.randn(count, shape.steps, shape.inputs, generator=draw)
+    targets = torch.randint(shape.outputs, (count,), generator=draw)
+    made = kernels.repeated_direct(
+        network.cell,
+        network.recurrent.weights(0, 0),
+        network.time_first(inputs[: shape.batch]).contiguous(),
+        None,
+        "cross_entropy",
+        *(network.readout.get_parameter(name) for name in ("weight", "bias")),
+        targets[: shape.batch],
+        rule.feedback_matrix(),
+    )
+    if made is None:
+        raise UnsupportedError(
+            "fit: got the torch path, expected native kernels: there is no bare call to compare with. "
+            "`timelocal doctor` tells why"
+        )
+    _, bare_call = made
+    epochs, bare = [], []
+    began = 0.0
+
+    def watch() -> dict[str, float]:
+        nonlocal began
+        epochs.append(time.perf_counter() - began)
+        bare.append(seconds_of(bare_call, STEPS))
+        began = time.perf_counter()
+        return {}
+
+    fit(
+        rule,
+        OPTIMIZERS[optimizer](network.parameters(), lr=1e-4, fused=True),
+        (inputs, targets),
+        epochs=1 + repeats,
+        batch_size=shape.batch,
+        watch=watch,
+    )
+    return {"fit": 1e6 * median(epochs[1:]) / STEPS, "bare": 1e6 * median(bare[1:])}
