@@ -74,6 +74,16 @@ def test_a_damaged_result_is_named_and_not_counted(train, tmp_path, damage):
     assert path.read_bytes() == before
 
 
+@pytest.mark.parametrize("damage", [lambda path: path.write_text("{"),
+                                    lambda path: path.write_text('{"seed": 0}'), Path.unlink])  # fmt: skip
+def test_a_damaged_configuration_is_what_was_asked_for(train, tmp_path, damage):
+    whole = train("--out", tmp_path)
+    damage(runs(tmp_path)[0].folder / "config.json")
+    result = train("--out", tmp_path)
+    assert result.exit_code == 0
+    assert result.stdout == whole.stdout
+
+
 def _row(table):
     """The only row of a table, whatever the widths of its columns."""
     (row,) = (line for line in table.splitlines() if "digits-rows" in line)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from statistics import mean, stdev
 
@@ -22,7 +23,7 @@ def do_runs(
     records = []
     for number, config in enumerate(configs, 1):
         folder = run(config, out, data_dir, progress=errors.is_terminal)
-        record = read(folder)
+        record = replace(read(folder), config=config.model_dump(mode="json"))  # as asked for
         records.append(record)
         errors.print(
             f"{number}/{len(configs)}  {folder.name}  {record.status}{_found(record)}",
@@ -38,10 +39,11 @@ def _found(record: RunRecord) -> str:
     if record.result is None:
         remedy = f"Delete {record.folder / 'status.json'} and give the same command again"
         return f", but it does not count: {'; '.join(record.problems)}. {remedy}."
+    damage = "".join(f"; {problem}" for problem in record.problems)
     accuracy = record.result["last"].get("test_accuracy")
     if accuracy is not None:
-        return f", test accuracy {accuracy:.3f}"
-    return f", test loss {record.result['last']['test_loss']:.5f}"
+        return f", test accuracy {accuracy:.3f}{damage}"
+    return f", test loss {record.result['last']['test_loss']:.5f}{damage}"
 
 
 def print_summary(records: Sequence[RunRecord]) -> None:

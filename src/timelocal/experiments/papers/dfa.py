@@ -63,7 +63,7 @@ APPENDIX_B: dict[tuple[str, str, str], tuple[int, float, int]] = {
 HIDDEN, RATES, BATCHES = (50, 512), (0.0005, 0.001, 0.005, 0.01), (10, 100, 256)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class _Size:
     """How large a profile is: by data set the epochs of a run and of the two searches, seeds, grids."""
 
@@ -95,38 +95,39 @@ _MEASURE = "validation_accuracy"
 
 SIZES: dict[ProfileName, _Size] = {
     "quick": _Size(
-        _ONE,
-        _ONE,
-        _FIRST,
-        _ONE,
-        _ONE,
-        (0,),
-        (0,),
-        {"lr": (0.005, 0.01)},
-        {"rule_options.trace": ("none", "diagonal")},
+        epochs=_ONE,
+        grid_epochs=_ONE,
+        grid_seeds=_FIRST,
+        best_epochs=_ONE,
+        finalists=_ONE,
+        seeds=(0,),
+        authors_seeds=(0,),
+        grid={"lr": (0.005, 0.01)},
+        best_grid={"rule_options.trace": ("none", "diagonal")},
         hidden=8,
     ),
     "laptop": _Size(
-        _EPOCHS,
-        _SEARCH_EPOCHS | {"libras": 200, "row-mnist": 4},
-        _FIRST | {"libras": _THREE, "ecg200": _THREE},  # 72 and 40 sequences to validate on
-        _SEARCH_EPOCHS,
-        {"strawberry": 3, "libras": 3, "ecg200": 3, "row-mnist": 2},
-        _FIVE,
-        _THREE,
-        _GRID,
-        _BEST_GRID,
+        epochs=_EPOCHS,
+        grid_epochs=_SEARCH_EPOCHS | {"libras": 200, "row-mnist": 4},
+        grid_seeds=_FIRST
+        | {"libras": _THREE, "ecg200": _THREE},  # 72 and 40 sequences to validate on
+        best_epochs=_SEARCH_EPOCHS,
+        finalists={"strawberry": 3, "libras": 3, "ecg200": 3, "row-mnist": 2},
+        seeds=_FIVE,
+        authors_seeds=_THREE,
+        grid=_GRID,
+        best_grid=_BEST_GRID,
     ),
     "paper": _Size(
-        _EPOCHS | {"row-mnist": 100},
-        _EPOCHS,
-        dict.fromkeys(DATASETS, _FIVE),
-        _EPOCHS,
-        _ONE,
-        _FIVE,
-        _FIVE,
-        _GRID,
-        _BEST_GRID,
+        epochs=_EPOCHS | {"row-mnist": 100},
+        grid_epochs=_EPOCHS,
+        grid_seeds=dict.fromkeys(DATASETS, _FIVE),
+        best_epochs=_EPOCHS,
+        finalists=_ONE,
+        seeds=_FIVE,
+        authors_seeds=_FIVE,
+        grid=_GRID,
+        best_grid=_BEST_GRID,
     ),
 }
 
