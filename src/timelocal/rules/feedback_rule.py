@@ -7,10 +7,8 @@ what of the unit's past is credited (`trace`). DFA, RFLO and e-prop are points i
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import replace
 from numbers import Real
-from typing import Any, ClassVar, Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -19,18 +17,17 @@ from timelocal import feedback as kinds
 from timelocal import kernels
 from timelocal.cells import CellWeights, LayerTrajectory, Trace
 from timelocal.errors import Problem, UnsupportedError, unknown_name
-from timelocal.kernels import Head, OnlineSettings, OnlineState
+from timelocal.kernels import OnlineSettings, OnlineState
 from timelocal.losses import Loss
-from timelocal.network import Network, Trajectory, at_last_valid, flip, parameter_name
-from timelocal.rules import eligibility
-from timelocal.rules.batch import Batch, arrange
+from timelocal.network import Network, at_last_valid, flip, parameter_name
+from timelocal.rules import at_once, eligibility
+from timelocal.rules.batch import Batch
 from timelocal.rules.rule import Estimate, ForwardPass, Learner, Rule
 from timelocal.rules.states import no_states, packed, unpacked
 from timelocal.typing import Gradients, LossFunction, Memory, Place
 
 FeedbackPer = Literal["layer", "parameter"]
 Normalize = Literal["frobenius"]
-Repeat = Callable[[Tensor, Tensor], Estimate | None]
 
 
 class FeedbackRule(Rule):
@@ -119,7 +116,7 @@ class FeedbackRule(Rule):
         return matrix
 
     def compute(self, batch: Batch) -> tuple[ForwardPass, Gradients]:
-        forward, gradients = self._at_once(batch) or self._in_parts(batch)
+        forward, gradients = at_once.compute(self, batch) or self._in_parts(batch)
         return forward, self._normalized(gradients)
 
     def learner(self) -> Learner:
@@ -130,84 +127,7 @@ class FeedbackRule(Rule):
         )
         if changed or self.normalize or self.feedback not in kinds.FIXED:
             return self.estimate_checked
-        repeats: list[Repeat | None] = []  # one, after the first batch
-
-        def learn(inputs: Tensor, targets: Tensor, lengths: Tensor | None) -> Estimate:
-            if lengths is None:
-                repeat = repeats[0] if repeats else self._repeat(inputs, targets)
-                repeats[:] = [repeat]
-                if repeat and (estimate := repeat(inputs, targets)):
-                    return estimate
-            return self.estimate_checked(inputs, targets, lengths)
-
-        return learn
-
-    def _at_once(self, batch: Batch) -> tuple[ForwardPass, Gradients] | None:
-        """One layer without a trace, from a loss at the last step, in one call; None for anything else."""
-        arguments = self._direct_arguments(batch)
-        return arguments and self._found(*kernels.direct(*arguments))
-
-    def _direct_arguments(self, batch: Batch) -> tuple[Any, ...] | None:
-        network, recurrent = self.network, self.network.recurrent
-        alone = recurrent.num_layers == recurrent.directions == 1 and recurrent.decorrelate is None
-        whole = batch.at == "last" and batch.lengths is None
-        direct = self.trace == "none" and self.feedback_per == "layer"
-        if not (alone and whole and direct) or torch.compiler.is_compiling():
-            return None
-        small = self.small_head(batch, batch.inputs.shape[1])
-        if small is None:
-            return None
-        initial = batch.initial
-        start = None if initial is None else network.start(batch.inputs, initial, 0, 0)
-        weights = recurrent.weights(0, 0)
-        feedback = self.feedback_matrix()
-        return recurrent.cell, weights, batch.inputs, start, *small, batch.targets, feedback
-
-    def _found(
-        self, own: LayerTrajectory, head: Head, found: CellWeights
-    ) -> tuple[ForwardPass, Gradients]:
-        features = own.features
-        trajectory = Trajectory(((own,),), features, None, None, ())
-        forward = self.with_head(trajectory, features[-1], head)
-        return forward, self.readout_gradients(forward) | self.network.named(0, 0, found)
-
-    @torch.no_grad()
-    def _repeat(self, inputs: Tensor, targets: Tensor) -> Repeat | None:
-        """Estimates of batches like this one, all in the same tensors; None where one call does not do."""
-        batch = arrange(self.network, self.loss, self.at, inputs, targets)
-        own = replace(batch, inputs=batch.inputs.contiguous().clone(), targets=targets.clone())
-        arguments = self._direct_arguments(own)
-        made = arguments and kernels.repeated_direct(*arguments)
-        if not (arguments and made):
-            return None
-        (layer, head, found), run = made
-        last = tuple(state[-1:] for state in layer.states)
-        estimate = Estimate(
-            head.loss,
-            self._found(layer, head, found)[1],
-            head.outputs,
-            head.accuracy,
-            batch.count,
-            last[0] if len(last) == 1 else last,
-        )
-        _, weights, _, _, _, readout, bias, _, matrix = arguments
-        read = [tensor for tensor in (*weights, readout, bias, matrix) if tensor is not None]
-        if not all(tensor.is_contiguous() for tensor in read):
-            return None
-        addresses = [tensor.data_ptr() for tensor in read]
-        shape, kind = inputs.shape, inputs.dtype
-
-        @torch.no_grad()
-        def repeat(inputs: Tensor, targets: Tensor) -> Estimate | None:
-            moved = addresses != [tensor.data_ptr() for tensor in read]
-            if moved or inputs.shape != shape or inputs.dtype != kind:
-                return None
-            own.inputs.copy_(self.network.time_first(inputs))
-            own.targets.copy_(targets)
-            run()
-            return estimate
-
-        return repeat
+        return at_once.learner(self)
 
     def _in_parts(self, batch: Batch) -> tuple[ForwardPass, Gradients]:
         forward = self.forward_pass(batch, self.generator)
