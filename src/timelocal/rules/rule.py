@@ -203,7 +203,21 @@ class Rule(nn.Module, ABC):
         check_batch(self.network, self.loss, self.at, inputs, targets, lengths, mask)
 
     def learner(self) -> Learner:
-        """`estimate_checked`, or the same for less: for loops that need each estimate until the next one."""
+        """A function from (inputs, targets, lengths or None) to an `Estimate`, for loops over the same data.
+
+        It checks nothing: `check` does, once for all of it. Its estimates are those of `estimate`, each good
+        until the next one: where that saves time, they are written into the same tensors.
+
+        >>> import torch, timelocal as tl
+        >>> rule = tl.DFA(tl.GRU(3, 8, 2))
+        >>> inputs, targets = torch.randn(10, 5, 3), torch.randint(2, (10,))
+        >>> rule.check(inputs, targets)
+        >>> learn = rule.learner()
+        >>> for start in (0, 5):
+        ...     estimate = learn(inputs[start : start + 5], targets[start : start + 5], None)
+        >>> estimate.gradients.keys() == dict(rule.network.named_parameters()).keys()
+        True
+        """
         return self.estimate_checked
 
     @torch.no_grad()
