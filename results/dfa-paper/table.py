@@ -47,8 +47,8 @@ fewer epochs than the paper's, without a BPTT run beside it.
 
 On Strawberry DFA on the tanh RNN does not leave the majority class with the paper's hyperparameters, which
 were chosen for normalised updates. On Libras BPTT on the GRU stays below DFA with the learning rate that the
-paper gives for it alone, 0.01: for this cell and loss it is too large. Chosen from the paper's grid, as DFA's are, it
-is another picture: Table 1 of [docs/reproduction.md](../../docs/reproduction.md).
+paper gives for it alone, 0.01: for this cell and loss it is too large. Chosen from the paper's grid, as
+DFA's are, it is another picture: Table 1 of [docs/reproduction.md](../../docs/reproduction.md).
 
 Time per step is missing on purpose: other work ran on the machine at the same time.
 """
