@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_leaves
 
 import timelocal as tl
 from timelocal.network import Network
-from timelocal.rules.feedback_rule import FeedbackRule
+from timelocal.rules import at_once
 from timelocal.testing import CELLS, Case
 
 B, T, I, H, O = 11, 13, 2, 17, 3  # noqa: E741 — sizes that tell every axis from every other
@@ -36,7 +36,7 @@ def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Non
 @pytest.fixture
 def in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Never in one call: there would be no place between scan and credit to stand at."""
-    monkeypatch.setattr(FeedbackRule, "_at_once", lambda *_: None)
+    monkeypatch.setattr(at_once, "compute", lambda *_: None)
 
 
 class Shapes(TorchDispatchMode):
