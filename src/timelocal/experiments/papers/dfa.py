@@ -118,7 +118,7 @@ SIZES: dict[ProfileName, _Size] = {
         authors_seeds=_THREE,
         grid=_GRID,
         best_grid=_BEST_GRID,
-        bptt_searched=("libras",),
+        bptt_searched=("libras", "ecg200"),
     ),
     "paper": _Size(
         epochs=_EPOCHS | {"row-mnist": 100},
