@@ -205,6 +205,7 @@ inline void noise_groups(Key key, Index q, Index times, const Place& place, cons
     }
 }
 
+// As `fill_noise`, so many groups at a time.
 template <class T, int Groups>
 void fill_noise_by(Key key, Index first, Index last, Index columns, T* out, Index stride) {
     constexpr Index count = Groups * kNoiseGroup;
@@ -234,10 +235,12 @@ void fill_noise_by(Key key, Index first, Index last, Index columns, T* out, Inde
     noise_groups<T, Groups>(key, q, (last - begin + count - 1) / count, place, done);
 }
 
+// Elements [first, last) of one step and place, a matrix of so many columns, to rows that are `stride`
+// apart; element `first` begins a row and goes to `out`.
 template <class T>
 void fill_noise(Key key, Index first, Index last, Index columns, T* out, Index stride) {
     constexpr int groups = kLanes<T> < 8 ? 1 : int(kLanes<T> / 4);  // four vectors of counters at once
-    if (last / kNoiseGroup > first / kNoiseGroup)
+    if ((last - 1) / kNoiseGroup > first / kNoiseGroup)
         fill_noise_by<T, groups>(key, first, last, columns, out, stride);
     else
         fill_noise_by<T, 1>(key, first, last, columns, out, stride);

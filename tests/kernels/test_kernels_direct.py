@@ -13,7 +13,7 @@ from torch.testing import assert_close
 import timelocal as tl
 from timelocal import kernels
 from timelocal.errors import ArgumentError
-from timelocal.kernels import native_direct, torch_direct
+from timelocal.kernels import DirectCall, native_direct, torch_direct
 from timelocal.rules import at_once
 
 heads = st.fixed_dictionaries(
@@ -46,11 +46,14 @@ def test_native_is_the_twin(module, threads, name, tau, shape, head, count, from
     rest = (draw(outputs, hidden), bias, targets, draw(hidden, outputs))
     threads(count)
     start = None if from_zero else initial
-    found = tensors(native_direct.direct(cell, weights, inputs, start, head["kind"], *rest))
+    call = DirectCall(cell, weights, inputs, start, head["kind"], *rest)
+    found = tensors(native_direct.direct(call))
     exact = tensors(
         torch_direct.direct(
-            cell, type(weights)(*doubled(weights)), inputs.double(), start and tuple(doubled(start)),
-            head["kind"], *doubled(rest),
+            DirectCall(
+                cell, type(weights)(*doubled(weights)), inputs.double(),
+                start and tuple(doubled(start)), head["kind"], *doubled(rest),
+            )
         )
     )  # fmt: skip
     assert found.keys() == exact.keys()
@@ -74,8 +77,10 @@ def test_a_feedback_of_another_size_is_refused(module):
     given_tensors = (torch.zeros(6, 4, 2), start, "cross_entropy", network.readout.weight, None)
     with pytest.raises(ArgumentError, match="feedback"):
         native_direct.direct(
-            network.cell, network.recurrent.weights(0, 0), *given_tensors,
-            torch.zeros(4, dtype=torch.int64), torch.zeros(3, 5),
+            DirectCall(
+                network.cell, network.recurrent.weights(0, 0), *given_tensors,
+                torch.zeros(4, dtype=torch.int64), torch.zeros(3, 5),
+            )
         )  # fmt: skip
 
 

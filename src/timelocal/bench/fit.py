@@ -11,7 +11,7 @@ import torch
 
 from timelocal import kernels
 from timelocal.bench.contestants import MAKERS
-from timelocal.bench.measure import seconds_of
+from timelocal.bench.measure import conditions, judged, seconds_of
 from timelocal.bench.shapes import SHAPES
 from timelocal.errors import UnsupportedError
 from timelocal.rules import DFA
@@ -36,31 +36,26 @@ def fit_benchmark(
     An epoch is everything between two epochs' ends: cutting batches, the rule, the optimizer (fused), what is
     kept for resuming. The bare call is the native one alone: scan, readout, credit.
     """
-    before = torch.get_num_threads()
-    torch.set_flush_denormal(True)
-    torch.set_num_threads(threads)
-    try:
-        found = {}
+    found = {}
+    with conditions(threads):
         for cell in ("rnn", "gru"):
             for optimizer in OPTIMIZERS:
                 tell(f"fit, {cell}, {optimizer}")
                 found[f"{cell.upper()}, {optimizer}"] = _measure(cell, optimizer, repeats)
-    finally:
-        torch.set_num_threads(before)
-    return {
-        "threads": threads,
-        "kernels": kernels.describe(),
-        "microseconds": found,
-        "bars": [
-            {
-                "what": f"an epoch through fit over its native calls: {name}",
-                "measured": times["fit"] / times["bare"],
-                "bar": f"at most {BAR:g}",
-                "met": times["fit"] / times["bare"] <= BAR,
-            }
-            for name, times in found.items()
-        ],
-    }
+        return {
+            "threads": threads,
+            "kernels": kernels.describe(),
+            "microseconds": found,
+            "bars": [
+                judged(
+                    f"an epoch through fit over its native calls: {name}",
+                    times["fit"] / times["bare"],
+                    "at most",
+                    BAR,
+                )
+                for name, times in found.items()
+            ],
+        }
 
 
 def _measure(cell: str, optimizer: str, repeats: int) -> dict[str, float]:
@@ -71,15 +66,19 @@ def _measure(cell: str, optimizer: str, repeats: int) -> dict[str, float]:
     count = STEPS * shape.batch
     inputs = torch.randn(count, shape.steps, shape.inputs, generator=draw)
     targets = torch.randint(shape.outputs, (count,), generator=draw)
+    weight, bias = (network.readout.get_parameter(name) for name in ("weight", "bias"))
     made = kernels.repeated_direct(
-        network.cell,
-        network.recurrent.weights(0, 0),
-        network.time_first(inputs[: shape.batch]).contiguous(),
-        None,
-        "cross_entropy",
-        *(network.readout.get_parameter(name) for name in ("weight", "bias")),
-        targets[: shape.batch],
-        rule.feedback_matrix(),
+        kernels.DirectCall(
+            cell=network.cell,
+            weights=network.recurrent.weights(0, 0),
+            inputs=network.time_first(inputs[: shape.batch]),
+            initial=None,
+            loss="cross_entropy",
+            readout=weight,
+            bias=bias,
+            targets=targets[: shape.batch],
+            feedback=rule.feedback_matrix(),
+        )
     )
     if made is None:
         raise UnsupportedError(

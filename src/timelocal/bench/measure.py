@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from statistics import median, quantiles
+from typing import Any, Literal
 
 import torch
 
 Call = Callable[[], object]
+Sense = Literal["at least", "at most"]
 
 
 @dataclass(frozen=True)
@@ -19,6 +22,18 @@ class Timing:
     median: float
     low: float
     high: float
+
+
+@contextmanager
+def conditions(threads: int) -> Iterator[None]:
+    """The same for everyone who is measured: so many threads, and subnormals flushed."""
+    before = torch.get_num_threads()
+    torch.set_flush_denormal(True)
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def interleaved(
@@ -58,3 +73,9 @@ def gemm(size: int = 1024) -> tuple[Call, float]:
     """A square matrix product, the yardstick of what the processor can do, and its operations."""
     a, b, out = (torch.randn(size, size) for _ in range(3))
     return lambda: torch.mm(a, b, out=out), 2.0 * size**3
+
+
+def judged(what: str, measured: float, sense: Sense, limit: float) -> dict[str, Any]:
+    """What was asked for, what was measured, and whether it is met."""
+    met = measured >= limit if sense == "at least" else measured <= limit
+    return {"what": what, "measured": measured, "bar": f"{sense} {limit:g}", "met": met}

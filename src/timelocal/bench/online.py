@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from timelocal import kernels
-from timelocal.bench.measure import Call, Timing, interleaved
+from timelocal.bench.measure import Call, Sense, Timing, conditions, interleaved, judged
 from timelocal.kernels import OnlineSettings, OnlineState, OnlineWeights, torch_online
 from timelocal.seeding import generator
 
@@ -41,7 +41,9 @@ STREAMS = (
     Stream("DANP, H = 1000, B = 10", "anp", 1000, 10, True),
 )
 
-BARS = (  # what, slower over faster as (stream, path), at least or at most, bar
+Of = tuple[str, str]
+"""A stream and the path it takes."""
+BARS: tuple[tuple[str, Of, Of, Sense, float], ...] = (  # what, slower, faster, the bar
     *(
         (f"native against torch: {name}", (name, "torch"), (name, "native"), "at least", bar)
         for name, bar in (
@@ -78,11 +80,8 @@ def online_benchmark(
 
     Single precision; subnormals are flushed for everyone.
     """
-    before = torch.get_num_threads()
-    torch.set_flush_denormal(True)
-    torch.set_num_threads(threads)
-    try:
-        found = {}
+    found = {}
+    with conditions(threads):
         for stream in STREAMS:
             tell(stream.name)
             found[stream.name] = _measure(stream, repeats)
@@ -95,23 +94,16 @@ def online_benchmark(
             },
             "bars": bars(found),
         }
-    finally:
-        torch.set_num_threads(before)
 
 
 def bars(found: dict[str, dict[str, Timing]]) -> list[dict[str, Any]]:
     """What was asked for, what was measured, and whether it is met."""
-    made = []
-    for what, (slow, slow_path), (fast, fast_path), sense, bar in BARS:
-        ratio = found[slow][slow_path].median / found[fast][fast_path].median
-        met = ratio >= bar if sense == "at least" else ratio <= bar
-        made.append({"what": what, "measured": ratio, "bar": f"{sense} {bar:g}", "met": met})
+    made = [
+        judged(what, found[slow][slow_path].median / found[fast][fast_path].median, sense, limit)
+        for what, (slow, slow_path), (fast, fast_path), sense, limit in BARS
+    ]
     what, name, limit = EPOCH
-    seconds = 5000 * found[name]["native"].median
-    made.append(
-        {"what": what, "measured": seconds, "bar": f"at most {limit:g}", "met": seconds <= limit}
-    )
-    return made
+    return [*made, judged(what, 5000 * found[name]["native"].median, "at most", limit)]
 
 
 def _measure(stream: Stream, repeats: int) -> dict[str, Timing]:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from timelocal.bench.contestants import contestants
-from timelocal.bench.measure import Call, Timing, gemm, interleaved
+from timelocal.bench.measure import Call, Timing, conditions, gemm, interleaved
 from timelocal.bench.shapes import Shape
 from timelocal.training.memory import peak_memory
 
@@ -62,19 +62,14 @@ def benchmark(
     tell: Callable[[str], None] = lambda _: None,
 ) -> list[Comparison]:
     """Measure every shape with every cell; subnormals are flushed for everyone."""
-    before = torch.get_num_threads()
-    torch.set_flush_denormal(True)
-    torch.set_num_threads(threads)
     cells = list(cells)
-    try:
-        found = []
+    found = []
+    with conditions(threads):
         for shape in shapes:
             for cell in cells:
                 tell(f"{shape.name}, {cell}")
                 found.append(_compare(shape, cell, threads, repeats))
-        return found
-    finally:
-        torch.set_num_threads(before)
+    return found
 
 
 def _compare(shape: Shape, cell: str, threads: int, repeats: int) -> Comparison:

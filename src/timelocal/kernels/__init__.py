@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from types import ModuleType
-from typing import Any
 
 from torch import Tensor
 
@@ -36,6 +35,7 @@ from timelocal.kernels import (
 from timelocal.kernels.native import describe, serves
 from timelocal.kernels.noise import normal
 from timelocal.kernels.orthogonal import orthogonal
+from timelocal.kernels.torch_direct import Direct, DirectCall
 from timelocal.kernels.torch_head import Head, HeadLoss
 from timelocal.kernels.torch_online import KINDS, OnlineSettings, OnlineState, OnlineWeights
 from timelocal.typing import State
@@ -43,6 +43,8 @@ from timelocal.typing import State
 __all__ = [
     "KINDS",
     "SMALL_HEAD",
+    "Direct",
+    "DirectCall",
     "Head",
     "HeadLoss",
     "OnlineSettings",
@@ -199,37 +201,20 @@ def project(errors: Tensor, matrix: Tensor) -> Tensor:
     return path.project(errors, matrix)
 
 
-def direct(
-    cell: Cell,
-    weights: CellWeights,
-    inputs: Tensor,
-    initial: State | None,
-    loss: HeadLoss,
-    readout: Tensor,
-    bias: Tensor | None,
-    targets: Tensor,
-    feedback: Tensor,
-) -> tuple[LayerTrajectory, Head, CellWeights]:
-    """`scan`, then the `head` of the last states, `project` and `credit`, all at once.
-
-    inputs (t, b, i); initial, each (b, h), or None for zeros; loss, readout (o, h), its bias and targets: as
-    in `head`; feedback (h, o): G = F e at every step.
-    Returns the run, its head and the gradients in the parameters' shapes.
-    """
-    path = native_direct if _path(cell, weights, inputs) is native else torch_direct
-    return path.direct(cell, weights, inputs, initial, loss, readout, bias, targets, feedback)
+def direct(call: DirectCall) -> Direct:
+    """`scan`, then the `head` of the last states, `project` and `credit`, all at once."""
+    path = native_direct if _path(call.cell, call.weights, call.inputs) is native else torch_direct
+    return path.direct(call)
 
 
-def repeated_direct(
-    cell: Cell, weights: CellWeights, inputs: Tensor, *rest: Any
-) -> tuple[tuple[LayerTrajectory, Head, CellWeights], Callable[[], None]] | None:
-    """Room for what `direct` returns for the same arguments, and what fills it with what they then hold.
+def repeated_direct(call: DirectCall) -> tuple[Direct, Callable[[], None]] | None:
+    """Room for what `direct` returns for the same call, and what fills it with what its tensors then hold.
 
     For dense tensors that stay where they are; None where it gains nothing.
     """
-    if _path(cell, weights, inputs) is not native:
+    if _path(call.cell, call.weights, call.inputs) is not native:
         return None
-    return native_direct.prepared(cell, weights, inputs, *rest)
+    return native_direct.prepared(call)
 
 
 def online(

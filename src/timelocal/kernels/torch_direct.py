@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple, TypeAlias
+
 from torch import Tensor
 
 from timelocal.cells import Cell, CellWeights, LayerTrajectory, zero_state
@@ -10,18 +12,31 @@ from timelocal.kernels.torch_scan import credit, scan
 from timelocal.typing import State
 
 
-def direct(
-    cell: Cell,
-    weights: CellWeights,
-    inputs: Tensor,
-    initial: State | None,
-    loss: HeadLoss,
-    readout: Tensor,
-    bias: Tensor | None,
-    targets: Tensor,
-    feedback: Tensor,
-) -> tuple[LayerTrajectory, Head, CellWeights]:
+class DirectCall(NamedTuple):
+    """What `direct` reads.
+
+    inputs (t, b, i); initial, each (b, h), or None for zeros; loss, readout (o, h), its bias and targets: as
+    in `head`; feedback (h, o): G = F e at every step.
+    """
+
+    cell: Cell
+    weights: CellWeights
+    inputs: Tensor
+    initial: State | None
+    loss: HeadLoss
+    readout: Tensor
+    bias: Tensor | None
+    targets: Tensor
+    feedback: Tensor
+
+
+Direct: TypeAlias = tuple[LayerTrajectory, Head, CellWeights]
+"""What `direct` returns: the run, its head and the gradients in the parameters' shapes."""
+
+
+def direct(call: DirectCall) -> Direct:
     """Forward, the head at the last state, G = F e at every step, and what the layer learns from it."""
+    cell, weights, inputs, initial, loss, readout, bias, targets, feedback = call
     start = zero_state(cell, inputs, weights.hh.shape[1]) if initial is None else initial
     trajectory = scan(cell, weights, inputs, start)
     made = head(loss, trajectory.leaving[-1], readout, bias, targets)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from timelocal import kernels
-from timelocal.cells import CellWeights, LayerTrajectory
-from timelocal.kernels import Head
+from timelocal.kernels import Direct, DirectCall
 from timelocal.network import Trajectory
 from timelocal.rules.batch import Batch, arrange
 from timelocal.rules.rule import Estimate, ForwardPass, Learner
@@ -25,8 +24,8 @@ Repeat = Callable[[Tensor, Tensor], Estimate | None]
 
 def compute(rule: FeedbackRule, batch: Batch) -> tuple[ForwardPass, Gradients] | None:
     """A forward pass and the gradients; None for what is more than one layer, one matrix and no trace."""
-    arguments = _arguments(rule, batch)
-    return arguments and _found(rule, *kernels.direct(*arguments))
+    call = _call(rule, batch)
+    return call and _found(rule, kernels.direct(call))
 
 
 def learner(rule: FeedbackRule) -> Learner:
@@ -53,24 +52,21 @@ def _repeat(rule: FeedbackRule, inputs: Tensor, targets: Tensor) -> Repeat | Non
     """
     given = arrange(rule.network, rule.loss, rule.at, inputs, targets)
     batch = replace(given, inputs=given.inputs.contiguous().clone(), targets=targets.clone())
-    arguments = _arguments(rule, batch)
-    made = arguments and kernels.repeated_direct(*arguments)
-    if not (arguments and made):
+    call = _call(rule, batch)
+    made = call and kernels.repeated_direct(call)
+    if not (call and made):
         return None
-    (own, head, found), run = made
-    last = tuple(state[-1:] for state in own.states)
-    estimate = Estimate(
-        head.loss,
-        _found(rule, own, head, found)[1],
-        head.outputs,
-        head.accuracy,
-        batch.count,
-        last[0] if len(last) == 1 else last,
-    )
-    _, weights, _, _, _, readout, bias, _, matrix = arguments
-    read = [tensor for tensor in (*weights, readout, bias, matrix) if tensor is not None]
+    parameters = (*call.weights, call.readout, call.bias, call.feedback)
+    read = [tensor for tensor in parameters if tensor is not None]
     if not all(tensor.is_contiguous() for tensor in read):  # the call reads copies of these
         return None
+    found, run = made
+    # no copies, which would stay what they are
+    last = tuple(state[-1:] for state in found[0].states)
+    estimate = replace(
+        rule.estimate_from(batch, *_found(rule, found)),
+        final_states=last[0] if len(last) == 1 else last,
+    )
     addresses = [tensor.data_ptr() for tensor in read]
     shape, kind = inputs.shape, inputs.dtype
 
@@ -87,8 +83,7 @@ def _repeat(rule: FeedbackRule, inputs: Tensor, targets: Tensor) -> Repeat | Non
     return repeat
 
 
-def _arguments(rule: FeedbackRule, batch: Batch) -> tuple[Any, ...] | None:
-    """Those of `kernels.direct`."""
+def _call(rule: FeedbackRule, batch: Batch) -> DirectCall | None:
     network, recurrent = rule.network, rule.network.recurrent
     alone = recurrent.num_layers == recurrent.directions == 1 and recurrent.decorrelate is None
     whole = batch.at == "last" and batch.lengths is None
@@ -101,13 +96,12 @@ def _arguments(rule: FeedbackRule, batch: Batch) -> tuple[Any, ...] | None:
     initial = batch.initial
     start = None if initial is None else network.start(batch.inputs, initial, 0, 0)
     weights, feedback = recurrent.weights(0, 0), rule.feedback_matrix()
-    return recurrent.cell, weights, batch.inputs, start, *small, batch.targets, feedback
+    return DirectCall(recurrent.cell, weights, batch.inputs, start, *small, batch.targets, feedback)
 
 
-def _found(
-    rule: FeedbackRule, own: LayerTrajectory, head: Head, found: CellWeights
-) -> tuple[ForwardPass, Gradients]:
+def _found(rule: FeedbackRule, found: Direct) -> tuple[ForwardPass, Gradients]:
+    own, head, gradients = found
     features = own.features
     trajectory = Trajectory(((own,),), features, None, None, ())
     forward = rule.with_head(trajectory, features[-1], head)
-    return forward, rule.readout_gradients(forward) | rule.network.named(0, 0, found)
+    return forward, rule.readout_gradients(forward) | rule.network.named(0, 0, gradients)

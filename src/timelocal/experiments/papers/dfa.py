@@ -110,8 +110,8 @@ SIZES: dict[ProfileName, _Size] = {
     "laptop": _Size(
         epochs=_EPOCHS,
         grid_epochs=_SEARCH_EPOCHS | {"libras": 200, "row-mnist": 4},
-        grid_seeds=_FIRST
-        | {"libras": _THREE, "ecg200": _THREE},  # 72 and 40 sequences to validate on
+        # 72 and 40 sequences to validate on
+        grid_seeds=_FIRST | {"libras": _THREE, "ecg200": _THREE},
         best_epochs=_SEARCH_EPOCHS,
         finalists={"strawberry": 3, "libras": 3, "ecg200": 3, "row-mnist": 2},
         seeds=_FIVE,
