@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from timelocal import files
 from timelocal.cli.seeds import parse_seeds
 from timelocal.errors import ArgumentError, RunError
 from timelocal.experiments.config import TrainConfig
-from timelocal.training import files
 
 MISTAKES = {
     "dataset": (["--dataset", "digit-rows"], ["dataset", "'digit-rows'", "'digits-rows'?"]),

@@ -16,6 +16,7 @@ import pytest
 from made_up_reproductions import ACCURACIES, BPTT, CODE, DFA, costs, everything, reproduction
 from typer.testing import CliRunner
 
+from timelocal import files
 from timelocal.cli.app import app
 from timelocal.errors import BusyError, RunError, UnsupportedError
 from timelocal.experiments.command import command_of
@@ -29,7 +30,6 @@ from timelocal.report.lines import anchor, rows, trivial, with_links
 from timelocal.report.markdown import write_markdown
 from timelocal.report.site import page_name, write_site
 from timelocal.studies.reproduction import Reproduction
-from timelocal.training import files
 
 
 class Seen(HTMLParser):

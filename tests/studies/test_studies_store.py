@@ -10,10 +10,10 @@ import pytest
 
 from timelocal.experiments.config import TrainConfig
 from timelocal.experiments.run import run
+from timelocal.files import write_json
 from timelocal.studies.measures import value
 from timelocal.studies.store import RunRecord, read
 from timelocal.studies.table import table
-from timelocal.training.files import write_json
 
 
 def record(folder: Path, losses: list[object], **result: object) -> RunRecord:

@@ -15,12 +15,12 @@ from timelocal.errors import ArgumentError
 from timelocal.experiments.config import TrainConfig
 from timelocal.experiments.cost import CostConfig
 from timelocal.experiments.trial import Trial
+from timelocal.files import exclusive, make_folder, write_json
 from timelocal.studies.engines import InProcess, JoblibEngine, Outcome
 from timelocal.studies.limits import Limits
 from timelocal.studies.store import index, runs
 from timelocal.studies.study import run_study
 from timelocal.studies.table import table
-from timelocal.training.files import exclusive, make_folder, write_json
 
 
 def small(**values: object) -> TrainConfig:

@@ -12,7 +12,8 @@ import pytest
 import torch
 
 import timelocal as tl
-from timelocal.training import checkpoint, files, load_weights, saver
+from timelocal import files
+from timelocal.training import checkpoint, load_weights, saver
 
 OPTIMIZERS = {
     "Adam": torch.optim.Adam,

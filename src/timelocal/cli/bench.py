@@ -42,8 +42,8 @@ def bench(
     from timelocal.bench.shapes import GATES
     from timelocal.errors import raise_problems, unknown_name
     from timelocal.experiments.environment import environment
+    from timelocal.files import make_folder, write_json
     from timelocal.report.bench import write_bench_page
-    from timelocal.training.files import make_folder, write_json
 
     shapes, cells = shapes or list(SHAPES), cells or list(GATES)
     raise_problems(

@@ -29,9 +29,9 @@ def runs(
     from rich.table import Table
 
     from timelocal.errors import Problem, raise_problems, unknown_name
+    from timelocal.files import to_json
     from timelocal.studies.store import STATUSES, index, read
     from timelocal.studies.table import table
-    from timelocal.training.files import to_json
 
     missing = None
     if not store.is_dir():

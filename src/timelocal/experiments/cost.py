@@ -14,7 +14,7 @@ from timelocal.experiments.build import OPTIMIZERS, make_rule
 from timelocal.experiments.config import TrainConfig
 from timelocal.experiments.environment import environment
 from timelocal.experiments.run import already_done, build_network, set_status
-from timelocal.training.files import exclusive, make_folder, write_json
+from timelocal.files import exclusive, make_folder, write_json
 from timelocal.training.memory import peak_memory
 
 

@@ -19,9 +19,9 @@ from timelocal.experiments.config import TrainConfig
 from timelocal.experiments.environment import environment
 from timelocal.experiments.explosion import explosion
 from timelocal.experiments.predictions import measured, predicted, shown
+from timelocal.files import exclusive, make_folder, read_json, write_json
 from timelocal.network import Decorrelation, Network
 from timelocal.training import History, fit
-from timelocal.training.files import exclusive, make_folder, read_json, write_json
 
 
 def run(

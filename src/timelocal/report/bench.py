@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from timelocal.files import make_folder, write_text
 from timelocal.report.page import render
-from timelocal.training.files import make_folder, write_text
 
 NAMES = {
     "scan": "forward scan",

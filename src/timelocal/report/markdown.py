@@ -6,12 +6,12 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from timelocal.files import make_folder, write_text
 from timelocal.report import lines, provenance
 from timelocal.report.citations import PAPERS
 from timelocal.report.lines import LineRow, TrivialRow
 from timelocal.report.site import missing_runs, paper_of, runs_of
 from timelocal.studies.reproduction import Reproduction
-from timelocal.training.files import make_folder, write_text
 
 _INTRODUCTION = """\
 # Both papers, reproduced

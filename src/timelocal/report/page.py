@@ -11,9 +11,9 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from timelocal.errors import Problem, raise_problems
+from timelocal.files import make_folder, strict, to_json, write_text
 from timelocal.report import figures, provenance, runs, style, tables, words
 from timelocal.studies.store import RunRecord
-from timelocal.training.files import make_folder, strict, to_json, write_text
 
 
 def write_report(run_folders: Sequence[Path], output: Path) -> Path:

@@ -10,12 +10,12 @@ from typing import Any
 from plotly.offline import get_plotlyjs
 
 from timelocal.experiments.papers import EXPERIMENTS
+from timelocal.files import make_folder, replaced, to_json, write_text
 from timelocal.report import line_figures, lines, provenance
 from timelocal.report.citations import PAPERS, Paper
 from timelocal.report.page import render
 from timelocal.studies.reproduction import Reproduction
 from timelocal.studies.store import RunRecord
-from timelocal.training.files import make_folder, replaced, to_json, write_text
 
 LIBRARY = "plotly.min.js"
 

@@ -12,10 +12,10 @@ from itertools import groupby
 from typing import Any, TypeGuard
 
 from timelocal.analysis.statistics import Difference, Summary, paired_difference, summarize
+from timelocal.files import to_json
 from timelocal.report.runs import finished, seed_of
 from timelocal.report.style import cell_label, cell_order, rule_label
 from timelocal.studies.store import RunRecord
-from timelocal.training.files import to_json
 
 REFERENCE_RULE = "bptt"
 

@@ -11,10 +11,10 @@ from pathlib import Path
 from timelocal.errors import ArgumentError
 from timelocal.experiments.cost import CostConfig
 from timelocal.experiments.trial import Trial
+from timelocal.files import make_folder, read_json
 from timelocal.studies.engines.engine import Engine
 from timelocal.studies.limits import Limits
 from timelocal.studies.store import RunRecord, read
-from timelocal.training.files import make_folder, read_json
 
 _PATIENCE = 1.0
 """Seconds between two looks at trials that another driver is doing."""

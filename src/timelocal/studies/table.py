@@ -6,8 +6,8 @@ import csv
 import io
 from collections.abc import Iterable
 
+from timelocal.files import to_json
 from timelocal.studies.store import RunRecord
-from timelocal.training.files import to_json
 
 _FIELDS = ("run", "status", "epochs", "config", "result")
 _TIMES = {"seconds", "milliseconds", "peak_megabytes"}

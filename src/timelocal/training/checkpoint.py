@@ -15,7 +15,7 @@ from typing import Any
 from torch import Tensor
 
 from timelocal.errors import ArgumentError, Problem, RunError, raise_problems
-from timelocal.training.files import (
+from timelocal.files import (
     make_folder,
     read_json,
     read_tensors,

@@ -15,10 +15,10 @@ from torch.optim import Optimizer
 
 from timelocal import seeding
 from timelocal.data import Sequences, minibatches
+from timelocal.files import exclusive, make_folder
 from timelocal.network import mean_decorrelation_loss
 from timelocal.rules import Estimate, Evaluation, Learner, Rule
 from timelocal.training.checks import check_fit, check_online
-from timelocal.training.files import exclusive, make_folder
 from timelocal.training.history import History, Record
 from timelocal.training.parts import Part, as_sequences, check_parts, entering
 from timelocal.training.progress import Show, no_bar, progress_bar

@@ -11,9 +11,9 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from timelocal.data import Sequences
+from timelocal.files import to_json, write_json
 from timelocal.rules import Rule
 from timelocal.training import checkpoint
-from timelocal.training.files import to_json, write_json
 from timelocal.training.history import History
 from timelocal.training.parts import fingerprint
 from timelocal.training.snapshot import Snapshot

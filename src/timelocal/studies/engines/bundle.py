@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from pathlib import Path
 
-from timelocal.training.files import make_folder, write_bytes
+from timelocal.files import make_folder, write_bytes
 
 Bundle = dict[str, bytes]
 """Names of files, relative to the run folder, and what is in them."""

@@ -17,10 +17,10 @@ from pathlib import Path
 
 from timelocal.experiments.run import set_status
 from timelocal.experiments.trial import Trial, from_json
+from timelocal.files import make_folder, write_json
 from timelocal.studies.engines.attempt import attempt
 from timelocal.studies.engines.engine import Kind
 from timelocal.studies.limits import Limits
-from timelocal.training.files import make_folder, write_json
 
 _LOOK = 0.2
 """Seconds between two looks at a child's clock and memory."""

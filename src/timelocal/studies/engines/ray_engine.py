@@ -14,10 +14,10 @@ from typing import Any
 
 from timelocal.errors import BusyError, UnsupportedError
 from timelocal.experiments.trial import Trial, from_json
+from timelocal.files import exclusive, make_folder
 from timelocal.studies.engines.bundle import Bundle, packed, unpack
 from timelocal.studies.engines.engine import Kind, Outcome
 from timelocal.studies.limits import Limits
-from timelocal.training.files import exclusive, make_folder
 
 _EVERY = 30.0
 """Seconds between two looks for a new checkpoint to send home."""

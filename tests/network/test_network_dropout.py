@@ -6,10 +6,10 @@ import copy
 
 import pytest
 import torch
-from core_oracles import close, exactly
 from torch import Tensor
 
 import timelocal as tl
+from oracles import close, exactly
 from timelocal.testing import CELLS, Case, reference
 
 CASE = Case("gru", layers=3, dropout=0.4, bidirectional=True, at="every", unequal=True)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import itertools
 
-import perturbation_oracle as oracle
 import pytest
 import torch
 from torch import Tensor
 
+import perturbation_oracle as oracle
 import timelocal as tl
 from timelocal.rules.perturbation import draw_key
 from timelocal.testing.cases import Case

@@ -6,7 +6,11 @@ from dataclasses import replace
 
 import pytest
 import torch
-from core_oracles import (
+from hypothesis import example, given, settings
+from torch import Tensor
+
+import timelocal as tl
+from oracles import (
     TORCH_CELLS,
     Setting,
     assert_bptt_exact,
@@ -17,10 +21,6 @@ from core_oracles import (
     settings_drawn,
     torch_run,
 )
-from hypothesis import example, given, settings
-from torch import Tensor
-
-import timelocal as tl
 from timelocal.testing import CELLS, Case, reference
 
 WIDEST = Setting(

@@ -6,10 +6,10 @@ import math
 
 import pytest
 import torch
-from core_oracles import close, exactly
 from torch import Tensor, nn
 
 import timelocal as tl
+from oracles import close, exactly
 from timelocal import feedback
 from timelocal.seeding import generator
 from timelocal.testing import CELLS

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from core_oracles import Setting, assert_bptt_exact, close, exactly
 from torch import Tensor, nn
 
 import timelocal as tl
+from oracles import Setting, assert_bptt_exact, close, exactly
 from timelocal import kernels
 from timelocal.cells import CellWeights, GRUResetBefore
 from timelocal.kernels import native, torch_scan

@@ -7,11 +7,11 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from core_oracles import Setting, close, exactly, settings_drawn
 from hypothesis import assume, example, given, settings
 from torch import Tensor
 
 import timelocal as tl
+from oracles import Setting, close, exactly, settings_drawn
 from timelocal import kernels
 from timelocal.cells import Cell, CellWeights, LayerTrajectory, LSTMCell
 from timelocal.kernels import torch_scan

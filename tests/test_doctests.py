@@ -11,7 +11,7 @@ import pytest
 import timelocal
 
 PACKAGES = ("cells", "kernels", "network", "rules", "testing")
-SINGLE = ("errors", "feedback", "losses", "seeding", "typing")
+SINGLE = ("errors", "feedback", "files", "losses", "seeding", "typing")
 MODULES = [
     *(f"timelocal.{name}" for name in SINGLE),
     *(

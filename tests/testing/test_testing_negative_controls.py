@@ -6,15 +6,15 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from core_oracles import (
+from torch import Tensor
+
+import timelocal as tl
+from oracles import (
     Setting,
     assert_bptt_exact,
     assert_dfa_is_its_surrogate,
     assert_dfa_per_parameter_is_its_surrogate,
 )
-from torch import Tensor
-
-import timelocal as tl
 from timelocal import kernels
 from timelocal.cells import Cell, CellWeights, GRUResetBefore, LayerTrajectory
 from timelocal.kernels import torch_scan

@@ -6,10 +6,10 @@ from itertools import combinations
 
 import pytest
 import torch
-from core_oracles import close, exactly
 from torch import Tensor
 
 import timelocal as tl
+from oracles import close, exactly
 from timelocal.rules.dfa_authors_code import QUIRKS
 from timelocal.testing import CELLS, Case, reference
 

@@ -6,9 +6,9 @@ import math
 
 import pytest
 import torch
-from core_oracles import exactly
 
 import timelocal as tl
+from oracles import exactly
 from timelocal.seeding import derive_seed, generator
 
 

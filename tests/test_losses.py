@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
-from core_oracles import CLASS_WEIGHTS, close, exactly
 from torch import Tensor
 
 import timelocal as tl
+from oracles import CLASS_WEIGHTS, close, exactly
 from timelocal.testing import Case
 
 

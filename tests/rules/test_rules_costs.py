@@ -6,12 +6,12 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from core_oracles import exactly
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 import timelocal as tl
+from oracles import exactly
 from timelocal.network import Network
 from timelocal.rules import at_once
 from timelocal.testing import CELLS, Case

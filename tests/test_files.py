@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import torch
 
+from timelocal import files
 from timelocal.errors import RunError
-from timelocal.training import files
 
 
 def test_written_values_come_back(tmp_path):

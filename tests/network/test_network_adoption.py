@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from core_oracles import TORCH_CELLS, close, exactly
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
 import timelocal as tl
+from oracles import TORCH_CELLS, close, exactly
 from timelocal.testing import CELLS, Case
 
 KINDS = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
