@@ -2,9 +2,10 @@
 
     network = timelocal.GRU(28, 512, output_size=10)
     rule = timelocal.DFA(network, feedback="gaussian", seed=0)
-    loss = rule(inputs, targets)      # fills .grad; then any torch optimizer
+    loss = rule(inputs, targets)
+    loss.backward()                   # fills .grad by the rule; then any torch optimizer
 
-Networks: `RNN`, `GRU`, `LSTM`, `from_torch`. Rules: `RULES`, such as `DFA` and `BPTT`. A loop: `fit`.
+Networks: `RNN`, `GRU`, `LSTM`, `from_torch`. Rules: `RULES`, such as `DFA`. Loops: `fit`, `Stream`.
 """
 
 from timelocal import data, losses
@@ -49,7 +50,7 @@ from timelocal.rules import (
     RuleSpec,
     WPAuthorsCode,
 )
-from timelocal.training import fit
+from timelocal.training import Stream, fit
 
 __version__ = "0.1.0"
 
@@ -81,6 +82,7 @@ __all__ = [
     "Rule",
     "RuleSpec",
     "RunError",
+    "Stream",
     "TimelocalError",
     "Trajectory",
     "UnsupportedError",

@@ -15,7 +15,6 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from timelocal.errors import Problem, raise_problems, unknown_name
-from timelocal.kernels import HeadLoss
 from timelocal.typing import LossFunction
 
 
@@ -24,16 +23,6 @@ class Loss(ABC):
 
     classifies: ClassVar[bool] = False
     """Whether an accuracy makes sense."""
-    kernel: ClassVar[HeadLoss | None] = None
-    """What `kernels.head` calls this very class; a class made from it is another loss."""
-
-    def __init_subclass__(cls, **options: object) -> None:
-        super().__init_subclass__(**options)
-        cls.kernel = vars(cls).get("kernel")
-
-    def known_to_kernels(self) -> HeadLoss | None:
-        """What `kernels.head` calls it as it is set; None for a loss that is made of tensors."""
-        return self.kernel
 
     @abstractmethod
     def losses_and_errors(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
@@ -87,7 +76,6 @@ class CrossEntropy(Loss):
     """
 
     classifies = True
-    kernel = "cross_entropy"
 
     def __init__(self, label_smoothing: float = 0.0, class_weights: Tensor | None = None) -> None:
         problems = []
@@ -105,9 +93,6 @@ class CrossEntropy(Loss):
         raise_problems(problems)
         self.label_smoothing = label_smoothing
         self.class_weights = class_weights
-
-    def known_to_kernels(self) -> HeadLoss | None:
-        return None if self.label_smoothing or self.class_weights is not None else self.kernel
 
     def _weights(self, outputs: Tensor) -> Tensor | None:
         return None if self.class_weights is None else self.class_weights.to(outputs)
@@ -188,8 +173,6 @@ class _RealTargets(Loss):
 
 class MSE(_RealTargets):
     """Mean squared error over the outputs, as `torch.nn.functional.mse_loss`: e = 2 (β − y) / O."""
-
-    kernel = "mse"
 
     def losses_and_errors(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         difference = outputs - targets

@@ -25,6 +25,7 @@ from timelocal.errors import ArgumentError, Problem, TimelocalError, unknown_nam
 from timelocal.experiments.build import CELLS, OPTIMIZERS, make_rule, rule_defaults
 from timelocal.losses import LOSSES
 from timelocal.rules import RULES
+from timelocal.training.stream import check_stream
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
@@ -166,7 +167,9 @@ class TrainConfig(BaseModel):
         try:
             names = ("rule", "loss", "at", "rule_options")
             rule, loss, at, options = (info.data[name] for name in names)
-            make_rule(rule, network, loss, at, 0, options).stream(1)
+            made = make_rule(rule, network, loss, at, 0, options)
+            check_stream(made)
+            made.begin(1)
         except TimelocalError as error:
             problems.append(error)
         if problems:

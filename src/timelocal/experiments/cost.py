@@ -16,6 +16,7 @@ from timelocal.experiments.environment import environment
 from timelocal.experiments.run import already_done, build_network, set_status
 from timelocal.files import exclusive, make_folder, write_json
 from timelocal.training.memory import peak_memory
+from timelocal.training.stream import Stream
 
 
 class CostConfig(TrainConfig):
@@ -45,10 +46,10 @@ def measure_cost(config: CostConfig, out: str | Path, data_dir: str | Path | Non
 
     def update() -> None:
         if config.online:
-            rule.stream(len(part)).run(part.inputs, part.targets, optimizer)
+            Stream(rule, optimizer, len(part)).run(part.inputs, part.targets)
         else:
             optimizer.zero_grad()
-            rule(part.inputs, part.targets)
+            rule.accumulate(rule.estimate(part.inputs, part.targets))
             optimizer.step()
 
     with exclusive(make_folder(folder) / ".lock"):

@@ -26,18 +26,22 @@ from timelocal.kernels import (
     native,
     native_direct,
     native_head,
-    native_online,
     torch_direct,
     torch_head,
-    torch_online,
     torch_scan,
 )
 from timelocal.kernels.native import describe, serves
+from timelocal.kernels.native_online import (
+    KINDS,
+    OnlineSettings,
+    OnlineState,
+    OnlineWeights,
+    online,
+)
 from timelocal.kernels.noise import normal
 from timelocal.kernels.orthogonal import orthogonal
 from timelocal.kernels.torch_direct import Direct, DirectCall
 from timelocal.kernels.torch_head import Head, HeadLoss
-from timelocal.kernels.torch_online import KINDS, OnlineSettings, OnlineState, OnlineWeights
 from timelocal.typing import State
 
 __all__ = [
@@ -215,22 +219,3 @@ def repeated_direct(call: DirectCall) -> tuple[Direct, Callable[[], None]] | Non
     if _path(call.cell, call.weights, call.inputs) is not native:
         return None
     return native_direct.prepared(call)
-
-
-def online(
-    settings: OnlineSettings,
-    weights: OnlineWeights,
-    state: OnlineState,
-    inputs: Tensor,
-    targets: Tensor,
-    first_step: int = 0,
-) -> tuple[Tensor, Tensor]:
-    """Run and learn over inputs (t, b, i) and targets (t, b, o), with a step of descent at every step.
-
-    first_step: the number of the first step, of which noise is a function: a stream in chunks goes the
-    same way as one in one call. Weights and state are changed in place.
-    Returns losses (t,) before each update and outputs (t, b, o).
-    """
-    served = serves(weights.hh.dtype, weights.hh.device)
-    path = native_online if served else torch_online
-    return path.online(settings, weights, state, inputs, targets, first_step)

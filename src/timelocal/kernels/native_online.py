@@ -1,12 +1,86 @@
-"""`torch_online` behind the same interface, in native code."""
+"""A one-layer tanh network that learns at every step of a stream, in native code.
+
+One step, with h* = D h, for each sample b of the batch:
+
+    a = V x + W h*₋ + b_ih + b_hh       h = (1 − 1/τ) h₋ + (1/τ) tanh a       β = U h* + c
+    ℓ_b = mean_o (β − y)²               the loss is the mean of ℓ_b
+
+then W ← W − lr·dW with dW = Σ_b δ_b ⊗ h*₋ (V with x, the biases with 1), U with the readout's signal and
+h*, and D ← D − ε ⟨h* h*ᵀ − diag(h*²)⟩_b D. Every update of a step is made from the weights before it.
+"""
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from timelocal.kernels import native
-from timelocal.kernels.torch_online import KINDS, OnlineSettings, OnlineState, OnlineWeights
+
+KINDS = ("bp1", "rflo", "np", "anp", "wp", "anp-authors-code")
+"""One-step backpropagation, RFLO, and perturbation of nodes, of activity and of weights."""
+
+
+class OnlineWeights(NamedTuple):
+    """What learns, each updated in place.
+
+    ih (h, i), hh (h, h), b_ih and b_hh (h,) or both None; readout U (o, h) and readout_bias c (o,) or
+    None; decorrelation D (h, h) or None.
+    """
+
+    ih: Tensor
+    hh: Tensor
+    b_ih: Tensor | None
+    b_hh: Tensor | None
+    readout: Tensor
+    readout_bias: Tensor | None
+    decorrelation: Tensor | None = None
+
+    def trained(self) -> dict[str, Tensor]:
+        """The optimizer's, in the order of `network.named_parameters()`."""
+        named = zip(self._fields[:6], self[:6], strict=True)
+        return {name: weight for name, weight in named if weight is not None}
+
+
+class OnlineState(NamedTuple):
+    """What a stream carries, each updated in place.
+
+    hidden (b, h); noisy (b, h), the state of the noisy pass, for wp, and for np and anp with one noisy
+    pass that carries its own: None where noise lasts one step. trace (b, h, h + i + 1), for rflo with
+    τ > 1: the eligibility of each weight, hh, ih and the bias side by side (no last column without a bias).
+    """
+
+    hidden: Tensor
+    noisy: Tensor | None = None
+    trace: Tensor | None = None
+
+
+class OnlineSettings(NamedTuple):
+    """What stays as it is from step to step.
+
+    kind: one of `KINDS`. preserve_norm: each row of D keeps its norm. sigma: the noise's deviation;
+    key: the seed of its stream. directions: how many noises np and anp run, antithetic: −ξ beside each ξ,
+    orthogonal: as in `kernels.orthogonal`; one noisy pass alone can carry its own state. batch_reward: each
+    sample is credited with the change of the batch's mean loss; for a noisy pass that carries its state.
+    layer_norms: anp divides by the norms of the hidden nodes and of the outputs apart. feedback F (h, o):
+    rflo's.
+    """
+
+    kind: str
+    lr: float = 1.0
+    tau: float = 1.0
+    sigma: float = 1e-3
+    key: int = 0
+    decorrelation_lr: float = 0.0
+    preserve_norm: bool = False
+    feedback: Tensor | None = None
+    directions: int = 1
+    antithetic: bool = False
+    orthogonal: bool = False
+    batch_reward: bool = False
+    layer_norms: bool = False
+
 
 _WORK_PER_CALL = 1e11
 """Floating-point operations, roughly: some hundred milliseconds, after which Ctrl-C is heard. Each call
@@ -21,7 +95,13 @@ def online(
     targets: Tensor,
     first_step: int = 0,
 ) -> tuple[Tensor, Tensor]:
-    """As `torch_online.online`, with every step in one native call, several calls if it takes long."""
+    """Run and learn over inputs (t, b, i) and targets (t, b, o), with a step of descent at every step.
+
+    first_step: the number of the first step, of which noise is a function: a stream in chunks goes the
+    same way as one in one call. Weights and state are changed in place. Every step is made in one native
+    call, in several if it takes long.
+    Returns losses (t,) before each update and outputs (t, b, o).
+    """
     steps, batch, features = inputs.shape
     hidden, outputs = len(weights.hh), targets.shape[-1]
     inputs, targets = inputs.contiguous(), targets.contiguous()

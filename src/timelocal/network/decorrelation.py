@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from numbers import Real
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
+from timelocal.distributed import mean_over_ranks
 from timelocal.errors import Problem, raise_problems
 
 Norm = Literal["preserve"]
@@ -34,6 +35,9 @@ class Decorrelation:
         norm: None, the law as it is, under which the size of h* only falls (for given h, ⟨‖h*‖²⟩ changes by
             −2 lr Σ_{i≠j} ⟨h*_i h*_j⟩² to first order); or "preserve": after its step each row of D is scaled
             back to the norm it had.
+        sync: under DDP, whether the ranks' steps are averaged, so that D learns from the joint batch, as
+            `torch.nn.SyncBatchNorm` does. False: every rank takes over D of rank 0, as of a BatchNorm. In a
+            process group all ranks must train in step.
 
     Raises:
         ArgumentError: for a learning rate that is not one, and an unknown norm.
@@ -52,6 +56,7 @@ class Decorrelation:
 
     lr: float
     norm: Norm | None = None
+    sync: bool = field(default=False, repr=False)
 
     def __post_init__(self) -> None:
         real = isinstance(self.lr, Real) and not isinstance(self.lr, bool)
@@ -64,6 +69,9 @@ class Decorrelation:
                 None
                 if self.norm in norms
                 else Problem("decorrelate: norm", repr(self.norm), "None or 'preserve'"),
+                None
+                if isinstance(self.sync, bool)
+                else Problem("decorrelate: sync", repr(self.sync), "True or False"),
             )
         )
 
@@ -73,6 +81,8 @@ class Decorrelation:
         outer = torch.linalg.multi_dot([features.t(), features, matrix])
         outer -= features.square().sum(0)[:, None] * matrix
         step = outer.mul_(-self.lr / len(features))
+        if self.sync:
+            step = mean_over_ranks(step)
         if self.norm is None:
             return step
         moved = matrix + step

@@ -234,7 +234,7 @@ class Network(nn.Module):
         return torch.cat(parts, -1)
 
     def decorrelation_steps(self, features: Sequence[Tensor]) -> dict[str, Tensor]:
-        """What the matrices D learn from decorrelated states, as `Estimate.steps` has it.
+        """What the matrices D learn from decorrelated states, by the names of their buffers.
 
         features: for each layer and direction, layer by layer, h* (n, h). Nothing is changed here; nothing is
         learned in eval mode, or where nothing is decorrelated.
@@ -243,7 +243,7 @@ class Network(nn.Module):
         if law is None or not self.training:
             return {}
         return {
-            f"network.recurrent.{name}": law.step(self.recurrent.get_buffer(name), seen)
+            name: law.step(self.recurrent.get_buffer(name), seen)
             for name, seen in zip(self.recurrent.decorrelation_names(), features, strict=True)
         }
 

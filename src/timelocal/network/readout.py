@@ -12,6 +12,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from timelocal.network.hooks import has_forward_hooks
 from timelocal.typing import Gradients
 
 
@@ -19,9 +20,9 @@ def is_linear(readout: nn.Module) -> bool:
     """Whether the readout is W h + b and nothing else: no subclass, no reparametrisation, no hook."""
     return (
         type(readout) is nn.Linear
-        and not (readout._forward_hooks or readout._forward_pre_hooks)
-        and readout._parameters.keys() <= {"weight", "bias"}
-        and not readout._modules
+        and isinstance(readout.weight, nn.Parameter)  # not one that is computed from others
+        and not has_forward_hooks(readout)
+        and next(readout.children(), None) is None
     )
 
 

@@ -5,11 +5,15 @@ over it.
 """
 
 from timelocal.rules.activity_perturbation import ANP
+from timelocal.rules.batch import Batch, arrange, check_batch, make_batch, own_precision
 from timelocal.rules.bptt import BPTT
 from timelocal.rules.dfa import DFA
 from timelocal.rules.dfa_authors_code import DFAAuthorsCode
 from timelocal.rules.eprop import EProp
+from timelocal.rules.estimate import Estimate, Evaluation, ForwardPass, RuleSpec
+from timelocal.rules.forward import forward_pass, readout_gradients, readout_signal
 from timelocal.rules.node_perturbation import NP
+from timelocal.rules.perturbation import draw_key
 from timelocal.rules.perturbation_authors_code import (
     ANPAuthorsCode,
     NPAuthorsCode,
@@ -17,7 +21,7 @@ from timelocal.rules.perturbation_authors_code import (
 )
 from timelocal.rules.rflo import RFLO
 from timelocal.rules.rtrl import RTRL
-from timelocal.rules.rule import Estimate, Evaluation, Learner, Rule, RuleSpec
+from timelocal.rules.rule import Rule, estimate_batch, estimate_from, update_locally
 from timelocal.rules.tbptt import TBPTT
 from timelocal.rules.weight_perturbation import WP
 
@@ -51,13 +55,25 @@ __all__ = [
     "TBPTT",
     "WP",
     "ANPAuthorsCode",
+    "Batch",
     "DFAAuthorsCode",
     "EProp",
     "Estimate",
     "Evaluation",
-    "Learner",
+    "ForwardPass",
     "NPAuthorsCode",
     "Rule",
     "RuleSpec",
     "WPAuthorsCode",
+    "arrange",
+    "check_batch",
+    "draw_key",
+    "estimate_batch",
+    "estimate_from",
+    "forward_pass",
+    "make_batch",
+    "own_precision",
+    "readout_gradients",
+    "readout_signal",
+    "update_locally",
 ]

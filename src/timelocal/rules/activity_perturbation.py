@@ -9,13 +9,12 @@ from torch import Tensor
 
 from timelocal import kernels
 from timelocal.errors import Problem, unknown_name
-from timelocal.kernels import OnlineSettings, OnlineState
 from timelocal.losses import Loss
 from timelocal.network import Network, at_last_valid
+from timelocal.rules.estimate import RuleSpec
 from timelocal.rules.node_perturbation import PAPER
 from timelocal.rules.perturbation import Directions, NodeRule, Noise, Reward, Runs
-from timelocal.rules.rule import RuleSpec
-from timelocal.typing import LossFunction, Memory, Place
+from timelocal.typing import LossFunction, Place
 
 Norm = Literal["network", "layer"]
 
@@ -43,8 +42,8 @@ class ANP(NodeRule):
 
     >>> import torch, timelocal as tl
     >>> network = tl.RNN(2, 16, output_size=1)
-    >>> rule = tl.ANP(network, sigma=0.01, clean=False)
-    >>> loss = rule(torch.randn(8, 20, 2), torch.randn(8, 20, 1))
+    >>> rule = tl.ANP(network, loss="mse", at="every", sigma=0.01, clean=False)
+    >>> rule(torch.randn(8, 20, 2), torch.randn(8, 20, 1)).backward()
 
     Source: the perturbation paper's equation 3, with δℓ for its ℓ, after Dalm, van Gerven & Ahmad 2023.
     To first order δℓ_t = ⟨g_t, δα_t⟩, so the mean is N ⟨δα δαᵀ / ‖δα‖²⟩ g_t: the one-step gradient seen
@@ -74,8 +73,8 @@ class ANP(NodeRule):
         self,
         network: Network,
         *,
-        loss: str | Loss | LossFunction = "mse",
-        at: Place = "every",
+        loss: str | Loss | LossFunction = "cross_entropy",
+        at: Place = "last",
         sigma: float = 0.01,
         credit: str = "local",
         reward: Reward = "sample",
@@ -123,13 +122,6 @@ class ANP(NodeRule):
         own = place + self.network.num_layers + 1  # a place that no other noise comes from
         drawn = kernels.normal(key, first_step, steps, own, (1, *shape), like.dtype, like.device)
         return drawn.mul_(self.sigma)
-
-    def fused(self, memory: Memory) -> tuple[OnlineSettings, OnlineState] | None:
-        found = super().fused(memory) if self.clean else None
-        if found is None:
-            return None
-        settings, state = found
-        return settings._replace(layer_norms=self.norm == "layer"), state
 
     def directions_of_credit(self, runs: Runs) -> Directions:
         nodes, readout = self.changes(runs)

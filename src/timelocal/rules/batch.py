@@ -27,7 +27,8 @@ class Batch:
     inputs (t, b, i); lengths (b,) or None; initial states or None;
     targets (n, …), time first at "every", zero where not counted;
     weights (n,): how much each entry counts, or None if all count 1; count: their sum;
-    denominator: what the mean loss divides by (the count, unless the loss weighs classes); 1 for nothing.
+    denominator: what the mean loss divides by (the count, unless the loss weighs classes); 1 for nothing;
+    wanted: what of "inputs" and "initial" is to get a gradient.
     """
 
     inputs: Tensor
@@ -39,6 +40,7 @@ class Batch:
     denominator: Tensor | float
     at: Place
     batch_first: bool
+    wanted: tuple[str, ...] = ()
 
     def starting_from(self, initial: States) -> Batch:
         """The same batch from other initial states."""
@@ -107,18 +109,43 @@ def make_batch(
     at: Place,
     inputs: Tensor | PackedSequence,
     targets: Tensor,
-    lengths: Tensor | None,
-    mask: Tensor | None,
-    initial: States | None,
+    lengths: Tensor | None = None,
+    mask: Tensor | None = None,
+    initial: States | None = None,
+    wanted: tuple[str, ...] = (),
 ) -> Batch:
     """Check what the user gave and turn it time first."""
-    if isinstance(inputs, PackedSequence):
-        if lengths is not None:
-            remedy = "A PackedSequence carries its own: leave lengths out."
-            raise_problems([Problem("lengths", "lengths beside a PackedSequence", "None", remedy)])
-        inputs, lengths = pad_packed_sequence(inputs, batch_first=network.batch_first)
+    inputs, lengths = _padded(network, inputs, lengths)
     check_batch(network, loss, at, inputs, targets, lengths, mask, initial)
-    return arrange(network, loss, at, inputs, targets, lengths, mask, initial)
+    return arrange(network, loss, at, inputs, targets, lengths, mask, initial, wanted=wanted)
+
+
+def inputs_batch(
+    network: Network,
+    inputs: Tensor | PackedSequence,
+    lengths: Tensor | None,
+    initial: States | None,
+) -> tuple[Tensor, Tensor | None]:
+    """Inputs without targets: checked, and turned time first with their lengths."""
+    inputs, lengths = _padded(network, inputs, lengths)
+    problems = input_problems(network, inputs, lengths)
+    if not problems:
+        sequences = inputs.shape[0 if network.batch_first else 1]
+        problems = initial_problems(network, initial, sequences)
+    raise_problems(problems)
+    return network.time_first(inputs), lengths
+
+
+def _padded(
+    network: Network, inputs: Tensor | PackedSequence, lengths: Tensor | None
+) -> tuple[Tensor, Tensor | None]:
+    """A `PackedSequence` as padded inputs and their lengths; tensors as they are."""
+    if not isinstance(inputs, PackedSequence):
+        return inputs, lengths
+    if lengths is not None:
+        remedy = "A PackedSequence carries its own: leave lengths out."
+        raise_problems([Problem("lengths", "lengths beside a PackedSequence", "None", remedy)])
+    return pad_packed_sequence(inputs, batch_first=network.batch_first)
 
 
 def arrange(
@@ -132,6 +159,7 @@ def arrange(
     initial: States | None = None,
     *,
     may_be_empty: bool = False,
+    wanted: tuple[str, ...] = (),
 ) -> Batch:
     """Turn what `check_batch` has let pass, or a part of it, time first.
 
@@ -161,7 +189,7 @@ def arrange(
             )
     return Batch(
         network.time_first(inputs), lengths, initial, targets, weights, count, denominator, at,
-        network.batch_first,
+        network.batch_first, wanted,
     )  # fmt: skip
 
 
@@ -216,7 +244,7 @@ def _target_problems(
     return loss.target_problems(targets, surface, network.output_size, inputs.dtype, counted)
 
 
-def check_rule(
+def check_construction(
     network: object,
     loss: object,
     at: object,

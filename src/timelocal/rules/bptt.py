@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor
 
 from timelocal import kernels
 from timelocal.network import Network, Trajectory, at_last_valid, flip
-from timelocal.rules.batch import Batch
-from timelocal.rules.rule import ForwardPass, Rule, RuleSpec
+from timelocal.rules.estimate import ForwardPass, RuleSpec
+from timelocal.rules.forward import readout_signal
+from timelocal.rules.rule import Rule
 from timelocal.typing import Gradients, Place, State
 
 
@@ -34,7 +37,7 @@ class BPTT(Rule):
     >>> import torch, timelocal as tl
     >>> network = tl.GRU(3, 8, output_size=2)
     >>> rule = tl.BPTT(network, loss="cross_entropy", at="last")
-    >>> loss = rule(torch.randn(4, 10, 3), torch.tensor([0, 1, 1, 0]))
+    >>> rule(torch.randn(4, 10, 3), torch.tensor([0, 1, 1, 0])).backward()
     >>> network.readout.weight.grad.shape
     torch.Size([2, 8])
     """
@@ -55,19 +58,27 @@ class BPTT(Rule):
         ),
     )
 
-    def compute(self, batch: Batch) -> tuple[ForwardPass, Gradients]:
-        forward = self.forward_pass(batch, self.generator)
-        gradients = self.readout_gradients(forward)
-        signal = self.readout_signal(forward)
-        deltas = backpropagate(self.network, forward.trajectory, signal, batch.at)
-        gradients |= self.network.parameter_gradients(forward.trajectory, deltas)
-        return forward, gradients
+    carries_back_to: ClassVar[tuple[str, ...]] = ("inputs", "initial")
+
+    def recurrent_gradients(self, forward: ForwardPass) -> Gradients:
+        network, trajectory, batch = self.network, forward.trajectory, forward.batch
+        signal = readout_signal(network, forward)
+        deltas, at_start = backpropagate(network, trajectory, signal, batch.at)
+        gradients = network.parameter_gradients(trajectory, deltas)
+        if "inputs" in batch.wanted:
+            gradients["inputs"] = signal_at_inputs(network, trajectory, 0, deltas[0])
+        if "initial" in batch.wanted:
+            gradients["initial"] = at_start
+        return gradients
 
 
 def backpropagate(
     network: Network, trajectory: Trajectory, signal: Tensor, at: Place
-) -> list[list[Tensor]]:
-    """Node signals δ [l][d] (t, b, g) from the signal at the top layer's states, top layer first."""
+) -> tuple[list[list[Tensor]], Tensor]:
+    """Node signals δ [l][d] (t, b, g) from the signal at the top layer's states.
+
+    And the signals at the initial states, (states, l·directions, b, h).
+    """
     lengths, steps = trajectory.lengths, len(trajectory.outputs)
     entering: list[tuple[Tensor | None, State | None]]
     if at == "every":
@@ -75,18 +86,20 @@ def backpropagate(
     else:
         entering = [_at_last(network, part, steps, lengths) for part in _parts(network, signal)]
     deltas: list[list[Tensor]] = []
+    at_start: list[State] = []
     for layer in reversed(range(network.num_layers)):
         found = [
             kernels.backward_scan(
                 network.cell, network.recurrent.weights(layer, direction), own, *entering[direction]
-            )[0]
+            )
             for direction, own in enumerate(trajectory.layers[layer])
         ]
-        deltas.insert(0, found)
+        deltas.insert(0, [delta for delta, _ in found])
+        at_start = [start for _, start in found] + at_start
         if layer > 0:
-            below = signal_below(network, trajectory, layer, found)
+            below = signal_below(network, trajectory, layer, deltas[0])
             entering = _own_time(network, below, lengths)
-    return deltas
+    return deltas, torch.stack([torch.stack(states) for states in zip(*at_start, strict=True)])
 
 
 def _parts(network: Network, signal: Tensor) -> tuple[Tensor, ...]:
@@ -112,12 +125,12 @@ def _at_last(
     return None, (signal, *others)
 
 
-def signal_below(
+def signal_at_inputs(
     network: Network, trajectory: Trajectory, layer: int, deltas: list[Tensor]
 ) -> Tensor:
-    """The signal at the states of layer − 1, (t, b, h·directions): Vᵀ δ over the directions.
+    """The signal at what entered a layer, (t, b, i): Vᵀ δ over the directions.
 
-    deltas[d] (t, b, g): of the first t steps, or of all.
+    deltas[d] (t, b, g): of the first t steps, or of all, in each direction's own time.
     """
     total: Tensor | None = None
     for direction, delta in enumerate(deltas):
@@ -125,6 +138,14 @@ def signal_below(
         signal = flip(signal, trajectory.lengths) if direction else signal
         total = signal if total is None else total + signal
     assert total is not None
+    return total
+
+
+def signal_below(
+    network: Network, trajectory: Trajectory, layer: int, deltas: list[Tensor]
+) -> Tensor:
+    """The signal at the states of layer − 1, (t, b, h·directions), from the deltas of a layer."""
+    total = signal_at_inputs(network, trajectory, layer, deltas)
     mask = trajectory.dropout[layer - 1]
     total = total if mask is None else total * mask[: len(total)]
     return network.signal_at_states(total, layer - 1)

@@ -5,9 +5,11 @@ from __future__ import annotations
 from timelocal.cells import Trace
 from timelocal.losses import Loss
 from timelocal.network import Network
+from timelocal.rules import single_call
+from timelocal.rules.batch import Batch
+from timelocal.rules.estimate import ForwardPass, RuleSpec
 from timelocal.rules.feedback_rule import FeedbackPer, FeedbackRule, Normalize
-from timelocal.rules.rule import RuleSpec
-from timelocal.typing import LossFunction, Place
+from timelocal.typing import Gradients, LossFunction, Place
 
 
 class DFA(FeedbackRule):
@@ -46,6 +48,7 @@ class DFA(FeedbackRule):
         normalize: None, or "frobenius": every gradient divided by its Frobenius norm, as the paper's
             authors do without saying so.
         feedback_lr, feedback_decay: of "kolen_pollack" alone.
+        sync: under DDP, whether a "kolen_pollack" F learns from the joint batch, as `Decorrelation.sync`.
         seed: of the feedback matrices and of dropout masks.
 
     Raises:
@@ -57,7 +60,7 @@ class DFA(FeedbackRule):
     >>> network = tl.GRU(28, 16, output_size=10)
     >>> rule = tl.DFA(network, feedback="gaussian", seed=0)
     >>> optimizer = torch.optim.Adam(network.parameters(), lr=5e-4)
-    >>> loss = rule(torch.rand(5, 28, 28), torch.arange(5))
+    >>> rule(torch.rand(5, 28, 28), torch.arange(5)).backward()
     >>> optimizer.step()
 
     Source: the DFA paper's equations 4–5 and appendix A, with its algebra corrected (the z gate's slope
@@ -98,6 +101,7 @@ class DFA(FeedbackRule):
         normalize: Normalize | None = None,
         feedback_lr: float = 1e-3,
         feedback_decay: float = 1e-2,
+        sync: bool = False,
         seed: int = 0,
     ) -> None:
         super().__init__(
@@ -110,5 +114,15 @@ class DFA(FeedbackRule):
             normalize=normalize,
             feedback_lr=feedback_lr,
             feedback_decay=feedback_decay,
+            sync=sync,
             seed=seed,
         )
+
+    def compute(self, batch: Batch) -> tuple[ForwardPass, Gradients]:
+        """In one native call where there is one for these values; in its parts elsewhere."""
+        if type(self) is DFA and self.trace == "none" and self.feedback_per == "layer":
+            call = single_call.prepare(self.network, self.loss, self.feedback_matrix(), batch)
+            if call is not None:
+                forward, gradients = single_call.make(self.network, batch, call)
+                return forward, self._normalized(gradients)
+        return super().compute(batch)

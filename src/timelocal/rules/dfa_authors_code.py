@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -14,19 +15,21 @@ from timelocal.losses import Loss
 from timelocal.network import Network
 from timelocal.rules.batch import Batch
 from timelocal.rules.dfa import DFA
-from timelocal.rules.feedback_rule import unit_norm
-from timelocal.rules.rule import ForwardPass, Rule, RuleSpec
-from timelocal.typing import Gradients, LossFunction
+from timelocal.rules.estimate import ForwardPass, RuleSpec
+from timelocal.rules.feedback_rule import FeedbackRule, unit_norm
+from timelocal.rules.forward import forward_pass, readout_gradients
+from timelocal.typing import Gradients, LossFunction, Place
 
 QUIRKS = ("shifted-time", "untransposed-candidate", "frozen-gate-biases", "frobenius")
 
 
-class DFAAuthorsCode(Rule):
+class DFAAuthorsCode(FeedbackRule):
     """DFA with the deviations of the DFA paper's public code, to see what they cost.
 
     Args:
         network: one layer, one direction, a tanh RNN or a GRU with `reset_after=False`.
-        loss: as in `DFA`; always at the last step of sequences of equal length.
+        loss: as in `DFA`.
+        at: "last", of sequences of equal length: that code knows no other place.
         quirks: which deviations to make, of
             "shifted-time": σ' is taken at h_{t-1} and pairs with h_{t-2}; the first steps wrap round to h_T;
             "untransposed-candidate": δ_r uses W_n where W_nᵀ is right (GRU);
@@ -39,7 +42,7 @@ class DFAAuthorsCode(Rule):
     >>> import torch, timelocal as tl
     >>> network = tl.RNN(3, 8, output_size=2)
     >>> rule = tl.DFAAuthorsCode(network, quirks=["shifted-time"])
-    >>> loss = rule(torch.rand(5, 6, 3), torch.tensor([0, 1, 0, 1, 0]))
+    >>> rule(torch.rand(5, 6, 3), torch.tensor([0, 1, 0, 1, 0])).backward()
     """
 
     spec = RuleSpec(
@@ -59,11 +62,29 @@ class DFAAuthorsCode(Rule):
         network: Network,
         *,
         loss: str | Loss | LossFunction = "cross_entropy",
+        at: Place = "last",
         quirks: Collection[str] = QUIRKS,
         seed: int = 0,
     ) -> None:
-        problems = [unknown_name("quirks", quirk, QUIRKS) for quirk in quirks]
-        super().__init__(network, loss=loss, seed=seed, problems=problems)
+        super().__init__(
+            network,
+            loss=loss,
+            at=at,
+            feedback="gaussian",
+            feedback_per="layer",
+            trace="none",
+            normalize=None,
+            feedback_lr=0.0,
+            feedback_decay=0.0,
+            sync=False,
+            seed=seed,
+            drawn_as=DFA.spec.name,
+            problems=[unknown_name("quirks", quirk, QUIRKS) for quirk in quirks],
+        )
+        if at != "last":
+            raise UnsupportedError(
+                f"at: got {at!r}, expected 'last', the only place that code knows. Use DFA."
+            )
         if (
             network.num_layers > 1
             or network.directions > 1
@@ -74,7 +95,8 @@ class DFAAuthorsCode(Rule):
                 "tanh RNN or a GRU with reset_after=False, as in that code. Use DFA."
             )
         self.quirks = tuple(quirks)
-        self.dfa = DFA(network, loss=loss, seed=seed)
+
+    carries_back_to: ClassVar[tuple[str, ...]] = ()
 
     def compute(self, batch: Batch) -> tuple[ForwardPass, Gradients]:
         if batch.lengths is not None:
@@ -82,14 +104,14 @@ class DFAAuthorsCode(Rule):
                 "lengths: got sequences of unequal length, expected equal ones, as in that code. Use DFA."
             )
         cell, weights = self.network.cell, self.network.recurrent.weights(0, 0)
-        forward = self.forward_pass(batch, None)
-        gradients = self.readout_gradients(forward)
+        forward = forward_pass(self.network, self.loss, batch, None)
+        gradients = readout_gradients(self.network, forward)
         own = forward.trajectory.layers[0][0]
         if "shifted-time" in self.quirks:
             own = shift_time(own)
         if "untransposed-candidate" in self.quirks:
             weights = transpose_last_gate(weights)
-        signal = forward.errors @ self.dfa.feedback_matrix().t()
+        signal = forward.errors @ self.feedback_matrix().t()
         delta = cell.node_signal(weights, cell.local_jacobian(own), signal)
         gates = len(cell.gate_names)
         for kind in self.network.recurrent.kinds:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from timelocal.rules.estimate import RuleSpec
 from timelocal.rules.feedback_rule import TracedRule
-from timelocal.rules.rule import RuleSpec
 
 
 class EProp(TracedRule):
@@ -18,8 +18,8 @@ class EProp(TracedRule):
 
     Args:
         network: any timelocal network.
-        loss, feedback_lr, feedback_decay: as in `DFA`.
-        at: "every" step or the "last".
+        loss, feedback_lr, feedback_decay, sync: as in `DFA`.
+        at: "last" or "every" step.
         feedback: as in `DFA`; "symmetric" is the paper's symmetric e-prop, "gaussian" its random one, and
             "kolen_pollack" its adaptive one.
         seed: of the feedback matrices and of dropout masks.
@@ -29,8 +29,8 @@ class EProp(TracedRule):
 
     >>> import torch, timelocal as tl
     >>> network = tl.LSTM(2, 16, output_size=3)
-    >>> rule = tl.EProp(network, feedback="symmetric")
-    >>> loss = rule(torch.randn(4, 30, 2), torch.randint(3, (4, 30)))
+    >>> rule = tl.EProp(network, at="every", feedback="symmetric")
+    >>> rule(torch.randn(4, 30, 2), torch.randint(3, (4, 30))).backward()
 
     Source: Bellec et al. (2020), equations 1–5. Differs from RFLO in the paths through W_ii; from SnAp-1
     (Menick et al. 2021), which has the same traces, in the feedback. With symmetric feedback it is RTRL

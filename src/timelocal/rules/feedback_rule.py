@@ -7,23 +7,28 @@ what of the unit's past is credited (`trace`). DFA, RFLO and e-prop are points i
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from numbers import Real
 from typing import ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
-from timelocal import feedback as kinds
+from timelocal import feedback as matrices
 from timelocal import kernels
 from timelocal.cells import CellWeights, LayerTrajectory, Trace
+from timelocal.distributed import mean_over_ranks
 from timelocal.errors import Problem, UnsupportedError, unknown_name
-from timelocal.kernels import OnlineSettings, OnlineState
 from timelocal.losses import Loss
 from timelocal.network import Network, at_last_valid, flip, parameter_name
-from timelocal.rules import at_once, eligibility
+from timelocal.rules import eligibility
 from timelocal.rules.batch import Batch
-from timelocal.rules.rule import Estimate, ForwardPass, Learner, Rule
+from timelocal.rules.bptt import signal_at_inputs
+from timelocal.rules.estimate import ForwardPass
+from timelocal.rules.forward import readout_gradients
+from timelocal.rules.rule import Rule
 from timelocal.rules.states import no_states, packed, unpacked
+from timelocal.seeding import generator
 from timelocal.typing import Gradients, LossFunction, Memory, Place
 
 FeedbackPer = Literal["layer", "parameter"]
@@ -49,10 +54,17 @@ class FeedbackRule(Rule):
         normalize: Normalize | None,
         feedback_lr: float,
         feedback_decay: float,
+        sync: bool,
         seed: int,
+        drawn_as: str | None = None,
+        problems: Iterable[Problem | None] = (),
     ) -> None:
+        """drawn_as: the name of the rule whose matrices these are, if not this rule's own."""
         problems = (
-            unknown_name("feedback", feedback, (*kinds.FIXED, *kinds.FOLLOWING, *kinds.LEARNED)),
+            *problems,
+            unknown_name(
+                "feedback", feedback, (*matrices.FIXED, *matrices.FOLLOWING, *matrices.LEARNED)
+            ),
             unknown_name("feedback_per", feedback_per, get_args(FeedbackPer)),
             unknown_name("trace", trace, get_args(Trace)),
             None
@@ -60,6 +72,7 @@ class FeedbackRule(Rule):
             else Problem("normalize", repr(normalize), "None or 'frobenius'"),
             _not_negative("feedback_lr", feedback_lr),
             _not_negative("feedback_decay", feedback_decay),
+            None if isinstance(sync, bool) else Problem("sync", repr(sync), "True or False"),
         )
         super().__init__(network, loss=loss, at=at, seed=seed, problems=problems)
         self.feedback = feedback
@@ -68,25 +81,26 @@ class FeedbackRule(Rule):
         self.normalize = normalize
         self.feedback_lr = feedback_lr
         self.feedback_decay = feedback_decay
-        if feedback not in kinds.FIXED:
+        self.sync = sync
+        if feedback not in matrices.FIXED:
             _check_following(network, feedback, feedback_per)
-        if feedback not in kinds.FOLLOWING:
-            self._draw()
+        if feedback not in matrices.FOLLOWING:
+            self._draw(generator(seed, drawn_as) if drawn_as else self.generator)
 
-    def _draw(self) -> None:
+    def _draw(self, generator: torch.Generator) -> None:
         """One buffer per layer and direction (h, o), or per parameter of these (gates, h, o)."""
         network = self.network
         size = (network.hidden_size, network.output_size)
         weight = network.recurrent.weights(0, 0).hh
-        draw = kinds.FIXED.get(self.feedback, kinds.gaussian)
+        draw = matrices.FIXED.get(self.feedback, matrices.gaussian)
         gates = len(network.cell.gate_names)
         for layer in range(network.num_layers):
             for direction in range(network.directions):
                 for name in self._buffer_names(layer, direction):
                     if self.feedback_per == "layer":
-                        matrix = draw(*size, self.generator)
+                        matrix = draw(*size, generator)
                     else:
-                        matrix = torch.stack([draw(*size, self.generator) for _ in range(gates)])
+                        matrix = torch.stack([draw(*size, generator) for _ in range(gates)])
                     # A readout of both directions has twice the inputs, and smaller weights.
                     matrix = matrix / math.sqrt(network.directions)
                     self.register_buffer(name, matrix.to(weight))
@@ -102,85 +116,103 @@ class FeedbackRule(Rule):
 
     def feedback_matrix(self, layer: int = 0, direction: int = 0, kind: str = "") -> Tensor:
         """F: (h, o), or (gates, h, o) for the parameter `kind`, such as "weight_hh"."""
-        if self.feedback in kinds.FOLLOWING:
+        if self.feedback in matrices.FOLLOWING:
             readout = self.network.readout
             assert isinstance(readout, nn.Linear)
             last = self.network.num_layers - 1
             weight = self.network.signal_at_states(readout.weight, last)
-            matrix = kinds.FOLLOWING[self.feedback](weight)
+            matrix = matrices.FOLLOWING[self.feedback](weight)
             return matrix.chunk(self.network.directions)[direction]
         prefix = f"feedback_{kind}" if kind else "feedback"
         matrix = getattr(self, parameter_name(prefix, layer, direction))
-        if self.feedback in kinds.LEARNED:  # what is like the readout reaches h as from the readout
+        if (
+            self.feedback in matrices.LEARNED
+        ):  # what is like the readout reaches h as from the readout
             matrix = self.network.recurrent.weights(layer, direction).carried_back(matrix.t()).t()
         return matrix
 
+    carries_back_to: ClassVar[tuple[str, ...]] = ("inputs",)
+
     def compute(self, batch: Batch) -> tuple[ForwardPass, Gradients]:
-        forward, gradients = at_once.compute(self, batch) or self._in_parts(batch)
+        forward, gradients = super().compute(batch)
         return forward, self._normalized(gradients)
 
-    def learner(self) -> Learner:
-        """Where one native call does it all: that call again, into the same tensors."""
-        changed = any(
-            getattr(type(self), name) is not getattr(FeedbackRule, name)
-            for name in ("compute", "estimate_from", "local_steps")
-        )
-        if changed or self.normalize or self.feedback not in kinds.FIXED:
-            return self.estimate_checked
-        return at_once.learner(self)
-
-    def _in_parts(self, batch: Batch) -> tuple[ForwardPass, Gradients]:
-        forward = self.forward_pass(batch, self.generator)
-        gradients = self.readout_gradients(forward)
+    def recurrent_gradients(self, forward: ForwardPass) -> Gradients:
+        gradients: Gradients = {}
+        if "inputs" in forward.batch.wanted:
+            deltas = [
+                self._nodes(0, direction, own, forward, self._own_matrix(0, direction))
+                for direction, own in enumerate(forward.trajectory.layers[0])
+            ]
+            gradients["inputs"] = signal_at_inputs(self.network, forward.trajectory, 0, deltas)
         for layer, directions in enumerate(forward.trajectory.layers):
             for direction, own in enumerate(directions):
-                found = self._credit(layer, direction, own, batch, forward)
+                found = self._credit(layer, direction, own, forward)
                 gradients |= self.network.named(layer, direction, found)
-        return forward, gradients
+        return gradients
 
-    def _credit(
+    def _own_matrix(self, layer: int, direction: int) -> Tensor:
+        """The one F of a layer and direction."""
+        if self.feedback_per == "parameter":
+            raise UnsupportedError(
+                "inputs: got a tensor with a graph (requires_grad), expected one without: with "
+                "feedback_per='parameter' there is no one signal at a node. Use feedback_per='layer', or "
+                "detach()."
+            )
+        return self.feedback_matrix(layer, direction)
+
+    def _signal(self, direction: int, forward: ForwardPass, matrix: Tensor) -> Tensor:
+        """G = F e, (b, h) or (t, b, h), in a direction's own time."""
+        projected = kernels.project(forward.errors, matrix)
+        if forward.batch.at == "last":
+            return projected
+        projected = projected.unflatten(0, forward.batch.inputs.shape[:2])
+        return flip(projected, forward.trajectory.lengths) if direction else projected
+
+    def _nodes(
         self,
         layer: int,
         direction: int,
         own: LayerTrajectory,
-        batch: Batch,
         forward: ForwardPass,
+        matrix: Tensor,
+    ) -> Tensor:
+        """δ (t, b, g) of one layer and direction, in its own time."""
+        cell, weights = self.network.cell, self.network.recurrent.weights(layer, direction)
+        lengths = forward.trajectory.lengths
+        signal = self._signal(direction, forward, matrix)
+        if self.trace == "none":
+            return kernels.node_signals(cell, weights, own, signal, lengths)
+        entering: Tensor | None
+        if forward.batch.at == "every":
+            entering, final = signal, None
+        elif lengths is None:
+            entering, final = None, signal
+        else:
+            entering, final = at_last_valid(signal, len(own.inputs), lengths), None
+        return kernels.traced_scan(cell, weights, self.trace, own, entering, final)
+
+    def _credit(
+        self, layer: int, direction: int, own: LayerTrajectory, forward: ForwardPass
     ) -> CellWeights:
         """The gradients of one layer, in that direction's own time."""
         cell, weights = self.network.cell, self.network.recurrent.weights(layer, direction)
-        lengths = forward.trajectory.lengths
-
-        def signal(matrix: Tensor) -> Tensor:
-            """G = F e, (b, h) or (t, b, h)."""
-            projected = kernels.project(forward.errors, matrix)
-            if batch.at == "last":
-                return projected
-            projected = projected.unflatten(0, batch.inputs.shape[:2])
-            return flip(projected, lengths) if direction else projected
-
-        def nodes(matrix: Tensor) -> Tensor:
-            """δ (t, b, g)."""
-            if self.trace == "none":
-                return kernels.node_signals(cell, weights, own, signal(matrix), lengths)
-            if batch.at == "every":
-                entering, final = signal(matrix), None
-            elif lengths is None:
-                entering, final = None, signal(matrix)
-            else:
-                entering, final = at_last_valid(signal(matrix), len(own.inputs), lengths), None
-            return kernels.traced_scan(cell, weights, self.trace, own, entering, final)
-
         if self.feedback_per == "layer":
             matrix = self.feedback_matrix(layer, direction)
             if self.trace == "none":
-                return kernels.credit(cell, weights, own, signal(matrix), lengths)
-            return kernels.weight_gradients(cell, weights, own, nodes(matrix))
+                signal, lengths = (
+                    self._signal(direction, forward, matrix),
+                    forward.trajectory.lengths,
+                )
+                return kernels.credit(cell, weights, own, signal, lengths)
+            delta = self._nodes(layer, direction, own, forward, matrix)
+            return kernels.weight_gradients(cell, weights, own, delta)
 
         gradients: list[Tensor | None] = [None] * len(weights)
         for index, kind in enumerate(self.network.recurrent.kinds):
             blocks = []  # each gate's block of each parameter sees its own F
             for gate, matrix in enumerate(self.feedback_matrix(layer, direction, kind)):
-                delta = nodes(matrix)
+                delta = self._nodes(layer, direction, own, forward, matrix)
                 blocks.append(delta.chunk(len(cell.gate_names), -1)[gate])
             gradients[index] = cell.gradient(kind, own, torch.cat(blocks, -1))
         return CellWeights(*gradients)  # type: ignore[arg-type]
@@ -188,75 +220,54 @@ class FeedbackRule(Rule):
     def _normalized(self, gradients: Gradients) -> Gradients:
         if self.normalize != "frobenius":
             return gradients
-        return {name: unit_norm(gradient) for name, gradient in gradients.items()}
+        return {
+            name: gradient if name == "inputs" else unit_norm(gradient)
+            for name, gradient in gradients.items()
+        }
 
-    def local_steps(self, batch: Batch, forward: ForwardPass) -> dict[str, Tensor]:
-        if self.feedback != "kolen_pollack":
+    def local_updates(self, forward: ForwardPass) -> dict[str, Tensor]:
+        if self.feedback != "kolen_pollack" or not self.training:
             return {}
-        steps = {}
+        updates = {}
         for direction, features in enumerate(forward.features.chunk(self.network.directions, -1)):
             (name,) = self._buffer_names(0, direction)
-            steps[name] = kinds.kolen_pollack(
+            update = matrices.kolen_pollack(
                 self.get_buffer(name),
                 features,
                 forward.errors,
                 self.feedback_lr,
                 self.feedback_decay,
             )
-        return steps
+            updates[name] = mean_over_ranks(update) if self.sync else update
+        return updates
 
     # --- a stream ---------------------------------------------------------------------------
 
     @property
-    def _carries(self) -> bool:
+    def carries_traces(self) -> bool:
         """Whether anything of a unit's past is credited."""
         return self.trace == "diagonal" or (self.trace == "leak" and self.network.cell.leaks)
 
     def begin(self, batch_size: int) -> Memory:
         memory = {"states": no_states(self.network, batch_size)}
-        if self._carries:
+        if self.carries_traces:
             memory |= eligibility.no_traces(self.network, batch_size)
         return memory
 
-    def advance(self, memory: Memory, batch: Batch, key: int, step: int) -> tuple[Estimate, Memory]:
-        forward = self.forward_pass(batch.starting_from(unpacked(memory["states"])), self.generator)
-        gradients = self.readout_gradients(forward)
+    def advance(
+        self, memory: Memory, batch: Batch, key: int, step: int
+    ) -> tuple[ForwardPass, Gradients, Memory]:
+        forward = self._forward_pass(batch.starting_from(unpacked(memory["states"])))
+        gradients = readout_gradients(self.network, forward)
         after = {"states": packed(forward.trajectory.final_states())}
         for layer, (own,) in enumerate(forward.trajectory.layers):
-            if self._carries:
+            if self.carries_traces:
                 after |= eligibility.advance(self.network, layer, own, self.trace, memory)
                 found = self._credit_traces(layer, forward.errors, after)
             else:
-                found = self._credit(layer, 0, own, batch, forward)
+                found = self._credit(layer, 0, own, forward)
             gradients |= self.network.named(layer, 0, found)
-        return self.estimate_from(batch, forward, self._normalized(gradients)), after
-
-    def fused(self, memory: Memory) -> tuple[OnlineSettings, OnlineState] | None:
-        follows = self.trace == "leak" or not (self.network.cell.leaks or self._carries)
-        fixed = self.feedback in kinds.FIXED and self.feedback_per == "layer"
-        if not (follows and fixed and self.normalize is None):
-            return None
-        trace = None
-        if self._carries:  # one tensor for all, the bias as one more column
-            parts = [_columns(memory[name]) for name in self._fused_traces()]
-            trace = torch.cat(parts, -1)
-        settings = OnlineSettings("rflo", feedback=self.feedback_matrix(0))
-        return settings, OnlineState(memory["states"].flatten(0, 3), None, trace)
-
-    def after_fused(self, memory: Memory, state: OnlineState) -> None:
-        if state.trace is None:
-            return
-        names = self._fused_traces()
-        widths = [_columns(memory[name]).shape[-1] for name in names]
-        for name, columns in zip(names, state.trace.split(widths, -1), strict=True):
-            memory[name].copy_(columns.view_as(memory[name]))
-        if self.network.recurrent.bias:  # both biases have one past
-            memory[eligibility.trace_name("h", "bias_hh", 0)].copy_(memory[names[-1]])
-
-    def _fused_traces(self) -> list[str]:
-        """The traces of the fused path, side by side in this order."""
-        own = ["weight_hh", "weight_ih"] + ["bias_ih"] * self.network.recurrent.bias
-        return [eligibility.trace_name("h", kind, 0) for kind in own]
+        return forward, self._normalized(gradients), after
 
     def _credit_traces(self, layer: int, errors: Tensor, traces: Memory) -> CellWeights:
         """Σ_b (F e) ⊙ E, in the parameters' shapes."""
@@ -282,10 +293,11 @@ class TracedRule(FeedbackRule):
         network: Network,
         *,
         loss: str | Loss | LossFunction = "cross_entropy",
-        at: Place = "every",
+        at: Place = "last",
         feedback: str = "gaussian",
         feedback_lr: float = 1e-3,
         feedback_decay: float = 1e-2,
+        sync: bool = False,
         seed: int = 0,
     ) -> None:
         super().__init__(
@@ -298,6 +310,7 @@ class TracedRule(FeedbackRule):
             normalize=None,
             feedback_lr=feedback_lr,
             feedback_decay=feedback_decay,
+            sync=sync,
             seed=seed,
         )
 
@@ -327,8 +340,3 @@ def _not_negative(what: str, value: object) -> Problem | None:
     if isinstance(value, Real) and 0 <= float(value) < math.inf:
         return None
     return Problem(what, repr(value), "a number of at least 0")
-
-
-def _columns(trace: Tensor) -> Tensor:
-    """A trace as (b, h, …): that of a bias is one column."""
-    return trace if trace.dim() == 3 else trace[..., None]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from timelocal.rules.estimate import RuleSpec
 from timelocal.rules.perturbation import Directions, NodeRule, Runs
-from timelocal.rules.rule import RuleSpec
 
 PAPER = (
     "J. García Fernández, S. Keemink, M. van Gerven. Gradient-free training of recurrent neural "
@@ -28,7 +28,7 @@ class NP(NodeRule):
         network: one direction, any cell and layers, a linear readout.
         loss: "cross_entropy", "mse", "bce", a `timelocal.losses.Loss`, or a function of outputs (n, o) and
             targets (n, …) that returns losses (n,).
-        at: "every" or "last" step.
+        at: "last" or "every" step.
         sigma: standard deviation σ of the noise. The expectation is exact as σ → 0; too small a σ
             drowns in rounding.
         credit: which losses a node's noise is credited with. The mean of "local" is the gradient that is
@@ -41,7 +41,7 @@ class NP(NodeRule):
         carry: whether a noisy run of a stream goes on from its own state, as in the paper. False: every
             step's noise begins from the clean state and lasts that step alone, so that nothing else moves
             the loss: local credit with the least variance, and for ANP a change that is isotropic at the
-            hidden nodes. Many directions then cost no product with W. For `rule.stream` with local credit.
+            hidden nodes. Many directions then cost no product with W. For `tl.Stream` with local credit.
         noise: "gaussian", or "orthogonal": signs ±1 whose directions are the rows of a Hadamard matrix,
             turned at random. A single direction is as good as Gaussian noise; K of them have a variance of
             N/K − 1 instead of N/K, and with as many as there are nodes (or the next power of two) and
@@ -54,9 +54,9 @@ class NP(NodeRule):
 
     >>> import torch, timelocal as tl
     >>> network = tl.GRU(2, 16, output_size=1)
-    >>> rule = tl.NP(network, sigma=0.01, credit="to_go", seed=0)
-    >>> optimizer = torch.optim.SGD(network.parameters(), lr=1e-3)
-    >>> loss = rule(torch.randn(8, 20, 2), torch.randn(8, 20, 1))
+    >>> rule = tl.NP(network, loss="mse", at="every", sigma=0.01, credit="to_go", seed=0)
+    >>> optimizer = torch.optim.SGD(rule.parameters(), lr=1e-3)
+    >>> rule(torch.randn(8, 20, 2), torch.randn(8, 20, 1)).backward()
     >>> optimizer.step()
 
     Source: the perturbation paper's equations 1 and 2, with u and x in their right places; Werfel, Xie &

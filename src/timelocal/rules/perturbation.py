@@ -19,8 +19,8 @@ from torch import Tensor
 
 from timelocal import kernels
 from timelocal.cells import outer_each
+from timelocal.distributed import of_this_rank
 from timelocal.errors import Problem, UnsupportedError, unknown_name
-from timelocal.kernels import KINDS, OnlineSettings, OnlineState
 from timelocal.losses import Loss
 from timelocal.network import (
     Network,
@@ -31,7 +31,9 @@ from timelocal.network import (
     positive,
 )
 from timelocal.rules.batch import Batch
-from timelocal.rules.rule import Estimate, ForwardPass, Rule
+from timelocal.rules.estimate import ForwardPass
+from timelocal.rules.forward import readout_gradients
+from timelocal.rules.rule import Rule
 from timelocal.rules.states import no_states, packed, unpacked
 from timelocal.typing import Gradients, LossFunction, Memory, Place, States
 
@@ -97,8 +99,8 @@ class NodeRule(PerturbationRule):
         self,
         network: Network,
         *,
-        loss: str | Loss | LossFunction = "mse",
-        at: Place = "every",
+        loss: str | Loss | LossFunction = "cross_entropy",
+        at: Place = "last",
         sigma: float = 0.01,
         credit: str = "local",
         reward: Reward = "sample",
@@ -123,7 +125,7 @@ class NodeRule(PerturbationRule):
             problems=[
                 unknown_name("reward", reward, get_args(Reward)),
                 unknown_name("noise", noise, get_args(Noise)),
-                _carry_problem(carry, credit, at),
+                _carry_problem(carry, credit),
                 *problems,
             ],
         )
@@ -141,14 +143,22 @@ class NodeRule(PerturbationRule):
         if not self.carry:
             raise UnsupportedError(
                 f"{self.spec.name}: got carry=False on whole sequences, where noise runs on with the states. "
-                "Use rule.stream, or `online`."
+                "Use tl.Stream, or fit with online=True."
             )
-        key = draw_key(self.generator)
-        runs = self._run(batch, copied(batch.initial, 1 + self.copies), key, 0)
+        generator = of_this_rank(self.generator)
+        key = draw_key(generator)
+        runs = self._run(batch, copied(batch.initial, 1 + self.copies), key, 0, generator)
         learned = self._learn(batch, runs)
         return learned.forward, self._gradients(learned)
 
-    def _run(self, batch: Batch, initial: States | None, key: int, first_step: int) -> Runs:
+    def _run(
+        self,
+        batch: Batch,
+        initial: States | None,
+        key: int,
+        first_step: int,
+        generator: torch.Generator,
+    ) -> Runs:
         """All copies in one batch; noise is a function of the key, the step and the place."""
         network, copies = self.network, 1 + self.copies
         steps, sequences = batch.inputs.shape[:2]
@@ -160,7 +170,7 @@ class NodeRule(PerturbationRule):
             batch.inputs.repeat(1, copies, 1),
             None if batch.lengths is None else batch.lengths.repeat(copies),
             initial,
-            self.generator,
+            generator,
             [[own.flatten(1, 2)] for own in noise],
             copies=copies,
         )
@@ -245,6 +255,7 @@ class NodeRule(PerturbationRule):
             features = features[:, : runs.sequences].flatten(0, 1)
             outputs, errors = outputs[:, 0].flatten(0, 1), errors.flatten(0, 1)
         forward = ForwardPass(
+            batch,
             runs.copy(0),
             features,
             outputs,
@@ -259,7 +270,7 @@ class NodeRule(PerturbationRule):
         forward, credit = learned.forward, learned.credit[..., None]
         deltas = [[(credit * own).sum(1)] for own in learned.directions.nodes]
         recurrent = self.network.parameter_gradients(forward.trajectory, deltas)
-        return self.readout_gradients(forward) | recurrent
+        return readout_gradients(self.network, forward) | recurrent
 
     def _losses(self, batch: Batch, runs: Runs) -> Tensor:
         """ℓ of every copy, (t, 1 + m, b), or (1 + m, b) at the last step."""
@@ -296,10 +307,12 @@ class NodeRule(PerturbationRule):
         """Runs whose state goes on: all, or the clean one alone."""
         return 1 + self.copies if self.carry else 1
 
-    def advance(self, memory: Memory, batch: Batch, key: int, step: int) -> tuple[Estimate, Memory]:
+    def advance(
+        self, memory: Memory, batch: Batch, key: int, step: int
+    ) -> tuple[ForwardPass, Gradients, Memory]:
         states = unpacked(memory["states"])
         initial = states if self.carry else copied(states, 1 + self.copies)
-        runs = self._run(batch, initial, key, step)
+        runs = self._run(batch, initial, key, step, of_this_rank(self.generator))
         learned = self._learn(batch, runs)
         states = packed(runs.rows.final_states(), 1 + self.copies)
         after = {"states": states[:, : self._carried].contiguous()}
@@ -312,7 +325,7 @@ class NodeRule(PerturbationRule):
                 for name, trace in traces.items()
             }
             after |= {f"trace_{name}": trace for name, trace in traces.items()}
-        return self.estimate_from(batch, learned.forward, gradients), after
+        return learned.forward, gradients, after
 
     def _traces(self, memory: Memory, learned: Learned) -> Gradients:
         """E ← λ E + d ⊗ pre of each sequence and copy, by parameter, (b, m, …)."""
@@ -336,27 +349,6 @@ class NodeRule(PerturbationRule):
             name: torch.add(found[name], memory[f"trace_{name}"], alpha=self.decay)
             for name, _ in network.named_parameters()
         }
-
-    def fused(self, memory: Memory) -> tuple[OnlineSettings, OnlineState] | None:
-        return self.fused_as(self.spec.name, memory) if self.spec.name in KINDS else None
-
-    def fused_as(
-        self, kind: str, memory: Memory, lr: float = 1.0
-    ) -> tuple[OnlineSettings, OnlineState] | None:
-        """What `fused` returns for a rule that is `kind` of the kernel, times `lr`."""
-        shares = self.reward == "batch" and len(memory["states"]) > 1
-        if self.decay != 0 or (self.carry and self.copies > 1) or (shares and not self.carry):
-            return None
-        settings = OnlineSettings(
-            kind,
-            lr,
-            sigma=self.sigma,
-            directions=self.directions,
-            antithetic=self.antithetic,
-            orthogonal=self.noise == "orthogonal",
-            batch_reward=self.reward == "batch" and self.carry,
-        )
-        return settings, OnlineState(*memory["states"].flatten(1, 3).unbind(1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -428,12 +420,12 @@ def _credit_problem(credit: object) -> Problem | None:
     return Problem("credit", repr(credit), expected)
 
 
-def _carry_problem(carry: object, credit: object, at: object) -> Problem | None:
+def _carry_problem(carry: object, credit: object) -> Problem | None:
     if not isinstance(carry, bool):
         return Problem("carry", repr(carry), "True or False")
-    if carry or (credit == "local" and at == "every"):
+    if carry or credit == "local":
         return None
-    expected = "True unless credit='local' and at='every'"
+    expected = "True unless credit='local'"
     remedy = "Noise that lasts one step tells nothing of later losses."
     return Problem("carry", "False", expected, remedy)
 

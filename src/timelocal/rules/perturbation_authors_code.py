@@ -12,14 +12,13 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from timelocal.kernels import OnlineSettings, OnlineState
 from timelocal.losses import Loss
 from timelocal.network import Network
 from timelocal.rules.activity_perturbation import ANP
 from timelocal.rules.batch import Batch
+from timelocal.rules.estimate import ForwardPass
 from timelocal.rules.node_perturbation import NP
 from timelocal.rules.perturbation import Directions, Runs
-from timelocal.rules.rule import Estimate, ForwardPass
 from timelocal.rules.weight_perturbation import WP
 from timelocal.typing import Gradients, LossFunction, Memory, Place
 
@@ -39,8 +38,8 @@ class NPAuthorsCode(NP):
         sigma: standard deviation of the noise; 1e-3 as in the code, 0.1 for the paper's variance of 10⁻².
 
     >>> import torch, timelocal as tl
-    >>> rule = tl.NPAuthorsCode(tl.RNN(1, 16, output_size=1))
-    >>> loss = rule(torch.rand(5, 6, 1), torch.rand(5, 6, 1))
+    >>> rule = tl.NPAuthorsCode(tl.RNN(1, 16, output_size=1), loss="mse", at="every")
+    >>> rule(torch.rand(5, 6, 1), torch.rand(5, 6, 1)).backward()
     """
 
     spec = replace(
@@ -56,8 +55,8 @@ class NPAuthorsCode(NP):
         self,
         network: Network,
         *,
-        loss: str | Loss | LossFunction = "mse",
-        at: Place = "every",
+        loss: str | Loss | LossFunction = "cross_entropy",
+        at: Place = "last",
         sigma: float = SIGMA,
         seed: int = 0,
     ) -> None:
@@ -66,9 +65,6 @@ class NPAuthorsCode(NP):
     def directions_of_credit(self, runs: Runs) -> Directions:
         right = super().directions_of_credit(runs)
         return Directions([own * self.sigma for own in right.nodes], right.readout * self.sigma)
-
-    def fused(self, memory: Memory) -> tuple[OnlineSettings, OnlineState] | None:
-        return self.fused_as("np", memory, self.sigma)
 
 
 class WPAuthorsCode(WP):
@@ -81,8 +77,8 @@ class WPAuthorsCode(WP):
     Args: as in `NPAuthorsCode`.
 
     >>> import torch, timelocal as tl
-    >>> rule = tl.WPAuthorsCode(tl.RNN(1, 16, output_size=1))
-    >>> loss = rule(torch.rand(5, 6, 1), torch.rand(5, 6, 1))
+    >>> rule = tl.WPAuthorsCode(tl.RNN(1, 16, output_size=1), loss="mse", at="every")
+    >>> rule(torch.rand(5, 6, 1), torch.rand(5, 6, 1)).backward()
     """
 
     spec = replace(
@@ -98,19 +94,25 @@ class WPAuthorsCode(WP):
         self,
         network: Network,
         *,
-        loss: str | Loss | LossFunction = "mse",
-        at: Place = "every",
+        loss: str | Loss | LossFunction = "cross_entropy",
+        at: Place = "last",
         sigma: float = SIGMA,
         seed: int = 0,
     ) -> None:
         super().__init__(network, loss=loss, at=at, sigma=sigma, seed=seed)
 
-    def estimate_from(self, batch: Batch, forward: ForwardPass, gradients: Gradients) -> Estimate:
-        scaled = {name: own * self.sigma for name, own in gradients.items()}
-        return super().estimate_from(batch, forward, scaled)
+    def compute(self, batch: Batch) -> tuple[ForwardPass, Gradients]:
+        forward, gradients = super().compute(batch)
+        return forward, self._times_sigma(gradients)
 
-    def fused(self, memory: Memory) -> tuple[OnlineSettings, OnlineState] | None:
-        return self.fused_as(memory, self.sigma)
+    def advance(
+        self, memory: Memory, batch: Batch, key: int, step: int
+    ) -> tuple[ForwardPass, Gradients, Memory]:
+        forward, gradients, after = super().advance(memory, batch, key, step)
+        return forward, self._times_sigma(gradients), after
+
+    def _times_sigma(self, gradients: Gradients) -> Gradients:
+        return {name: own * self.sigma for name, own in gradients.items()}
 
 
 class ANPAuthorsCode(ANP):
@@ -124,8 +126,8 @@ class ANPAuthorsCode(ANP):
     Args: as in `NPAuthorsCode`.
 
     >>> import torch, timelocal as tl
-    >>> rule = tl.ANPAuthorsCode(tl.RNN(1, 16, output_size=1))
-    >>> loss = rule(torch.rand(5, 6, 1), torch.rand(5, 6, 1))
+    >>> rule = tl.ANPAuthorsCode(tl.RNN(1, 16, output_size=1), loss="mse", at="every")
+    >>> rule(torch.rand(5, 6, 1), torch.rand(5, 6, 1)).backward()
     """
 
     spec = replace(
@@ -139,8 +141,8 @@ class ANPAuthorsCode(ANP):
         self,
         network: Network,
         *,
-        loss: str | Loss | LossFunction = "mse",
-        at: Place = "every",
+        loss: str | Loss | LossFunction = "cross_entropy",
+        at: Place = "last",
         sigma: float = SIGMA,
         seed: int = 0,
     ) -> None:

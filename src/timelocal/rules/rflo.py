@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from timelocal.rules.estimate import RuleSpec
 from timelocal.rules.feedback_rule import TracedRule
-from timelocal.rules.rule import RuleSpec
 
 
 class RFLO(TracedRule):
@@ -19,8 +19,8 @@ class RFLO(TracedRule):
 
     Args:
         network: any timelocal network. For a tanh RNN with τ = 1 there is no leak, and this is DFA.
-        loss, feedback, feedback_lr, feedback_decay: as in `DFA`.
-        at: "every" step or the "last".
+        loss, feedback, feedback_lr, feedback_decay, sync: as in `DFA`.
+        at: "last" or "every" step.
         seed: of the feedback matrices and of dropout masks.
 
     Raises:
@@ -28,8 +28,8 @@ class RFLO(TracedRule):
 
     >>> import torch, timelocal as tl
     >>> network = tl.RNN(2, 16, output_size=1, tau=10)
-    >>> rule = tl.RFLO(network, loss="mse")
-    >>> loss = rule(torch.randn(4, 30, 2), torch.randn(4, 30, 1))
+    >>> rule = tl.RFLO(network, loss="mse", at="every")
+    >>> rule(torch.randn(4, 30, 2), torch.randn(4, 30, 1)).backward()
 
     Source: J. M. Murray (2019), equations 5–7. Differs from e-prop in ignoring W_ii, from DFA in
     crediting the past that a loss at a later step still sees. Biased.

@@ -7,12 +7,13 @@ from torch import Tensor
 
 from timelocal.cells import outer_each
 from timelocal.errors import UnsupportedError
-from timelocal.losses import Loss
 from timelocal.network import Network, Trajectory, at_last_valid, parameter_name
 from timelocal.rules.batch import Batch
-from timelocal.rules.rule import Estimate, ForwardPass, Rule, RuleSpec
+from timelocal.rules.estimate import ForwardPass, RuleSpec
+from timelocal.rules.forward import readout_gradients, readout_signal
+from timelocal.rules.rule import Rule
 from timelocal.rules.states import no_states, packed, unpacked
-from timelocal.typing import Gradients, LossFunction, Memory, Place
+from timelocal.typing import Gradients, Memory
 
 _LIMIT = 4 * 2**30
 """Bytes of influence matrices beyond which a step takes seconds, and most machines give up."""
@@ -31,7 +32,7 @@ class RTRL(Rule):
         network: a small timelocal network of one direction.
         loss: "cross_entropy", "mse", "bce", a `timelocal.losses.Loss`, or a function of outputs (n, o) and
             targets (n, …) that returns losses (n,).
-        at: "every" step or the "last".
+        at: "last" or "every" step.
         seed: of the dropout masks between layers, all it ever draws.
 
     Raises:
@@ -40,8 +41,8 @@ class RTRL(Rule):
 
     >>> import torch, timelocal as tl
     >>> network = tl.RNN(2, 6, output_size=1)
-    >>> rule = tl.RTRL(network, loss="mse")
-    >>> loss = rule(torch.randn(4, 30, 2), torch.randn(4, 30, 1))
+    >>> rule = tl.RTRL(network, loss="mse", at="every")
+    >>> rule(torch.randn(4, 30, 2), torch.randn(4, 30, 1)).backward()
 
     Exact: equal to BPTT to rounding as long as weights stay, in memory that does not grow with time. RFLO
     and e-prop keep of it what is local to a unit.
@@ -62,20 +63,10 @@ class RTRL(Rule):
         ),
     )
 
-    def __init__(
-        self,
-        network: Network,
-        *,
-        loss: str | Loss | LossFunction = "cross_entropy",
-        at: Place = "every",
-        seed: int = 0,
-    ) -> None:
-        super().__init__(network, loss=loss, at=at, seed=seed)
-
-    def compute(self, batch: Batch) -> tuple[ForwardPass, Gradients]:
-        forward = self.forward_pass(batch, self.generator)
+    def recurrent_gradients(self, forward: ForwardPass) -> Gradients:
+        batch = forward.batch
         steps, sequences = batch.inputs.shape[:2]
-        signal = self.readout_signal(forward)
+        signal = readout_signal(self.network, forward)
         if batch.at == "last":
             signal = at_last_valid(signal, steps, forward.trajectory.lengths)
         else:
@@ -85,23 +76,25 @@ class RTRL(Rule):
         for t in range(steps):
             influence = advanced(self.network, forward.trajectory, t, influence)
             total += _met(signal[t], influence[-1])
-        return forward, self.readout_gradients(forward) | self._split(total)
+        return self._split(total)
 
     def begin(self, batch_size: int) -> Memory:
         influence = self._no_influence(batch_size)
         named = {f"influence_l{layer}": matrix for layer, matrix in enumerate(influence)}
         return {"states": no_states(self.network, batch_size), **named}
 
-    def advance(self, memory: Memory, batch: Batch, key: int, step: int) -> tuple[Estimate, Memory]:
-        forward = self.forward_pass(batch.starting_from(unpacked(memory["states"])), self.generator)
+    def advance(
+        self, memory: Memory, batch: Batch, key: int, step: int
+    ) -> tuple[ForwardPass, Gradients, Memory]:
+        forward = self._forward_pass(batch.starting_from(unpacked(memory["states"])))
         layers = range(self.network.num_layers)
         before = [memory[f"influence_l{layer}"] for layer in layers]
         influence = advanced(self.network, forward.trajectory, 0, before)
-        total = _met(self.readout_signal(forward), influence[-1])
-        gradients = self.readout_gradients(forward) | self._split(total)
+        total = _met(readout_signal(self.network, forward), influence[-1])
+        gradients = readout_gradients(self.network, forward) | self._split(total)
         after = {f"influence_l{layer}": matrix for layer, matrix in enumerate(influence)}
         after["states"] = packed(forward.trajectory.final_states())
-        return self.estimate_from(batch, forward, gradients), after
+        return forward, gradients, after
 
     def _no_influence(self, sequences: int) -> list[Tensor]:
         """P of each layer at the start, (b, states·h, parameters up to that layer): zero."""

@@ -1,144 +1,50 @@
-"""What a learning rule is: it turns a batch into an `Estimate` of the gradient, and writes nothing.
+"""What a learning rule is: a loss module over a network, whose `backward()` hands out the rule's estimate.
 
-A rule is an `nn.Module`, so that whatever it must remember (feedback matrices, the state of its random
-generator) is in its `state_dict()`, moves with `.to()` and survives a checkpoint. It refers to the
-network without owning it: the network's parameters are the network's.
+A rule owns its network: `.to()`, `.train()`, `state_dict()`, `deepcopy` and DDP reach everything through it.
+A rule's author writes `recurrent_gradients`, and `begin` and `advance` for streams; all else is here.
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from abc import ABC
+from collections.abc import Iterable
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import PackedSequence
+from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
-from timelocal import kernels, losses
+from timelocal import losses
 from timelocal.cells import BlackBox
+from timelocal.distributed import of_this_rank
 from timelocal.errors import Problem, UnsupportedError, raise_problems
-from timelocal.kernels import Head, HeadLoss, OnlineSettings, OnlineState
 from timelocal.losses import Loss
-from timelocal.network import (
-    Network,
-    Trajectory,
-    evaluation_mode,
-    is_linear,
-    mean_decorrelation_loss,
-    positive,
-    read,
-    readout_gradients,
-    readout_signal,
-)
+from timelocal.network import Network, evaluation_mode, mean_decorrelation_loss
 from timelocal.rules.batch import (
     Batch,
-    arrange,
     check_batch,
-    check_rule,
+    check_construction,
+    inputs_batch,
     make_batch,
     own_precision,
 )
-from timelocal.rules.session import Session
+from timelocal.rules.bridge import Promises, as_loss
+from timelocal.rules.estimate import Estimate, Evaluation, ForwardPass, RuleSpec
+from timelocal.rules.forward import forward_pass, read_outputs, readout_gradients
 from timelocal.seeding import generator
 from timelocal.typing import Gradients, LossFunction, Memory, Place, States
 
 
-@dataclass(frozen=True)
-class RuleSpec:
-    """What a rule declares of itself; `timelocal.testing` measures whether it is true."""
-
-    name: str
-    """On the command line and in configs."""
-    summary: str
-    """One line for a table."""
-    estimates: Literal["exact", "unbiased", "biased"]
-    target: str
-    """The gradient it estimates, "bptt" or "tbptt1"; for a biased rule, what it follows instead."""
-    online: bool
-    """Whether it can update at every step of a stream, in memory that does not grow."""
-    autograd_free: bool
-    """Whether it trains a cell whose backward raises."""
-    memory: Literal["linear", "constant"]
-    """How its memory grows with the length of a sequence."""
-    weight_transport: bool
-    """Whether the signal at hidden units is made with the transpose of a forward weight."""
-    bidirectional: bool = False
-    """Whether it takes networks that run both ways, on whole sequences."""
-    derivative_free: bool = False
-    """Whether it trains a layer that only runs forward."""
-    draws: bool = False
-    """Whether an estimate is a draw: noise of its own, another one each time."""
-    references: tuple[str, ...] = ()
-    """Bibliography lines."""
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """What a rule says about one batch.
-
-    loss: scalar, the mean over entries. gradients: by `network.named_parameters()` names.
-    outputs: (b, o) at "last", (b, t, o) at "every". accuracy: scalar, None for regression.
-    count: how many entries the means are over (their total weight).
-    final_states: the states after the last valid step, the `initial` of a next call.
-    steps: by the name of a buffer, what its own local law adds to it: the rule's, as "feedback_l0", or the
-    network's, as "network.recurrent.decorrelation_l0". Optimizers know nothing of these.
-    diagnostics: scalars worth a curve: the "decorrelation_loss" of a network that decorrelates, the mean
-    over its layers and directions.
-    """
-
-    loss: Tensor
-    gradients: Gradients
-    outputs: Tensor
-    accuracy: Tensor | None
-    count: float
-    final_states: States
-    steps: dict[str, Tensor] = field(default_factory=dict)
-    diagnostics: dict[str, Tensor] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """What the network does on one batch: as in `Estimate`, without gradients."""
-
-    loss: Tensor
-    outputs: Tensor
-    accuracy: Tensor | None
-    count: float
-    final_states: States
-
-
-@dataclass(frozen=True, slots=True)
-class ForwardPass:
-    """A trajectory, what the readout made of it, and the output error, one row per entry.
-
-    features (n, h·directions) and outputs (n, o), as `read` returned them; errors e = ∂L/∂outputs
-    (n, o) of the mean loss L; accuracy, None for regression;
-    n = b at "last", t·b (time first) at "every".
-    readout_gradients: by the readout's own names, where they came with the rest.
-    """
-
-    trajectory: Trajectory
-    features: Tensor
-    outputs: Tensor
-    errors: Tensor
-    loss: Tensor
-    accuracy: Tensor | None
-    readout_gradients: Gradients | None = None
-
-
-Learner = Callable[[Tensor, Tensor, Tensor | None], Estimate]
-"""Inputs, targets and lengths that have been checked to what a rule says about them."""
-
-
 class Rule(nn.Module, ABC):
-    """Base of all rules: the checks at the door, the forward pass, how gradients are written.
+    """Base of all rules: the checks at the door, the forward pass, how gradients reach the parameters.
 
-    A rule implements `compute`. `estimate` is a door: loops that have checked their data go in beside it.
+    A user calls the rule as a loss, or `estimate`, `accumulate`, `evaluate`, `predict`, `check`. An author
+    declares `spec` and writes `recurrent_gradients`, and `begin` and `advance` for a rule that learns online.
     """
 
     spec: ClassVar[RuleSpec]
+    carries_back_to: ClassVar[tuple[str, ...]] = ()
+    """Which of "inputs" and "initial" get a gradient when a batch asks for one."""
     network: Network
 
     def __init__(
@@ -152,18 +58,62 @@ class Rule(nn.Module, ABC):
     ) -> None:
         """problems: what the rule has found wrong with arguments of its own, told with the rest."""
         super().__init__()
-        check_rule(network, loss, at, self.spec.name, self.spec.bidirectional, problems)
+        check_construction(network, loss, at, self.spec.name, self.spec.bidirectional, problems)
         if isinstance(network.cell, BlackBox) and not self.spec.derivative_free:
             network.cell.refuse(self.spec.name)
-        object.__setattr__(self, "network", network)  # referred to, not owned: not a submodule
+        self.network = network
         self.loss = losses.resolve(loss)
         self.at: Place = at
         self.seed = seed
         self.generator = generator(seed, self.spec.name)
+        self._promises = Promises()
 
-    @abstractmethod
-    def compute(self, batch: Batch) -> tuple[ForwardPass, Gradients]:
-        """Run the passes the rule needs and return one of them with the gradients."""
+    # --- what a user calls --------------------------------------------------------------------
+
+    # A compiler breaks its graph here: what runs below is compiled already, and writes to buffers.
+    @torch.compiler.disable(  # type: ignore[untyped-decorator]
+        reason="a timelocal rule runs outside the graph; use fullgraph=False"
+    )
+    def forward(
+        self,
+        inputs: Tensor | PackedSequence,
+        targets: Tensor,
+        lengths: Tensor | None = None,
+        *,
+        mask: Tensor | None = None,
+        initial: States | None = None,
+    ) -> Tensor:
+        """The mean loss of a batch, a scalar; its `backward()` adds the rule's estimate to `.grad`.
+
+        No graph is built through the network: one node stands for it. Inputs and `initial` that carry a
+        graph get their gradient from rules that have one. What learns by a law of its own (D, a
+        Kolen–Pollack feedback) steps here, once, in training mode. Under `torch.no_grad()` this is the loss
+        and nothing else.
+
+        Arguments and errors: as `estimate`. Besides,
+
+        Raises:
+            UnsupportedError: for inputs or states that carry a graph, by rules that give them no gradient.
+        """
+        self._check_placement()
+        if isinstance(inputs, PackedSequence) and lengths is None:
+            inputs, lengths = pad_packed_sequence(inputs, batch_first=self.network.batch_first)
+        inputs, initial = self._in_own_type(inputs, initial)
+        if not torch.is_grad_enabled():
+            batch = self._batch(inputs, targets, lengths, mask, initial)
+            with own_precision(batch.inputs):
+                return self._forward_pass(batch).loss
+        entering = _with_a_graph(inputs, initial)
+        self._refuse_graphs(entering)
+        if self.training:
+            self._promises.warn_if_lost()
+        with torch.no_grad():
+            batch = self._batch(inputs, targets, lengths, mask, initial, tuple(entering))
+            estimate = estimate_batch(self, batch)
+            if self.training:
+                update_locally(self, estimate)
+        arguments, gradients = self._handed_out(estimate, entering)
+        return as_loss(estimate.loss, arguments, gradients, self._promises)
 
     @torch.no_grad()
     def estimate(
@@ -188,78 +138,15 @@ class Rule(nn.Module, ABC):
         Raises:
             ArgumentError: for anything wrong with these, all at once.
         """
-        self.check_placement()
-        return self._estimate(self._batch(inputs, targets, lengths, mask, initial))
-
-    def check(
-        self,
-        inputs: Tensor,
-        targets: Tensor,
-        lengths: Tensor | None = None,
-        mask: Tensor | None = None,
-    ) -> None:
-        """Raise what `estimate` would for these, but for a batch in which nothing counts. Nothing is run."""
-        self.check_placement()
-        check_batch(self.network, self.loss, self.at, inputs, targets, lengths, mask)
-
-    def learner(self) -> Learner:
-        """A function from (inputs, targets, lengths or None) to an `Estimate`, for loops over the same data.
-
-        It checks nothing: `check` does, once for all of it. Its estimates are those of `estimate`, each good
-        until the next one: where that saves time, they are written into the same tensors.
-
-        >>> import torch, timelocal as tl
-        >>> rule = tl.DFA(tl.GRU(3, 8, 2))
-        >>> inputs, targets = torch.randn(10, 5, 3), torch.randint(2, (10,))
-        >>> rule.check(inputs, targets)
-        >>> learn = rule.learner()
-        >>> for start in (0, 5):
-        ...     estimate = learn(inputs[start : start + 5], targets[start : start + 5], None)
-        >>> estimate.gradients.keys() == dict(rule.network.named_parameters()).keys()
-        True
-        """
-        return self.estimate_checked
-
-    @torch.no_grad()
-    def estimate_checked(
-        self, inputs: Tensor, targets: Tensor, lengths: Tensor | None = None
-    ) -> Estimate:
-        """As `estimate`, of what `check` has let pass, or of a part of it: for loops over the same data."""
-        return self._estimate(arrange(self.network, self.loss, self.at, inputs, targets, lengths))
-
-    def _estimate(self, batch: Batch) -> Estimate:
-        with own_precision(batch.inputs):
-            return self.estimate_from(batch, *self.compute(batch))
-
-    def estimate_from(self, batch: Batch, forward: ForwardPass, gradients: Gradients) -> Estimate:
-        """What `compute` found, as the user sees it."""
-        steps, diagnostics = self._decorrelation(forward.trajectory)
-        return Estimate(
-            forward.loss,
-            gradients,
-            batch.surface(forward.outputs.detach()),
-            forward.accuracy,
-            batch.count,
-            forward.trajectory.final_states(),
-            self.local_steps(batch, forward) | steps,
-            diagnostics,
-        )
-
-    def _decorrelation(self, trajectory: Trajectory) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """The steps of the matrices D, alike for every rule, and how correlated the states still are."""
-        if self.network.recurrent.decorrelate is None:
-            return {}, {}
-        features = trajectory.valid_features()
-        loss = mean_decorrelation_loss(features)
-        return self.network.decorrelation_steps(features), {"decorrelation_loss": loss}
+        self._check_placement()
+        return estimate_batch(self, self._batch(inputs, targets, lengths, mask, initial))
 
     @torch.no_grad()
     def accumulate(self, estimate: Estimate) -> None:
-        """Add the estimate to `.grad`, as `loss.backward()` would, and its steps to their buffers.
+        """Add the estimate to `.grad`, as `loss.backward()` would, and its local updates to their buffers.
 
-        Frozen parameters are left alone.
-
-        The estimate stays what it was, whatever is done to `.grad` afterwards (clipping, zeroing).
+        For loops without autograd. Frozen parameters are left alone. The estimate stays what it was,
+        whatever is done to `.grad` afterwards (clipping, zeroing).
         """
         for name, parameter in self.network.named_parameters():
             gradient = estimate.gradients.get(name)
@@ -269,28 +156,7 @@ class Rule(nn.Module, ABC):
                 parameter.grad = gradient.clone()
             else:
                 parameter.grad += gradient
-        self.take_steps(estimate)
-
-    @torch.no_grad()
-    def take_steps(self, estimate: Estimate) -> None:
-        """Let learn what learns by a law of its own: `Estimate.steps`."""
-        for name, step in estimate.steps.items():
-            own = name.removeprefix("network.")
-            (self if own == name else self.network).get_buffer(own).add_(step)
-
-    def forward(
-        self,
-        inputs: Tensor | PackedSequence,
-        targets: Tensor,
-        lengths: Tensor | None = None,
-        *,
-        mask: Tensor | None = None,
-        initial: States | None = None,
-    ) -> Tensor:
-        """`estimate`, then `accumulate`: fills `.grad` and returns the loss, a scalar."""
-        estimate = self.estimate(inputs, targets, lengths, mask=mask, initial=initial)
-        self.accumulate(estimate)
-        return estimate.loss
+        update_locally(self, estimate)
 
     @torch.no_grad()
     def evaluate(
@@ -305,7 +171,7 @@ class Rule(nn.Module, ABC):
         """Loss, outputs and accuracy of the network as it is: no dropout, nothing is changed."""
         batch = self._batch(inputs, targets, lengths, mask, initial)
         with evaluation_mode(self.network), own_precision(batch.inputs):
-            forward = self.forward_pass(batch, None)
+            forward = forward_pass(self.network, self.loss, batch, None)
         return Evaluation(
             forward.loss,
             batch.surface(forward.outputs.detach()),
@@ -314,6 +180,78 @@ class Rule(nn.Module, ABC):
             forward.trajectory.final_states(),
         )
 
+    @torch.no_grad()
+    def predict(
+        self,
+        inputs: Tensor | PackedSequence,
+        lengths: Tensor | None = None,
+        *,
+        initial: States | None = None,
+    ) -> Tensor:
+        """The outputs where the loss is: (b, o) at the last valid step, (b, t, o) at every step.
+
+        As `evaluate`, for data without targets: no dropout, nothing is changed.
+
+        >>> import torch, timelocal as tl
+        >>> rule = tl.DFA(tl.GRU(3, 8, output_size=2))
+        >>> rule.predict(torch.zeros(5, 7, 3)).shape
+        torch.Size([5, 2])
+        """
+        inputs, lengths = inputs_batch(self.network, inputs, lengths, initial)
+        with evaluation_mode(self.network), own_precision(inputs):
+            return read_outputs(self.network, self.at, inputs, lengths, initial)
+
+    def check(
+        self,
+        inputs: Tensor,
+        targets: Tensor,
+        lengths: Tensor | None = None,
+        mask: Tensor | None = None,
+    ) -> None:
+        """Raise what `estimate` would for these, but for a batch in which nothing counts. Nothing is run."""
+        self._check_placement()
+        check_batch(self.network, self.loss, self.at, inputs, targets, lengths, mask)
+
+    # --- what an author writes ----------------------------------------------------------------
+
+    def recurrent_gradients(self, forward: ForwardPass) -> Gradients:
+        """The gradients of the recurrent parameters by `network.named_parameters()` names.
+
+        Most rules find node signals δ [l][d] (t, b, g) and return
+        `self.network.parameter_gradients(forward.trajectory, deltas)`. The readout learns by the exact delta
+        rule besides, unless gradients of it are among those returned.
+
+        A rule that names "inputs" or "initial" in `carries_back_to` adds their gradients by these names when
+        `forward.batch.wanted` does: (t, b, i), and (states, l·directions, b, h).
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no `recurrent_gradients`: write it")
+
+    def compute(self, batch: Batch) -> tuple[ForwardPass, Gradients]:
+        """One forward pass, then `recurrent_gradients`. Rules that need other passes write this instead."""
+        forward = self._forward_pass(batch)
+        return forward, readout_gradients(self.network, forward) | self.recurrent_gradients(forward)
+
+    def local_updates(self, forward: ForwardPass) -> dict[str, Tensor]:
+        """What the rule's own buffers learn by a law of their own: `Estimate.local_updates`."""
+        return {}
+
+    def begin(self, batch_size: int) -> Memory:
+        """What a stream of the rule carries, at its start."""
+        raise NotImplementedError(f"{type(self).__name__} has no `begin`: write it to learn online")
+
+    def advance(
+        self, memory: Memory, batch: Batch, key: int, step: int
+    ) -> tuple[ForwardPass, Gradients, Memory]:
+        """One step of a stream: `batch` with t = 1; noise is a function of `key` and `step`."""
+        raise NotImplementedError(
+            f"{type(self).__name__} has no `advance`: write it to learn online"
+        )
+
+    # --- inside -------------------------------------------------------------------------------
+
+    def _forward_pass(self, batch: Batch) -> ForwardPass:
+        return forward_pass(self.network, self.loss, batch, of_this_rank(self.generator))
+
     def _batch(
         self,
         inputs: Tensor | PackedSequence,
@@ -321,155 +259,72 @@ class Rule(nn.Module, ABC):
         lengths: Tensor | None,
         mask: Tensor | None,
         initial: States | None,
+        wanted: tuple[str, ...] = (),
     ) -> Batch:
-        return make_batch(self.network, self.loss, self.at, inputs, targets, lengths, mask, initial)
+        return make_batch(
+            self.network, self.loss, self.at, inputs, targets, lengths, mask, initial, wanted
+        )
 
-    def check_placement(self) -> None:
-        """The rule's tensors are where the network's are, in the same type."""
-        buffers = (
-            self.buffers() if self._modules else self._buffers.values()
-        )  # no walk for most rules
-        weight = self.network.recurrent.weights(0, 0).hh
+    def _in_own_type(
+        self, inputs: Tensor | PackedSequence, initial: States | None
+    ) -> tuple[Tensor | PackedSequence, States | None]:
+        """Under autocast, what a module in front computed in half precision, in the network's type."""
+        if not isinstance(inputs, Tensor) or not torch.is_autocast_enabled(inputs.device.type):
+            return inputs, initial
+        own = next(self.network.parameters()).dtype
+
+        def cast(values: Tensor) -> Tensor:
+            return values.to(own) if values.is_floating_point() else values
+
+        if isinstance(initial, Tensor):
+            initial = cast(initial)
+        elif initial is not None:
+            initial = tuple(map(cast, initial))
+        return cast(inputs), initial
+
+    def _refuse_graphs(self, entering: dict[str, tuple[Tensor, ...]]) -> None:
+        for name in entering:
+            if name not in self.carries_back_to:
+                able = "BPTT, TBPTT or DFA" if name == "inputs" else "BPTT"
+                raise UnsupportedError(
+                    f"{name}: got a tensor with a graph (requires_grad), expected one without: "
+                    f"{self.spec.name} gives {name} no gradient, and what made them would never learn. Use "
+                    f"{able}, or detach() to leave it as it is."
+                )
+
+    def _handed_out(
+        self, estimate: Estimate, entering: dict[str, tuple[Tensor, ...]]
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """Who gets a gradient from `backward()`, and which."""
+        arguments: list[Tensor] = []
+        gradients: list[Tensor] = []
+        for name, parameter in self.network.named_parameters():
+            if parameter.requires_grad:
+                gradient = estimate.gradients.get(name)
+                arguments.append(parameter)
+                gradients.append(torch.zeros_like(parameter) if gradient is None else gradient)
+        for name, tensors in entering.items():
+            found = estimate.entering[name]
+            arguments += tensors
+            if name == "inputs":
+                gradients.append(found.transpose(0, 1) if self.network.batch_first else found)
+            else:
+                gradients += found.unbind(0)
+        return arguments, gradients
+
+    def _check_placement(self) -> None:
+        """The rule's own tensors are where the network's are, in the same type."""
+        own = [(name, b) for name, b in self.named_buffers(recurse=False)]
+        if not own:
+            return
+        weight = next(self.network.parameters())
         place = weight.dtype, weight.device
-        wrong = [b for b in buffers if b is not None and (b.dtype, b.device) != place]
-        for name, buffer in self.named_buffers() if wrong else ():
+        for name, buffer in own:
             if (buffer.dtype, buffer.device) != place:
                 got = f"{name} in {buffer.dtype} on {buffer.device}"
                 expected = f"{weight.dtype} on {weight.device}, as the network"
-                remedy = (
-                    f"Use rule.to({str(weight.device)!r}, {weight.dtype}) after moving the network."
-                )
+                remedy = "Move the rule, not its network: rule.to(...) moves both."
                 raise_problems([Problem("rule", got, expected, remedy)])
-
-    def local_steps(self, batch: Batch, forward: ForwardPass) -> dict[str, Tensor]:
-        """What the buffers that learn by a law of their own add: `Estimate.steps`."""
-        return {}
-
-    # --- online -----------------------------------------------------------------------------
-
-    def stream(self, batch_size: int) -> Session:
-        """A session that learns online, from `batch_size` sequences side by side, step by step.
-
-        Raises:
-            UnsupportedError: for a rule or network that needs the whole sequence, or a loss at the last step.
-        """
-        if not self.spec.online:
-            raise UnsupportedError(
-                f"stream: got the rule {self.spec.name!r}, expected one that learns online. Use TBPTT, "
-                "RFLO or a perturbation rule."
-            )
-        if self.at != "every":
-            raise UnsupportedError(
-                f"stream: got at={self.at!r}, expected 'every': a stream has no last step. "
-                "Use at='every', and a mask where a step has no target."
-            )
-        if self.network.directions > 1:
-            raise UnsupportedError(
-                "stream: got a bidirectional network, expected one direction: the other one begins at the "
-                "end of the sequence. Use whole sequences."
-            )
-        raise_problems([positive("batch_size", batch_size)])
-        return Session(self, batch_size)
-
-    def begin(self, batch_size: int) -> Memory:
-        """What a stream of the rule carries, at its start."""
-        raise NotImplementedError
-
-    def advance(self, memory: Memory, batch: Batch, key: int, step: int) -> tuple[Estimate, Memory]:
-        """One step of a stream: `batch` with t = 1; noise is a function of `key` and `step`.
-
-        The estimate is made by `estimate_from`, which lets D learn too.
-        """
-        raise NotImplementedError
-
-    def fused(self, memory: Memory) -> tuple[OnlineSettings, OnlineState] | None:
-        """How `kernels.online` makes this rule's steps, its state being that of `memory`; None if it cannot.
-
-        The rule says kind, sigma and feedback; the rest of the settings is filled in.
-        """
-        return None
-
-    def after_fused(self, memory: Memory, state: OnlineState) -> None:
-        """Put back into `memory` what `fused` gave a copy of."""
-
-    # --- what rules are made of -------------------------------------------------------------
-
-    def forward_pass(self, batch: Batch, generator: torch.Generator | None) -> ForwardPass:
-        """One clean run with its losses and output errors; the generator draws dropout masks."""
-        trajectory = self.network.unroll(batch.inputs, batch.lengths, batch.initial, generator)
-        last = batch.at == "last"
-        features = trajectory.last() if last else trajectory.outputs.flatten(0, 1)
-        at_once = self._head(batch, trajectory, features)
-        if at_once is not None:
-            return at_once
-        valid = None if last or trajectory.valid is None else trajectory.valid.flatten()
-        features, outputs = read(self.network.readout, features, valid)
-        values = outputs.detach()
-        per_entry, errors = self.loss.losses_and_errors(values, batch.targets)
-        return ForwardPass(
-            trajectory,
-            features,
-            outputs,
-            batch.scale_errors(errors),
-            batch.mean(per_entry, batch.denominator),
-            batch.accuracy(self.loss, values),
-        )
-
-    def _head(self, batch: Batch, trajectory: Trajectory, features: Tensor) -> ForwardPass | None:
-        """All that follows the scan in one call, where that can be; else None."""
-        small = self.small_head(batch, len(features))
-        if small is None:
-            return None
-        loss, weight, bias = small
-        return self.with_head(
-            trajectory, features, kernels.head(loss, features, weight, bias, batch.targets)
-        )
-
-    def small_head(self, batch: Batch, rows: int) -> tuple[HeadLoss, Tensor, Tensor | None] | None:
-        """The loss and the readout's parameters, if a kernel makes the head of so many rows.
-
-        Few rows that all count, a loss that it knows, a linear readout.
-        """
-        readout, loss = self.network.readout, self.loss.known_to_kernels()
-        if loss is None or batch.weights is not None or not is_linear(readout):
-            return None
-        weight, bias = readout._parameters["weight"], readout._parameters.get("bias")
-        assert weight is not None
-        return (loss, weight, bias) if rows * weight.numel() <= kernels.SMALL_HEAD else None
-
-    def with_head(self, trajectory: Trajectory, features: Tensor, found: Head) -> ForwardPass:
-        """A forward pass whose head was made at once."""
-        gradients = {"weight": found.weight}
-        if found.bias is not None:
-            gradients["bias"] = found.bias
-        return ForwardPass(
-            trajectory,
-            features,
-            found.outputs,
-            found.errors,
-            found.loss,
-            found.accuracy,
-            gradients,
-        )
-
-    def readout_gradients(self, forward: ForwardPass) -> Gradients:
-        """The readout's gradients, by the network's names for its parameters."""
-        found = forward.readout_gradients
-        if found is None:
-            found = readout_gradients(
-                self.network.readout, forward.features, forward.outputs, forward.errors
-            )
-        return {f"readout.{name}": gradient for name, gradient in found.items()}
-
-    def readout_signal(self, forward: ForwardPass) -> Tensor:
-        """The signal at the top layer's states h (n, h·directions): the error carried back to them.
-
-        Through the readout, and through Dᵀ where the network decorrelates.
-        """
-        signal = readout_signal(
-            self.network.readout, forward.features, forward.outputs, forward.errors
-        )
-        return self.network.signal_at_states(signal, self.network.num_layers - 1)
 
     def get_extra_state(self) -> Tensor:
         """The generator's state, a uint8 tensor."""
@@ -477,3 +332,70 @@ class Rule(nn.Module, ABC):
 
     def set_extra_state(self, state: Tensor) -> None:
         self.generator.set_state(state)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A generator cannot be sent to another process: its state can."""
+        state = {**self.__dict__, "generator": self.generator.get_state()}
+        del state["_promises"]
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
+        self.generator = torch.Generator()
+        self.generator.set_state(state["generator"])
+        self._promises = Promises()
+
+
+def _with_a_graph(
+    inputs: Tensor | PackedSequence, initial: States | None
+) -> dict[str, tuple[Tensor, ...]]:
+    """What enters the network with a graph of its own, by name."""
+    found: dict[str, tuple[Tensor, ...]] = {}
+    if isinstance(inputs, Tensor) and inputs.requires_grad:
+        found["inputs"] = (inputs,)
+    if initial is not None:
+        states = (initial,) if isinstance(initial, Tensor) else tuple(initial)
+        if any(isinstance(state, Tensor) and state.requires_grad for state in states):
+            found["initial"] = states
+    return found
+
+
+# --- for loops that have checked their data ---------------------------------------------------
+
+
+@torch.no_grad()
+def estimate_batch(rule: Rule, batch: Batch) -> Estimate:
+    """`rule.estimate` of a batch that is checked and arranged already."""
+    with own_precision(batch.inputs):
+        return estimate_from(rule, *rule.compute(batch))
+
+
+def estimate_from(rule: Rule, forward: ForwardPass, gradients: Gradients) -> Estimate:
+    """What `compute` or `advance` found, as the user sees it; D learns besides, under any rule."""
+    network, batch = rule.network, forward.batch
+    updates, diagnostics = rule.local_updates(forward), {}
+    if network.recurrent.decorrelate is not None:
+        features = forward.trajectory.valid_features()
+        diagnostics["decorrelation_loss"] = mean_decorrelation_loss(features)
+        steps = network.decorrelation_steps(features)
+        updates |= {f"network.recurrent.{name}": step for name, step in steps.items()}
+    entering = {name: gradients.pop(name) for name in batch.wanted}
+    return Estimate(
+        forward.loss,
+        gradients,
+        batch.surface(forward.outputs.detach()),
+        forward.accuracy,
+        batch.count,
+        forward.trajectory.final_states(),
+        updates,
+        diagnostics,
+        entering,
+    )
+
+
+@torch.no_grad()
+def update_locally(rule: Rule, estimate: Estimate) -> None:
+    """Add `Estimate.local_updates` to their buffers; what is not finite moves nothing."""
+    for name, update in estimate.local_updates.items():
+        if bool(update.isfinite().all()):
+            rule.get_buffer(name).add_(update)

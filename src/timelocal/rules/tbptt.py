@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor
 
 from timelocal.cells import LayerTrajectory
-from timelocal.kernels import OnlineSettings, OnlineState
 from timelocal.losses import Loss
 from timelocal.network import Network, Trajectory, positive
 from timelocal.rules.batch import Batch
-from timelocal.rules.bptt import backpropagate, signal_below
-from timelocal.rules.rule import Estimate, ForwardPass, Rule, RuleSpec
+from timelocal.rules.bptt import backpropagate, signal_at_inputs, signal_below
+from timelocal.rules.estimate import ForwardPass, RuleSpec
+from timelocal.rules.forward import readout_gradients, readout_signal
+from timelocal.rules.rule import Rule
 from timelocal.rules.states import no_states, packed, unpacked
 from timelocal.typing import Gradients, LossFunction, Memory, Place, State
 
@@ -32,7 +35,7 @@ class TBPTT(Rule):
         k: how many steps, at least 1.
         loss: "cross_entropy", "mse", "bce", a `timelocal.losses.Loss`, or a function of outputs (n, o) and
             targets (n, …) that returns losses (n,).
-        at: "every" step or the "last".
+        at: "last" or "every" step.
         seed: of the dropout masks between layers, all it ever draws.
 
     Raises:
@@ -41,8 +44,8 @@ class TBPTT(Rule):
 
     >>> import torch, timelocal as tl
     >>> network = tl.GRU(3, 8, output_size=2)
-    >>> rule = tl.TBPTT(network, 4)
-    >>> loss = rule(torch.randn(5, 10, 3), torch.randint(2, (5, 10)))
+    >>> rule = tl.TBPTT(network, 4, at="every")
+    >>> rule(torch.randn(5, 10, 3), torch.randint(2, (5, 10))).backward()
 
     In a stream it keeps the last k − 1 steps, and gives at each step the gradient of that step's loss; the
     steps kept are as they ran, with the weights of their time. Here every step has k steps of past, unlike
@@ -71,23 +74,28 @@ class TBPTT(Rule):
         k: int = 1,
         *,
         loss: str | Loss | LossFunction = "cross_entropy",
-        at: Place = "every",
+        at: Place = "last",
         seed: int = 0,
     ) -> None:
         super().__init__(network, loss=loss, at=at, seed=seed, problems=[positive("k", k)])
         self.k = k
 
-    def compute(self, batch: Batch) -> tuple[ForwardPass, Gradients]:
-        forward = self.forward_pass(batch, self.generator)
-        gradients = self.readout_gradients(forward)
-        signal, trajectory = self.readout_signal(forward), forward.trajectory
+    carries_back_to: ClassVar[tuple[str, ...]] = ("inputs",)
+
+    def recurrent_gradients(self, forward: ForwardPass) -> Gradients:
+        network, trajectory, batch = self.network, forward.trajectory, forward.batch
+        signal, steps = readout_signal(network, forward), len(forward.trajectory.outputs)
         if batch.at == "last":
             trajectory = last_steps(trajectory, self.k)
-            deltas = backpropagate(self.network, trajectory, signal, "last")
+            deltas, _ = backpropagate(network, trajectory, signal, "last")
         else:
             signal = signal.unflatten(0, batch.inputs.shape[:2])
-            deltas = [[own] for own in truncated(self.network, trajectory, signal, self.k)]
-        return forward, gradients | self.network.parameter_gradients(trajectory, deltas)
+            deltas = [[own] for own in truncated(network, trajectory, signal, self.k)]
+        gradients = network.parameter_gradients(trajectory, deltas)
+        if "inputs" in batch.wanted:
+            entering = signal_at_inputs(network, trajectory, 0, deltas[0])
+            gradients["inputs"] = _at_their_steps(entering, steps, batch.lengths)
+        return gradients
 
     # --- a stream ---------------------------------------------------------------------------
 
@@ -106,27 +114,24 @@ class TBPTT(Rule):
                 memory[f"dropout_l{layer - 1}"] = like.new_zeros(shape)
         return memory | {"filled": like.new_zeros(batch_size, dtype=torch.int64)}
 
-    def advance(self, memory: Memory, batch: Batch, key: int, step: int) -> tuple[Estimate, Memory]:
-        forward = self.forward_pass(batch.starting_from(unpacked(memory["states"])), self.generator)
-        gradients = self.readout_gradients(forward)
+    def advance(
+        self, memory: Memory, batch: Batch, key: int, step: int
+    ) -> tuple[ForwardPass, Gradients, Memory]:
+        forward = self._forward_pass(batch.starting_from(unpacked(memory["states"])))
+        gradients = readout_gradients(self.network, forward)
         after = {"states": packed(forward.trajectory.final_states())}
         window = forward.trajectory
         if self.k > 1:
             window, kept = _appended(window, memory, self.k)
             after |= kept
-        deltas = backpropagate(self.network, window, self.readout_signal(forward), "last")
+        signal = readout_signal(self.network, forward)
+        deltas, _ = backpropagate(self.network, window, signal, "last")
         if self.k > 1:  # steps before the stream's start, where bias would learn from nothing
             ages = torch.arange(self.k - 1, -1, -1, device=after["filled"].device)
             missing = ages[:, None] > memory["filled"]
             for (own,) in deltas:
                 own[missing] = 0
-        gradients |= self.network.parameter_gradients(window, deltas)
-        return self.estimate_from(batch, forward, gradients), after
-
-    def fused(self, memory: Memory) -> tuple[OnlineSettings, OnlineState] | None:
-        if self.k > 1:
-            return None
-        return OnlineSettings("bp1"), OnlineState(memory["states"].flatten(0, 3))
+        return forward, gradients | self.network.parameter_gradients(window, deltas), after
 
 
 def truncated(network: Network, trajectory: Trajectory, signal: Tensor, k: int) -> list[Tensor]:
@@ -190,6 +195,20 @@ def last_steps(trajectory: Trajectory, k: int) -> Trajectory:
     )
     dropout = tuple(None if mask is None else cut(mask) for mask in trajectory.dropout)
     return Trajectory(layers, cut(trajectory.outputs), shorter, None, dropout)
+
+
+def _at_their_steps(values: Tensor, steps: int, lengths: Tensor | None) -> Tensor:
+    """Values (k, b, i) at each sequence's last valid steps, as `last_steps` cut them: (t, b, i), else 0."""
+    whole = values.new_zeros(steps, *values.shape[1:])
+    if lengths is None:
+        whole[steps - len(values) :] = values
+        return whole
+    lengths = lengths.to(values.device)
+    first = lengths - lengths.clamp(max=len(values))
+    index = torch.arange(len(values), device=values.device)[:, None] + first
+    inside = index < lengths  # a sequence shorter than the window has no more steps
+    values = values * inside[..., None]
+    return whole.scatter_add(0, index.clamp(max=steps - 1)[..., None].expand_as(values), values)
 
 
 def _remembered(own: LayerTrajectory) -> dict[str, Tensor]:

@@ -10,14 +10,15 @@ from torch import Tensor, nn
 
 from timelocal import kernels
 from timelocal.cells import CellWeights
+from timelocal.distributed import of_this_rank
 from timelocal.errors import Problem, UnsupportedError, raise_problems, unknown_name
-from timelocal.kernels import KINDS, OnlineSettings, OnlineState
 from timelocal.losses import Loss
 from timelocal.network import Network, parameter_name
 from timelocal.rules.batch import Batch
+from timelocal.rules.estimate import ForwardPass, RuleSpec
+from timelocal.rules.forward import forward_pass
 from timelocal.rules.node_perturbation import PAPER
 from timelocal.rules.perturbation import PerturbationRule, copied, draw_key
-from timelocal.rules.rule import Estimate, ForwardPass, RuleSpec
 from timelocal.rules.states import no_states, packed, unpacked
 from timelocal.typing import Gradients, LossFunction, Memory, Place, States
 
@@ -45,8 +46,8 @@ class WP(PerturbationRule):
 
     >>> import torch, timelocal as tl
     >>> network = tl.LSTM(2, 16, output_size=1)
-    >>> rule = tl.WP(network, sigma=0.01, redraw="sequence", seed=0)
-    >>> loss = rule(torch.randn(8, 20, 2), torch.randn(8, 20, 1))
+    >>> rule = tl.WP(network, loss="mse", at="every", sigma=0.01, redraw="sequence", seed=0)
+    >>> rule(torch.randn(8, 20, 2), torch.randn(8, 20, 1)).backward()
 
     Source: the perturbation paper's equations 4 and 5. Differs from NP in that the noise has as many
     dimensions as there are weights, so that more of it is in the way; and in that it needs to know
@@ -76,8 +77,8 @@ class WP(PerturbationRule):
         self,
         network: Network,
         *,
-        loss: str | Loss | LossFunction = "mse",
-        at: Place = "every",
+        loss: str | Loss | LossFunction = "cross_entropy",
+        at: Place = "last",
         sigma: float = 0.01,
         credit: str = "local",
         redraw: Redraw = "step",
@@ -109,8 +110,8 @@ class WP(PerturbationRule):
     # --- a whole sequence -------------------------------------------------------------------
 
     def compute(self, batch: Batch) -> tuple[ForwardPass, Gradients]:
-        key = draw_key(self.generator)
-        clean = self.forward_pass(batch, None)
+        key = draw_key(of_this_rank(self.generator))
+        clean = forward_pass(self.network, self.loss, batch, None)
         if self.redraw == "sequence":
             return clean, self._one_draw(batch, clean, key)
         noisy = copied(batch.initial, self.copies)
@@ -253,27 +254,17 @@ class WP(PerturbationRule):
             "noisy": no_states(self.network, batch_size, self.copies),
         }
 
-    def advance(self, memory: Memory, batch: Batch, key: int, step: int) -> tuple[Estimate, Memory]:
+    def advance(
+        self, memory: Memory, batch: Batch, key: int, step: int
+    ) -> tuple[ForwardPass, Gradients, Memory]:
         batch = batch.starting_from(unpacked(memory["clean"]))
-        clean = self.forward_pass(batch, None)
+        clean = forward_pass(self.network, self.loss, batch, None)
         gradients, noisy = self._a_draw_a_step(batch, clean, key, step, unpacked(memory["noisy"]))
         carried = {
             "clean": packed(clean.trajectory.final_states(), 1),
             "noisy": packed(noisy, self.copies),
         }
-        return self.estimate_from(batch, clean, gradients), carried
-
-    def fused(self, memory: Memory) -> tuple[OnlineSettings, OnlineState] | None:
-        return self.fused_as(memory) if self.spec.name in KINDS else None
-
-    def fused_as(
-        self, memory: Memory, lr: float = 1.0
-    ) -> tuple[OnlineSettings, OnlineState] | None:
-        """What `fused` returns for this rule times `lr`."""
-        if self.copies > 1:
-            return None
-        states = (memory[name].flatten(0, 3) for name in ("clean", "noisy"))
-        return OnlineSettings("wp", lr, sigma=self.sigma), OnlineState(*states)
+        return clean, gradients, carried
 
 
 def _side_by_side(runs: list[States]) -> States:

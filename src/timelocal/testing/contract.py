@@ -29,6 +29,7 @@ from timelocal.rules.feedback_rule import FeedbackRule
 from timelocal.rules.perturbation import draw_key
 from timelocal.testing import reference
 from timelocal.testing.cases import Case, cases
+from timelocal.training.stream import Stream, check_stream
 from timelocal.typing import Gradients
 
 RuleFactory = type[Rule]
@@ -94,7 +95,7 @@ def _frozen_by_design(rule: RuleFactory, name: str) -> bool:
 
 
 def accumulates(rule: RuleFactory, case: Case) -> None:
-    """`rule(...)` adds the estimate to `.grad` and buffers; it leaves frozen parameters alone."""
+    """`rule(...).backward()` adds the estimate to `.grad`; it leaves frozen parameters alone."""
     network = case.network()
     frozen = network.recurrent.weights(0, 0).ih
     frozen.requires_grad_(False)
@@ -103,9 +104,10 @@ def accumulates(rule: RuleFactory, case: Case) -> None:
     start = copy.deepcopy(dict(network.named_buffers()))
     for _ in range(2):
         loss = make(rule, network, case)(inputs, targets, lengths, mask=mask)
-        exactly(loss, found.loss)
+        exactly(loss.detach(), found.loss)
+        loss.backward()
         for name, buffer in network.named_buffers():  # what learns by a law of its own has moved
-            exactly(buffer, start[name] + found.steps.get(f"network.{name}", 0))
+            exactly(buffer, start[name] + found.local_updates.get(f"network.{name}", 0))
             buffer.copy_(start[name])
     for name, parameter in network.named_parameters():
         if parameter is frozen:
@@ -131,10 +133,9 @@ def state_survives(rule: RuleFactory, case: Case) -> None:
     one, other = make(rule, network, case, seed=1), make(rule, network, case, seed=2)
     estimate(one, case)
     state = one.state_dict()
-    owned = {id(parameter) for parameter in network.parameters()}
     assert all(isinstance(value, Tensor) for value in state.values())
-    assert not any(id(value) in owned for value in state.values()), "the rule owns the network"
-    assert not list(one.parameters())
+    assert {f"network.{name}" for name in network.state_dict()} <= state.keys()
+    assert list(map(id, one.parameters())) == list(map(id, network.parameters()))
     other.load_state_dict({name: value.clone() for name, value in state.items()})
     same(estimate(one, case), estimate(other, case))
 
@@ -320,7 +321,7 @@ def decorrelates(rule: RuleFactory, case: Case) -> None:
     """The matrices D of a network that decorrelates learn, by their own law, and in training only."""
     network = case.network()
     learner = make(rule, network, case)
-    found = estimate(learner, case).steps
+    found = estimate(learner, case).local_updates
     mine = {name: step for name, step in found.items() if "decorrelation" in name}
     names = network.recurrent.decorrelation_names() if case.decorrelate else []
     assert set(mine) == {f"network.recurrent.{name}" for name in names}
@@ -328,7 +329,7 @@ def decorrelates(rule: RuleFactory, case: Case) -> None:
         inputs, _, lengths, _ = case.batch()
         to_rounding(mine, reference.decorrelation_steps(network, inputs, lengths))
     network.eval()
-    assert not mine.keys() & estimate(learner, case).steps.keys()
+    assert not mine.keys() & estimate(learner, case).local_updates.keys()
 
 
 def refuses_both_directions_online(rule: RuleFactory, case: Case) -> None:
@@ -337,7 +338,7 @@ def refuses_both_directions_online(rule: RuleFactory, case: Case) -> None:
         return
     case = replace(case, bidirectional=True, at="every")
     try:
-        make(rule, case.network(), case).stream(case.sequences)
+        check_stream(make(rule, case.network(), case))
     except UnsupportedError:
         return
     raise AssertionError("an online rule accepted a stream for a bidirectional network")
@@ -346,7 +347,7 @@ def refuses_both_directions_online(rule: RuleFactory, case: Case) -> None:
 def streams_as_one_call(rule: RuleFactory, case: Case) -> None:
     """While weights stay, the steps of a stream add up to the whole sequence; its memory does not grow."""
     inputs, targets, lengths, mask = case.batch()
-    if not rule.spec.online or rule.begin is Rule.begin or case.at == "last" or case.dropout:
+    if not rule.spec.online or case.at == "last" or case.dropout:
         return
     if lengths is not None or case.bidirectional:
         return
@@ -354,14 +355,15 @@ def streams_as_one_call(rule: RuleFactory, case: Case) -> None:
     learner, stepwise = make(rule, network, case), make(rule, network, case)
     whole = estimate(learner, case)
     try:
-        session = stepwise.stream(case.sequences)
+        still = torch.optim.SGD(network.parameters(), lr=0.0)
+        stream = Stream(stepwise, still, case.sequences)
     except UnsupportedError as refusal:
         _must_help(refusal)
         return
     if rule.spec.draws:
-        session.key = draw_key(make(rule, network, case).generator)
-    shapes = {name: kept.shape for name, kept in session.memory.items()}
-    for name, kept in session.memory.items():
+        stream.key = draw_key(make(rule, network, case).generator)
+    shapes = {name: kept.shape for name, kept in stream.memory.items()}
+    for name, kept in stream.memory.items():
         assert len(kept) == case.sequences, f"the batch is not the first axis of {name}"
         assert not kept.any(), f"{name} does not begin at zero"
     total = {name: torch.zeros_like(own) for name, own in whole.gradients.items()}
@@ -370,13 +372,13 @@ def streams_as_one_call(rule: RuleFactory, case: Case) -> None:
         own_mask = None if mask is None else mask.select(time, t)
         if own_mask is not None and not bool((own_mask > 0).any()):
             continue
-        network.zero_grad()
-        step = session.step(inputs.select(time, t), targets.select(time, t), mask=own_mask)
+        step = stream.step(
+            inputs.select(time, t), targets.select(time, t), mask=own_mask, gradients=True
+        )
         to_rounding(step.outputs, whole.outputs.select(time, t))
-        assert {name: kept.shape for name, kept in session.memory.items()} == shapes
-        for name, parameter in network.named_parameters():
-            assert parameter.grad is not None
-            total[name] += parameter.grad * (step.count / whole.count)
+        assert {name: kept.shape for name, kept in stream.memory.items()} == shapes
+        for name, gradient in step.gradients.items():
+            total[name] += gradient * (step.count / whole.count)
     to_rounding(whole.gradients, total)
 
 

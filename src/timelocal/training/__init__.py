@@ -1,7 +1,8 @@
-"""Training: one readable loop, its history, checkpoints that resume bit for bit."""
+"""Training: one readable loop over batches, and one over a stream; checkpoints that resume bit for bit."""
 
 from timelocal.training.checkpoint import load_weights
 from timelocal.training.history import History
 from timelocal.training.loop import fit
+from timelocal.training.stream import Learned, Stream
 
-__all__ = ["History", "fit", "load_weights"]
+__all__ = ["History", "Learned", "Stream", "fit", "load_weights"]

@@ -23,9 +23,11 @@ from timelocal.files import (
     write_tensors,
 )
 from timelocal.training.history import History, epochs_from
-from timelocal.training.snapshot import Snapshot
+from timelocal.training.snapshot import Snapshot, part_of
 
-_FORMAT = 1
+_FORMAT = 2
+_READ = (1, 2)
+"""Format 1 kept the network beside the rule; since 2 the rule's state holds it."""
 _INDEX = "checkpoint.json"
 
 
@@ -69,12 +71,11 @@ def load(folder: Path, settings: Mapping[str, object]) -> tuple[Snapshot, Histor
     index = _index(folder)
     if index is None:
         return None
-    _check_settings(folder, index["settings"], settings)
-    parts: dict[str, dict[str, Tensor]] = {"network": {}, "rule": {}, "optimizer": {}}
-    for key, tensor in read_tensors(folder / index["last"]).items():
-        part, name = key.split(".", 1)
-        parts[part][name] = tensor
-    snapshot = Snapshot(**parts, numbers=index["optimizer_numbers"])
+    _check_settings(folder, index, settings)
+    tensors = _of_this_format(index, read_tensors(folder / index["last"]))
+    snapshot = Snapshot(
+        part_of(tensors, "rule"), part_of(tensors, "optimizer"), index["optimizer_numbers"]
+    )
     history = History(
         epochs=epochs_from(index["history"]),
         seconds=index["timing"]["seconds"],
@@ -101,12 +102,20 @@ def load_weights(folder: str | Path, which: str = "best") -> dict[str, Tensor]:
     tensors = read_tensors(folder / index[which])
     if which == "best":
         return tensors
-    prefix = "network."
-    return {
-        name.removeprefix(prefix): tensor
-        for name, tensor in tensors.items()
-        if name.startswith(prefix)
-    }
+    return part_of(_of_this_format(index, tensors), "rule.network")
+
+
+def _of_this_format(index: Mapping[str, Any], tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of a checkpoint under the names of the present format."""
+    if index["format"] != 1:
+        return tensors
+    renamed = {}
+    for name, tensor in tensors.items():
+        if name.startswith("network."):
+            renamed[f"rule.{name}"] = tensor
+        elif name != "rule.dfa._extra_state":  # of a rule inside a rule, which is no more
+            renamed[name.replace("rule.dfa.", "rule.")] = tensor
+    return renamed
 
 
 def _index(folder: Path) -> dict[str, Any] | None:
@@ -115,7 +124,7 @@ def _index(folder: Path) -> dict[str, Any] | None:
     if not path.exists():
         return None
     index = read_json(path)
-    if not isinstance(index, dict) or index.get("format") != _FORMAT:
+    if not isinstance(index, dict) or index.get("format") not in _READ:
         raise RunError(
             f"{path} is not a checkpoint of format {_FORMAT}. Choose another folder, or delete "
             "this one to begin again."
@@ -124,16 +133,15 @@ def _index(folder: Path) -> dict[str, Any] | None:
 
 
 def _flatten(snapshot: Snapshot) -> dict[str, Tensor]:
-    parts = {
-        "network": snapshot.network,
-        "rule": snapshot.rule,
-        "optimizer": snapshot.optimizer,
-    }
+    parts = {"rule": snapshot.rule, "optimizer": snapshot.optimizer}
     return {f"{part}.{name}": t for part, tensors in parts.items() for name, t in tensors.items()}
 
 
-def _check_settings(folder: Path, saved: Mapping[str, object], given: Mapping[str, object]) -> None:
+def _check_settings(folder: Path, index: Mapping[str, Any], given: Mapping[str, object]) -> None:
     """Refuse to go on with a run under other settings than it was begun with."""
+    saved = index["settings"]
+    if index["format"] == 1:
+        given = _told_in_format_1(saved, given)
     raise_problems(
         (
             Problem(
@@ -147,3 +155,15 @@ def _check_settings(folder: Path, saved: Mapping[str, object], given: Mapping[st
         ),
         RunError,
     )
+
+
+def _told_in_format_1(saved: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """What is given, without the options that no rule had yet."""
+    options = {k: v for k, v in given["rule_options"].items() if k in saved["rule_options"]}
+    state = given["rule_state"]
+    if "dfa._extra_state" in saved["rule_state"]:
+        state = {
+            name if name == "_extra_state" else f"dfa.{name}": shape
+            for name, shape in state.items()
+        } | {"dfa._extra_state": saved["rule_state"]["dfa._extra_state"]}
+    return {**given, "rule_options": options, "rule_state": state}

@@ -8,9 +8,9 @@ import math
 from torch.optim import Optimizer
 
 from timelocal.data import Sequences
-from timelocal.errors import Problem, raise_problems
+from timelocal.errors import Problem, UnsupportedError, raise_problems
 from timelocal.rules import Rule
-from timelocal.rules.session import optimizer_problem
+from timelocal.training.stream import check_stream, optimizer_problem
 
 
 def check_fit(
@@ -52,9 +52,15 @@ def check_fit(
 def check_online(rule: Rule, train: Sequences) -> None:
     """A stream needs a rule that streams, and sequences that go side by side to the end.
 
-    Raises `UnsupportedError` from `rule.stream`, or `ArgumentError`.
+    Raises `UnsupportedError` or `ArgumentError`.
     """
-    rule.stream(1)
+    check_stream(rule)
+    rule.begin(1)  # a rule's own refusals
+    if rule.at != "every":
+        raise UnsupportedError(
+            f"online: got at={rule.at!r}, expected 'every': an update at every step needs a target at every "
+            "step. Use at='every', or online=False."
+        )
     if train.lengths is not None:
         remedy = "Leave lengths out, or train on whole sequences (online=False)."
         raise_problems([Problem("train", "sequences of unequal length", "equal lengths", remedy)])

@@ -13,17 +13,19 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from timelocal import seeding
+from timelocal import fast, seeding
 from timelocal.data import Sequences, minibatches
+from timelocal.fast.epoch import Estimator
 from timelocal.files import exclusive, make_folder
 from timelocal.network import mean_decorrelation_loss
-from timelocal.rules import Estimate, Evaluation, Learner, Rule
+from timelocal.rules import Estimate, Evaluation, Rule, update_locally
 from timelocal.training.checks import check_fit, check_online
 from timelocal.training.history import History, Record
 from timelocal.training.parts import Part, as_sequences, check_parts, entering
 from timelocal.training.progress import Show, no_bar, progress_bar
 from timelocal.training.saver import Saver, run_settings
 from timelocal.training.snapshot import is_finite, put_back, take
+from timelocal.training.stream import Stream
 
 _EVALUATION_BATCH = 256
 """Sequences at a time in evaluation: more would only cost memory."""
@@ -53,7 +55,7 @@ def fit(
 
     Arguments:
         rule: what fills the gradients, for example `tl.DFA(network)`.
-        optimizer: any `torch.optim` optimizer over `network.parameters()`.
+        optimizer: any `torch.optim` optimizer over `rule.parameters()`.
         train, validation, test: `Sequences`, or `(inputs, targets[, lengths])`, tensors or arrays:
             inputs (n, t, i), batch first whatever the network takes, and targets as the loss wants
             them. `validation` selects the best epoch; `test` is only measured.
@@ -62,7 +64,7 @@ def fit(
         seed: of the order of the minibatches, and of what modules of the network draw from torch's own
             generators (a `torch.nn.Dropout` in a readout). Those of epoch e are derived from (`seed`, e).
         clip: the largest norm of the whole gradient; None does not clip.
-        online: update at every step of the sequences instead of after each batch, by `rule.stream`; the
+        online: update at every step of the sequences instead of after each batch, by a `Stream`; the
             states of a batch begin at zero. For rules that learn online, losses at every step and
             sequences of equal length.
         folder: where checkpoints go. If it holds the checkpoint of the same run, training goes on
@@ -79,9 +81,9 @@ def fit(
     >>> import torch, timelocal as tl
     >>> inputs = torch.randn(20, 5, 3, generator=torch.Generator().manual_seed(0))
     >>> targets = (inputs[:, -1, 0] > 0).long()
-    >>> network = tl.RNN(3, 16, 2)
-    >>> optimizer = torch.optim.Adam(network.parameters(), lr=0.01)
-    >>> history = tl.fit(tl.DFA(network), optimizer, (inputs, targets), epochs=20, batch_size=10)
+    >>> rule = tl.DFA(tl.RNN(3, 16, 2))
+    >>> optimizer = torch.optim.Adam(rule.parameters(), lr=0.01)
+    >>> history = tl.fit(rule, optimizer, (inputs, targets), epochs=20, batch_size=10)
     >>> history.epochs[-1]["train_loss"] < history.epochs[0]["train_loss"]
     True
     """
@@ -103,7 +105,7 @@ def fit(
             state, history = saved
             put_back(state, rule, optimizer)
         history.steps_per_epoch = -(-len(parts["train"]) // batch_size)
-        done, learn = len(history.epochs), rule.learner()
+        done, learn = len(history.epochs), fast.repeated_estimate(rule)
         bar = progress_bar(epochs, done, history.steps_per_epoch) if progress else no_bar()
         try:
             with bar as show:
@@ -129,7 +131,7 @@ def fit(
                     history.seconds.append(sum(seconds for seconds, _ in spent))
                     history.step_seconds.append(median(seconds / steps for seconds, steps in spent))
                     if history.best is record:
-                        history.best_weights = state.network
+                        history.best_weights = state.network()
                     if saver:
                         saver.offer(state, history)
             history.status = "finished"
@@ -143,7 +145,7 @@ def fit(
 
 def _learn(
     rule: Rule,
-    learn: Learner,
+    learn: Estimator,
     optimizer: Optimizer,
     batches: Iterable[Sequences],
     epoch: int,
@@ -163,8 +165,8 @@ def _learn(
             gradient = estimate.gradients.get(name)
             if parameter.grad is not gradient:
                 parameter.grad = gradient
-        if estimate.steps:
-            rule.take_steps(estimate)
+        if estimate.local_updates:
+            update_locally(rule, estimate)
         if clip is not None:
             torch.nn.utils.clip_grad_norm_(rule.network.parameters(), clip)
         optimizer.step()
@@ -182,7 +184,7 @@ def _stream(
     for batch in batches:
         inputs, targets, _ = entering(rule, batch)
         start = time.perf_counter()
-        losses = rule.stream(len(batch)).run(inputs, targets, optimizer)
+        losses = Stream(rule, optimizer, len(batch)).run(inputs, targets).loss
         spent.append((time.perf_counter() - start, len(losses)))
         mean.add_losses(losses, len(batch))
         show(epoch, mean.loss, None)

@@ -76,7 +76,11 @@ def run_settings(
         "rule_options": _options(rule),
         "loss": {"type": type(rule.loss).__name__, **_options(rule.loss)},
         "layers": repr(rule.network),
-        "rule_state": {name: list(tensor.shape) for name, tensor in rule.state_dict().items()},
+        "rule_state": {
+            name: list(tensor.shape)
+            for name, tensor in rule.state_dict().items()
+            if not name.startswith("network.")
+        },
         "network": shapes,
         "optimizer": type(optimizer).__name__,
         "optimizer_groups": groups,

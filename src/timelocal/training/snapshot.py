@@ -18,20 +18,35 @@ Number: TypeAlias = bool | int | float | None
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Copies of the network's, rule's and optimizer's state.
+    """Copies of the rule's state, its network's inside, and of the optimizer's.
 
     The optimizer's tensors and numbers are named `<parameter index>.<name>`, so that they fit a
     safetensors and a JSON file: nothing is pickled.
     """
 
-    network: dict[str, Tensor]
     rule: dict[str, Tensor]
     optimizer: dict[str, Tensor]
     numbers: dict[str, Number]
 
+    def network(self) -> dict[str, Tensor]:
+        """The network's own `state_dict`."""
+        return part_of(self.rule, "network")
+
+
+def part_of(state: Mapping[str, Tensor], module: str) -> dict[str, Tensor]:
+    """The state of a submodule, by its own names.
+
+    >>> part_of({"network.a": torch.ones(1), "b": torch.ones(1)}, "network").keys()
+    dict_keys(['a'])
+    """
+    prefix = f"{module}."
+    return {
+        name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)
+    }
+
 
 def take(rule: Rule, optimizer: Optimizer) -> Snapshot:
-    """Copy the present state of `rule`, its network and `optimizer`."""
+    """Copy the present state of `rule` and `optimizer`."""
     tensors: dict[str, Tensor] = {}
     numbers: dict[str, Number] = {}
     for index, state in optimizer.state_dict()["state"].items():
@@ -47,12 +62,11 @@ def take(rule: Rule, optimizer: Optimizer) -> Snapshot:
                     "checkpoint can hold tensors and numbers. Use an optimizer whose state is made "
                     "of these, such as Adam, SGD or RMSprop."
                 )
-    return Snapshot(_copy(rule.network.state_dict()), _copy(rule.state_dict()), tensors, numbers)
+    return Snapshot(_copy(rule.state_dict()), tensors, numbers)
 
 
 def put_back(snapshot: Snapshot, rule: Rule, optimizer: Optimizer) -> None:
-    """Give `rule`, its network and `optimizer` the state of `snapshot`."""
-    rule.network.load_state_dict(snapshot.network)
+    """Give `rule` and `optimizer` the state of `snapshot`."""
     rule.load_state_dict(snapshot.rule)
     state: dict[int, dict[str, Tensor | Number]] = {}
     for values in (_copy(snapshot.optimizer), snapshot.numbers):

@@ -17,71 +17,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from timelocal.kernels.native_online import OnlineSettings, OnlineState, OnlineWeights
 from timelocal.kernels.noise import normal
 from timelocal.kernels.orthogonal import orthogonal
-
-KINDS = ("bp1", "rflo", "np", "anp", "wp", "anp-authors-code")
-"""One-step backpropagation, RFLO, and perturbation of nodes, of activity and of weights."""
-
-
-class OnlineWeights(NamedTuple):
-    """What learns, each updated in place.
-
-    ih (h, i), hh (h, h), b_ih and b_hh (h,) or both None; readout U (o, h) and readout_bias c (o,) or
-    None; decorrelation D (h, h) or None.
-    """
-
-    ih: Tensor
-    hh: Tensor
-    b_ih: Tensor | None
-    b_hh: Tensor | None
-    readout: Tensor
-    readout_bias: Tensor | None
-    decorrelation: Tensor | None = None
-
-    def trained(self) -> dict[str, Tensor]:
-        """The optimizer's, in the order of `network.named_parameters()`."""
-        named = zip(self._fields[:6], self[:6], strict=True)
-        return {name: weight for name, weight in named if weight is not None}
-
-
-class OnlineState(NamedTuple):
-    """What a stream carries, each updated in place.
-
-    hidden (b, h); noisy (b, h), the state of the noisy pass, for wp, and for np and anp with one noisy
-    pass that carries its own: None where noise lasts one step. trace (b, h, h + i + 1), for rflo with
-    τ > 1: the eligibility of each weight, hh, ih and the bias side by side (no last column without a bias).
-    """
-
-    hidden: Tensor
-    noisy: Tensor | None = None
-    trace: Tensor | None = None
-
-
-class OnlineSettings(NamedTuple):
-    """What stays as it is from step to step.
-
-    kind: one of `KINDS`. preserve_norm: each row of D keeps its norm. sigma: the noise's deviation;
-    key: the seed of its stream. directions: how many noises np and anp run, antithetic: −ξ beside each ξ,
-    orthogonal: as in `kernels.orthogonal`; one noisy pass alone can carry its own state. batch_reward: each
-    sample is credited with the change of the batch's mean loss; for a noisy pass that carries its state.
-    layer_norms: anp divides by the norms of the hidden nodes and of the outputs apart. feedback F (h, o):
-    rflo's.
-    """
-
-    kind: str
-    lr: float = 1.0
-    tau: float = 1.0
-    sigma: float = 1e-3
-    key: int = 0
-    decorrelation_lr: float = 0.0
-    preserve_norm: bool = False
-    feedback: Tensor | None = None
-    directions: int = 1
-    antithetic: bool = False
-    orthogonal: bool = False
-    batch_reward: bool = False
-    layer_norms: bool = False
 
 
 class _Step(NamedTuple):

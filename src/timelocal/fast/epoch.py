@@ -1,0 +1,100 @@
+"""The estimates of a loop over batches of one shape: where one native call makes them, that call again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+
+from timelocal import kernels
+from timelocal.feedback import FIXED
+from timelocal.rules import DFA, Estimate, Rule, arrange, estimate_batch, estimate_from, single_call
+
+Estimator: TypeAlias = Callable[[Tensor, Tensor, Tensor | None], Estimate]
+"""Inputs, targets and lengths that have been checked to what a rule says about them."""
+
+_Repeat: TypeAlias = Callable[[Tensor, Tensor], Estimate | None]
+
+
+def repeated_estimate(rule: Rule) -> Estimator:
+    """A function from (inputs, targets, lengths or None) to an `Estimate`, for loops over the same data.
+
+    It checks nothing: `rule.check` does, once for all of it. Its estimates are those of `rule.estimate`,
+    each good until the next one: where that saves time, they are written into the same tensors.
+
+    >>> import torch, timelocal as tl
+    >>> rule = tl.DFA(tl.GRU(3, 8, 2))
+    >>> inputs, targets = torch.randn(10, 5, 3), torch.randint(2, (10,))
+    >>> rule.check(inputs, targets)
+    >>> learn = repeated_estimate(rule)
+    >>> for start in (0, 5):
+    ...     estimate = learn(inputs[start : start + 5], targets[start : start + 5], None)
+    >>> estimate.gradients.keys() == dict(rule.network.named_parameters()).keys()
+    True
+    """
+    repeat: _Repeat | None = None
+    asked = not _in_one_call(rule)
+
+    def learn(inputs: Tensor, targets: Tensor, lengths: Tensor | None) -> Estimate:
+        nonlocal repeat, asked
+        if not asked and lengths is None:
+            repeat, asked = _repeat(rule, inputs, targets), True
+        if repeat and lengths is None and (estimate := repeat(inputs, targets)):
+            return estimate
+        batch = arrange(rule.network, rule.loss, rule.at, inputs, targets, lengths)
+        return estimate_batch(rule, batch)
+
+    return learn
+
+
+def _in_one_call(rule: Rule) -> bool:
+    """Whether the rule's estimates may be one native call: exactly DFA, with one F that stays."""
+    return (
+        type(rule) is DFA
+        and (rule.trace, rule.feedback_per, rule.normalize) == ("none", "layer", None)
+        and rule.feedback in FIXED
+    )
+
+
+@torch.no_grad()
+def _repeat(rule: Rule, inputs: Tensor, targets: Tensor) -> _Repeat | None:
+    """Estimates of batches shaped like this one; None where one native call does not do.
+
+    The function returned says None of other shapes, and once a weight lies elsewhere.
+    """
+    assert isinstance(rule, DFA)
+    network = rule.network
+    given = arrange(network, rule.loss, rule.at, inputs, targets)
+    batch = replace(given, inputs=given.inputs.contiguous().clone(), targets=targets.clone())
+    call = single_call.prepare(network, rule.loss, rule.feedback_matrix(), batch)
+    made = call and kernels.repeated_direct(call)
+    if not (call and made):
+        return None
+    parameters = (*call.weights, call.readout, call.bias, call.feedback)
+    read = [tensor for tensor in parameters if tensor is not None]
+    if not all(tensor.is_contiguous() for tensor in read):  # the call reads copies of these
+        return None
+    results, run = made
+    # no copies, which would stay what they are
+    last = tuple(state[-1:] for state in results[0].states)
+    estimate = replace(
+        estimate_from(rule, *single_call.unpacked(network, batch, results)),
+        final_states=last[0] if len(last) == 1 else last,
+    )
+    addresses = [tensor.data_ptr() for tensor in read]
+    shape, dtype = inputs.shape, inputs.dtype
+
+    @torch.no_grad()
+    def repeat(inputs: Tensor, targets: Tensor) -> Estimate | None:
+        moved = addresses != [tensor.data_ptr() for tensor in read]
+        if moved or inputs.shape != shape or inputs.dtype != dtype:
+            return None
+        batch.inputs.copy_(network.time_first(inputs))
+        batch.targets.copy_(targets)
+        run()
+        return estimate
+
+    return repeat

@@ -1,0 +1,37 @@
+"""Whether a module has forward hooks, seen by public means."""
+
+from __future__ import annotations
+
+from collections.abc import Sized
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from torch import nn
+
+_SEEN: WeakKeyDictionary[nn.Module, tuple[Sized, ...]] = WeakKeyDictionary()
+"""The dictionaries of a module's hooks, as its own handles refer to them."""
+
+
+def has_forward_hooks(module: nn.Module) -> bool:
+    """Whether anything of a user's is called before or after the module's forward.
+
+    >>> import torch
+    >>> layer = torch.nn.Linear(2, 2)
+    >>> has_forward_hooks(layer)
+    False
+    >>> handle = layer.register_forward_hook(lambda *_: None)
+    >>> has_forward_hooks(layer)
+    True
+    """
+    hooks = _SEEN.get(module)
+    if hooks is None:
+        handles = (module.register_forward_pre_hook(_hook), module.register_forward_hook(_hook))
+        found = [handle.hooks_dict_ref() for handle in handles]
+        for handle in handles:
+            handle.remove()
+        hooks = _SEEN[module] = tuple(one for one in found if one is not None)
+    return any(map(len, hooks))
+
+
+def _hook(*_: Any) -> None:
+    """Never called: it is removed before any forward."""

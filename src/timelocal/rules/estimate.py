@@ -1,0 +1,99 @@
+"""What a rule declares of itself, what it says about a batch, and what it makes that from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from torch import Tensor
+
+from timelocal.network import Trajectory
+from timelocal.rules.batch import Batch
+from timelocal.typing import Gradients, States
+
+
+@dataclass(frozen=True)
+class RuleSpec:
+    """What a rule declares of itself; `timelocal.testing` measures whether it is true."""
+
+    name: str
+    """On the command line and in configs."""
+    summary: str
+    """One line for a table."""
+    estimates: Literal["exact", "unbiased", "biased"]
+    target: str
+    """The gradient it estimates, "bptt" or "tbptt1"; for a biased rule, what it follows instead."""
+    online: bool
+    """Whether it can update at every step of a stream, in memory that does not grow."""
+    autograd_free: bool
+    """Whether it trains a cell whose backward raises."""
+    memory: Literal["linear", "constant"]
+    """How its memory grows with the length of a sequence."""
+    weight_transport: bool
+    """Whether the signal at hidden units is made with the transpose of a forward weight."""
+    bidirectional: bool = False
+    """Whether it takes networks that run both ways, on whole sequences."""
+    derivative_free: bool = False
+    """Whether it trains a layer that only runs forward."""
+    draws: bool = False
+    """Whether an estimate is a draw: noise of its own, another one each time."""
+    references: tuple[str, ...] = ()
+    """Bibliography lines."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a rule says about one batch.
+
+    loss: scalar, the mean over entries. gradients: by `network.named_parameters()` names.
+    outputs: (b, o) at "last", (b, t, o) at "every". accuracy: scalar, None for regression.
+    count: how many entries the means are over (their total weight).
+    final_states: the states after the last valid step, the `initial` of a next call.
+    local_updates: what a law of their own adds to buffers, by `rule.named_buffers()` names, such as
+    "feedback_l0" or "network.recurrent.decorrelation_l0". Optimizers know nothing of these.
+    diagnostics: scalars worth a curve: the "decorrelation_loss" of a network that decorrelates, the mean
+    over its layers and directions.
+    entering: gradients of what entered the network, as far as the batch asked for them: "inputs" (t, b, i)
+    and "initial" (states, l·directions, b, h).
+    """
+
+    loss: Tensor
+    gradients: Gradients
+    outputs: Tensor
+    accuracy: Tensor | None
+    count: float
+    final_states: States
+    local_updates: dict[str, Tensor] = field(default_factory=dict)
+    diagnostics: dict[str, Tensor] = field(default_factory=dict)
+    entering: dict[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What the network does on one batch: as in `Estimate`, without gradients."""
+
+    loss: Tensor
+    outputs: Tensor
+    accuracy: Tensor | None
+    count: float
+    final_states: States
+
+
+@dataclass(frozen=True, slots=True)
+class ForwardPass:
+    """A batch, its trajectory, what the readout made of it, and the output error, one row per entry.
+
+    features (n, h·directions) and outputs (n, o), as `read` returned them; errors e = ∂L/∂outputs
+    (n, o) of the mean loss L; accuracy, None for regression;
+    n = b at "last", t·b (time first) at "every".
+    readout_gradients: by the readout's own names, where a kernel computed them with the rest.
+    """
+
+    batch: Batch
+    trajectory: Trajectory
+    features: Tensor
+    outputs: Tensor
+    errors: Tensor
+    loss: Tensor
+    accuracy: Tensor | None
+    readout_gradients: Gradients | None = None
