@@ -1,4 +1,4 @@
-"""Learning at every step of a stream: one native call against the same steps in plain torch."""
+"""Learning at every step of a stream: a chunk in one native call against `Stream.step`, step by step."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ import torch
 
 from timelocal import kernels
 from timelocal.bench.measure import Call, Sense, Timing, conditions, interleaved, judged
-from timelocal.kernels import OnlineSettings, OnlineState, OnlineWeights, torch_online
+from timelocal.network import RNN, Decorrelation
+from timelocal.rules import ANP, NP, WP
 from timelocal.seeding import generator
+from timelocal.training import Stream as LiveStream
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,13 @@ Of = tuple[str, str]
 """A stream and the path it takes."""
 BARS: tuple[tuple[str, Of, Of, Sense, float], ...] = (  # what, slower, faster, the bar
     *(
-        (f"native against torch: {name}", (name, "torch"), (name, "native"), "at least", bar)
+        (
+            f"one call against step by step: {name}",
+            (name, "steps"),
+            (name, "native"),
+            "at least",
+            bar,
+        )
         for name, bar in (
             ("ANP, H = 100, B = 10", 8.0),
             ("DANP, H = 100, B = 10", 8.0),
@@ -109,44 +117,42 @@ def bars(found: dict[str, dict[str, Timing]]) -> list[dict[str, Any]]:
 def _measure(stream: Stream, repeats: int) -> dict[str, Timing]:
     """Seconds a step on each path, in turn."""
     rows = stream.hidden * (stream.directions or 1)
-    steps = {"native": max(100, 200_000 // rows), "torch": 30}
-    calls = {
-        "native": _call(stream, kernels.online, steps["native"]),
-        "torch": _call(stream, torch_online.online, steps["torch"]),
-    }
+    count = {"native": max(100, 200_000 // rows), "steps": 30}
+    calls = {"native": _chunk(stream, count["native"]), "steps": _steps(stream, count["steps"])}
     timed = interleaved(calls, repeats=repeats)
     return {
-        path: Timing(t.median / steps[path], t.low / steps[path], t.high / steps[path])
+        path: Timing(t.median / count[path], t.low / count[path], t.high / count[path])
         for path, t in timed.items()
     }
 
 
-def _call(stream: Stream, online: Callable[..., object], steps: int) -> Call:
-    """A chunk of the stream; learning is slow enough for the weights to stay what they are."""
-    draw, size = generator(0, "bench online"), stream.hidden
+RULES: dict[str, Callable[..., NP | ANP | WP]] = {"np": NP, "anp": ANP, "wp": WP}
 
-    def normal(*shape: int) -> torch.Tensor:
-        return torch.randn(*shape, generator=draw)
 
-    weights = OnlineWeights(
-        normal(size, 1),
-        normal(size, size) * size**-0.5,
-        normal(size),
-        normal(size),
-        normal(1, size) * size**-0.5,
-        normal(1),
-        torch.eye(size) if stream.decorrelates else None,
-    )
-    carries = stream.directions is None
-    noisy = torch.zeros(stream.batch, size) if carries else None
-    state = OnlineState(torch.zeros(stream.batch, size), noisy)
-    settings = OnlineSettings(
-        stream.kind,
-        1e-6,
-        sigma=1e-2,
-        decorrelation_lr=1e-6,
-        directions=stream.directions or 1,
-        orthogonal=not carries,
-    )
-    inputs, targets = normal(steps, stream.batch, 1), normal(steps, stream.batch, 1)
-    return lambda: online(settings, weights, state, inputs, targets)
+def _made(stream: Stream, steps: int) -> tuple[LiveStream, torch.Tensor, torch.Tensor]:
+    """The stream and a chunk for it; learning is slow enough for the weights to stay what they are."""
+    law = Decorrelation(1e-6) if stream.decorrelates else None
+    network = RNN(1, stream.hidden, 1, decorrelate=law)
+    options = {} if stream.directions is None else {
+        "carry": False, "noise": "orthogonal", "directions": stream.directions
+    }  # fmt: skip
+    rule = RULES[stream.kind](network, loss="mse", sigma=1e-2, **options)
+    live = LiveStream(rule, torch.optim.SGD(rule.parameters(), lr=1e-6), stream.batch)
+    draw = generator(0, "bench online")
+    inputs, targets = (torch.randn(stream.batch, steps, 1, generator=draw) for _ in range(2))
+    return live, inputs, targets
+
+
+def _chunk(stream: Stream, steps: int) -> Call:
+    live, inputs, targets = _made(stream, steps)
+    return lambda: live.run(inputs, targets)
+
+
+def _steps(stream: Stream, steps: int) -> Call:
+    live, inputs, targets = _made(stream, steps)
+
+    def one_by_one() -> None:
+        for x, y in zip(inputs.unbind(1), targets.unbind(1), strict=True):
+            live.step(x, y)
+
+    return one_by_one

@@ -29,7 +29,7 @@ class Promises:
                 "a loss of this rule was thrown away without loss.backward(): nothing was learned from it. "
                 "rule(inputs, targets) returns a loss and fills no .grad by itself. Call loss.backward() "
                 "before optimizer.step(); to measure only, use rule.evaluate or torch.no_grad().",
-                stacklevel=4,
+                stacklevel=6,  # past forward, the compiler's wrapper and torch's call
             )
 
 
