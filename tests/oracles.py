@@ -126,6 +126,11 @@ def settings_drawn(
     return Setting(case, draw(st.sampled_from(losses)), lengths)
 
 
+def still_stream(rule: tl.Rule, batch_size: int) -> tl.Stream:
+    """A stream in which no weight moves."""
+    return tl.Stream(rule, torch.optim.SGD(rule.parameters(), lr=0.0), batch_size)
+
+
 # --- torch.nn as the oracle -----------------------------------------------------------------
 
 

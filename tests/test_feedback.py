@@ -101,8 +101,10 @@ def test_no_two_matrices_of_a_rule_are_the_same(cell: str, per: str) -> None:
 def test_matrices_are_buffers_that_move_and_are_saved() -> None:
     network = tl.GRU(2, 5, 3, bidirectional=True)
     rule = tl.DFA(network)
-    assert list(rule.state_dict()) == ["feedback_l0", "feedback_l0_reverse", "_extra_state"]
-    assert not list(rule.parameters())
+    of_network = [f"network.{name}" for name in network.state_dict()]
+    own = ["feedback_l0", "feedback_l0_reverse", "_extra_state"]
+    assert list(rule.state_dict()) == own + of_network
+    assert not list(rule.parameters(recurse=False))
     rule.to(torch.float64)
     assert rule.feedback_matrix(0, 1).dtype == torch.float64
     rule.to("meta")

@@ -35,7 +35,7 @@ def test_networks_are_drawn_from_their_seed_alone(make: object) -> None:
         before = torch.get_rng_state()
         one = make(3, 50, 4, num_layers=2, bidirectional=True, seed=3)
         rule = tl.DFA(one)
-        rule(torch.zeros(2, 5, 3), torch.tensor([0, 1]))
+        rule(torch.zeros(2, 5, 3), torch.tensor([0, 1])).backward()
         assert torch.equal(torch.get_rng_state(), before)
         torch.manual_seed(1)
         exactly(

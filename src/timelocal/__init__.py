@@ -5,11 +5,12 @@
     loss = rule(inputs, targets)
     loss.backward()                   # fills .grad by the rule; then any torch optimizer
 
-Networks: `RNN`, `GRU`, `LSTM`, `from_torch`. Rules: `RULES`, such as `DFA`. Loops: `fit`, `Stream`.
+Networks: `RNN`, `GRU`, `LSTM`, `from_torch`, `from_cell`. Rules: `RULES`, such as `DFA`.
+Loops: `fit`, `Stream`.
 """
 
 from timelocal import data, losses
-from timelocal.cells import BlackBox
+from timelocal.cells import AutogradCell, BlackBox, Cell
 from timelocal.errors import (
     ArgumentError,
     DataError,
@@ -27,6 +28,7 @@ from timelocal.network import (
     Trajectory,
     black_box,
     decorrelation_loss,
+    from_cell,
     from_torch,
     to_torch,
 )
@@ -70,7 +72,9 @@ __all__ = [
     "WP",
     "ANPAuthorsCode",
     "ArgumentError",
+    "AutogradCell",
     "BlackBox",
+    "Cell",
     "DFAAuthorsCode",
     "DataError",
     "Decorrelation",
@@ -91,6 +95,7 @@ __all__ = [
     "data",
     "decorrelation_loss",
     "fit",
+    "from_cell",
     "from_torch",
     "losses",
     "to_torch",

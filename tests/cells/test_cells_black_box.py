@@ -29,7 +29,7 @@ class Device(tl.BlackBox):
 
 
 def learn(spoil: Callable[[Tensor, Tensor], tuple[object, object]]) -> Tensor:
-    rule = tl.ANP(tl.black_box(Device(spoil), 2, 8, 1), sigma=0.1)
+    rule = tl.ANP(tl.black_box(Device(spoil), 2, 8, 1), loss="mse", at="every", sigma=0.1)
     return rule(torch.ones(4, 6, 2), torch.zeros(4, 6, 1))
 
 

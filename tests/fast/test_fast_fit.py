@@ -10,6 +10,7 @@ from torch.testing import assert_close
 
 import timelocal as tl
 from timelocal import kernels
+from timelocal.fast import repeated_estimate
 
 NETWORKS = {"rnn": tl.RNN, "gru": tl.GRU, "lstm": tl.LSTM}
 
@@ -36,8 +37,8 @@ def assert_same(found, wanted):
 @pytest.mark.parametrize("name", NETWORKS)
 def test_every_estimate_is_that_of_the_rule(name, loss):
     rule = make(name, loss=loss)
-    learn = rule.learner()
-    optimizer = torch.optim.SGD(rule.network.parameters(), lr=0.1)
+    learn = repeated_estimate(rule)
+    optimizer = torch.optim.SGD(rule.parameters(), lr=0.1)
     for step, count in enumerate([4, 4, 2, 4]):  # the weights move, and one batch is smaller
         inputs, targets = batch(step, count, loss=loss)
         found = learn(inputs, targets, None)
@@ -49,7 +50,7 @@ def test_every_estimate_is_that_of_the_rule(name, loss):
 
 def test_batches_with_time_first_and_lengths_are_served():
     rule = tl.DFA(tl.from_torch(torch.nn.GRU(2, 7), torch.nn.Linear(7, 3)))
-    learn = rule.learner()
+    learn = repeated_estimate(rule)
     for step in range(3):
         inputs, targets = batch(step)
         inputs, lengths = inputs.transpose(0, 1), torch.tensor([6, 2, 1, 5]) if step == 1 else None
@@ -58,7 +59,7 @@ def test_batches_with_time_first_and_lengths_are_served():
 
 def test_weights_that_are_put_elsewhere_are_found():
     rule = make()
-    learn = rule.learner()
+    learn = repeated_estimate(rule)
     inputs, targets = batch(0)
     learn(inputs, targets, None)
     for parameter in rule.network.parameters():
@@ -72,7 +73,7 @@ def test_weights_that_are_put_elsewhere_are_found():
 )  # fmt: skip
 def test_rules_that_make_more_of_it_are_served(options):
     rule = make(**options)
-    learn = rule.learner()
+    learn = repeated_estimate(rule)
     for step in range(2):
         inputs, targets = batch(step)
         assert_same(learn(inputs, targets, None), rule.estimate(inputs, targets))
@@ -85,7 +86,7 @@ class Doubled(tl.DFA):
 
 
 class Told(tl.DFA):
-    def local_steps(self, batch, forward):
+    def local_updates(self, forward):
         return {"feedback_l0": torch.ones_like(self.feedback_l0)}
 
 
@@ -93,14 +94,14 @@ class Told(tl.DFA):
 def test_what_a_subclass_changes_is_not_passed_over(rule):
     changed, inputs_and_targets = make(rule=rule), batch(0)
     for _ in range(2):
-        found = changed.learner()(*inputs_and_targets, None)
+        found = repeated_estimate(changed)(*inputs_and_targets, None)
         assert_same(found, changed.estimate(*inputs_and_targets))
 
 
 def test_one_native_call_goes_on_in_the_same_tensors():
     if kernels.describe()["path"] != "native":
         pytest.skip("no native kernel is active")
-    learn = make().learner()
+    learn = repeated_estimate(make())
     first = learn(*batch(0), None)
     kept = first.gradients["readout.weight"].clone()
     second = learn(*batch(1), None)
@@ -108,8 +109,8 @@ def test_one_native_call_goes_on_in_the_same_tensors():
     assert not torch.equal(second.gradients["readout.weight"], kept)
 
 
-def test_a_learner_does_not_join_a_graph():
-    learn, (inputs, targets) = make().learner(), batch(0)
+def test_a_repeated_estimate_does_not_join_a_graph():
+    learn, (inputs, targets) = repeated_estimate(make()), batch(0)
     for _ in range(2):
         found = learn(inputs.requires_grad_(), targets, None)
         assert not found.loss.requires_grad

@@ -10,9 +10,8 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 from torch.testing import assert_close
 
 import timelocal as tl
-from timelocal import kernels
-from timelocal.rules import session as sessions
-from timelocal.rules.fused import run_fused
+from timelocal import fast, kernels
+from timelocal.fast import NATIVE, native_run
 
 pytestmark = pytest.mark.skipif(
     kernels.describe()["path"] != "native", reason="no native kernel is active"
@@ -23,6 +22,7 @@ RULES = {
     "anp": tl.ANP,
     "wp": tl.WP,
     "tbptt": tl.TBPTT,
+    "dfa": tl.DFA,
     "rflo": tl.RFLO,
     "np-authors-code": tl.NPAuthorsCode,
     "anp-authors-code": tl.ANPAuthorsCode,
@@ -43,43 +43,56 @@ def data(steps=12, batch=4):
     return inputs, torch.randn(batch, steps, 3, generator=generator, dtype=torch.float64)
 
 
-def learn(net, rule, chunks, batch=4):
-    """Losses, then all that learns and is carried."""
-    stream = rule.stream(batch)
-    optimizer = torch.optim.SGD(net.parameters(), lr=LR)
-    losses = [stream.run(x, y, optimizer) for x, y in chunks]
-    return {"losses": torch.cat(losses), **net.state_dict(), **stream.state_dict()}
+def plain(net):
+    return torch.optim.SGD(net.parameters(), lr=LR)
+
+
+def learn(rule, chunks, batch=4):
+    """Losses and outputs, then all that learns and is carried."""
+    stream = tl.Stream(rule, plain(rule.network), batch)
+    losses, outputs = zip(*(stream.run(x, y) for x, y in chunks), strict=True)
+    made = {"losses": torch.cat(losses), "outputs": torch.cat(outputs, 1)}
+    return {**made, **rule.network.state_dict(), **stream.state_dict()}
+
+
+def native(rule, optimizer, inputs, targets):
+    """What the native call gives for the first chunk of a stream of the rule's."""
+    stream = tl.Stream(rule, optimizer, len(inputs))
+    return native_run(rule, optimizer, stream.memory, inputs, targets, stream.key, stream.steps)
+
+
+def perturbed(net, rule=tl.NP, **options):
+    return rule(net, **{"loss": "mse", "sigma": 0.01, **options})
+
+
+def test_every_rule_in_the_table_is_compared():
+    assert set(RULES.values()) == set(NATIVE)
 
 
 @pytest.mark.parametrize("decorrelate", [None, 0.01, tl.Decorrelation(0.01, norm="preserve")])
 @pytest.mark.parametrize("name", RULES)
 @pytest.mark.parametrize("tau", [1.0, 2.0])
-def test_fused_is_the_loop(monkeypatch, name, decorrelate, tau):
+def test_a_native_run_is_the_loop(monkeypatch, name, decorrelate, tau):
     inputs, targets = data()
-    fused_net = network(decorrelate, tau=tau)
-    loop_net = copy.deepcopy(fused_net)
+    native_net = network(decorrelate, tau=tau)
+    loop_net = copy.deepcopy(native_net)
     calls = []
 
     def watched(*args):
-        calls.append(run_fused(*args))
+        calls.append(native_run(*args))
         return calls[-1]
 
-    monkeypatch.setattr(sessions, "run_fused", watched)
+    monkeypatch.setattr(fast, "native_run", watched)
     chunks = [(inputs[:, :5], targets[:, :5]), (inputs[:, 5:], targets[:, 5:])]
-    options = {"loss": "mse", "at": "every"}
+    options = {"loss": "mse", "trace": "leak"} if name == "dfa" else {"loss": "mse"}
     options |= {"sigma": 0.05} if RULES[name].spec.draws else {}
-    found = learn(fused_net, RULES[name](fused_net, **options), chunks)
+    found = learn(RULES[name](native_net, **options), chunks)
     assert len(calls) == 2
-    assert all(losses is not None for losses in calls)
-    monkeypatch.setattr(sessions, "run_fused", lambda *_: None)
-    whole = [(inputs, targets)]
-    expected = learn(loop_net, RULES[name](loop_net, **options), whole)
+    assert all(made is not None for made in calls)
+    monkeypatch.setattr(fast, "native_run", lambda *_: None)
+    expected = learn(RULES[name](loop_net, **options), [(inputs, targets)])
     assert_close(found, expected, atol=1e-9, rtol=1e-9)
     assert found["losses"].shape == (12,)
-
-
-def plain(net):
-    return torch.optim.SGD(net.parameters(), lr=LR)
 
 
 REFUSED = {
@@ -109,11 +122,11 @@ REFUSED = {
 def test_what_the_native_call_cannot_do_is_left_to_the_loop(why):
     optimizer, options, shape = REFUSED[why]
     net = network(**shape)
-    stream = tl.NP(net, **{"loss": "mse", "at": "every", **options}).stream(4)
+    rule = tl.NP(net, **{"loss": "mse", **options})
     inputs, targets = data(3)
     targets = targets.sigmoid()
-    assert run_fused(stream, inputs, targets, optimizer(net)) is None
-    assert stream.run(inputs, targets, optimizer(net)).shape == (3,)
+    assert native(rule, optimizer(net), inputs, targets) is None
+    assert tl.Stream(rule, optimizer(net), 4).run(inputs, targets).loss.shape == (3,)
 
 
 def test_a_rule_made_of_another_is_left_to_the_loop():
@@ -123,19 +136,20 @@ def test_a_rule_made_of_another_is_left_to_the_loop():
 
     net = network()
     inputs, targets = data(3)
-    assert run_fused(Louder(net).stream(4), inputs, targets, plain(net)) is None
-    noisy = tl.ANP(net, clean=False).stream(4)
-    assert run_fused(noisy, inputs, targets, plain(net)) is None
+    assert native(perturbed(net), plain(net), inputs, targets) is not None
+    assert native(perturbed(net, Louder), plain(net), inputs, targets) is None
+    assert native(perturbed(net, tl.ANP, clean=False), plain(net), inputs, targets) is None
 
 
 def test_wrong_tensors_are_refused_as_the_loop_refuses_them():
     net = network()
-    stream = tl.NP(net).stream(4)
+    stream = tl.Stream(perturbed(net), plain(net), 4)
     inputs, targets = data(3)
     with pytest.raises(tl.ArgumentError, match="targets"):
-        stream.run(inputs, targets[..., :1], plain(net))
-    with pytest.raises(tl.ArgumentError, match=r"shape \(4, 2\)"):
-        stream.run(inputs[:3], targets[:3], plain(net))
+        stream.run(inputs, targets[..., :1])
+    with pytest.raises(tl.ArgumentError, match="inputs: got 3 sequences, expected 4"):
+        stream.run(inputs[:3], targets[:3])
+    assert stream.steps == 0
 
 
 def test_hooks_of_the_optimizer_are_called_at_every_step():
@@ -145,18 +159,18 @@ def test_hooks_of_the_optimizer_are_called_at_every_step():
     calls = []
     for register in (optimizer.register_step_pre_hook, optimizer.register_step_post_hook):
         handle = register(lambda *_: calls.append(1))
-        tl.NP(net, sigma=0.01).stream(4).run(inputs, targets, optimizer)
+        tl.Stream(perturbed(net), optimizer, 4).run(inputs, targets)
         assert len(calls) == inputs.shape[1]
         calls.clear()
         handle.remove()
     handle = register_optimizer_step_post_hook(lambda *_: calls.append(1))
     try:
-        tl.NP(net, sigma=0.01).stream(4).run(inputs, targets, optimizer)
+        tl.Stream(perturbed(net), optimizer, 4).run(inputs, targets)
         assert len(calls) == inputs.shape[1]
     finally:
         handle.remove()
     calls.clear()
-    assert run_fused(tl.NP(net, sigma=0.01).stream(4), inputs, targets, optimizer) is not None
+    assert native(perturbed(net), optimizer, inputs, targets) is not None
     assert calls == []
 
 
@@ -166,6 +180,6 @@ def test_a_scheduler_may_follow_a_chunk():
     inputs, targets = (tensor.float() for tensor in data())
     optimizer = torch.optim.SGD(net.parameters(), lr=0.5)
     scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 1)
-    assert run_fused(tl.NP(net, sigma=0.01).stream(4), inputs, targets, optimizer) is not None
+    assert native(perturbed(net), optimizer, inputs, targets) is not None
     scheduler.step()
     assert optimizer.param_groups[0]["lr"] == pytest.approx(0.05)

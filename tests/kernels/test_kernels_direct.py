@@ -14,7 +14,7 @@ import timelocal as tl
 from timelocal import kernels
 from timelocal.errors import ArgumentError
 from timelocal.kernels import DirectCall, native_direct, torch_direct
-from timelocal.rules import at_once
+from timelocal.rules import single_call
 
 heads = st.fixed_dictionaries(
     {
@@ -98,11 +98,11 @@ def test_an_estimate_is_the_same_in_parts(cell, feedback, monkeypatch):
     direct = kernels.direct
     monkeypatch.setattr(kernels, "direct", lambda *given: calls.append(1) or direct(*given))
     found = rule.estimate(inputs, targets, initial=initial)
-    monkeypatch.setattr(at_once, "compute", lambda rule, batch: None)
+    monkeypatch.setattr(single_call, "prepare", lambda *given: None)
     wanted = rule.estimate(inputs, targets, initial=initial)
     assert calls == [1]
     assert found.gradients.keys() == wanted.gradients.keys()
-    for field in ("gradients", "loss", "outputs", "accuracy", "final_states", "steps"):
+    for field in ("gradients", "loss", "outputs", "accuracy", "final_states", "local_updates"):
         assert_close(getattr(found, field), getattr(wanted, field), atol=1e-13, rtol=1e-12)
 
 

@@ -15,6 +15,7 @@ from timelocal import kernels
 from timelocal.errors import ArgumentError
 from timelocal.kernels import native_head, torch_head
 from timelocal.losses import MSE, CrossEntropy
+from timelocal.rules.heads import head_loss
 
 DOUBLE, SINGLE = torch.float64, torch.float32
 TOLERANCE = {DOUBLE: {"atol": 1e-13, "rtol": 1e-12}, SINGLE: {"atol": 1e-5, "rtol": 1e-5}}
@@ -153,11 +154,11 @@ class Doubled(MSE):
 
 
 def test_losses_know_what_they_are_to_the_kernels():
-    assert CrossEntropy().known_to_kernels() == "cross_entropy"
-    assert MSE().known_to_kernels() == "mse"
-    assert CrossEntropy(label_smoothing=0.1).known_to_kernels() is None
-    assert CrossEntropy(class_weights=torch.ones(2)).known_to_kernels() is None
-    assert Doubled().known_to_kernels() is None
+    assert head_loss(CrossEntropy()) == "cross_entropy"
+    assert head_loss(MSE()) == "mse"
+    assert head_loss(CrossEntropy(label_smoothing=0.1)) is None
+    assert head_loss(CrossEntropy(class_weights=torch.ones(2))) is None
+    assert head_loss(Doubled()) is None
 
 
 @pytest.mark.parametrize("at", ["last", "every"])

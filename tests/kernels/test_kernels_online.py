@@ -7,19 +7,19 @@ import itertools
 import numpy as np
 import pytest
 import torch
+import torch_online
 from torch.testing import assert_close
 
 from timelocal import kernels
 from timelocal.kernels import (
+    KINDS,
     OnlineSettings,
     OnlineState,
     OnlineWeights,
     native_online,
     torch_noise,
-    torch_online,
 )
 
-KINDS = torch_online.KINDS
 SIGMA = 0.1
 
 

@@ -54,17 +54,18 @@ def test_the_users_optimizer_steps_what_the_rule_filled(
 ) -> None:
     model = Classifier(kind, num_layers=2, batch_first=True)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
-    learner = rule(tl.from_torch(model.body, model.head))
-    first = learner(X, Y)
+    local = rule(tl.from_torch(model.body, model.head))
+    first = local(X, Y)
+    first.backward()
     before = copy.deepcopy(model.state_dict())
     optimizer.step()
     for name, parameter in model.named_parameters():
         assert not torch.equal(parameter, before[name]), name
     for _ in range(40):
         optimizer.zero_grad()
-        learner(X, Y)
+        local(X, Y).backward()
         optimizer.step()
-    found = learner.evaluate(X, Y)
+    found = local.evaluate(X, Y)
     assert found.loss < 0.9 * first
     close(found.outputs, model(X)[:, -1].detach(), rtol=1e-5, atol=1e-5)
 
@@ -75,7 +76,7 @@ def test_frozen_parameters_stay_without_gradients() -> None:
     head = nn.Sequential(nn.Linear(8, 8), nn.Tanh(), nn.Linear(8, 2))
     head[0].requires_grad_(False)
     network = tl.from_torch(model.body, head)
-    tl.BPTT(network)(X.transpose(0, 1), Y)
+    tl.BPTT(network)(X.transpose(0, 1), Y).backward()
     filled = {name for name, p in network.named_parameters() if p.grad is not None}
     assert filled == {name for name, p in network.named_parameters() if p.requires_grad}
 
@@ -286,7 +287,7 @@ def test_moving_the_network_moves_the_users_module() -> None:
     rule = tl.DFA(network)
     network.to(torch.float64)
     rule.to(torch.float64)
-    rule(X.double(), Y)
+    rule(X.double(), Y).backward()
     assert model.body.weight_hh_l0.grad.dtype == torch.float64
     close(network(X.double()), model(X.double()).detach())
 
@@ -327,13 +328,14 @@ def test_a_ddp_wrapper_goes_on_working(tmp_path: Path) -> None:
         wrapped = nn.parallel.DistributedDataParallel(model)
         optimizer = torch.optim.SGD(wrapped.parameters(), lr=0.1)
         rule = tl.BPTT(tl.from_torch(model.body, model.head))
-        rule(X, Y)
+        rule(X, Y).backward()
         ours = {name: p.grad.clone() for name, p in model.named_parameters()}
         optimizer.zero_grad()
         torch.nn.functional.cross_entropy(wrapped(X)[:, -1], Y).backward()
         close(ours, {name: p.grad for name, p in model.named_parameters()}, rtol=1e-4, atol=1e-6)
         optimizer.zero_grad()
         loss = rule(X, Y)
+        loss.backward()
         optimizer.step()
         assert torch.nn.functional.cross_entropy(wrapped(X)[:, -1], Y) < loss
     finally:
@@ -366,7 +368,7 @@ def test_any_readout_is_trained_as_autograd_would(kind: str) -> None:
     model.head = READOUTS[kind]()
     network = tl.from_torch(model.body, model.head).double()
     found = tl.BPTT(network).estimate(X.double(), Y)
-    tl.BPTT(network)(X.double(), Y)
+    tl.BPTT(network)(X.double(), Y).backward()
     filled = {name: p.grad for name, p in model.named_parameters()}
     assert not found.outputs.requires_grad
     model.zero_grad()

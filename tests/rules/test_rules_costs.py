@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_leaves
 import timelocal as tl
 from oracles import exactly
 from timelocal.network import Network
-from timelocal.rules import at_once
+from timelocal.rules import single_call
 from timelocal.testing import CELLS, Case
 
 B, T, I, H, O = 11, 13, 2, 17, 3  # noqa: E741 — sizes that tell every axis from every other
@@ -36,7 +36,7 @@ def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Non
 @pytest.fixture
 def in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Never in one call: there would be no place between scan and credit to stand at."""
-    monkeypatch.setattr(at_once, "compute", lambda *_: None)
+    monkeypatch.setattr(single_call, "prepare", lambda *_: None)
 
 
 class Shapes(TorchDispatchMode):
@@ -144,12 +144,12 @@ def test_bptt_does_read_them(cell: str) -> None:
     network = case.network()
     inputs, targets, _, _ = case.batch()
     rule = tl.BPTT(network)
-    right = rule.readout_gradients
+    right = rule.recurrent_gradients
 
     def forgets(forward: object) -> object:
         network.recurrent.weight_hh_l0.data.fill_(float("nan"))
         return right(forward)
 
-    object.__setattr__(rule, "readout_gradients", forgets)
+    object.__setattr__(rule, "recurrent_gradients", forgets)
     found = rule.estimate(inputs, targets).gradients
     assert found["recurrent.weight_ih_l0"].isnan().any()

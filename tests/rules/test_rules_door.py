@@ -354,7 +354,7 @@ def test_a_rule_left_behind_by_its_network() -> None:
     rule = tl.DFA(network)
     network.double()
     told = "rule: got feedback_l0 in torch.float32 on cpu, expected torch.float64"
-    raises(lambda: rule(X.double(), Y), told, "Use rule.to(")
+    raises(lambda: rule(X.double(), Y), told, "rule.to(...) moves both")
     assert (
         rule.evaluate(X.double(), Y).loss.dtype == torch.float64
     )  # which needs nothing of the rule's
@@ -364,12 +364,13 @@ def test_a_rule_left_behind_by_its_network() -> None:
 
 def test_a_chunk_of_a_stream_is_checked_before_its_first_step() -> None:
     network = tl.RNN(3, 8, output_size=2)
-    session = tl.NP(network, loss="mse", at="every").stream(4)
-    optimizer = torch.optim.Adam(network.parameters())  # step by step, not in one native call
+    rule = tl.NP(network, loss="mse", at="every")
+    optimizer = torch.optim.Adam(rule.parameters())  # step by step, not in one native call
+    stream = tl.Stream(rule, optimizer, batch_size=4)
     before = {name: p.clone() for name, p in network.named_parameters()}
     x = torch.randn(4, 6, 3, generator=torch.Generator().manual_seed(0))
-    raises(lambda: session.run(x, torch.zeros(4, 5, 2), optimizer), "targets", "(4, 5, 2)")
-    assert session.steps == 0
+    raises(lambda: stream.run(x, torch.zeros(4, 5, 2)), "targets", "(4, 5, 2)")
+    assert stream.steps == 0
     assert all(torch.equal(p, before[name]) for name, p in network.named_parameters())
 
 

@@ -10,12 +10,14 @@ from torch import Tensor
 
 import perturbation_oracle as oracle
 import timelocal as tl
+from oracles import still_stream
 from timelocal.rules.perturbation import draw_key
 from timelocal.testing.cases import Case
 
 slow, thorough = pytest.mark.slow, pytest.mark.thorough
 CELLS = ("rnn", "leaky", "gru", "gru-reset-before", "lstm")
 CREDITS = ("local", "trace(0.5)", "to_go", "global")
+TASK = {"loss": "mse", "at": "every"}
 SMALL = 1e-4
 """σ so small that the loss is linear in the noise, in float64."""
 MANY = 100
@@ -82,7 +84,7 @@ def targets_of(network: tl.Network, case: Case) -> dict[str, Tensor]:
 def test_node_perturbation_converges_to_its_target_and_no_other(cell: str, credit: str) -> None:
     case = case_of(cell)
     network = case.network()
-    rule = tl.NP(network, sigma=SMALL, credit=credit, directions=400, antithetic=True)
+    rule = tl.NP(network, **TASK, sigma=SMALL, credit=credit, directions=400, antithetic=True)
     targets = targets_of(network, case)
     other = "to_go" if credit == "local" else "local"
     converges(rule, case, targets[credit], [targets[other], -targets[credit]])
@@ -107,9 +109,8 @@ def test_activity_perturbation_converges_to_its_preconditioned_target(
 ) -> None:
     case = case_of(cell)
     network = case.network()
-    rule = tl.ANP(
-        network, sigma=SMALL, credit=credit, directions=MANY, antithetic=clean, clean=clean
-    )
+    options = {"directions": MANY, "antithetic": clean, "clean": clean}
+    rule = tl.ANP(network, **TASK, sigma=SMALL, credit=credit, **options)
     names = [name for name, _ in network.named_parameters()]
     right = flat(oracle.target(network, case, credit, activity=True), names)
     plain = flat(oracle.target(network, case, credit), names)
@@ -126,7 +127,8 @@ def test_activity_perturbation_is_the_gradient_where_the_change_is_isotropic() -
     plain = flat(oracle.target(network, case, "local"), names)
     seen = flat(oracle.target(network, case, "local", activity=True), names)
     torch.testing.assert_close(seen, plain, rtol=1e-6, atol=1e-12)
-    converges(tl.ANP(network, sigma=SMALL, directions=MANY, antithetic=True), case, plain, [-plain])
+    rule = tl.ANP(network, **TASK, sigma=SMALL, directions=MANY, antithetic=True)
+    converges(rule, case, plain, [-plain])
 
 
 @pytest.mark.parametrize(
@@ -137,7 +139,7 @@ def test_weight_perturbation_converges_to_its_target_and_no_other(cell: str, cre
     case = case_of(cell)
     network = case.network()
     options = {"redraw": "sequence"} if credit == "sequence" else {"credit": credit}
-    rule = tl.WP(network, sigma=SMALL, directions=8, antithetic=True, **options)
+    rule = tl.WP(network, **TASK, sigma=SMALL, directions=8, antithetic=True, **options)
     targets = targets_of(network, case)
     right = targets["to_go" if credit == "sequence" else credit]
     found = draws(rule, case, 64)
@@ -171,8 +173,8 @@ def test_all_converge_with_decorrelation(rule: type[tl.Rule], cell: str, credit:
     without = flat(oracle.target(plain, case, credit, activity=rule is tl.ANP), names)
     assert float((right - without).norm() / right.norm()) > 0.2
     many = {tl.WP: 16, tl.NP: 400, tl.ANP: MANY}[rule]
-    learner = rule(network, sigma=SMALL, credit=credit, directions=many, antithetic=True)
-    found = draws(learner, case, 64)
+    options = {"credit": credit, "directions": many, "antithetic": True}
+    found = draws(rule(network, **TASK, sigma=SMALL, **options), case, 64)
     assert slope(found, right) == pytest.approx(-1, abs=0.25)
     assert slope(found, -3 * right) > -0.75
 
@@ -203,19 +205,19 @@ def test_a_stream_with_traces_says_what_the_whole_sequence_says(
 ) -> None:
     case = case_of(cell, layers=2)
     network = case.network()
-    options = {"credit": credit, "directions": 2, "antithetic": True}
+    options = {**TASK, "credit": credit, "directions": 2, "antithetic": True}
     whole = rule(network, seed=3, **options)
     key = draw_key(rule(network, seed=3, **options).generator)
     inputs, targets, _, _ = case.batch()
     expected = whole.estimate(inputs, targets).gradients
-    stream = rule(network, **options).stream(len(inputs))
+    stream = still_stream(rule(network, **options), len(inputs))
     stream.key = key
-    for x, y in zip(inputs.unbind(1), targets.unbind(1), strict=True):
-        stream.step(x, y)
-    found = {name: own.grad / inputs.shape[1] for name, own in network.named_parameters()}
+    pairs = zip(inputs.unbind(1), targets.unbind(1), strict=True)
+    steps = [stream.step(x, y, gradients=True).gradients for x, y in pairs]
+    found = {name: sum(one[name] for one in steps) / len(steps) for name in expected}
     torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
 
 
 def test_a_stream_has_no_end_to_be_credited_with() -> None:
     with pytest.raises(tl.UnsupportedError, match="Use credit='to_go'"):
-        tl.NP(case_of("rnn").network(), credit="global").stream(1)
+        still_stream(tl.NP(case_of("rnn").network(), credit="global"), 1)

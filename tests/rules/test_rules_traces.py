@@ -11,7 +11,7 @@ from hypothesis import assume, example, given, settings
 from torch import Tensor
 
 import timelocal as tl
-from oracles import Setting, close, exactly, settings_drawn
+from oracles import Setting, close, exactly, settings_drawn, still_stream
 from timelocal import kernels
 from timelocal.cells import Cell, CellWeights, LayerTrajectory, LSTMCell
 from timelocal.kernels import torch_scan
@@ -185,7 +185,7 @@ def test_kolen_pollack_feedback_converges_to_the_readout(at: str, rule: type[tl.
     assert (start.abs() > 1e-3).all()
     for _ in range(40):
         optimizer.zero_grad()
-        learner(inputs, targets)
+        learner(inputs, targets).backward()
         optimizer.step()
     close(difference(), start * (1 - 0.5 * 0.1) ** 40)
 
@@ -198,9 +198,9 @@ def test_an_estimate_leaves_learned_feedback_alone() -> None:
     found = rule.estimate(inputs, targets)
     rule.evaluate(inputs, targets)
     exactly(rule.feedback_matrix(), before)
-    assert list(found.steps) == ["feedback_l0"]
+    assert list(found.local_updates) == ["feedback_l0"]
     rule.accumulate(found)
-    exactly(rule.feedback_matrix(), before + found.steps["feedback_l0"])
+    exactly(rule.feedback_matrix(), before + found.local_updates["feedback_l0"])
 
 
 # --- streams -----------------------------------------------------------------------------------
@@ -211,12 +211,12 @@ ONLINE: dict[str, Callable[[tl.Network], tl.Rule]] = {
     "dfa-learned": lambda network: tl.DFA(
         network, at="every", trace="diagonal", feedback="kolen_pollack"
     ),
-    "rflo": tl.RFLO,
-    "eprop": tl.EProp,
-    "rtrl": tl.RTRL,
-    "tbptt1": lambda network: tl.TBPTT(network, 1),
-    "tbptt3": lambda network: tl.TBPTT(network, 3),
-    "tbptt9": lambda network: tl.TBPTT(network, 9),
+    "rflo": lambda network: tl.RFLO(network, at="every"),
+    "eprop": lambda network: tl.EProp(network, at="every"),
+    "rtrl": lambda network: tl.RTRL(network, at="every"),
+    "tbptt1": lambda network: tl.TBPTT(network, 1, at="every"),
+    "tbptt3": lambda network: tl.TBPTT(network, 3, at="every"),
+    "tbptt9": lambda network: tl.TBPTT(network, 9, at="every"),
 }
 
 
@@ -233,7 +233,7 @@ def test_a_stream_of_a_network_that_decorrelates(name: str, cell: str) -> None:
     rule = ONLINE[name](network)
     rule.feedback_lr = 0.0
     whole = rule.estimate(inputs, targets).gradients
-    steps = run(rule.stream(3), inputs, targets)
+    steps = run(still_stream(rule, 3), inputs, targets)
     close({key: sum(one[key] for one in steps) / 6 for key in whole}, whole)
     if name == "tbptt3":
         batch = (case.loss_function(), "every", inputs, targets)
@@ -244,10 +244,10 @@ def test_learned_feedback_reaches_the_states_as_the_readout_does() -> None:
     """Where F = W_outᵀ, through D as symmetric feedback goes."""
     case = Case("gru", at="every", decorrelate=True)
     network = case.network()
-    rule = tl.EProp(network, feedback="kolen_pollack")
+    rule = tl.EProp(network, at="every", feedback="kolen_pollack")
     rule.feedback_l0.copy_(network.readout.weight.detach().t())
     inputs, targets, _, _ = case.batch()
-    symmetric = tl.EProp(network, feedback="symmetric").estimate(inputs, targets)
+    symmetric = tl.EProp(network, at="every", feedback="symmetric").estimate(inputs, targets)
     close(rule.estimate(inputs, targets).gradients, symmetric.gradients)
 
 
@@ -259,9 +259,9 @@ def streams(name: str, cell: str) -> bool:
 CAN = [(name, cell) for name in ONLINE for cell in CELLS if streams(name, cell)]
 
 
-def run(stream: object, inputs: Tensor, targets: Tensor) -> list[dict[str, Tensor]]:
+def run(stream: tl.Stream, inputs: Tensor, targets: Tensor) -> list[dict[str, Tensor]]:
     pairs = zip(inputs.unbind(1), targets.unbind(1), strict=True)
-    return [stream.step(x, y).gradients for x, y in pairs]
+    return [stream.step(x, y, gradients=True).gradients for x, y in pairs]
 
 
 @pytest.mark.parametrize(("name", "cell"), CAN)
@@ -276,7 +276,7 @@ class TestAStream:
         inputs, targets, _, _ = case.batch()
         network = case.network()
         whole = ONLINE[name](network).estimate(inputs, targets).gradients
-        steps = run(ONLINE[name](network).stream(3), inputs, targets)
+        steps = run(still_stream(ONLINE[name](network), 3), inputs, targets)
         if "learned" in name:  # its F has moved on after the first step
             return
         close({key: sum(one[key] for one in steps) / 6 for key in whole}, whole)
@@ -286,11 +286,11 @@ class TestAStream:
         case = self.case(cell)
         inputs, targets, _, _ = case.batch()
         network = case.network()
-        stream = ONLINE[name](network).stream(3)
+        stream = still_stream(ONLINE[name](network), 3)
         run(stream, inputs, targets)
         going_on = copy.deepcopy(stream.memory)
         stream.reset(torch.tensor([True, False, False]))
-        fresh = ONLINE[name](network).stream(3)
+        fresh = still_stream(ONLINE[name](network), 3)
         assert stream.memory.keys() == fresh.memory.keys()
         for key, kept in stream.memory.items():
             exactly(kept[0], fresh.memory[key][0])
@@ -300,7 +300,8 @@ class TestAStream:
         only = torch.tensor([1.0, 0.0, 0.0], dtype=torch.float64)
         for t in range(4):
             here, there = (
-                one.step(inputs[:, t], targets[:, t], mask=only) for one in (stream, fresh)
+                one.step(inputs[:, t], targets[:, t], mask=only, gradients=True)
+                for one in (stream, fresh)
             )
             close(here.gradients, there.gradients)
 
@@ -309,9 +310,9 @@ class TestAStream:
         inputs, targets, _, _ = case.batch()
         network = case.network()
         one, other = ONLINE[name](network), ONLINE[name](network)
-        stream = one.stream(3)
+        stream = still_stream(one, 3)
         run(stream, inputs[:, :3], targets[:, :3])
-        again = other.stream(3)
+        again = still_stream(other, 3)
         again.load_state_dict(copy.deepcopy(stream.state_dict()))
         other.load_state_dict(copy.deepcopy(one.state_dict()))
         exactly(
@@ -325,10 +326,10 @@ def test_a_stream_through_dropout_drops(name: str) -> None:
     case = Case("gru", layers=2, dropout=0.5, at="every")
     network = case.network()
     inputs, targets, _, _ = case.batch()
-    one = run(ONLINE[name](network).stream(3), inputs, targets)
-    exactly(one, run(ONLINE[name](network).stream(3), inputs, targets))
+    one = run(still_stream(ONLINE[name](network), 3), inputs, targets)
+    exactly(one, run(still_stream(ONLINE[name](network), 3), inputs, targets))
     network.eval()
-    other = run(ONLINE[name](network).stream(3), inputs, targets)
+    other = run(still_stream(ONLINE[name](network), 3), inputs, targets)
     assert not torch.allclose(one[-1]["readout.weight"], other[-1]["readout.weight"])
 
 
@@ -338,19 +339,44 @@ def test_a_stream_through_dropout_drops(name: str) -> None:
 @pytest.mark.parametrize(
     ("make", "told"),
     [
-        (lambda: tl.RTRL(tl.GRU(2, 400, 3)).estimate(*batch_of(10)), r"GiB.*Use .*EProp"),
-        (lambda: tl.RTRL(tl.LSTM(2, 600, 3)).stream(1), r"GiB.*Use .*TBPTT"),
+        (
+            lambda: tl.RTRL(tl.GRU(2, 400, 3), at="every").estimate(*batch_of(10)),
+            r"GiB.*Use .*EProp",
+        ),
+        (lambda: still_stream(tl.RTRL(tl.LSTM(2, 600, 3)), 1), r"GiB.*Use .*TBPTT"),
         (lambda: tl.RTRL(tl.RNN(2, 4, 3, bidirectional=True)), "Use DFA or BPTT"),
         (lambda: tl.TBPTT(tl.RNN(2, 4, 3, bidirectional=True), 3), "Use DFA or BPTT"),
-        (lambda: tl.EProp(tl.RNN(2, 4, 3, bidirectional=True)).stream(1), "Use whole sequences"),
-        (lambda: tl.EProp(tl.GRU(2, 4, 3, reset_after=False)).stream(1), "Use reset_after=True"),
-        (lambda: tl.DFA(tl.RNN(2, 4, 3)).stream(1), "Use at='every'"),
+        (
+            lambda: still_stream(tl.EProp(tl.RNN(2, 4, 3, bidirectional=True)), 1),
+            "Use whole sequences",
+        ),
+        (
+            lambda: still_stream(tl.EProp(tl.GRU(2, 4, 3, reset_after=False)), 1),
+            "Use reset_after=True",
+        ),
+        (lambda: fit_online(tl.DFA(tl.RNN(2, 4, 3)), *batch_of(1)), "Use at='every'"),
         (lambda: tl.DFA(tl.RNN(2, 4, 3, num_layers=2), feedback="kolen_pollack"), "Use feedback="),
     ],
 )
 def test_what_cannot_be_done_says_what_can(make: Callable[[], object], told: str) -> None:
     with pytest.raises(tl.UnsupportedError, match=told):
         make()
+
+
+def fit_online(rule: tl.Rule, inputs: Tensor, targets: Tensor) -> tl.History:
+    optimizer = torch.optim.SGD(rule.parameters(), lr=0.1)
+    part = (inputs, targets[:, -1] if rule.at == "last" else targets)
+    return tl.fit(rule, optimizer, part, epochs=1, batch_size=1, online=True)
+
+
+@pytest.mark.parametrize("name", ["dfa", "rflo", "rtrl", "tbptt3"])
+def test_a_stream_takes_the_loss_at_every_step_wherever_the_rule_has_it(name: str) -> None:
+    case = Case("leaky", at="every")
+    network = case.network()
+    inputs, targets, _, _ = case.batch()
+    last, every = ONLINE[name](network), ONLINE[name](network)
+    last.at = "last"
+    exactly(run(still_stream(last, 3), inputs, targets), run(still_stream(every, 3), inputs, targets))
 
 
 def batch_of(sequences: int) -> tuple[Tensor, Tensor]:
@@ -478,7 +504,7 @@ def test_a_stream_without_a_past_is_seen(
         inputs, targets, _, _ = case.batch()
         network = case.network()
         whole = ONLINE[name](network).estimate(inputs, targets).gradients
-        steps = run(ONLINE[name](network).stream(3), inputs, targets)
+        steps = run(still_stream(ONLINE[name](network), 3), inputs, targets)
         close({key: sum(one[key] for one in steps) / 5 for key in whole}, whole)
 
     def break_it() -> None:

@@ -56,7 +56,7 @@ def train(problem: Problem) -> Train:
     ) -> Trained:
         network = network or tl.GRU(3, 8, 2, dropout=0.2, num_layers=2)
         rule = tl.DFA(network)
-        built = optimizer(network.parameters(), lr=0.01)
+        built = optimizer(rule.parameters(), lr=0.01)
         history = tl.fit(
             rule,
             built,

@@ -63,7 +63,7 @@ def test_gradients_are_each_parameter_s_own(problem):
         rule, optimizer, problem.train, epochs=1, batch_size=len(problem.train.inputs), clip=1e-2
     )
     by_hand, rule, optimizer = made()
-    rule(problem.train.inputs, problem.train.targets)
+    rule(problem.train.inputs, problem.train.targets).backward()
     torch.nn.utils.clip_grad_norm_(by_hand.parameters(), 1e-2)
     optimizer.step()
     for found, wanted in zip(network.parameters(), by_hand.parameters(), strict=True):
@@ -73,7 +73,7 @@ def test_gradients_are_each_parameter_s_own(problem):
 def test_what_is_frozen_stays_whatever_gradient_it_has_left(problem):
     network = tl.RNN(3, 4, 2)
     rule, optimizer = tl.DFA(network), torch.optim.SGD(network.parameters(), lr=0.1)
-    rule(problem.train.inputs, problem.train.targets)
+    rule(problem.train.inputs, problem.train.targets).backward()
     frozen = network.recurrent.weight_hh_l0.requires_grad_(False)
     before = frozen.clone()
     tl.fit(rule, optimizer, problem.train, epochs=2, batch_size=4)
@@ -101,7 +101,9 @@ def test_one_epoch_is_one_step_per_minibatch(problem):
     order = tl.seeding.generator(7, "batches", 1)
     for batch in tl.data.minibatches(problem.train, 16, order):
         optimizer.zero_grad()
-        losses.append((float(rule(batch.inputs, batch.targets)), len(batch)))
+        loss = rule(batch.inputs, batch.targets)
+        loss.backward()
+        losses.append((loss.item(), len(batch)))
         torch.nn.utils.clip_grad_norm_(by_hand.parameters(), 0.1)
         optimizer.step()
     history = tl.fit(
@@ -267,7 +269,7 @@ def _call(problem, **changes):
         ({"optimizer": "adam"}, ["optimizer", "torch.optim"]),
         (
             {"optimizer": torch.optim.SGD(torch.nn.Linear(1, 1).parameters(), lr=1.0)},
-            ["none of the parameters", "network.parameters()"],
+            ["none of the parameters", "rule.parameters()"],
         ),
         ({"train": torch.zeros(3, 2, 3)}, ["train", "Tensor", "(inputs, targets)"]),
         ({"train": (torch.zeros(3, 2, 3), torch.zeros(4))}, ["train: targets", "(4,)"]),

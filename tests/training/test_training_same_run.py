@@ -41,7 +41,7 @@ NP = {"loss": "cross_entropy", "at": "last", "sigma": 0.01}
 
 def run(problem: object, make: Make, folder: Path, epochs: int = 1) -> tl.History:
     rule = make()
-    optimizer = torch.optim.Adam(rule.network.parameters(), lr=0.01)
+    optimizer = torch.optim.Adam(rule.parameters(), lr=0.01)
     return tl.fit(rule, optimizer, problem.train, epochs=epochs, batch_size=16, folder=folder)  # type: ignore[attr-defined]
 
 

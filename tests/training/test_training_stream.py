@@ -1,4 +1,4 @@
-"""A stream's session: kept and gone on with in any order, its arguments and states checked at the door."""
+"""A stream: kept and gone on with in any order, its arguments and states checked at the door."""
 
 from __future__ import annotations
 
@@ -14,8 +14,13 @@ from timelocal.errors import ArgumentError
 
 def made(dropout: float = 0.3) -> tuple[tl.Network, tl.Rule, torch.optim.Optimizer]:
     network = tl.GRU(2, 8, output_size=3, num_layers=2, dropout=dropout)
-    rule = tl.DFA(network, at="every", loss="mse")
-    return network, rule, torch.optim.SGD(network.parameters(), lr=0.1)
+    rule = tl.DFA(network, loss="mse")
+    return network, rule, torch.optim.SGD(rule.parameters(), lr=0.1)
+
+
+def stream_of(rule: tl.Rule, batch_size: int = 4, lr: float = 0.0) -> tl.Stream:
+    """A stream in which no weight moves, unless it is told how fast."""
+    return tl.Stream(rule, torch.optim.SGD(rule.parameters(), lr=lr), batch_size)
 
 
 def data(steps: int = 6) -> tuple[torch.Tensor, torch.Tensor]:
@@ -28,18 +33,17 @@ def data(steps: int = 6) -> tuple[torch.Tensor, torch.Tensor]:
 @pytest.mark.parametrize("stream_first", [True, False])
 def test_a_stream_with_dropout_goes_on_in_the_same_bits(stream_first: bool) -> None:
     x, y = data()
-    network, rule, optimizer = made()
-    stream = rule.stream(4)
-    stream.run(x[:, :3], y[:, :3], optimizer)
-    saved = copy.deepcopy((network.state_dict(), rule.state_dict(), stream.state_dict()))
-    wanted = stream.run(x[:, 3:], y[:, 3:], optimizer)
-    network, rule, optimizer = made()
-    network.load_state_dict(saved[0])
-    again = rule.stream(4) if stream_first else None
-    rule.load_state_dict(saved[1])
-    again = again or rule.stream(4)
-    again.load_state_dict(saved[2])
-    assert_close(again.run(x[:, 3:], y[:, 3:], optimizer), wanted, rtol=0, atol=0)
+    _, rule, optimizer = made()
+    stream = tl.Stream(rule, optimizer, 4)
+    stream.run(x[:, :3], y[:, :3])
+    saved = copy.deepcopy((rule.state_dict(), stream.state_dict()))
+    wanted = stream.run(x[:, 3:], y[:, 3:])
+    _, rule, optimizer = made()
+    again = tl.Stream(rule, optimizer, 4) if stream_first else None
+    rule.load_state_dict(saved[0])
+    again = again or tl.Stream(rule, optimizer, 4)
+    again.load_state_dict(saved[1])
+    assert_close(again.run(x[:, 3:], y[:, 3:]), wanted, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize(
@@ -54,11 +58,11 @@ def test_a_stream_with_dropout_goes_on_in_the_same_bits(stream_first: bool) -> N
 def test_the_state_of_another_stream_is_refused_and_nothing_changed(
     other: tl.Network, batch: int, word: str
 ) -> None:
-    stream = tl.DFA(tl.RNN(2, 8, output_size=3), at="every", loss="mse").stream(4)
+    stream = stream_of(tl.DFA(tl.RNN(2, 8, output_size=3), loss="mse"))
     before = copy.deepcopy(stream.state_dict())
-    theirs = tl.DFA(other, at="every", loss="mse").to(torch.float32)
+    theirs = tl.DFA(other, loss="mse")
     with pytest.raises(ArgumentError, match=word):
-        stream.load_state_dict(theirs.stream(batch).state_dict())
+        stream.load_state_dict(stream_of(theirs, batch).state_dict())
     with pytest.raises(ArgumentError, match="'key': got nothing"):
         stream.load_state_dict({name: one for name, one in before.items() if name != "key"})
     assert_close(stream.state_dict(), before, rtol=0, atol=0)
@@ -94,29 +98,28 @@ def test_the_state_of_another_stream_is_refused_and_nothing_changed(
 def test_what_is_wrong_with_a_step_is_told_in_the_shapes_that_were_given(
     inputs, targets, mask, told
 ):
-    stream = made()[1].stream(4)
+    stream = stream_of(made()[1])
     with pytest.raises(ArgumentError, match=told):
         stream.step(inputs, targets, mask=mask)
     assert stream.steps == 0
 
 
 def test_an_optimizer_of_another_network_is_refused() -> None:
-    x, y = data()
     _, rule, _ = made()
-    stream = rule.stream(4)
+    before = rule.get_extra_state()
     with pytest.raises(ArgumentError, match="optimizer: got none of the parameters"):
-        stream.run(x, y, made()[2])
-    assert stream.steps == 0
+        tl.Stream(rule, made()[2], 4)
+    assert torch.equal(rule.get_extra_state(), before)  # no key was drawn
 
 
 RULES = {
-    "dfa": lambda network: tl.DFA(network, at="every", loss="mse"),
+    "dfa": lambda network: tl.DFA(network, loss="mse"),
     "rflo": lambda network: tl.RFLO(network, loss="mse"),
     "rtrl": lambda network: tl.RTRL(network, loss="mse"),
     "tbptt": lambda network: tl.TBPTT(network, 3, loss="mse"),
-    "np": lambda network: tl.NP(network, sigma=0.01),
-    "anp-trace": lambda network: tl.ANP(network, sigma=0.01, credit="trace(0.9)"),
-    "wp": lambda network: tl.WP(network, sigma=0.01),
+    "np": lambda network: tl.NP(network, loss="mse", sigma=0.01),
+    "anp-trace": lambda network: tl.ANP(network, loss="mse", sigma=0.01, credit="trace(0.9)"),
+    "wp": lambda network: tl.WP(network, loss="mse", sigma=0.01),
 }
 
 
@@ -125,12 +128,13 @@ def test_steps_without_a_target_move_states_and_traces_on(name: str) -> None:
     """With weights that stand still the steps that count make what they make of any stream."""
     x, y = (tensor.double() for tensor in data(8))
     network = tl.RNN(2, 8, output_size=3, tau=2.0).double()
-    whole, sparse = (RULES[name](network).double().stream(4) for _ in range(2))
+    whole, sparse = (stream_of(RULES[name](network).double()) for _ in range(2))
     for t in range(8):
         with_target = t % 3 == 2
         counts = torch.full((4,), with_target)
         known = y[:, t] if with_target else torch.full_like(y[:, t], torch.nan)
-        wanted, found = whole.step(x[:, t], y[:, t]), sparse.step(x[:, t], known, mask=counts)
+        wanted = whole.step(x[:, t], y[:, t], gradients=True)
+        found = sparse.step(x[:, t], known, mask=counts, gradients=True)
         if with_target and name != "anp-trace":
             assert_close(found.gradients, wanted.gradients, atol=1e-12, rtol=0)
         if not with_target:
@@ -146,17 +150,15 @@ def test_a_chunk_with_a_mask_is_its_steps_and_weights_rest_where_nothing_counts(
     y = y.masked_fill(~mask[..., None], torch.nan)
     chunk, steps = (tl.RNN(2, 8, output_size=3) for _ in range(2))
     optimizers = [torch.optim.Adam(one.parameters(), lr=0.1) for one in (chunk, steps)]
-    losses = RULES["rflo"](chunk).stream(4).run(x, y, optimizers[0], mask=mask)
-    stream, apart = RULES["rflo"](steps).stream(4), []
+    whole = tl.Stream(RULES["rflo"](chunk), optimizers[0], 4)
+    losses = whole.run(x, y, mask=mask).loss
+    stream, apart = tl.Stream(RULES["rflo"](steps), optimizers[1], 4), []
     for t in range(5):
-        optimizers[1].zero_grad()
         before = copy.deepcopy(steps.state_dict())
         apart.append(stream.step(x[:, t], y[:, t], mask=mask[:, t]).loss)
-        if mask[:, t].any():
-            optimizers[1].step()
-        else:
+        if not mask[:, t].any():
             assert_close(steps.state_dict(), before, rtol=0, atol=0)
     assert_close(losses, torch.stack(apart), rtol=0, atol=0)
     assert_close(chunk.state_dict(), steps.state_dict(), rtol=0, atol=0)
     with pytest.raises(ArgumentError, match=r"mask: got shape \(4,\)"):
-        RULES["rflo"](chunk).stream(4).run(x, y, optimizers[0], mask=mask[:, 0])
+        whole.run(x, y, mask=mask[:, 0])

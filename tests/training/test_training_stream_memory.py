@@ -20,23 +20,22 @@ name, many, options, optimizer = json.loads(sys.argv[1])
 torch.set_num_threads(1)
 network = tl.RNN(1, 8, output_size=1, tau=2.0, decorrelate=1e-6)
 rule = tl.RULES[name](network, loss="mse", at="every", **options)
-stream = rule.stream(2)
-learner = getattr(torch.optim, optimizer)(network.parameters(), lr=1e-4)
+stream = tl.Stream(rule, getattr(torch.optim, optimizer)(rule.parameters(), lr=1e-4), batch_size=2)
 
 def peak(steps):
     chunk = 500
     for _ in range(steps // chunk):
-        stream.run(torch.rand(2, chunk, 1), torch.rand(2, chunk, 1), learner)
+        stream.run(torch.rand(2, chunk, 1), torch.rand(2, chunk, 1))
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 print(json.dumps([peak(1000), peak(many - 1000)]))
 """
 
-FUSED = ("tbptt", "rflo", "np", "anp", "wp")
+NATIVE = ("tbptt", "rflo", "np", "anp", "wp")
 """Run in one native call a chunk with plain SGD: 10⁵ steps are quick."""
 
 CASES = [
-    *((name, 100_000, {}, "SGD") for name in FUSED),
+    *((name, 100_000, {}, "SGD") for name in NATIVE),
     *((name, 3_000, {}, "Adam") for name in RULES if RULES[name].spec.online),
     ("tbptt", 3_000, {"k": 4}, "SGD"),
     ("np", 3_000, {"credit": "trace(0.9)"}, "SGD"),
@@ -73,4 +72,4 @@ def test_peak_memory_of_a_stream_is_flat(case: tuple[str, int, dict[str, object]
 def test_every_online_rule_is_measured() -> None:
     online = {name for name, rule in RULES.items() if rule.spec.online}
     assert online == {name for name, _, _, optimizer in CASES if optimizer == "Adam"}
-    assert set(FUSED) <= online
+    assert set(NATIVE) <= online

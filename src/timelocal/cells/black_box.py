@@ -14,13 +14,13 @@ from torch import Tensor
 
 from timelocal.cells.cell import (
     Cell,
-    CellWeights,
     LayerTrajectory,
     LocalJacobian,
     ReducedJacobian,
     StepBuffers,
     Trace,
 )
+from timelocal.cells.weights import CellWeights
 from timelocal.errors import ArgumentError, Problem, UnsupportedError, raise_problems
 from timelocal.typing import State
 
@@ -103,6 +103,15 @@ class BlackBox(Cell):
     def reduced_jacobian(
         self, weights: CellWeights, jacobian: LocalJacobian, trace: Trace
     ) -> ReducedJacobian:
+        self.refuse("a derivative")
+
+    def jvp_step(
+        self,
+        weights: CellWeights,
+        jacobian: LocalJacobian,
+        tangents: State,
+        node_tangent: Tensor | None = None,
+    ) -> State:
         self.refuse("a derivative")
 
     def refuse(self, what: str) -> NoReturn:

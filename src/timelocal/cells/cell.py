@@ -2,48 +2,25 @@
 
 A *node* is a gate pre-activation a: H of them for the tanh RNN, 3H for the GRU, 4H for the LSTM. A
 rule only says what signal δ reaches each node at each time; everything after that is here.
+
+`Cell` is the interface, with derivatives written out by hand. `AutogradCell` (cells/by_autograd.py) derives
+them all from the forward equations: start there.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal, NamedTuple, TypeAlias
+from functools import cached_property
+from math import sqrt
+from typing import Any, ClassVar, Literal, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
 
+from timelocal.cells.weights import CellWeights, weights_type
 from timelocal.typing import State
-
-
-class CellWeights(NamedTuple):
-    """The parameters of one layer and direction, in torch.nn's gate order.
-
-    ih (g, i), hh (g, h), b_ih (g,) and b_hh (g,); the biases are None together.
-    decorrelation: D (h, h), not a parameter; None stands for the identity.
-    """
-
-    ih: Tensor
-    hh: Tensor
-    b_ih: Tensor | None
-    b_hh: Tensor | None
-    decorrelation: Tensor | None = None
-
-    def decorrelated(self, hidden: Tensor) -> Tensor:
-        """h* = D h, what enters weight_hh and all that reads the layer: (…, h) -> (…, h)."""
-        return hidden if self.decorrelation is None else hidden @ self.decorrelation.t()
-
-    def carried_back(self, signal: Tensor) -> Tensor:
-        """Dᵀ G: from a signal at h* to the one at h, (…, h) -> (…, h)."""
-        return signal if self.decorrelation is None else signal @ self.decorrelation
-
-    def of_itself(self) -> Tensor:
-        """How much of each unit's own past state enters each of its gates: (W D)_ii, (gates, h)."""
-        blocks = self.hh.unflatten(0, (-1, self.hh.shape[1]))
-        if self.decorrelation is None:
-            return blocks.diagonal(dim1=1, dim2=2)
-        return (blocks * self.decorrelation.t()).sum(-1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +29,7 @@ class LayerTrajectory:
 
     inputs (t, b, i): what entered weight_ih.
     states: (h,) or (h, c), each (t + 1, b, h); index 0 is the initial state.
-    gates (t, b, g): the nodes after their nonlinearity.
+    gates (t, b, g): the nodes after their nonlinearity (before it, for an `AutogradCell`).
     auxiliary (t, b, h) or None: what else the cell must remember (its own file says what).
     decorrelated (t + 1, b, h) or None: h* = D h of every state h, where the layer decorrelates.
     """
@@ -100,12 +77,16 @@ class LayerTrajectory:
 
     def step(self, t: int) -> LayerTrajectory:
         """Step t alone, as a run of one step."""
+        return self.steps(t, t + 1)
+
+    def steps(self, start: int, stop: int) -> LayerTrajectory:
+        """Steps start … stop − 1, as a run that began with the state before them."""
         return LayerTrajectory(
-            self.inputs[t : t + 1],
-            tuple(state[t : t + 2] for state in self.states),
-            self.gates[t : t + 1],
-            None if self.auxiliary is None else self.auxiliary[t : t + 1],
-            None if self.decorrelated is None else self.decorrelated[t : t + 2],
+            self.inputs[start:stop],
+            tuple(state[start : stop + 1] for state in self.states),
+            self.gates[start:stop],
+            None if self.auxiliary is None else self.auxiliary[start:stop],
+            None if self.decorrelated is None else self.decorrelated[start : stop + 1],
         )
 
 
@@ -118,7 +99,9 @@ class StepBuffers(NamedTuple):
 
 
 LocalJacobian = tuple[Tensor, ...]
-"""Elementwise factors of one step's Jacobian, each (t, b, h), or (b, h) for a single step."""
+"""All that the derivatives of a step need, each (t, b, ·), or (b, ·) for a single step.
+
+Elementwise factors of the Jacobian, (t, b, h), where a cell writes its derivatives out."""
 
 
 Trace: TypeAlias = Literal["none", "leak", "diagonal"]
@@ -146,16 +129,56 @@ class Cell(ABC):
 
     name: ClassVar[str]
     """The name in configs and on the command line."""
+    label: ClassVar[str] = ""
+    """The name in text and figures, where it is another."""
     gate_names: ClassVar[tuple[str, ...]]
     """Gates in torch.nn's order; each owns one block of H nodes."""
     state_names: ClassVar[tuple[str, ...]] = ("h",)
     has_auxiliary: ClassVar[bool] = False
     acts_locally: ClassVar[bool] = True
-    """Whether, within a step, a node acts on the states of its own unit only."""
+    """Whether, within a step, a node acts on the states of its own unit only, and each row of a parameter
+    (the rows of its first axis are blocks of h) on the nodes of its own unit only."""
+    elementwise: ClassVar[bool] = False
+    """Whether a unit's nodes see no other unit's past: the Jacobian of the states is then diagonal."""
+    decorrelates: ClassVar[bool] = True
+    """Whether D h can take the place of h in what the nodes and the readout see."""
+    biases: ClassVar[tuple[str, ...]] = ("bias_ih", "bias_hh")
+    """The parameters that `bias=False` leaves out; the weights then hold None in their place."""
     leaks: bool = True
     """Whether something of a state reaches the next one past all weights."""
     gates_are_hidden: bool = False
     """Whether the gates are the new hidden state itself, so that one buffer serves both."""
+
+    # --- parameters -------------------------------------------------------------------------
+
+    def parameter_shapes(self, input_size: int, hidden_size: int) -> dict[str, tuple[int, ...]]:
+        """The parameters of a layer and direction by name, in the order of `CellWeights`; torch.nn's here."""
+        nodes = len(self.gate_names) * hidden_size
+        return {
+            "weight_ih": (nodes, input_size),
+            "weight_hh": (nodes, hidden_size),
+            "bias_ih": (nodes,),
+            "bias_hh": (nodes,),
+        }
+
+    @cached_property
+    def parameter_names(self) -> tuple[str, ...]:
+        """The names of all parameters, in the order of `CellWeights`."""
+        return tuple(self.parameter_shapes(1, 1))
+
+    def weights(
+        self, parameters: Mapping[str, Tensor], decorrelation: Tensor | None = None
+    ) -> CellWeights:
+        """Weights from parameters, or anything of their shapes, by name; those left out are None."""
+        values = map(parameters.get, self.parameter_names)
+        return weights_type(self.parameter_names)._make((*values, decorrelation))
+
+    def initialise(
+        self, name: str, parameter: Tensor, hidden_size: int, generator: torch.Generator
+    ) -> None:
+        """Fill a new parameter in place: torch.nn's law U(−1/√h, 1/√h) unless a cell has one of its own."""
+        bound = 1 / sqrt(hidden_size)
+        parameter.uniform_(-bound, bound, generator=generator)
 
     # --- the forward step -------------------------------------------------------------------
 
@@ -176,8 +199,14 @@ class Cell(ABC):
             return None
         return weights.b_ih + weights.b_hh
 
+    def drives(
+        self, weights: CellWeights, inputs: Tensor, node_noise: Tensor | None
+    ) -> Sequence[Any]:
+        """What `step` is given, one for each step: the rows of `drive`."""
+        return self.drive(weights, inputs, node_noise).unbind(0)
+
     @abstractmethod
-    def step(self, weights: CellWeights, drive: Tensor, state: State, out: StepBuffers) -> None:
+    def step(self, weights: CellWeights, drive: Any, state: State, out: StepBuffers) -> None:
         """One time step: write the new state, gates and auxiliary values into `out`."""
 
     def node_change(
@@ -231,25 +260,66 @@ class Cell(ABC):
         own, in whatever way. "none": never asked for.
         """
 
+    @abstractmethod
+    def jvp_step(
+        self,
+        weights: CellWeights,
+        jacobian: LocalJacobian,
+        tangents: State,
+        node_tangent: Tensor | None = None,
+    ) -> State:
+        """The forward derivative of a step: how its new states move, J v + (∂s_t/∂a_t) ȧ.
+
+        tangents v: of the states before it, (h_{t-1}, …), each (…, b, h); node_tangent ȧ (…, b, g): added to
+        the pre-activations besides, or None. Leading axes that `jacobian` does not have are many tangents
+        side by side.
+        """
+
+    # --- node signal -> inputs --------------------------------------------------------------
+
+    def input_signal(
+        self, weights: CellWeights, trajectory: LayerTrajectory, delta: Tensor
+    ) -> Tensor:
+        """Vᵀ δ: from node signals (…, g) to the signal at what entered the layer, (…, i).
+
+        trajectory: of the same steps, its axes those of `delta` or broadcasting to them.
+        """
+        return delta @ weights.ih
+
     # --- node signal -> weight gradients ----------------------------------------------------
 
     def recurrent_signal(self, trajectory: LayerTrajectory, delta: Tensor) -> Tensor:
         """δ where it meets weight_hh and b_hh; differs from δ only if a gate stands between."""
         return delta
 
+    def gradients(
+        self, weights: CellWeights, trajectory: LayerTrajectory, delta: Tensor
+    ) -> CellWeights:
+        """`gradient` of every parameter, as weights; D has none."""
+        found = [
+            None if parameter is None else self.gradient(weights, name, trajectory, delta)
+            for name, parameter in zip(self.parameter_names, weights, strict=False)
+        ]
+        return type(weights)(*found)  # type: ignore[arg-type]
+
     def gradient(
-        self, kind: str, trajectory: LayerTrajectory, delta: Tensor, outer: Outer = outer_sum
+        self,
+        weights: CellWeights,
+        name: str,
+        trajectory: LayerTrajectory,
+        delta: Tensor,
+        outer: Outer = outer_sum,
     ) -> Tensor:
         """Σ_t δ_t ⊗ (what entered this parameter at t), of the parameter's shape.
 
-        kind: "weight_ih", "weight_hh", "bias_ih" or "bias_hh". outer: `outer_each` for the terms of the
-        sum one by one, (t, b, …).
+        name: as in `parameter_shapes`. outer: `outer_each` for the terms of the sum one by one, (t, b, …);
+        delta may then have more steps than the trajectory's one.
         """
-        if kind == "weight_ih":
+        if name == "weight_ih":
             return outer(delta, trajectory.inputs)
-        if kind == "bias_ih":
+        if name == "bias_ih":
             return outer(delta, None)
-        if kind == "bias_hh":
+        if name == "bias_hh":
             return outer(self.recurrent_signal(trajectory, delta), None)
         return self.gradient_hh(trajectory, delta, outer)
 

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from timelocal.cells.cell import (
     Cell,
-    CellWeights,
     LayerTrajectory,
     LocalJacobian,
     Outer,
@@ -23,6 +22,7 @@ from timelocal.cells.cell import (
     Trace,
     outer_sum,
 )
+from timelocal.cells.weights import CellWeights
 from timelocal.typing import State
 
 
@@ -40,10 +40,16 @@ def _slope(gate: Tensor) -> Tensor:
     return gate * (1 - gate)
 
 
+def _of_gates(node_tangent: Tensor | None) -> tuple[Tensor | float, ...]:
+    """The tangents of a_r, a_z and a_n; 0 where there are none."""
+    return (0.0, 0.0, 0.0) if node_tangent is None else node_tangent.chunk(3, -1)
+
+
 class GRUResetAfter(Cell):
     """The GRU of torch.nn and cuDNN. Auxiliary: W_n h_{t-1} + b_hn, which r gates."""
 
     name = "gru"
+    label = "GRU"
     gate_names = ("r", "z", "n")
     has_auxiliary = True
 
@@ -112,6 +118,21 @@ class GRUResetAfter(Cell):
         carried = weights.carried_back(_gate_candidate(delta, reset) @ weights.hh)
         return delta, (carried.addcmul_(signal, update),)
 
+    def jvp_step(
+        self,
+        weights: CellWeights,
+        jacobian: LocalJacobian,
+        tangents: State,
+        node_tangent: Tensor | None = None,
+    ) -> State:
+        """ȧ_n = W_n D v behind the reset gate, and what the reset gate itself has moved."""
+        (moved,) = tangents
+        by_candidate, by_update, by_reset, update, reset = jacobian
+        r, z, n = (weights.decorrelated(moved) @ weights.hh.t()).chunk(3, -1)
+        own_r, own_z, own_n = _of_gates(node_tangent)
+        candidate = reset * n + own_n + by_reset * (r + own_r)
+        return (update * moved + by_update * (z + own_z) + by_candidate * candidate,)
+
     def reduced_jacobian(
         self, weights: CellWeights, jacobian: LocalJacobian, trace: Trace
     ) -> ReducedJacobian:
@@ -137,6 +158,7 @@ class GRUResetBefore(Cell):
     """The GRU of the DFA paper. Auxiliary: r ⊙ h_{t-1}, what entered W_n."""
 
     name = "gru-reset-before"
+    label = "GRU (reset before)"
     gate_names = ("r", "z", "n")
     has_auxiliary = True
     acts_locally = False  # the reset gate of one unit acts on all, through W_n
@@ -205,6 +227,24 @@ class GRUResetBefore(Cell):
         delta, gated = self._signals(weights, jacobian, signal)
         entering = torch.addmm(gated * reset, delta[:, : 2 * size], weights.hh[: 2 * size])
         return delta, (weights.carried_back(entering).addcmul_(signal, update),)
+
+    def jvp_step(
+        self,
+        weights: CellWeights,
+        jacobian: LocalJacobian,
+        tangents: State,
+        node_tangent: Tensor | None = None,
+    ) -> State:
+        """ȧ_n = W_n (r ⊙ D v + ṙ ⊙ D h_{t-1})."""
+        (moved,) = tangents
+        by_candidate, by_update, by_reset, update, reset = jacobian
+        to_reset, to_update, to_candidate = weights.hh.chunk(3)
+        entering = weights.decorrelated(moved)
+        own_r, own_z, own_n = _of_gates(node_tangent)
+        gated = reset * entering + by_reset * (entering @ to_reset.t() + own_r)
+        candidate = gated @ to_candidate.t() + own_n
+        z = entering @ to_update.t() + own_z
+        return (update * moved + by_update * z + by_candidate * candidate,)
 
     def reduced_jacobian(
         self, weights: CellWeights, jacobian: LocalJacobian, trace: Trace

@@ -8,11 +8,15 @@ h is the spike train seen through an exponential synapse: what the recurrent wei
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
 from timelocal.cells.black_box import BlackBox
-from timelocal.cells.cell import CellWeights, LayerTrajectory
+from timelocal.cells.cell import LayerTrajectory
+from timelocal.cells.weights import CellWeights
+from timelocal.errors import Problem, raise_problems
 from timelocal.typing import State
 
 
@@ -20,9 +24,19 @@ class LIFCell(BlackBox):
     """A spiking layer: membrane v, spikes s, synaptic trace h."""
 
     name = "lif"
+    label = "LIF"
     state_names = ("h", "v")
 
     def __init__(self, membrane: float = 0.8, synapse: float = 0.8, threshold: float = 0.3) -> None:
+        constants = {"membrane": membrane, "synapse": synapse}
+        problems = [
+            Problem(name, repr(value), "a number in [0, 1)")
+            for name, value in constants.items()
+            if not (isinstance(value, int | float) and 0 <= value < 1)
+        ]
+        if not (isinstance(threshold, int | float) and 0 < threshold < math.inf):
+            problems.append(Problem("threshold", repr(threshold), "a positive number"))
+        raise_problems(problems)
         self.membrane = membrane
         self.synapse = synapse
         self.threshold = threshold

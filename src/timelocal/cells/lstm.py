@@ -13,13 +13,13 @@ from torch import Tensor
 
 from timelocal.cells.cell import (
     Cell,
-    CellWeights,
     LayerTrajectory,
     LocalJacobian,
     ReducedJacobian,
     StepBuffers,
     Trace,
 )
+from timelocal.cells.weights import CellWeights
 from timelocal.typing import State
 
 
@@ -27,6 +27,7 @@ class LSTMCell(Cell):
     """c_t = f ⊙ c_{t-1} + i ⊙ g, h_t = o ⊙ tanh c_t."""
 
     name = "lstm"
+    label = "LSTM"
     gate_names = ("i", "f", "g", "o")
     state_names = ("h", "c")
     has_auxiliary = True
@@ -77,6 +78,21 @@ class LSTMCell(Cell):
         cell_signal = torch.addcmul(carried, signal, jacobian[0])
         delta = _from_cell_signal(jacobian, signal, cell_signal)
         return delta, (weights.carried_back(delta @ weights.hh), cell_signal * jacobian[-1])
+
+    def jvp_step(
+        self,
+        weights: CellWeights,
+        jacobian: LocalJacobian,
+        tangents: State,
+        node_tangent: Tensor | None = None,
+    ) -> State:
+        moved, moved_cell = tangents
+        by_cell, by_input, by_forget, by_candidate, by_output, forget = jacobian
+        nodes = weights.decorrelated(moved) @ weights.hh.t()
+        nodes = nodes if node_tangent is None else nodes + node_tangent
+        i, f, g, o = nodes.chunk(4, -1)
+        cell = forget * moved_cell + by_input * i + by_forget * f + by_candidate * g
+        return by_output * o + by_cell * cell, cell
 
     def reduced_jacobian(
         self, weights: CellWeights, jacobian: LocalJacobian, trace: Trace

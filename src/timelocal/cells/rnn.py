@@ -7,18 +7,21 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
 from timelocal.cells.cell import (
     Cell,
-    CellWeights,
     LayerTrajectory,
     LocalJacobian,
     ReducedJacobian,
     StepBuffers,
     Trace,
 )
+from timelocal.cells.weights import CellWeights
+from timelocal.errors import Problem, raise_problems
 from timelocal.typing import State
 
 
@@ -26,10 +29,13 @@ class RNNCell(Cell):
     """h_t = (1 − 1/τ) h_{t-1} + (1/τ) tanh(V x_t + W h_{t-1} + b)."""
 
     name = "rnn"
+    label = "RNN"
     gate_names = ("a",)
 
     def __init__(self, tau: float = 1.0) -> None:
-        self.tau = tau
+        if not (isinstance(tau, int | float) and math.isfinite(tau) and tau >= 1):
+            raise_problems([Problem("tau", repr(tau), "a number of at least 1, in steps")])
+        self.tau = float(tau)
         self.gates_are_hidden = tau == 1.0
         self.leaks = tau != 1.0
 
@@ -57,6 +63,19 @@ class RNNCell(Cell):
         if self.tau == 1.0:
             return delta, (carried,)
         return delta, (torch.add(carried, signal, alpha=1 - 1 / self.tau),)
+
+    def jvp_step(
+        self,
+        weights: CellWeights,
+        jacobian: LocalJacobian,
+        tangents: State,
+        node_tangent: Tensor | None = None,
+    ) -> State:
+        (moved,) = tangents
+        nodes = weights.decorrelated(moved) @ weights.hh.t()
+        nodes = nodes if node_tangent is None else nodes + node_tangent
+        hidden = nodes * jacobian[0]
+        return (hidden if self.tau == 1.0 else torch.add(hidden, moved, alpha=1 - 1 / self.tau),)
 
     def reduced_jacobian(
         self, weights: CellWeights, jacobian: LocalJacobian, trace: Trace

@@ -12,7 +12,7 @@ from timelocal.cli.options import DataDir, Out
 
 def train(
     dataset: Annotated[str, typer.Option(help="See `timelocal list`.")] = "digits-rows",
-    cell: Annotated[str, typer.Option(help="rnn, gru, gru-reset-before, lstm or lif.")] = "gru",
+    cell: Annotated[str, typer.Option(help="Recurrent cell; see `timelocal list`.")] = "gru",
     rule: Annotated[str, typer.Option(help="Learning rule; see `timelocal list`.")] = "dfa",
     hidden: Annotated[int, typer.Option(help="Units per layer.")] = 128,
     layers: Annotated[int, typer.Option(help="Recurrent layers.")] = 1,

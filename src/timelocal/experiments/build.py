@@ -10,17 +10,25 @@ from typing import Any
 import torch
 from torch.optim import Optimizer
 
+from timelocal import cells
 from timelocal.errors import Problem, raise_problems
-from timelocal.network import GRU, LIF, LSTM, RNN, Network
+from timelocal.network import Network, from_cell
 from timelocal.rules import RULES, Rule
 
+
+def make_network(
+    cell: type[cells.Cell], input_size: int, hidden_size: int, output_size: int, **options: Any
+) -> Network:
+    """A network of a kind of cell; options that its class takes go there, the rest to `from_cell`."""
+    known = inspect.signature(cell).parameters
+    own = {name: options.pop(name) for name in list(options) if name in known}
+    return from_cell(cell(**own), input_size, hidden_size, output_size, **options)
+
+
 CELLS: dict[str, Callable[..., Network]] = {
-    "rnn": RNN,
-    "gru": GRU,
-    "gru-reset-before": partial(GRU, reset_after=False),
-    "lstm": LSTM,
-    "lif": LIF,
+    name: partial(make_network, cell) for name, cell in cells.CELLS.items()
 }
+"""A network of a cell by its name: `CELLS["gru"](input_size, hidden_size, output_size, …)`."""
 
 # Fused: one pass over the parameters instead of ten, 5 times as fast for a million of them.
 OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {

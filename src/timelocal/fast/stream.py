@@ -193,7 +193,7 @@ def _online_weights(network: Network) -> OnlineWeights:
 def _is_served(rule: Rule) -> bool:
     """One tanh layer that learns the squared error on the processor."""
     network = rule.network
-    weight = network.recurrent.weights(0, 0).hh
+    weight = network.recurrent.like
     law = network.recurrent.decorrelate
     return (
         kernels.serves(weight.dtype, weight.device)

@@ -80,7 +80,7 @@ SMALL_HEAD = 600_000
 
 def _path(cell: Cell, weights: CellWeights, inputs: Tensor) -> ModuleType:
     """The native kernels where they run this cell on inputs (t, b, i), else the twin."""
-    if not native.handles(cell, weights.hh):
+    if not native.handles(cell, inputs):
         return torch_scan
     if weights.decorrelation is not None:
         # The kernels run with D folded into weight_hh: impossible where a gate stands between them,
@@ -142,7 +142,7 @@ def traced_scan(
     hidden state. Returns δ (t, b, g).
     """
     # Without local action a unit reaches itself through all others: by matrix products for all steps at once.
-    path = native if cell.acts_locally and native.handles(cell, weights.hh) else torch_scan
+    path = native if cell.acts_locally and native.handles(cell, trajectory.gates) else torch_scan
     return path.traced_scan(cell, weights, trace, trajectory, signal, final)
 
 
@@ -166,7 +166,7 @@ def weight_gradients(
     cell: Cell, weights: CellWeights, trajectory: LayerTrajectory, deltas: Tensor
 ) -> CellWeights:
     """Σ_t δ_t ⊗ (what entered each parameter at t), in the parameters' shapes; deltas (t, b, g)."""
-    narrow = weights.hh.shape[1] <= _NARROW
+    narrow = trajectory.states[0].shape[-1] <= _NARROW
     path = _path(cell, weights, trajectory.inputs) if narrow else torch_scan
     return path.weight_gradients(cell, weights, trajectory, deltas)
 

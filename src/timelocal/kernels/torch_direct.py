@@ -37,7 +37,7 @@ Direct: TypeAlias = tuple[LayerTrajectory, Head, CellWeights]
 def direct(call: DirectCall) -> Direct:
     """Forward, the head at the last state, G = F e at every step, and what the layer learns from it."""
     cell, weights, inputs, initial, loss, readout, bias, targets, feedback = call
-    start = zero_state(cell, inputs, weights.hh.shape[1]) if initial is None else initial
+    start = zero_state(cell, inputs, len(feedback)) if initial is None else initial
     trajectory = scan(cell, weights, inputs, start)
     made = head(loss, trajectory.leaving[-1], readout, bias, targets)
     return trajectory, made, credit(cell, weights, trajectory, project(made.errors, feedback))

@@ -25,8 +25,9 @@ def scan(
     node_noise (t, b, g) is added to the pre-activations.
     """
     steps, batch, _ = inputs.shape
-    nodes, hidden = weights.hh.shape
-    drive = cell.drive(weights, inputs, node_noise)
+    hidden = initial[0].shape[-1]
+    nodes = len(cell.gate_names) * hidden
+    drives = cell.drives(weights, inputs, node_noise)
     states = tuple(inputs.new_empty(steps + 1, batch, hidden) for _ in cell.state_names)
     for state, start in zip(states, initial, strict=True):
         state[0] = start
@@ -36,7 +37,7 @@ def scan(
     rows = list(zip(*(state.unbind(0) for state in states), strict=True))
     auxiliaries = auxiliary.unbind(0) if auxiliary is not None else (None,) * steps
     for t, (drive_t, gates_t, auxiliary_t) in enumerate(
-        zip(drive.unbind(0), gates.unbind(0), auxiliaries, strict=True)
+        zip(drives, gates.unbind(0), auxiliaries, strict=True)
     ):
         cell.step(weights, drive_t, rows[t], StepBuffers(rows[t + 1], gates_t, auxiliary_t))
     decorrelated = None if weights.decorrelation is None else weights.decorrelated(states[0])
@@ -127,13 +128,7 @@ def weight_gradients(
     cell: Cell, weights: CellWeights, trajectory: LayerTrajectory, deltas: Tensor
 ) -> CellWeights:
     """Σ_t δ_t ⊗ (what entered each parameter at t), in the parameters' shapes; deltas (t, b, g)."""
-    kinds = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-    return CellWeights(
-        *(
-            None if parameter is None else cell.gradient(kind, trajectory, deltas)
-            for kind, parameter in zip(kinds, weights, strict=False)  # D is no parameter
-        )  # type: ignore[arg-type]
-    )
+    return cell.gradients(weights, trajectory, deltas)
 
 
 def credit(

@@ -1,6 +1,6 @@
 """Networks: layers of cells and a readout; `scan` runs one forward and keeps what rules need."""
 
-from timelocal.network.build import GRU, LIF, LSTM, RNN, black_box, from_torch, to_torch
+from timelocal.network.build import GRU, LIF, LSTM, RNN, black_box, from_cell, from_torch, to_torch
 from timelocal.network.checks import initial_problems, input_problems
 from timelocal.network.decorrelation import (
     Decorrelation,
@@ -33,6 +33,7 @@ __all__ = [
     "decorrelation_loss",
     "evaluation_mode",
     "flip",
+    "from_cell",
     "from_torch",
     "initial_problems",
     "input_problems",

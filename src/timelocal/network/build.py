@@ -1,4 +1,4 @@
-"""Making networks: `RNN`, `GRU`, `LSTM`, and to and from torch.nn."""
+"""Making networks: `RNN`, `GRU`, `LSTM`, of a cell of your own, and to and from torch.nn."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from timelocal.cells import (
+    AutogradCell,
     BlackBox,
     Cell,
     GRUResetAfter,
@@ -16,6 +17,7 @@ from timelocal.cells import (
     LIFCell,
     LSTMCell,
     RNNCell,
+    cell_problems,
 )
 from timelocal.errors import Problem, UnsupportedError, raise_problems
 from timelocal.network.decorrelation import Decorrelation
@@ -60,12 +62,10 @@ def RNN(  # noqa: N802 — named as the torch.nn class it stands in for
     >>> network(torch.zeros(4, 10, 2)).shape
     torch.Size([4, 10, 3])
     """
-    if not (isinstance(tau, int | float) and math.isfinite(tau) and tau >= 1):
-        raise_problems([Problem("tau", repr(tau), "a number of at least 1, in steps")])
-    return _build(
-        RNNCell(float(tau)), input_size, hidden_size, output_size, seed,
+    return from_cell(
+        RNNCell(tau), input_size, hidden_size, output_size,
         num_layers=num_layers, bias=bias, bidirectional=bidirectional, dropout=dropout,
-        decorrelate=decorrelate, device=device, dtype=dtype,
+        decorrelate=decorrelate, seed=seed, device=device, dtype=dtype,
     )  # fmt: skip
 
 
@@ -99,11 +99,11 @@ def GRU(  # noqa: N802
     >>> tl.GRU(28, 512, output_size=10, reset_after=False).cell
     GRUResetBefore()
     """
-    return _build(
+    return from_cell(
         GRUResetAfter() if reset_after else GRUResetBefore(),
-        input_size, hidden_size, output_size, seed,
+        input_size, hidden_size, output_size,
         num_layers=num_layers, bias=bias, bidirectional=bidirectional, dropout=dropout,
-        decorrelate=decorrelate, device=device, dtype=dtype,
+        decorrelate=decorrelate, seed=seed, device=device, dtype=dtype,
     )  # fmt: skip
 
 
@@ -132,10 +132,10 @@ def LSTM(  # noqa: N802
     >>> tl.LSTM(2, 16, output_size=3).recurrent.weight_hh_l0.shape
     torch.Size([64, 16])
     """
-    return _build(
-        LSTMCell(), input_size, hidden_size, output_size, seed,
+    return from_cell(
+        LSTMCell(), input_size, hidden_size, output_size,
         num_layers=num_layers, bias=bias, bidirectional=bidirectional, dropout=dropout,
-        decorrelate=decorrelate, device=device, dtype=dtype,
+        decorrelate=decorrelate, seed=seed, device=device, dtype=dtype,
     )  # fmt: skip
 
 
@@ -175,15 +175,6 @@ def LIF(  # noqa: N802
     >>> rule = tl.ANP(network, loss="cross_entropy", at="last", sigma=0.3)
     >>> loss = rule(torch.rand(4, 10, 2), torch.tensor([0, 1, 2, 0]))
     """
-    constants = {"membrane": membrane, "synapse": synapse}
-    problems = [
-        Problem(name, repr(value), "a number in [0, 1)")
-        for name, value in constants.items()
-        if not (isinstance(value, int | float) and 0 <= value < 1)
-    ]
-    if not (isinstance(threshold, int | float) and 0 < threshold < math.inf):
-        problems.append(Problem("threshold", repr(threshold), "a positive number"))
-    raise_problems(problems)
     return black_box(
         LIFCell(membrane, synapse, threshold), input_size, hidden_size, output_size,
         num_layers=num_layers, bias=bias, decorrelate=decorrelate, seed=seed, device=device,
@@ -216,24 +207,65 @@ def black_box(
     if not isinstance(cell, BlackBox):
         remedy = "Subclass timelocal.BlackBox and give it a scan."
         raise_problems([Problem("cell", f"a {type(cell).__name__}", "a BlackBox", remedy)])
-    if not isinstance(getattr(cell, "name", None), str):
-        got = f"a {type(cell).__name__} without a name"
-        raise_problems([Problem("cell", got, "a class attribute `name`, a string")])
-    return _build(
-        cell, input_size, hidden_size, output_size, seed,
-        num_layers=num_layers, bias=bias, decorrelate=decorrelate, device=device, dtype=dtype,
+    return from_cell(
+        cell, input_size, hidden_size, output_size,
+        num_layers=num_layers, bias=bias, decorrelate=decorrelate, seed=seed, device=device, dtype=dtype,
     )  # fmt: skip
 
 
-def _build(
-    cell: Cell, input_size: int, hidden_size: int, output_size: int, seed: int, **options: Any
+def from_cell(
+    cell: Cell,
+    input_size: int,
+    hidden_size: int,
+    output_size: int,
+    *,
+    num_layers: int = 1,
+    bias: bool = True,
+    bidirectional: bool = False,
+    dropout: float = 0.0,
+    decorrelate: Decorrelation | float | None = None,
+    seed: int = 0,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | None = None,
 ) -> Network:
-    raise_problems((positive("output_size", output_size),))
-    recurrent = Recurrent(cell, input_size, hidden_size, seed=seed, **options)
-    weight = recurrent.weights(0, 0).hh
+    """A network of any cell, your own too, with a linear readout.
+
+    Args:
+        cell: a cell, such as your `timelocal.AutogradCell`; it says which parameters each layer has and how
+            they are drawn.
+        bias: False leaves out what the cell calls its `biases`.
+        decorrelate: as in `RNN`, for cells in which D h can take the place of h.
+        The rest: as in `RNN`.
+
+    Raises:
+        ArgumentError: for a cell that is none, or whose equations make other shapes than it declares; for
+            sizes that are not positive integers, and the like.
+        UnsupportedError: for decorrelation of a cell that declares that it cannot have it.
+
+    >>> import torch, timelocal as tl
+    >>> class Decay(tl.AutogradCell):
+    ...     name, gate_names = "decay", ("a",)
+    ...     def parameter_shapes(self, input_size, hidden_size):
+    ...         return {"weight": (hidden_size, input_size), "rate": (hidden_size,)}
+    ...     def nodes(self, weights, inputs, states):
+    ...         return inputs @ weights.weight.t() - weights.rate * states[0]
+    ...     def update(self, nodes, states):
+    ...         return (states[0] + torch.tanh(nodes) / 2,)
+    >>> tl.from_cell(Decay(), 3, 8, output_size=2).recurrent.rate_l0.shape
+    torch.Size([8])
+    """
+    raise_problems((*cell_problems(cell), positive("output_size", output_size)))
+    recurrent = Recurrent(
+        cell, input_size, hidden_size,
+        num_layers=num_layers, bias=bias, bidirectional=bidirectional, dropout=dropout,
+        decorrelate=decorrelate, seed=seed, device=device, dtype=dtype,
+    )  # fmt: skip
+    if isinstance(cell, AutogradCell):
+        raise_problems(cell.step_problems(recurrent.weights(0, 0), input_size, hidden_size))
+    like = recurrent.like
     features = hidden_size * recurrent.directions
     readout = nn.utils.skip_init(
-        nn.Linear, features, output_size, device=weight.device, dtype=weight.dtype
+        nn.Linear, features, output_size, device=like.device, dtype=like.dtype
     )
     generator = seeded_generator(seed, "readout")
     bound = 1 / math.sqrt(features)
@@ -244,7 +276,25 @@ def _build(
     return Network(recurrent, readout)
 
 
-TORCH_CELLS = {nn.RNN: RNNCell, nn.GRU: GRUResetAfter, nn.LSTM: LSTMCell}
+TORCH_CELLS: dict[type[nn.RNNBase], type[Cell]] = {
+    nn.RNN: RNNCell,
+    nn.GRU: GRUResetAfter,
+    nn.LSTM: LSTMCell,
+}
+
+_OWN_CELL = """\
+Write its step as a cell of its own, and copy its weights into the network's parameters:
+
+    class {name}Cell(timelocal.AutogradCell):
+        name, gate_names = "{lower}", ("a",)
+        def parameter_shapes(self, input_size, hidden_size): ...  # {{"u": (hidden_size,), …}}
+        def nodes(self, weights, inputs, states): ...  # pre-activations (n, hidden_size)
+        def update(self, nodes, states): ...  # new states, a tuple of (n, hidden_size)
+
+    network = timelocal.from_cell({name}Cell(), input_size, hidden_size, output_size)
+
+Every rule trains it; timelocal.testing.check_cell checks it. If it only runs forward (hardware, a simulator),
+subclass timelocal.BlackBox with a `scan` and use timelocal.black_box."""
 
 
 def from_torch(
@@ -276,8 +326,9 @@ def from_torch(
     problems = []
     if type(recurrent) not in TORCH_CELLS:
         got = f"a {type(recurrent).__name__}"
-        remedy = "Wrap a custom cell with its own file in timelocal.cells."
-        problems.append(Problem("recurrent", got, "a torch.nn.RNN, GRU or LSTM", remedy))
+        problems.append(
+            Problem("recurrent", got, "a torch.nn.RNN, GRU or LSTM", _way_in(recurrent))
+        )
     if not isinstance(readout, nn.Module):
         got = f"a {type(readout).__name__}"
         problems.append(Problem("readout", got, "a torch.nn.Module such as nn.Linear"))
@@ -320,11 +371,22 @@ def from_torch(
     return network
 
 
+def _way_in(recurrent: object) -> str:
+    """How something that is not one of torch.nn's recurrent modules becomes a network."""
+    name = type(recurrent).__name__
+    if isinstance(recurrent, nn.RNNCellBase):  # torch.nn's own single steps
+        return f"Use torch.nn.{name.removesuffix('Cell')} of one layer, whose step it is."
+    if not isinstance(recurrent, nn.Module):
+        return "Pass the module itself."
+    name = name.removesuffix("Cell")
+    return _OWN_CELL.format(name=name, lower=name.lower())
+
+
 @torch.no_grad()
 def _check_readout(stack: Recurrent, readout: nn.Module) -> None:
     """Ask the readout once: it takes the stack's features, in their type and on their device."""
     features = stack.hidden_size * stack.directions
-    weight = stack.weights(0, 0).hh
+    weight = stack.like
     try:
         with evaluation_mode(readout):
             found = readout(weight.new_zeros(1, features))
@@ -353,7 +415,8 @@ def to_torch(network: Network) -> tuple[nn.RNNBase, nn.Module]:
     GRU(3, 8, batch_first=True)
     """
     stack, cell = network.recurrent, network.cell
-    if isinstance(cell, GRUResetBefore) or (isinstance(cell, RNNCell) and cell.tau != 1.0):
+    kinds = [kind for kind, own in TORCH_CELLS.items() if type(cell) is own]
+    if not kinds or (isinstance(cell, RNNCell) and cell.tau != 1.0):
         raise UnsupportedError(
             f"to_torch: got {cell!r}, which torch.nn does not have; expected RNNCell(tau=1.0), "
             "GRUResetAfter() or LSTMCell(). Keep the timelocal network for inference."
@@ -363,9 +426,9 @@ def to_torch(network: Network) -> tuple[nn.RNNBase, nn.Module]:
             "to_torch: got a network that decorrelates, expected one that does not: torch.nn has no D "
             "between a state and what reads it. Use the timelocal network for inference."
         )
-    (kind,) = (kind for kind, own in TORCH_CELLS.items() if type(cell) is own)
+    make: Any = kinds[0]
     with torch.device("meta"):
-        module: nn.RNNBase = kind(
+        module: nn.RNNBase = make(
             stack.input_size,
             stack.hidden_size,
             num_layers=stack.num_layers,

@@ -27,7 +27,7 @@ def input_problems(network: Network, inputs: object, lengths: object = None) -> 
         remedy = "Use torch.as_tensor(inputs)."
         return [Problem("inputs", f"a {type(inputs).__name__}", expected, remedy)]
     problems = []
-    weight = recurrent.weights(0, 0).hh
+    weight = recurrent.like
     if inputs.dim() != 3:
         remedy = "Add an axis of length 1 for a single sequence." if inputs.dim() == 2 else ""
         problems.append(Problem("inputs", f"shape {tuple(inputs.shape)}", expected, remedy))
@@ -57,7 +57,7 @@ def initial_problems(network: Network, initial: object, batch: int) -> list[Prob
     """What is wrong with initial states, h or (h, c), each (l·directions, b, h), if anything."""
     if initial is None:
         return []
-    names, weight = network.cell.state_names, network.recurrent.weights(0, 0).hh
+    names, weight = network.cell.state_names, network.recurrent.like
     shape = (network.num_layers * network.directions, batch, network.hidden_size)
     one = weight.new_empty(shape)
     found, wanted = _described(initial), _described(one if len(names) == 1 else [one] * len(names))

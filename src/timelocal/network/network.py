@@ -18,7 +18,7 @@ from timelocal.errors import UnsupportedError, raise_problems
 from timelocal.network.checks import initial_problems, input_problems
 from timelocal.network.lengths import flip, masked, valid_steps
 from timelocal.network.readout import evaluation_mode, is_linear
-from timelocal.network.recurrent import Recurrent, parameter_names
+from timelocal.network.recurrent import Recurrent
 from timelocal.network.trajectory import Trajectory
 from timelocal.typing import Gradients, State, States
 
@@ -27,7 +27,7 @@ Weights: TypeAlias = Sequence[Sequence[CellWeights]]
 
 
 class Network(nn.Module):
-    """A recurrent stack and a readout, made by `RNN`, `GRU`, `LSTM` or `from_torch`.
+    """A recurrent stack and a readout, made by `RNN`, `GRU`, `LSTM`, `from_torch` or `from_cell`.
 
     Attributes:
         recurrent: the stack; its `state_dict` is that of the torch.nn module, and D where it decorrelates.
@@ -62,9 +62,9 @@ class Network(nn.Module):
         readout = self.readout
         if isinstance(readout, nn.Linear) and is_linear(readout):
             return readout.out_features
-        weight = self.recurrent.weights(0, 0).hh
+        like = self.recurrent.like
         with torch.no_grad(), evaluation_mode(self.readout):
-            probe: Tensor = self.readout(weight.new_zeros(1, self.hidden_size * self.directions))
+            probe: Tensor = self.readout(like.new_zeros(1, self.hidden_size * self.directions))
         return probe.shape[-1]
 
     @property
@@ -214,9 +214,10 @@ class Network(nn.Module):
 
     def named(self, layer: int, direction: int, gradients: CellWeights) -> Gradients:
         """The gradients of one layer and direction by the names in `named_parameters()`."""
+        names = self.recurrent.parameter_names(layer, direction)
         return {
             f"recurrent.{name}": gradient
-            for name, gradient in zip(parameter_names(layer, direction), gradients, strict=False)
+            for name, gradient in zip(names, gradients, strict=False)
             if gradient is not None
         }
 

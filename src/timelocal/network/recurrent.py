@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
 from numbers import Integral, Real
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from timelocal.cells import Cell, CellWeights
-from timelocal.errors import Problem, raise_problems
+from timelocal.cells import Cell, CellWeights, cell_problems, weights_type
+from timelocal.errors import Problem, UnsupportedError, raise_problems
 from timelocal.network.decorrelation import Decorrelation, resolve
 from timelocal.seeding import generator as seeded_generator
-
-KINDS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 
 
 @cache
@@ -25,9 +22,8 @@ def parameter_name(kind: str, layer: int, direction: int) -> str:
 
 
 @cache
-def parameter_names(layer: int, direction: int) -> tuple[str, ...]:
-    """The names of one layer and direction's parameters, in the order of `CellWeights`."""
-    return tuple(parameter_name(kind, layer, direction) for kind in KINDS)
+def _parameter_names(kinds: tuple[str, ...], layer: int, direction: int) -> tuple[str, ...]:
+    return tuple(parameter_name(kind, layer, direction) for kind in kinds)
 
 
 def positive(what: str, value: object) -> Problem | None:
@@ -40,7 +36,8 @@ def positive(what: str, value: object) -> Problem | None:
 class Recurrent(nn.Module):
     """Layers of one cell. Its `state_dict` is that of the `torch.nn` module of the same sizes.
 
-    Where it decorrelates it has a buffer D besides, `decorrelation_l0` (h, h) and the like, for each layer
+    Parameters are those of `Cell.parameter_shapes`, `u_l0` and the like for a cell of your own. Where it
+    decorrelates it has a buffer D besides, `decorrelation_l0` (h, h) and the like, for each layer
     and direction.
     """
 
@@ -60,8 +57,9 @@ class Recurrent(nn.Module):
         dtype: torch.dtype | None = None,
         parameters: Mapping[str, nn.Parameter] | None = None,
     ) -> None:
-        """Draw parameters from U(−1/√H, 1/√H), torch.nn's law, or adopt those given."""
+        """Draw parameters by the cell's law, torch.nn's U(−1/√H, 1/√H) as a rule, or adopt those given."""
         super().__init__()
+        raise_problems(cell_problems(cell))
         problems = [
             positive("input_size", input_size),
             positive("hidden_size", hidden_size),
@@ -72,7 +70,18 @@ class Recurrent(nn.Module):
         elif dropout and num_layers == 1:
             remedy = "It acts between layers: add a layer, or leave it out."
             problems.append(Problem("dropout", dropout, "0 when num_layers is 1", remedy))
+        if not bias and not cell.biases:
+            remedy = f"Leave it out, or name them in the class attribute `biases` of {type(cell).__name__}."
+            problems.append(
+                Problem("bias", False, f"True: {cell.name} has no biases to leave out", remedy)
+            )
         raise_problems(problems)
+        if decorrelate is not None and not cell.decorrelates:
+            raise UnsupportedError(
+                f"decorrelate: got {decorrelate!r}, expected None: in the cell {cell.name!r} nothing of a "
+                "state passes through a weight that could see D h instead. Use decorrelate=None, or a cell "
+                "with recurrent weights."
+            )
         self.cell = cell
         self.input_size = input_size
         self.hidden_size = hidden_size
@@ -82,16 +91,16 @@ class Recurrent(nn.Module):
         self.dropout = dropout
         self.decorrelate = resolve(decorrelate)
         generator = seeded_generator(seed, "recurrent")
-        bound = 1 / math.sqrt(hidden_size)
-        for name, shape in self._shapes().items():
+        for kind, name, shape in self._shapes():
             if parameters is None:
-                drawn = torch.empty(shape, dtype=dtype).uniform_(-bound, bound, generator=generator)
+                drawn = torch.empty(shape, dtype=dtype)
+                cell.initialise(kind, drawn, hidden_size, generator)
                 self.register_parameter(name, nn.Parameter(drawn.to(device)))
             else:
                 self.register_parameter(name, parameters[name])
         if self.decorrelate is not None:
-            weight = self.weights(0, 0).hh.detach()
-            identity = torch.eye(hidden_size, dtype=weight.dtype, device=weight.device)
+            like = self.like
+            identity = torch.eye(hidden_size, dtype=like.dtype, device=like.device)
             for name in self.decorrelation_names():
                 self.register_buffer(name, identity.clone())
 
@@ -99,29 +108,39 @@ class Recurrent(nn.Module):
     def directions(self) -> int:
         return 2 if self.bidirectional else 1
 
-    def _shapes(self) -> dict[str, tuple[int, ...]]:
-        nodes = len(self.cell.gate_names) * self.hidden_size
-        shapes: dict[str, tuple[int, ...]] = {}
+    def _shapes(self) -> Iterator[tuple[str, str, tuple[int, ...]]]:
+        """Each parameter's name in its cell, its name here, and its shape."""
         for layer in range(self.num_layers):
             entering = self.input_size if layer == 0 else self.hidden_size * self.directions
+            shapes = self.cell.parameter_shapes(int(entering), int(self.hidden_size))
             for direction in range(self.directions):
-                sizes = ((nodes, entering), (nodes, self.hidden_size), (nodes,), (nodes,))
-                for kind, size in zip(self.kinds, sizes, strict=False):
-                    shapes[parameter_name(kind, layer, direction)] = size
-        return shapes
+                for kind in self.kinds:
+                    yield kind, parameter_name(kind, layer, direction), shapes[kind]
 
     @property
     def kinds(self) -> tuple[str, ...]:
-        """The kinds of parameter each layer and direction has."""
-        return KINDS if self.bias else KINDS[:2]
+        """The names in its cell of the parameters that each layer and direction has."""
+        names = self.cell.parameter_names
+        return names if self.bias else tuple(n for n in names if n not in self.cell.biases)
+
+    @property
+    def like(self) -> Tensor:
+        """One of the parameters: the dtype and the device of all."""
+        return next(own for own in self._parameters.values() if own is not None)
 
     def weights(self, layer: int, direction: int) -> CellWeights:
         """The parameters of one layer and direction, and its D."""
-        ih, hh, b_ih, b_hh = map(self._parameters.get, parameter_names(layer, direction))
-        assert ih is not None
-        assert hh is not None
+        names = self.parameter_names(layer, direction)
         matrix = self._buffers.get(parameter_name("decorrelation", layer, direction))
-        return CellWeights(ih, hh, b_ih, b_hh, matrix)
+        make = weights_type(self.cell.parameter_names)._make
+        return make((*map(self._parameters.get, names), matrix))
+
+    def parameter_names(self, layer: int, direction: int) -> tuple[str, ...]:
+        """The names of one layer and direction's parameters, in the order of `CellWeights`.
+
+        Those of biases too, where it has none.
+        """
+        return _parameter_names(self.cell.parameter_names, layer, direction)
 
     def decorrelation_names(self) -> list[str]:
         """The names of the matrices D, in the order of torch.nn's states: layer by layer."""

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from itertools import cycle
 
+from timelocal.cells import CELLS
+
 # Okabe and Ito's palette: told apart with any kind of colour blindness, on white and on black.
 _RULES = {
     "bptt": ("BPTT", "#0072B2"),
@@ -26,13 +28,8 @@ _RULES = {
 }
 _OTHER_COLOURS = ("#009E73", "#E69F00", "#56B4E9")
 _VARIANT_SYMBOLS = (None, "square", "diamond", "triangle-up", "circle")
-_CELLS = {
-    "rnn": ("RNN", "solid"),
-    "gru": ("GRU", "dash"),
-    "gru-reset-before": ("GRU (reset before)", "dot"),
-    "lstm": ("LSTM", "dashdot"),
-    "lif": ("LIF", "longdash"),
-}
+_DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
+_OTHER_DASH = "longdash"
 
 
 def rule_colours(rules: Iterable[str]) -> dict[str, str]:
@@ -48,18 +45,19 @@ def variant_symbol(index: int) -> str | None:
 
 
 def cell_dash(cell: str) -> str:
-    """The dash of a cell's lines, by plotly's name."""
-    return _CELLS[cell][1] if cell in _CELLS else "longdash"
+    """The dash of a cell's lines, by plotly's name: by its place in the registry."""
+    names = list(CELLS)
+    return _DASHES[names.index(cell) % len(_DASHES)] if cell in names else _OTHER_DASH
 
 
 def cell_label(cell: str) -> str:
     """A cell's name in text."""
-    return _CELLS[cell][0] if cell in _CELLS else cell
+    return CELLS[cell].label or cell if cell in CELLS else cell
 
 
 def cell_order(cell: str) -> tuple[int, str]:
     """The key that sorts cells from simple to complex, unknown ones last."""
-    names = list(_CELLS)
+    names = list(CELLS)
     return (names.index(cell) if cell in names else len(names), cell)
 
 

@@ -134,7 +134,9 @@ def signal_at_inputs(
     """
     total: Tensor | None = None
     for direction, delta in enumerate(deltas):
-        signal = delta @ network.recurrent.weights(layer, direction).ih
+        weights = network.recurrent.weights(layer, direction)
+        own = trajectory.layers[layer][direction].steps(0, len(delta))
+        signal = network.cell.input_signal(weights, own, delta)
         signal = flip(signal, trajectory.lengths) if direction else signal
         total = signal if total is None else total + signal
     assert total is not None

@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from timelocal.cells import CellWeights, GRUResetAfter, LayerTrajectory, LSTMCell
+from timelocal.cells import CellWeights, GRUResetBefore, LayerTrajectory, RNNCell
 from timelocal.errors import UnsupportedError, unknown_name
 from timelocal.losses import Loss
 from timelocal.network import Network
@@ -88,7 +88,7 @@ class DFAAuthorsCode(FeedbackRule):
         if (
             network.num_layers > 1
             or network.directions > 1
-            or isinstance(network.cell, GRUResetAfter | LSTMCell)
+            or type(network.cell) not in (RNNCell, GRUResetBefore)
         ):
             raise UnsupportedError(
                 f"dfa-authors-code: got {network.recurrent}, expected one layer and one direction of a "
@@ -115,7 +115,7 @@ class DFAAuthorsCode(FeedbackRule):
         delta = cell.node_signal(weights, cell.local_jacobian(own), signal)
         gates = len(cell.gate_names)
         for kind in self.network.recurrent.kinds:
-            blocks = list(cell.gradient(kind, own, delta).chunk(gates))
+            blocks = list(cell.gradient(weights, kind, own, delta).chunk(gates))
             if "frozen-gate-biases" in self.quirks and kind.startswith("bias"):
                 blocks[:-1] = [torch.zeros_like(block) for block in blocks[:-1]]
             gradients[f"recurrent.{kind}_l0"] = self._scaled(blocks)

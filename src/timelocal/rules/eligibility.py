@@ -28,6 +28,7 @@ def no_traces(network: Network, batch_size: int) -> Memory:
         UnsupportedError: for a cell in which one weight acts on many units within a step.
     """
     cell, recurrent = network.cell, network.recurrent
+    _check_rows(network)
     if not cell.acts_locally:
         raise UnsupportedError(
             f"stream: got {cell!r}, expected a cell whose nodes act on their own unit: its reset gates act "
@@ -58,13 +59,38 @@ def advance(
         signals = tuple(unit if other == index else nothing for other in range(len(reduced)))
         slope = cell.node_signal_of_states(weights, jacobian, signals)
         for kind in network.recurrent.kinds:
-            total = cell.gradient(kind, own, slope, outer_each)[0]
+            total = cell.gradient(weights, kind, own, slope, outer_each)[0]
             for before, factor in zip(cell.state_names, kept, strict=True):
                 if factor is not None:
                     past = traces[trace_name(before, kind, layer)]
-                    by_node = factor[0].repeat(1, len(cell.gate_names))
+                    by_node = factor[0].repeat(1, total.shape[1] // factor.shape[-1])
                     total = torch.addcmul(
                         total, by_node.view(*by_node.shape, *(1,) * (past.dim() - 2)), past
                     )
             after[trace_name(state, kind, layer)] = total
     return after
+
+
+def check_one_row_a_node(network: Network) -> None:
+    """Raise an `UnsupportedError` where feedback of a gate's own does not know its rows of a parameter."""
+    recurrent, nodes = network.recurrent, len(network.cell.gate_names) * network.hidden_size
+    for kind in recurrent.kinds:
+        shape = tuple(recurrent.get_parameter(parameter_name(kind, 0, 0)).shape)
+        if shape[0] != nodes:
+            raise UnsupportedError(
+                f"stream: got feedback_per='parameter' and the parameter {kind} {shape} of {network.cell!r}, "
+                f"expected {nodes} rows, one for each node. Use feedback_per='layer', or trace='none'."
+            )
+
+
+def _check_rows(network: Network) -> None:
+    """A trace belongs to one unit: so must each row of a parameter."""
+    recurrent, units = network.recurrent, network.hidden_size
+    for kind in recurrent.kinds:
+        shape = tuple(recurrent.get_parameter(parameter_name(kind, 0, 0)).shape)
+        if not shape or shape[0] % units:
+            raise UnsupportedError(
+                f"stream: got the parameter {kind} {shape} of {network.cell!r}, expected rows in blocks of "
+                f"{units}, one for each unit: a trace is one unit's own. Use trace='none', RTRL, or whole "
+                "sequences."
+            )

@@ -91,7 +91,7 @@ class FeedbackRule(Rule):
         """One buffer per layer and direction (h, o), or per parameter of these (gates, h, o)."""
         network = self.network
         size = (network.hidden_size, network.output_size)
-        weight = network.recurrent.weights(0, 0).hh
+        weight = network.recurrent.like
         draw = matrices.FIXED.get(self.feedback, matrices.gaussian)
         gates = len(network.cell.gate_names)
         for layer in range(network.num_layers):
@@ -208,14 +208,14 @@ class FeedbackRule(Rule):
             delta = self._nodes(layer, direction, own, forward, matrix)
             return kernels.weight_gradients(cell, weights, own, delta)
 
-        gradients: list[Tensor | None] = [None] * len(weights)
-        for index, kind in enumerate(self.network.recurrent.kinds):
+        gradients: dict[str, Tensor] = {}
+        for kind in self.network.recurrent.kinds:
             blocks = []  # each gate's block of each parameter sees its own F
             for gate, matrix in enumerate(self.feedback_matrix(layer, direction, kind)):
                 delta = self._nodes(layer, direction, own, forward, matrix)
                 blocks.append(delta.chunk(len(cell.gate_names), -1)[gate])
-            gradients[index] = cell.gradient(kind, own, torch.cat(blocks, -1))
-        return CellWeights(*gradients)  # type: ignore[arg-type]
+            gradients[kind] = cell.gradient(weights, kind, own, torch.cat(blocks, -1))
+        return cell.weights(gradients)
 
     def _normalized(self, gradients: Gradients) -> Gradients:
         if self.normalize != "frobenius":
@@ -252,6 +252,8 @@ class FeedbackRule(Rule):
         memory = {"states": no_states(self.network, batch_size)}
         if self.carries_traces:
             memory |= eligibility.no_traces(self.network, batch_size)
+            if self.feedback_per == "parameter":
+                eligibility.check_one_row_a_node(self.network)
         return memory
 
     def advance(
@@ -271,16 +273,17 @@ class FeedbackRule(Rule):
 
     def _credit_traces(self, layer: int, errors: Tensor, traces: Memory) -> CellWeights:
         """Σ_b (F e) ⊙ E, in the parameters' shapes."""
-        found: list[Tensor | None] = [None] * 4
-        gates = len(self.network.cell.gate_names)
-        for index, kind in enumerate(self.network.recurrent.kinds):
+        found: dict[str, Tensor] = {}
+        units = self.network.hidden_size
+        for kind in self.network.recurrent.kinds:
+            trace = traces[eligibility.trace_name("h", kind, layer)]
             if self.feedback_per == "layer":
-                signal = (errors @ self.feedback_matrix(layer).t()).repeat(1, gates)
+                signal = errors @ self.feedback_matrix(layer).t()
+                signal = signal.repeat(1, trace.shape[1] // units)
             else:
                 signal = errors @ self.feedback_matrix(layer, 0, kind).flatten(0, 1).t()
-            trace = traces[eligibility.trace_name("h", kind, layer)]
-            found[index] = torch.einsum("bg,bg...->g...", signal, trace)
-        return CellWeights(*found)  # type: ignore[arg-type]
+            found[kind] = torch.einsum("bg,bg...->g...", signal, trace)
+        return self.network.cell.weights(found)
 
 
 class TracedRule(FeedbackRule):

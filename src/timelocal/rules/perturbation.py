@@ -333,9 +333,10 @@ class NodeRule(PerturbationRule):
         directions, forward = learned.directions, learned.forward
         found: Gradients = {}
         for layer, own in enumerate(forward.trajectory.layers):
+            weights = network.recurrent.weights(layer, 0)
             for kind in network.recurrent.kinds:
                 each = [
-                    cell.gradient(kind, own[0], d, outer_each)
+                    cell.gradient(weights, kind, own[0], d, outer_each)
                     for d in directions.nodes[layer].unbind(1)
                 ]
                 name = f"recurrent.{parameter_name(kind, layer, 0)}"

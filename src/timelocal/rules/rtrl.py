@@ -99,7 +99,7 @@ class RTRL(Rule):
     def _no_influence(self, sequences: int) -> list[Tensor]:
         """P of each layer at the start, (b, states·h, parameters up to that layer): zero."""
         network = self.network
-        weight = network.recurrent.weights(0, 0).hh
+        weight = network.recurrent.like
         sizes = [sum(_sizes(network, layer)) for layer in range(network.num_layers)]
         units = len(network.cell.state_names) * network.hidden_size
         rows = sequences * units
@@ -151,7 +151,7 @@ def advanced(
         past = torch.einsum("ubv,bvp->bup", by_state, before)
         local = torch.cat(
             [
-                cell.gradient(kind, own, delta, outer_each).flatten(2)
+                cell.gradient(weights, kind, own, delta, outer_each).flatten(2)
                 for kind in network.recurrent.kinds
             ],
             -1,
@@ -159,7 +159,7 @@ def advanced(
         lower = past.shape[-1] - local.shape[-1]
         past[..., lower:] += local
         if layer > 0:
-            by_input = delta @ weights.ih
+            by_input = cell.input_signal(weights, own, delta)
             mask = trajectory.dropout[layer - 1]
             by_input = by_input if mask is None else by_input * mask[t]
             by_input = network.recurrent.weights(layer - 1, 0).carried_back(by_input)

@@ -317,7 +317,7 @@ class Rule(nn.Module, ABC):
         own = [(name, b) for name, b in self.named_buffers(recurse=False)]
         if not own:
             return
-        weight = next(self.network.parameters())
+        weight = self.network.recurrent.like
         place = weight.dtype, weight.device
         for name, buffer in own:
             if (buffer.dtype, buffer.device) != place:

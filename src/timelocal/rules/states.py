@@ -11,8 +11,8 @@ from timelocal.typing import States
 
 def no_states(network: Network, batch_size: int, copies: int = 1) -> Tensor:
     """Zero states of `copies` runs, (b, copies, states, l, h)."""
-    names, weight = network.cell.state_names, network.recurrent.weights(0, 0).hh
-    return weight.new_zeros(batch_size, copies, len(names), network.num_layers, network.hidden_size)
+    names, like = network.cell.state_names, network.recurrent.like
+    return like.new_zeros(batch_size, copies, len(names), network.num_layers, network.hidden_size)
 
 
 def packed(states: States, copies: int = 1) -> Tensor:

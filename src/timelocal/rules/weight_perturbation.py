@@ -208,13 +208,11 @@ class WP(PerturbationRule):
         weights = []
         for layer in range(recurrent.num_layers):
             own = recurrent.weights(layer, 0)
-            names = [parameter_name(kind, layer, 0) for kind in recurrent.kinds]
             moved = {
-                kind: value + noise[f"recurrent.{name}"]
-                for kind, name, value in zip(("ih", "hh", "b_ih", "b_hh"), names, own, strict=False)
-                if value is not None
+                kind: getattr(own, kind) + noise[f"recurrent.{parameter_name(kind, layer, 0)}"]
+                for kind in recurrent.kinds
             }
-            weights.append([own._replace(**moved)])
+            weights.append([recurrent.cell.weights(moved, own.decorrelation)])
         return weights
 
     def _read(self, features: Tensor, noise: Gradients) -> Tensor:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
+from timelocal import cells
+from timelocal.cells import BlackBox, Cell, RNNCell
 from timelocal.losses import Loss, resolve
-from timelocal.network import GRU, LSTM, RNN, Network
+from timelocal.network import Network, from_cell
 from timelocal.seeding import generator
 from timelocal.typing import Place
 
@@ -64,19 +67,7 @@ class Case:
             "seed": self.seed,
         }
         sizes = (self.INPUTS, self.HIDDEN, self.OUTPUTS)
-        match self.cell:
-            case "rnn":
-                network = RNN(*sizes, **options)  # type: ignore[arg-type]
-            case "leaky":
-                network = RNN(*sizes, tau=2.5, **options)  # type: ignore[arg-type]
-            case "gru":
-                network = GRU(*sizes, **options)  # type: ignore[arg-type]
-            case "gru-reset-before":
-                network = GRU(*sizes, reset_after=False, **options)  # type: ignore[arg-type]
-            case "lstm":
-                network = LSTM(*sizes, **options)  # type: ignore[arg-type]
-            case _:
-                raise ValueError(self.cell)
+        network = from_cell(_CELLS[self.cell](), *sizes, **options)  # type: ignore[arg-type]
         network.batch_first = self.batch_first
         width = self.HIDDEN * network.directions
         if self.readout == "mlp":
@@ -127,7 +118,13 @@ class Case:
         return inputs, targets, lengths, mask
 
 
-CELLS = ("rnn", "leaky", "gru", "gru-reset-before", "lstm")
+_CELLS: dict[str, Callable[[], Cell]] = {
+    "rnn": RNNCell,
+    "leaky": partial(RNNCell, 2.5),
+    **{name: cell for name, cell in cells.CELLS.items() if not issubclass(cell, BlackBox)},
+}
+CELLS = tuple(_CELLS)
+"""The cells of the cases: all of the registry that have derivatives, and the leaky RNN."""
 
 
 def cases() -> Iterator[Case]:

@@ -7,12 +7,13 @@ equations written out again, no padding, no batching, torch's own losses.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from timelocal.cells import Cell, GRUResetAfter, GRUResetBefore, LSTMCell, RNNCell
+from timelocal.cells import AutogradCell, Cell, GRUResetAfter, GRUResetBefore, LSTMCell, RNNCell
 from timelocal.losses import BCE, MSE, CrossEntropy, Custom, Loss
 from timelocal.network import Network
 from timelocal.typing import Gradients, Place, State
@@ -25,10 +26,12 @@ def step(cell: Cell, parameters: Mapping[str, Tensor], x: Tensor, state: State) 
     """One step of one sequence, from the cells' textbook equations. x (i,), states (h,).
 
     What enters weight_hh is D h where `parameters` has a "decorrelation" D; what a gate or a leak carries
-    over is h.
+    over is h. The equations of an `AutogradCell` are its own.
     """
     h = state[0]
     into = parameters["decorrelation"] @ h if "decorrelation" in parameters else h
+    if isinstance(cell, AutogradCell):
+        return _updated(cell, _nodes(cell, parameters, x, (into, *state[1:])), state)
     zero = x.new_zeros(())
     from_input = parameters["weight_ih"] @ x + parameters.get("bias_ih", zero)
     w_hh, b_hh = parameters["weight_hh"], parameters.get("bias_hh", zero)
@@ -50,6 +53,17 @@ def step(cell: Cell, parameters: Mapping[str, Tensor], x: Tensor, state: State) 
     else:
         raise TypeError(f"no textbook equations for {cell!r}")
     return ((1 - z) * n + z * h,)
+
+
+def _nodes(
+    cell: AutogradCell, parameters: Mapping[str, Tensor], x: Tensor, entering: State
+) -> Tensor:
+    """The pre-activations (gates · h,) of one step of one sequence."""
+    return cell.nodes(cell.weights(parameters), x[None], tuple(part[None] for part in entering))[0]
+
+
+def _updated(cell: AutogradCell, nodes: Tensor, state: State) -> State:
+    return tuple(new[0] for new in cell.update(nodes[None], tuple(part[None] for part in state)))
 
 
 def run(
@@ -300,9 +314,8 @@ def sequences(
 
 def _parameters(network: Network, layer: int, direction: int) -> dict[str, Tensor]:
     stack = network.recurrent
-    kinds = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")[: 4 if stack.bias else 2]
     suffix = f"_l{layer}" + ("_reverse" if direction else "")
-    found: dict[str, Tensor] = {kind: stack.get_parameter(kind + suffix) for kind in kinds}
+    found: dict[str, Tensor] = {kind: stack.get_parameter(kind + suffix) for kind in stack.kinds}
     return found | {"decorrelation": decorrelation(network, layer, direction)}
 
 
@@ -334,11 +347,20 @@ def entered(
     return found
 
 
+Step = Callable[[State], State]
+"""The new states from those before, (h,) each."""
+
+
 def without_recurrent_weights(
     cell: Cell, parameters: Mapping[str, Tensor], x: Tensor, state: State
-) -> dict[str, Tensor]:
-    """Parameters with which the step comes to the same, and no state passes through weight_hh."""
-    h, w_hh = state[0], parameters["weight_hh"]
+) -> Step:
+    """The step from `state`, but no state passes through a parameter any more."""
+    h = state[0]
+    if isinstance(cell, AutogradCell):
+        entering = (parameters["decorrelation"] @ h, *state[1:])
+        nodes = _nodes(cell, parameters, x, entering).detach()
+        return partial(_updated, cell, nodes)
+    w_hh = parameters["weight_hh"]
     bias = parameters.get("bias_hh", x.new_zeros(len(w_hh)))
     into = parameters["decorrelation"] @ h
     from_state = w_hh @ into
@@ -347,13 +369,14 @@ def without_recurrent_weights(
         from_state = torch.cat(
             (from_state[: 2 * len(h)], w_hh[2 * len(h) :] @ (torch.sigmoid(gates[: len(h)]) * into))
         )
-    return {**parameters, "weight_hh": torch.zeros_like(w_hh), "bias_hh": bias + from_state}
+    held = {**parameters, "weight_hh": torch.zeros_like(w_hh), "bias_hh": bias + from_state}
+    return partial(step, cell, held, x)
 
 
-def state_jacobian(cell: Cell, parameters: Mapping[str, Tensor], x: Tensor, state: State) -> Tensor:
+def state_jacobian(own_step: Step, state: State) -> Tensor:
     """∂(all new states)/∂(all states before), (s·h, s·h), by autograd."""
     leaves = tuple(part.detach().requires_grad_() for part in state)
-    rows = torch.cat(step(cell, parameters, x, leaves))
+    rows = torch.cat(own_step(leaves))
     found = [
         torch.cat(torch.autograd.grad(row, leaves, retain_graph=True, materialize_grads=True))
         for row in rows
@@ -405,9 +428,9 @@ def traced(
                         passing = (
                             without_recurrent_weights(cell, parameters, x, state)
                             if trace == "leak"
-                            else parameters
+                            else partial(step, cell, parameters, x)
                         )
-                        jacobian = state_jacobian(cell, passing, x, state).detach() * own_unit
+                        jacobian = state_jacobian(passing, state).detach() * own_unit
                         rows = torch.cat(step(cell, parameters, x, state))
                         local = [
                             torch.autograd.grad(

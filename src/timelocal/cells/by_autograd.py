@@ -1,0 +1,339 @@
+"""A cell from its equations alone: every derivative of one step by autograd, none through time.
+
+    a_t = nodes(x_t, h*_{t-1}, …)          what the parameters make: pre-activations, one block of h a gate
+    s_t = update(a_t, s_{t-1})             what is left: nonlinearities, gates, leaks; no parameter in it
+
+The two functions are the whole cell. A rule sends a signal δ to the nodes; autograd of `update` leads to the
+nodes, autograd of `nodes` from there to the parameters, the inputs and the states before.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from timelocal.cells.cell import (
+    Cell,
+    LayerTrajectory,
+    LocalJacobian,
+    Outer,
+    ReducedJacobian,
+    StepBuffers,
+    Trace,
+    outer_sum,
+)
+from timelocal.cells.weights import CellWeights
+from timelocal.errors import Problem
+from timelocal.typing import State
+
+Function = Callable[..., tuple[Tensor, ...]]
+
+
+class AutogradCell(Cell):
+    """A recurrent cell of your own, from its parameters' shapes and its forward equations.
+
+        a_t = nodes(x_t, h_{t-1}, …)     s_t = update(a_t, s_{t-1})
+
+    A cell has a `name`, `gate_names` (one block of nodes each), `parameter_shapes`, `nodes` and `update`. It
+    may have other `state_names` than ("h",), and its own way to `initialise` a parameter. The functions
+    see rows: inputs (n, i), each state (n, h), nodes (n, gates · h). They must not write into these.
+
+    What a cell may declare, and `timelocal.testing.check_cell` measures:
+
+        acts_locally = False    a node acts on the new states of other units than its own
+        elementwise = True      a unit's nodes see no other unit's past (there is no matrix W)
+        decorrelates = False    D h cannot take the place of h
+        biases = ("bias",)      parameters that `bias=False` leaves out: `weights.bias` is then None
+
+    >>> import torch, timelocal as tl
+    >>> class IndRNN(tl.AutogradCell):
+    ...     name, gate_names, elementwise = "indrnn", ("a",), True
+    ...     def parameter_shapes(self, input_size, hidden_size):
+    ...         return {"weight_ih": (hidden_size, input_size), "u": (hidden_size,), "bias": (hidden_size,)}
+    ...     def nodes(self, weights, inputs, states):
+    ...         return inputs @ weights.weight_ih.t() + weights.u * states[0] + weights.bias
+    ...     def update(self, nodes, states):
+    ...         return (nodes.tanh(),)
+    >>> network = tl.from_cell(IndRNN(), 3, 8, output_size=2)
+    >>> loss = tl.EProp(network, feedback="symmetric")(torch.randn(4, 9, 3), torch.randint(2, (4, 9)))
+
+    Every rule trains it. Autograd runs through single steps only: the memory of a rule stays what it was. To
+    make a cell faster, override a derivative (`node_signal_of_states`, `backward_step`, …) by its closed form.
+    A weight that acts behind a nonlinearity, as W_n (r ⊙ h) in the GRU with reset before, does not fit into
+    `nodes`: such a cell is a `Cell`.
+    """
+
+    leaks = True
+    biases = ()
+
+    @abstractmethod
+    def parameter_shapes(self, input_size: int, hidden_size: int) -> dict[str, tuple[int, ...]]:
+        """The parameters by name; in `nodes` they are attributes of `weights`."""
+
+    @abstractmethod
+    def nodes(self, weights: Any, inputs: Tensor, states: State) -> Tensor:
+        """a (n, gates · h) from inputs (n, i) and the states before, each (n, h).
+
+        states[0] is what the recurrent weights see of h: D h where the layer decorrelates.
+        """
+
+    @abstractmethod
+    def update(self, nodes: Tensor, states: State) -> State:
+        """The new states, each (n, h), from the nodes and the states before."""
+
+    def step_problems(
+        self, weights: CellWeights, input_size: int, hidden_size: int
+    ) -> list[Problem]:
+        """What is wrong with the shapes that one step makes, if anything."""
+        like, rows = next(own for own in weights if own is not None), 2
+        inputs = like.new_zeros(rows, input_size)
+        states = tuple(like.new_zeros(rows, hidden_size) for _ in self.state_names)
+        width = len(self.gate_names) * hidden_size
+        with torch.no_grad():
+            try:
+                found: object = self.nodes(weights, inputs, states)
+            except (RuntimeError, TypeError, AttributeError, ValueError) as error:
+                return [Problem(f"nodes of {self.name}", str(error), f"a tensor (n, {width})")]
+            if not (isinstance(found, Tensor) and found.shape == (rows, width)):
+                gates = f"{len(self.gate_names)} gates of {hidden_size} units"
+                expected = f"a tensor ({rows}, {width}), {gates}, for {rows} rows"
+                return [Problem(f"nodes of {self.name}", _told(found), expected)]
+            try:
+                made: object = self.update(found, states)
+            except (RuntimeError, TypeError, AttributeError, ValueError) as error:
+                return [Problem(f"update of {self.name}", str(error), "a tuple of states (n, h)")]
+        right = isinstance(made, tuple) and [_told(new) for new in made] == [
+            _told(s) for s in states
+        ]
+        if right:
+            return []
+        got = f"({', '.join(map(_told, made))})" if isinstance(made, tuple) else _told(made)
+        names = ", ".join(self.state_names)
+        expected = f"a tuple of {len(states)}, ({names}), each {_told(states[0])}, for {rows} rows"
+        return [Problem(f"update of {self.name}", got, expected)]
+
+    # --- the forward step -------------------------------------------------------------------
+
+    def drives(
+        self, weights: CellWeights, inputs: Tensor, node_noise: Tensor | None
+    ) -> Sequence[tuple[Tensor, Tensor | None]]:
+        """x_t and the noise on the nodes, step by step: the nodes wait for the state."""
+        noises = [None] * len(inputs) if node_noise is None else node_noise.unbind(0)
+        return list(zip(inputs.unbind(0), noises, strict=True))
+
+    def step(self, weights: CellWeights, drive: Any, state: State, out: StepBuffers) -> None:
+        inputs, noise = drive
+        entering = (weights.decorrelated(state[0]), *state[1:])
+        out.gates.copy_(self.nodes(weights, inputs, entering))
+        if noise is not None:
+            out.gates.add_(noise)
+        for buffer, new in zip(out.states, self.update(out.gates, state), strict=True):
+            buffer.copy_(new)
+
+    def node_change(
+        self,
+        weights: CellWeights,
+        before: LayerTrajectory,
+        after: LayerTrajectory,
+        noise: Tensor,
+    ) -> Tensor:
+        """The difference of the pre-activations themselves, which `gates` holds here."""
+        return after.gates - before.gates
+
+    # --- the derivatives of one step --------------------------------------------------------
+
+    def local_jacobian(self, trajectory: LayerTrajectory) -> LocalJacobian:
+        """Where the step was taken: x_t, a_t, h*_{t-1}, and the states before it."""
+        before = tuple(state[:-1] for state in trajectory.states)
+        return trajectory.inputs, trajectory.gates, trajectory.recurrent_input, *before
+
+    def node_signal(self, weights: CellWeights, jacobian: LocalJacobian, signal: Tensor) -> Tensor:
+        others = [torch.zeros_like(signal)] * (len(self.state_names) - 1)
+        return self.node_signal_of_states(weights, jacobian, (signal, *others))
+
+    def node_signal_of_states(
+        self, weights: CellWeights, jacobian: LocalJacobian, signals: State
+    ) -> Tensor:
+        _, nodes, _, *before = jacobian
+        return _vjp(self._updated, (nodes,), signals, before)[0]
+
+    def backward_step(
+        self, weights: CellWeights, jacobian: LocalJacobian, signals: State
+    ) -> tuple[Tensor, State]:
+        inputs, nodes, _, *before = jacobian
+        delta, *past = _vjp(self._updated, (nodes, *before), signals)
+        entering = self._entering(jacobian)
+        first, *others = _vjp(self._noded(weights), entering, (delta,), (inputs,))
+        carried = (weights.carried_back(first), *others)
+        return delta, tuple(map(torch.add, past, carried))
+
+    def jvp_step(
+        self,
+        weights: CellWeights,
+        jacobian: LocalJacobian,
+        tangents: State,
+        node_tangent: Tensor | None = None,
+    ) -> State:
+        inputs, nodes, _, *before = jacobian
+        entering = (weights.decorrelated(tangents[0]), *tangents[1:])
+        (moved,) = _jvp(self._noded(weights), self._entering(jacobian), entering, (inputs,))
+        moved = moved if node_tangent is None else moved + node_tangent
+        return _jvp(self._updated, (nodes, *before), (moved, *tangents))
+
+    def reduced_jacobian(
+        self, weights: CellWeights, jacobian: LocalJacobian, trace: Trace
+    ) -> ReducedJacobian:
+        """Columns of the Jacobian: all units' own in one, where none reaches another; else unit by unit."""
+        _, nodes, _, *before = jacobian
+        zeros, still = [torch.zeros_like(state) for state in before], torch.zeros_like(nodes)
+        if trace == "leak":
+            alone = self.acts_locally
+        else:
+            alone = self.elementwise and self.acts_locally and weights.decorrelation is None
+
+        def moved(old: int, direction: Tensor) -> State:
+            tangents = tuple(direction if i == old else zero for i, zero in enumerate(zeros))
+            if trace == "diagonal":
+                return self.jvp_step(weights, jacobian, tangents)
+            return _jvp(self._updated, (nodes, *before), (still, *tangents))
+
+        columns: list[State] = []
+        for old, zero in enumerate(zeros):
+            if alone:
+                columns.append(moved(old, torch.ones_like(zero)))
+                continue
+            own = tuple(torch.empty_like(zero) for _ in zeros)
+            for unit in range(zero.shape[-1]):
+                direction = torch.zeros_like(zero)
+                direction[..., unit] = 1
+                for column, new in zip(own, moved(old, direction), strict=True):
+                    column[..., unit] = new[..., unit]
+            columns.append(own)
+        return tuple(zip(*columns, strict=True))
+
+    def input_signal(
+        self, weights: CellWeights, trajectory: LayerTrajectory, delta: Tensor
+    ) -> Tensor:
+        entering = self._entering(self.local_jacobian(trajectory))
+        nodes = self._noded(weights)
+        return _vjp(lambda x, *s: nodes(*s, x), (trajectory.inputs,), (delta,), entering)[0]
+
+    # --- node signal -> weight gradients ----------------------------------------------------
+
+    def gradients(
+        self, weights: CellWeights, trajectory: LayerTrajectory, delta: Tensor
+    ) -> CellWeights:
+        values = {name: getattr(weights, name) for name in self.parameter_names}
+        values = {name: own for name, own in values.items() if own is not None}
+        entering = self._entering(self.local_jacobian(trajectory))
+        inputs, *states = (part.flatten(0, 1) for part in (trajectory.inputs, *entering))
+
+        def nodes(*parameters: Tensor) -> tuple[Tensor, ...]:
+            moved = weights._replace(**dict(zip(values, parameters, strict=True)))
+            return (self.nodes(moved, inputs, tuple(states)),)
+
+        found = _pulled_back(nodes, list(values.values()), (delta.flatten(0, 1),))
+        return self.weights(dict(zip(values, found, strict=True)))
+
+    def gradient(
+        self,
+        weights: CellWeights,
+        name: str,
+        trajectory: LayerTrajectory,
+        delta: Tensor,
+        outer: Outer = outer_sum,
+    ) -> Tensor:
+        if outer is outer_sum and delta.shape[:2] == trajectory.gates.shape[:2]:
+            found: Tensor = getattr(self.gradients(weights, trajectory, delta), name)
+            return found
+        # one copy of the parameter for every row, which then has a gradient of its own
+        lead = delta.shape[:-1]
+        rows = [
+            part.expand(*lead, -1).flatten(0, -2)
+            for part in (trajectory.inputs, *self._entering(self.local_jacobian(trajectory)))
+        ]
+        parameter: Tensor = getattr(weights, name).detach()
+        copies = parameter.expand(len(rows[0]), *parameter.shape)
+
+        def one_row(own: Tensor, inputs: Tensor, *states: Tensor) -> Tensor:
+            moved = weights._replace(**{name: own})
+            return self.nodes(moved, inputs[None], tuple(state[None] for state in states))[0]
+
+        def nodes(own: Tensor) -> tuple[Tensor, ...]:
+            return (torch.func.vmap(one_row)(own, *rows),)
+
+        (each,) = _pulled_back(nodes, (copies,), (delta.flatten(0, -2),))
+        return outer(each.unflatten(0, lead), None)
+
+    def _updated(self, nodes: Tensor, *before: Tensor) -> State:
+        """`update`, of one tensor after another."""
+        return self.update(nodes, before)
+
+    def _noded(self, weights: CellWeights) -> Function:
+        """`nodes` of what enters of the states and then the inputs, one tensor after another."""
+
+        def nodes(*parts: Tensor) -> tuple[Tensor, ...]:
+            *entering, inputs = parts
+            return (self.nodes(weights, inputs, tuple(entering)),)
+
+        return nodes
+
+    def _entering(self, jacobian: LocalJacobian) -> State:
+        """What of the states before `nodes` sees: h*_{t-1}, and the others."""
+        return jacobian[2], *jacobian[4:]
+
+
+def _rows(lead: torch.Size, parts: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """Each (…, n) with these leading axes, as rows."""
+    return tuple(part.expand(*lead, -1).reshape(-1, part.shape[-1]) for part in parts)
+
+
+def _vjp(
+    function: Function, at: Sequence[Tensor], signals: Sequence[Tensor], held: Sequence[Tensor] = ()
+) -> tuple[Tensor, ...]:
+    """Jᵀ signals of a function of rows of `at`, then of `held`; all leading axes broadcast."""
+    lead = torch.broadcast_shapes(*(part.shape[:-1] for part in (*at, *signals)))
+    fixed = _rows(lead, held)
+    found = _pulled_back(
+        lambda *rows: function(*rows, *fixed), _rows(lead, at), _rows(lead, signals)
+    )
+    return tuple(part.unflatten(0, lead) for part in found)
+
+
+def _pulled_back(
+    function: Function, at: Sequence[Tensor], signals: Sequence[Tensor]
+) -> tuple[Tensor, ...]:
+    """Jᵀ signals by autograd; zero for what nothing depends on."""
+    with torch.enable_grad():
+        leaves = tuple(part.detach().requires_grad_() for part in at)
+        made = function(*leaves)
+    seen = [
+        (value, signal) for value, signal in zip(made, signals, strict=True) if value.requires_grad
+    ]
+    if not seen:
+        return tuple(torch.zeros_like(leaf) for leaf in leaves)
+    values, coming = [value for value, _ in seen], [signal for _, signal in seen]
+    return torch.autograd.grad(values, leaves, coming, materialize_grads=True)
+
+
+def _jvp(
+    function: Function,
+    at: Sequence[Tensor],
+    tangents: Sequence[Tensor],
+    held: Sequence[Tensor] = (),
+) -> tuple[Tensor, ...]:
+    """J tangents of a function of rows of `at`, then of `held`; all leading axes broadcast."""
+    lead = torch.broadcast_shapes(*(part.shape[:-1] for part in (*at, *tangents)))
+    fixed = _rows(lead, held)
+    _, found = torch.func.jvp(
+        lambda *rows: function(*rows, *fixed), _rows(lead, at), _rows(lead, tangents)
+    )
+    return tuple(part.unflatten(0, lead) for part in found)
+
+
+def _told(value: object) -> str:
+    return f"{tuple(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
