@@ -11,7 +11,7 @@ import pytest
 import timelocal
 
 PACKAGES = ("cells", "kernels", "network", "rules", "testing")
-SINGLE = ("errors", "feedback", "files", "losses", "seeding", "typing")
+SINGLE = ("deprecated", "errors", "feedback", "files", "losses", "optional", "seeding", "typing")
 MODULES = [
     *(f"timelocal.{name}" for name in SINGLE),
     *(

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import math
 import os
 import resource
 import signal
+import stat
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import torch
 
 from timelocal import files
-from timelocal.errors import RunError
+from timelocal.errors import BusyError, RunError
 
 
 def test_written_values_come_back(tmp_path):
@@ -105,3 +110,75 @@ def test_one_writer_at_a_time(tmp_path):
         pass
     with files.exclusive(tmp_path / "lock"):
         pass
+
+
+@pytest.fixture(params=["ENOSYS", "EOPNOTSUPP", "ENOLCK"])
+def no_flock(request, monkeypatch):
+    """A file system that has no locks, as some NFS, Lustre and FUSE mounts."""
+    number = getattr(errno, request.param)
+
+    def fail(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", fail)
+
+
+def test_one_writer_at_a_time_without_flock(tmp_path, no_flock):
+    lock = tmp_path / "lock"
+    lock.touch()  # left by an earlier run, or copied along with its folder
+    for _ in range(2):
+        with (
+            files.exclusive(lock),
+            pytest.raises(BusyError, match=r"another process.*delete .*lock\.marker"),
+            files.exclusive(lock),
+        ):
+            pass
+
+
+KILLED = """
+import errno, fcntl, os, signal, sys
+from pathlib import Path
+from timelocal import files
+
+def flock(*_):
+    raise OSError(errno.ENOSYS, "")
+
+fcntl.flock = flock
+with files.exclusive(Path(sys.argv[1])):
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_marker_whose_owner_was_killed_is_removed(tmp_path, no_flock):
+    """Without flock the system cannot let go of a lock; the next process on this machine does."""
+    lock = tmp_path / "lock"
+    killed = subprocess.run([sys.executable, "-c", KILLED, str(lock)], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert (tmp_path / "lock.marker").exists()
+    with files.exclusive(lock):
+        pass
+
+
+def test_a_lock_that_cannot_be_made(tmp_path):
+    (tmp_path / "file").touch()
+    with (
+        pytest.raises(RunError, match="Choose another folder"),
+        files.exclusive(tmp_path / "file" / "lock"),
+    ):
+        pass
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOSYS])
+def test_a_folder_that_cannot_be_synced_is_written_all_the_same(tmp_path, monkeypatch, number):
+    real, refused = os.fsync, []
+
+    def fsync(descriptor):
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            refused.append(descriptor)
+            raise OSError(number, os.strerror(number))
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    files.write_json(tmp_path / "a.json", 1)
+    assert refused
+    assert files.read_json(tmp_path / "a.json") == 1

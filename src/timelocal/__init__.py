@@ -9,50 +9,58 @@ Networks: `RNN`, `GRU`, `LSTM`, `from_torch`, `from_cell`. Rules: `RULES`, such 
 Loops: `fit`, `Stream`.
 """
 
-from timelocal import data, losses
-from timelocal.cells import AutogradCell, BlackBox, Cell
-from timelocal.errors import (
-    ArgumentError,
-    DataError,
-    RunError,
-    TimelocalError,
-    UnsupportedError,
-)
-from timelocal.network import (
-    GRU,
-    LIF,
-    LSTM,
-    RNN,
-    Decorrelation,
-    Network,
-    Trajectory,
-    black_box,
-    decorrelation_loss,
-    from_cell,
-    from_torch,
-    to_torch,
-)
-from timelocal.rules import (
-    ANP,
-    BPTT,
-    DFA,
-    NP,
-    RFLO,
-    RTRL,
-    RULES,
-    TBPTT,
-    WP,
-    ANPAuthorsCode,
-    DFAAuthorsCode,
-    EProp,
-    Estimate,
-    Evaluation,
-    NPAuthorsCode,
-    Rule,
-    RuleSpec,
-    WPAuthorsCode,
-)
-from timelocal.training import Stream, fit
+from importlib import import_module
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+from timelocal import deprecated
+
+if TYPE_CHECKING:  # for editors and type checkers; at run time a name is imported when first used
+    from timelocal import data, losses
+    from timelocal.cells import AutogradCell, BlackBox, Cell
+    from timelocal.errors import (
+        ArgumentError,
+        DataError,
+        MissingExtraError,
+        RunError,
+        TimelocalError,
+        UnsupportedError,
+    )
+    from timelocal.network import (
+        GRU,
+        LIF,
+        LSTM,
+        RNN,
+        Decorrelation,
+        Network,
+        Trajectory,
+        black_box,
+        decorrelation_loss,
+        from_cell,
+        from_torch,
+        to_torch,
+    )
+    from timelocal.rules import (
+        ANP,
+        BPTT,
+        DFA,
+        NP,
+        RFLO,
+        RTRL,
+        RULES,
+        TBPTT,
+        WP,
+        ANPAuthorsCode,
+        DFAAuthorsCode,
+        EProp,
+        Estimate,
+        Evaluation,
+        NPAuthorsCode,
+        Rule,
+        RuleSpec,
+        WPAuthorsCode,
+    )
+    from timelocal.training import Stream, fit
 
 __version__ = "0.1.0"
 
@@ -81,6 +89,7 @@ __all__ = [
     "EProp",
     "Estimate",
     "Evaluation",
+    "MissingExtraError",
     "NPAuthorsCode",
     "Network",
     "Rule",
@@ -100,3 +109,22 @@ __all__ = [
     "losses",
     "to_torch",
 ]
+
+_ROOMS = ("errors", "cells", "network", "rules", "training")
+"""Where the public names are from: each is in `__all__` of one of these."""
+
+if not TYPE_CHECKING:  # a type checker knows the names above, and no others
+
+    def __getattr__(name: str) -> Any:
+        """A submodule or a public name, imported when first used: `timelocal --help` needs no torch."""
+        if not name.startswith("_") and find_spec(f"timelocal.{name}"):
+            return import_module(f"timelocal.{name}")
+        for room in _ROOMS if name in __all__ else ():
+            module = import_module(f"timelocal.{room}")
+            if name in module.__all__:
+                globals()[name] = value = getattr(module, name)
+                return value
+        return deprecated.renamed("timelocal", name)
+
+    def __dir__() -> list[str]:
+        return sorted({*__all__, *_ROOMS, "testing", "__version__"})

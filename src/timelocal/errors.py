@@ -10,6 +10,19 @@ import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+__all__ = [
+    "ArgumentError",
+    "BusyError",
+    "DataError",
+    "MissingExtraError",
+    "Problem",
+    "RunError",
+    "TimelocalError",
+    "UnsupportedError",
+    "raise_problems",
+    "unknown_name",
+]
+
 
 class TimelocalError(Exception):
     """Base of every error this package raises on purpose; the CLI prints it without a traceback."""
@@ -33,6 +46,10 @@ class RunError(TimelocalError):
 
 class BusyError(RunError):
     """Another process is writing the run folder: wait for it."""
+
+
+class MissingExtraError(TimelocalError, ImportError):
+    """A package that only some features need is not installed: install the extra that brings it."""
 
 
 @dataclass(frozen=True)

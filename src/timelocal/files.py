@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
@@ -20,6 +21,8 @@ from torch import Tensor
 from timelocal.errors import BusyError, RunError
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_NO_LOCKS = {errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK}
+_NO_FOLDER_SYNC = {errno.EINVAL, errno.EBADF, errno.EACCES, errno.EPERM, *_NO_LOCKS}
 
 
 def run_error(path: Path, error: OSError, deed: str = "write") -> RunError:
@@ -68,13 +71,16 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make the names in `folder` durable, where the system can open a folder."""
-    with suppress(PermissionError):
+    """Make the names in `folder` durable, where the system can open and sync a folder."""
+    try:
         descriptor = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+    except OSError as error:
+        if error.errno not in _NO_FOLDER_SYNC:
+            raise
 
 
 def write_text(path: Path, text: str) -> None:
@@ -192,24 +198,37 @@ def _exchange(one: Path, other: Path) -> bool:
 def exclusive(lock: Path) -> Iterator[None]:
     """Hold the file `lock`, which stands for its folder; a `BusyError` if it is held already.
 
-    The system lets go of the lock when the process ends, however it ends. Where the system has no
-    such locks (`fcntl`), nothing is locked.
+    The system lets go of the lock when the process ends, however it ends. On a file system without `flock`
+    (some NFS, Lustre and FUSE mounts) a marker file with the number of the process takes its place. The next
+    process on the same machine removes the marker if its owner is gone.
     """
+    held = _acquired(lock)
     try:
-        import fcntl
-    except ImportError:
         yield
-        return
+    finally:
+        held.release()
+
+
+def _acquired(lock: Path) -> BaseFileLock:
+    busy = (
+        f"{lock.parent} is being written by another process. Wait until it has finished, or choose "
+        "another folder."
+    )
     try:
-        file = lock.open("w")
+        held = FileLock(lock, fallback_to_soft=False)
+        try:
+            held.acquire(blocking=False)
+            return held
+        except OSError as error:  # a Timeout, which is one, has no number
+            if error.errno not in _NO_LOCKS:
+                raise
+        # A file of another name: an empty `lock` that came along with a copied folder is nobody's marker.
+        marker = lock.with_name(f"{lock.name}.marker")
+        busy += f" If that process is gone, delete {marker}."
+        soft = SoftFileLock(marker)
+        soft.acquire(blocking=False)
+        return soft
+    except Timeout:
+        raise BusyError(busy) from None
     except OSError as error:
         raise run_error(lock, error) from error
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise BusyError(
-                f"{lock.parent} is being written by another process. Wait until it has finished, "
-                "or choose another folder."
-            ) from None
-        yield

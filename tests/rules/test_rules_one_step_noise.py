@@ -13,10 +13,6 @@ from oracles import exactly, still_stream
 from timelocal import kernels
 from timelocal.errors import ArgumentError, UnsupportedError
 from timelocal.fast import native_run
-from timelocal.kernels import OnlineSettings, OnlineState, OnlineWeights
-
-# The kernels' own twin lies with their tests.
-torch_online = TWIN
 
 RULES = {"np": tl.NP, "anp": tl.ANP}
 KINDS = list(itertools.product(RULES, (1, 3, 40), (False, True), ("gaussian", "orthogonal")))
@@ -73,29 +69,6 @@ def test_the_native_call_is_the_loop_on_any_threads(
         torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-12)
     for ours, theirs in zip(found["one thread"], found["two threads"], strict=True):
         assert torch.equal(ours, theirs)
-
-
-@pytest.mark.parametrize(("name", "directions", "antithetic", "noise"), KINDS)
-def test_the_kernel_is_its_twin(name: str, directions: int, antithetic: bool, noise: str) -> None:
-    settings = OnlineSettings(name, 0.01, 2.0, 0.1, 5, 1e-3, directions=directions)
-    settings = settings._replace(antithetic=antithetic, orthogonal=noise == "orthogonal")
-    settings = settings._replace(layer_norms=antithetic)
-    ends = []
-    for online in (torch_online.online, kernels.online):
-        draw = torch.Generator().manual_seed(0)
-
-        def normal(*shape: int, draw: torch.Generator = draw) -> Tensor:
-            return 0.3 * torch.randn(*shape, generator=draw, dtype=torch.float64)
-
-        weights = OnlineWeights(
-            normal(33, 3), normal(33, 33), normal(33), normal(33), normal(2, 33), normal(2),
-            torch.eye(33, dtype=torch.float64) + normal(33, 33) / 10,
-        )  # fmt: skip
-        state = OnlineState(normal(4, 33))
-        losses, outputs = online(settings, weights, state, normal(12, 4, 3), normal(12, 4, 2), 7)
-        ends.append([losses, outputs, state.hidden, *weights])
-    for ours, theirs in zip(*ends, strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-12)
 
 
 def gradient(rule: tl.Rule, targets: Tensor | None = None) -> Tensor:

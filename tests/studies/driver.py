@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from timelocal.experiments.config import TrainConfig
-from timelocal.studies.engines import Engine, InProcess, JoblibEngine, RayEngine
+from timelocal.studies.engines import Engine, InProcess, Processes, RayEngine
 from timelocal.studies.study import run_study
 
 COUNT = 32
@@ -28,7 +28,7 @@ def engine(name: str, address: str | None) -> Engine:
     """The engine by its name."""
     if name == "ray":
         return RayEngine(address, every=0.3)
-    return JoblibEngine(2) if name == "joblib" else InProcess()
+    return Processes(2) if name == "processes" else InProcess()
 
 
 if __name__ == "__main__":

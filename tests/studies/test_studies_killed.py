@@ -78,25 +78,25 @@ def workers(store: Path) -> list[int]:
     return sorted(found - {os.getpid()})
 
 
-def test_joblib_with_its_driver_killed_again_and_again(tmp_path: Path, undisturbed: str) -> None:
+def test_processes_with_its_driver_killed_again_and_again(tmp_path: Path, undisturbed: str) -> None:
     draw, kept = random.Random(0), {}
     for goal in (3, 9, 17, 26):
-        process = start(tmp_path, "joblib")
+        process = start(tmp_path, "processes")
         until(lambda goal=goal: len(finished(tmp_path)) >= goal, process)
         time.sleep(draw.uniform(0, 0.5))
         process.kill()
         process.wait()
         until(lambda: not workers(tmp_path))  # they end with their driver
         kept |= finished(tmp_path)
-    assert start(tmp_path, "joblib").wait() == 0
+    assert start(tmp_path, "processes").wait() == 0
     assert table(runs(tmp_path)) == undisturbed
     after = finished(tmp_path)
     assert {name: after[name] for name in kept} == kept  # nothing was done twice
 
 
 @pytest.mark.thorough
-def test_joblib_with_a_worker_killed_now_and_then(tmp_path: Path, undisturbed: str) -> None:
-    process, draw, killed = start(tmp_path, "joblib"), random.Random(1), 0
+def test_processes_with_a_worker_killed_now_and_then(tmp_path: Path, undisturbed: str) -> None:
+    process, draw, killed = start(tmp_path, "processes"), random.Random(1), 0
     for goal in (2, 8, 15, 22):
         until(lambda goal=goal: len(finished(tmp_path)) >= goal and workers(tmp_path), process)
         for pid in draw.sample(workers(tmp_path), min(1, len(workers(tmp_path)))):
@@ -110,18 +110,18 @@ def test_joblib_with_a_worker_killed_now_and_then(tmp_path: Path, undisturbed: s
 
 @pytest.mark.thorough
 def test_ctrl_c_ends_a_study_that_then_goes_on(tmp_path: Path, undisturbed: str) -> None:
-    process = start(tmp_path, "joblib")
+    process = start(tmp_path, "processes")
     until(lambda: len(finished(tmp_path)) >= 4, process)
     os.killpg(process.pid, signal.SIGINT)
     process.wait()
     until(lambda: not workers(tmp_path))
     assert 4 <= len(finished(tmp_path)) < COUNT
-    assert start(tmp_path, "joblib").wait() == 0
+    assert start(tmp_path, "processes").wait() == 0
     assert table(runs(tmp_path)) == undisturbed
 
 
 def test_two_drivers_share_a_store(tmp_path: Path, undisturbed: str) -> None:
-    drivers = [start(tmp_path, "joblib", output=subprocess.PIPE) for _ in range(2)]
+    drivers = [start(tmp_path, "processes", output=subprocess.PIPE) for _ in range(2)]
     told = [driver.communicate()[0] for driver in drivers]
     assert [driver.returncode for driver in drivers] == [0, 0]
     assert table(runs(tmp_path)) == undisturbed

@@ -12,7 +12,7 @@ from timelocal.experiments.config import TrainConfig
 from timelocal.experiments.papers import EXPERIMENTS
 from timelocal.experiments.papers.experiment import Experiment, Key, Line, Search
 from timelocal.experiments.trial import Trial
-from timelocal.studies.engines import InProcess, JoblibEngine
+from timelocal.studies.engines import InProcess, Processes
 from timelocal.studies.optuna_search import proposed
 from timelocal.studies.reproduce import Records, collect, reproduce
 from timelocal.studies.search import (
@@ -264,7 +264,7 @@ def test_what_turns_out_to_diverge_makes_room(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_everything_runs_in_the_quick_profile(tmp_path: Path, data_dir: Path) -> None:
     found = reproduce(
-        list(EXPERIMENTS.values()), "quick", tmp_path, engine=JoblibEngine(), data_dir=data_dir
+        list(EXPERIMENTS.values()), "quick", tmp_path, engine=Processes(), data_dir=data_dir
     )
     for one in found:
         for result in one.lines:

@@ -16,7 +16,7 @@ from timelocal.experiments.config import TrainConfig
 from timelocal.experiments.cost import CostConfig
 from timelocal.experiments.trial import Trial
 from timelocal.files import exclusive, make_folder, write_json
-from timelocal.studies.engines import InProcess, JoblibEngine, Outcome
+from timelocal.studies.engines import InProcess, Outcome, Processes
 from timelocal.studies.limits import Limits
 from timelocal.studies.store import index, runs
 from timelocal.studies.study import run_study
@@ -55,7 +55,7 @@ def test_engines_give_the_same_table_and_do_nothing_twice(tmp_path: Path) -> Non
     trials = [small(seed=seed) for seed in range(3)]
     trials += [small(rule="bptt", optimizer="sgd", lr=3e38, seed=0, epochs=30)]  # diverges
     tables = []
-    for name, engine in (("here", InProcess()), ("joblib", JoblibEngine(2))):
+    for name, engine in (("here", InProcess()), ("processes", Processes(2))):
         store = tmp_path / name
         records = run_study([*trials, *trials], store, engine=engine)
         assert [record.config["seed"] for record in records] == [0, 1, 2, 0]
@@ -88,7 +88,7 @@ def test_what_fails_is_tried_again_and_then_left(tmp_path: Path) -> None:
 def test_a_mistake_ends_the_study_at_once(tmp_path: Path) -> None:
     trials = [small(dataset="ecg200", seed=seed) for seed in range(3)]
     empty = make_folder(tmp_path / "data")
-    for engine in (InProcess(), JoblibEngine(1)):
+    for engine in (InProcess(), Processes(1)):
         with pytest.raises(ArgumentError, match="ECG200"):
             run_study(trials, tmp_path / "store", engine=engine, data_dir=empty)
     assert not list((tmp_path / "store").glob("*/config.json"))
@@ -115,7 +115,7 @@ LONG = {"epochs": 100_000}
 
 def test_a_trial_that_takes_too_long_or_too_much_is_stopped(tmp_path: Path) -> None:
     trials = [small(**LONG), small(seed=1)]
-    engine = JoblibEngine(2)
+    engine = Processes(2)
     # the short one is done before anything is limited
     run_study(trials[1:], tmp_path, engine=engine)
     for limits, word in ((Limits(seconds=0.5), "seconds"), (Limits(megabytes=10), "memory")):
@@ -132,7 +132,7 @@ def test_a_trial_that_takes_too_long_or_too_much_is_stopped(tmp_path: Path) -> N
 
 
 def test_limits_need_an_engine_that_can_stop(tmp_path: Path) -> None:
-    with pytest.raises(ArgumentError, match="joblib"):
+    with pytest.raises(ArgumentError, match="processes"):
         run_study([small()], tmp_path, engine=InProcess(), limits=Limits(seconds=1))
     with pytest.raises(ArgumentError, match=r"seconds.*\n.*megabytes"):
         Limits(seconds=-1, megabytes=0)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from timelocal.errors import ArgumentError, Problem, raise_problems
+from timelocal.optional import require
 
 MAX_SIGN_FLIPS = 40
 """The most differences the exact test takes: it holds 2^(n/2) sums."""
@@ -63,6 +64,7 @@ def summarize(values: Sequence[float]) -> Summary:
     n, mean = len(values), math.fsum(values) / len(values)
     if n == 1:
         return Summary(n, mean, None, None)
+    require("scipy", extra="report", for_="an interval (timelocal.analysis.statistics)")
     from scipy.special import stdtrit  # a tenth of the import time of scipy.stats
 
     sd = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (n - 1))

@@ -62,7 +62,7 @@ class AutogradCell(Cell):
     >>> loss = tl.EProp(network, feedback="symmetric")(torch.randn(4, 9, 3), torch.randint(2, (4, 9)))
 
     Every rule trains it. Autograd runs through single steps only: the memory of a rule stays what it was. To
-    make a cell faster, override a derivative (`node_signal_of_states`, `backward_step`, …) by its closed form.
+    make a cell faster, override a derivative (`backward_step`, …) by its closed form.
     A weight that acts behind a nonlinearity, as W_n (r ⊙ h) in the GRU with reset before, does not fit into
     `nodes`: such a cell is a `Cell`.
     """

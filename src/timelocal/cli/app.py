@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
+from timelocal import __version__
 from timelocal.cli import bench, data, demo, doctor, report, reproduce, runs, train
 from timelocal.cli import list as listing
+from timelocal.cli.exits import INTERRUPTED, MISTAKE
 from timelocal.errors import TimelocalError
-
-INTERRUPTED = 130
-MISTAKE = 2
 
 
 class _Group(TyperGroup):
@@ -31,11 +30,27 @@ class _Group(TyperGroup):
 
 app = typer.Typer(
     cls=_Group,
-    help="Train recurrent networks without backpropagation through time.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    add_completion=False,
 )
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"timelocal {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def timelocal(
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Show the version.", callback=_version, is_eager=True),
+    ] = False,
+) -> None:
+    """Train recurrent networks without backpropagation through time."""
+
+
 app.command("demo")(demo.demo)
 app.command("train")(train.train)
 app.command("report")(report.report)
@@ -45,8 +60,3 @@ app.command("runs")(runs.runs)
 app.command("doctor")(doctor.doctor)
 app.command("bench")(bench.bench)
 app.add_typer(data.app, name="data")
-
-
-def main() -> None:
-    """Entry point of the `timelocal` script."""
-    app(prog_name="timelocal")

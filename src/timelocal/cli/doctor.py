@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from timelocal.cli.options import DataDir
+from timelocal.errors import MissingExtraError
 
 
 def doctor(data_dir: DataDir = None) -> None:
@@ -34,8 +37,17 @@ def facts(data_dir: Path | None = None) -> list[tuple[str, object]]:
             lines.append((name.replace("_", " "), value))
     lines += [
         ("torch: CUDA", torch.version.cuda or "not in this build"),
-        ("cache folder", data.cache_dir()),
+        ("cache folder", _or_why_not(data.cache_dir)),
     ]
-    missing = "fetched at first use"
-    lines += [(f"data: {name}", data.locate(name, data_dir) or missing) for name in data.names()]
+    for name in data.names():
+        place = _or_why_not(partial(data.locate, name, data_dir))
+        lines.append((f"data: {name}", place or "fetched at first use"))
     return lines
+
+
+def _or_why_not(look: Callable[[], object]) -> object:
+    """What there is, or the error that says which extra brings it."""
+    try:
+        return look()
+    except MissingExtraError as error:
+        return error

@@ -32,19 +32,19 @@ def reproduce(
         bool, typer.Option("--list", help="Name every table and figure with what its paper claims.")
     ] = False,
     engine: Annotated[
-        str, typer.Option(help="What does the runs: in-process, joblib or ray.")
-    ] = "joblib",
+        str, typer.Option(help="What does the runs: in-process, processes or ray.")
+    ] = "processes",
     workers: Annotated[
-        int | None, typer.Option(help="Runs at a time (joblib).", show_default="one a core")
+        int | None, typer.Option(help="Runs at a time (processes).", show_default="one a core")
     ] = None,
     address: Annotated[
         str | None, typer.Option(help="The Ray cluster.", show_default="a new one, here")
     ] = None,
     seconds: Annotated[
-        float | None, typer.Option(help="Stop a run that takes longer (joblib, ray).")
+        float | None, typer.Option(help="Stop a run that takes longer (processes, ray).")
     ] = None,
     megabytes: Annotated[
-        float | None, typer.Option(help="Stop a run that needs more memory (joblib, ray).")
+        float | None, typer.Option(help="Stop a run that needs more memory (processes, ray).")
     ] = None,
     search: Annotated[
         str, typer.Option(help="How hyperparameters are chosen: grid, or optuna on the same space.")
@@ -76,6 +76,9 @@ def reproduce(
     from timelocal.studies.reproduce import collect
     from timelocal.studies.reproduce import reproduce as do_reproduce
 
+    if engine in OLD_ENGINES:
+        typer.echo(f"--engine {engine} is now called {OLD_ENGINES[engine]}", err=True)
+        engine = OLD_ENGINES[engine]
     chosen, problems = _chosen(names, EXPERIMENTS)
     problems += [
         unknown_name("profile", profile, PROFILES),
@@ -108,7 +111,9 @@ def reproduce(
     typer.echo(f"pages: {write_site(found, out / 'site')}")
 
 
-ENGINES = ("in-process", "joblib", "ray")
+ENGINES = ("in-process", "processes", "ray")
+OLD_ENGINES = {"joblib": "processes"}
+"""Names of the release before, and what they are called now."""
 
 
 def _engine(name: str, workers: int | None, address: str | None) -> Engine:
@@ -116,7 +121,7 @@ def _engine(name: str, workers: int | None, address: str | None) -> Engine:
 
     if name == "ray":
         return engines.RayEngine(address)
-    return engines.JoblibEngine(workers) if name == "joblib" else engines.InProcess()
+    return engines.Processes(workers) if name == "processes" else engines.InProcess()
 
 
 def _chosen(

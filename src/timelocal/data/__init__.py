@@ -5,8 +5,8 @@ from timelocal.data.dataset import Card, Dataset
 from timelocal.data.fetch import cache_dir
 from timelocal.data.mackey_glass import mackey_glass_streams
 from timelocal.data.registry import card, floors, load, locate, names
-from timelocal.data.sequences import Sequences, collate, minibatches
-from timelocal.data.splits import Split, moments, split, standardize
+from timelocal.data.sequences import Sequences, Split, collate, minibatches
+from timelocal.data.splits import moments, split, standardize
 
 __all__ = [
     "Card",

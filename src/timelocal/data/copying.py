@@ -7,8 +7,7 @@ from torch.nn.functional import one_hot
 
 from timelocal.data.dataset import Arrays, BuiltIn, Card
 from timelocal.data.metrics import mse
-from timelocal.data.sequences import Sequences
-from timelocal.data.splits import Split
+from timelocal.data.sequences import Sequences, Split
 from timelocal.data.trivial import blank_then_uniform
 from timelocal.errors import Problem, raise_problems
 from timelocal.seeding import generator

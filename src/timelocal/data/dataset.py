@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from timelocal.data.splits import Split
+from timelocal.data.sequences import Split
 
 Arrays: TypeAlias = tuple[NDArray[np.float32], NDArray[Any]]
 """Inputs (N, T, I) and N rows of targets."""
@@ -56,7 +55,7 @@ class Dataset:
         return self.inputs.shape[0]
 
 
-Floors: TypeAlias = "Callable[[Split], dict[str, float]]"
+Floors: TypeAlias = Callable[[Split], dict[str, float]]
 """The test errors of the trivial predictors, by predictor and metric."""
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from timelocal.data.dataset import Arrays, BuiltIn, Card
+from timelocal.optional import require
 
 
 def _make() -> Arrays:
+    require("sklearn", extra="cli", for_="the data set digits-rows")
     from sklearn.datasets import load_digits
 
     digits = load_digits()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import shutil
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from timelocal.errors import DataError
+from timelocal.optional import require
 
 T = TypeVar("T")
 
@@ -39,17 +41,23 @@ class Source:
 
 
 def cache_dir() -> Path:
-    """Where downloads are kept: TIMELOCAL_CACHE, or the system's usual place."""
+    """Where downloads are kept: TIMELOCAL_CACHE, or the system's usual place.
+
+    Raises:
+        MissingExtraError: TIMELOCAL_CACHE is not set, and pooch, which knows the usual place, not installed.
+    """
+    if named := os.environ.get("TIMELOCAL_CACHE"):
+        return Path(named)
+    require("pooch", extra="data", for_="the cache of downloaded data")
     import pooch
 
-    return Path(os.environ.get("TIMELOCAL_CACHE") or pooch.os_cache("timelocal"))
+    return Path(pooch.os_cache("timelocal"))
 
 
 def sha256_of(path: Path) -> str:
     """The sha256 of a file, in hexadecimal."""
-    import pooch
-
-    return str(pooch.file_hash(str(path)))
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def fetch(
@@ -71,7 +79,9 @@ def fetch(
 
     Raises:
         DataError: no address gave the right file, or `folder` cannot be written; nothing is kept.
+        MissingExtraError: pooch is not installed.
     """
+    require("pooch", "requests", extra="data", for_="a download")
     sources = tuple(sources)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)

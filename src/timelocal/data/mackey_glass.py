@@ -8,8 +8,7 @@ from numpy.typing import NDArray
 
 from timelocal.data.dataset import Arrays, BuiltIn, Card
 from timelocal.data.metrics import mse, nrmse
-from timelocal.data.sequences import Sequences
-from timelocal.data.splits import Split
+from timelocal.data.sequences import Sequences, Split
 from timelocal.data.trivial import linear_on_lags, persistence
 from timelocal.errors import Problem, raise_problems
 from timelocal.seeding import generator

@@ -18,7 +18,7 @@ from timelocal.data import (
     weather,
 )
 from timelocal.data.dataset import Card, Dataset, Entry
-from timelocal.data.splits import Split
+from timelocal.data.sequences import Split
 from timelocal.errors import raise_problems, unknown_name
 
 _ENTRIES: tuple[Entry, ...] = (

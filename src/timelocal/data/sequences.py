@@ -1,16 +1,21 @@
-"""Sequences with their targets, and how they are cut into minibatches and padded."""
+"""Sequences with their targets, the three parts of a dataset, minibatches and padding."""
 
 from __future__ import annotations
 
+import hashlib
+from collections import Counter
 from collections.abc import Iterator
 from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from timelocal.errors import Problem, raise_problems
+
+PARTS = ("train", "validation", "test")
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,6 +67,42 @@ class Sequences:
         lengths = None if self.lengths is None else self.lengths.index_select(0, index)
         inputs, targets = self.inputs.index_select(0, index), self.targets.index_select(0, index)
         return Sequences(inputs, targets, lengths)
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Three parts of one dataset."""
+
+    train: Sequences
+    validation: Sequences
+    test: Sequences
+
+    @cached_property
+    def duplicates(self) -> dict[str, int]:
+        """How many pairs of equal inputs lie in two different parts, by pair of parts.
+
+        Such a pair lets a network recall an answer that it should have had to work out.
+
+        >>> one = Sequences(torch.ones(1, 2, 1), torch.tensor([0]))
+        >>> Split(one, one, Sequences(torch.zeros(1, 2, 1), torch.tensor([0]))).duplicates
+        {'train/validation': 1, 'train/test': 0, 'validation/test': 0}
+        """
+        seen = {part: Counter(_keys(getattr(self, part))) for part in PARTS}
+        return {
+            f"{a}/{b}": sum(count * seen[b][key] for key, count in seen[a].items())
+            for a, b in (PARTS[:2], PARTS[::2], PARTS[1:])
+        }
+
+
+def _keys(sequences: Sequences) -> list[bytes]:
+    """A digest of each input that is equal where the valid steps are."""
+    inputs = (sequences.inputs + 0.0).cpu().numpy()  # -0.0 becomes 0.0: equal, but of other bits
+    steps = inputs.shape[1]
+    lengths = [steps] * len(inputs) if sequences.lengths is None else sequences.lengths.tolist()
+    return [
+        hashlib.blake2b(row[:length].tobytes(), digest_size=16).digest()
+        for row, length in zip(inputs, lengths, strict=True)
+    ]
 
 
 def _lengths_problem(lengths: Tensor, inputs: Tensor) -> Problem | None:

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
-from collections import Counter
-from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import torch
@@ -14,48 +10,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from timelocal.data.dataset import Dataset
-from timelocal.data.sequences import Sequences
+from timelocal.data.sequences import PARTS, Sequences, Split
 from timelocal.errors import Problem, raise_problems
 from timelocal.seeding import generator
 
-_PARTS = ("train", "validation", "test")
 FRACTIONS = (0.6, 0.2, 0.2)
-
-
-@dataclass(frozen=True, eq=False)
-class Split:
-    """Three parts of one dataset."""
-
-    train: Sequences
-    validation: Sequences
-    test: Sequences
-
-    @cached_property
-    def duplicates(self) -> dict[str, int]:
-        """How many pairs of equal inputs lie in two different parts, by pair of parts.
-
-        Such a pair lets a network recall an answer that it should have had to work out.
-
-        >>> one = Sequences(torch.ones(1, 2, 1), torch.tensor([0]))
-        >>> Split(one, one, Sequences(torch.zeros(1, 2, 1), torch.tensor([0]))).duplicates
-        {'train/validation': 1, 'train/test': 0, 'validation/test': 0}
-        """
-        seen = {part: Counter(_keys(getattr(self, part))) for part in _PARTS}
-        return {
-            f"{a}/{b}": sum(count * seen[b][key] for key, count in seen[a].items())
-            for a, b in (_PARTS[:2], _PARTS[::2], _PARTS[1:])
-        }
-
-
-def _keys(sequences: Sequences) -> list[bytes]:
-    """A digest of each input that is equal where the valid steps are."""
-    inputs = (sequences.inputs + 0.0).cpu().numpy()  # -0.0 becomes 0.0: equal, but of other bits
-    steps = inputs.shape[1]
-    lengths = [steps] * len(inputs) if sequences.lengths is None else sequences.lengths.tolist()
-    return [
-        hashlib.blake2b(row[:length].tobytes(), digest_size=16).digest()
-        for row, length in zip(inputs, lengths, strict=True)
-    ]
 
 
 def split(
@@ -128,7 +87,7 @@ def split(
         None
         if size > 0 or fraction == 0
         else Problem("dataset", f"{count} sequences", f"enough for a {name} part of {fraction:.0%}")
-        for name, size, fraction in zip(_PARTS, sizes, fractions, strict=True)
+        for name, size, fraction in zip(PARTS, sizes, fractions, strict=True)
     )
     order = torch.randperm(count, generator=generator(seed, "split"))
     if stratified:
@@ -216,7 +175,7 @@ def standardize(split: Split) -> Split:
     True
     """
     mean, deviation = moments(split.train)
-    train, validation, test = (_scaled(getattr(split, part), mean, deviation) for part in _PARTS)
+    train, validation, test = (_scaled(getattr(split, part), mean, deviation) for part in PARTS)
     return Split(train, validation, test)
 
 

@@ -14,7 +14,7 @@ from timelocal.data.dataset import Arrays, Card
 from timelocal.data.fetch import Source
 from timelocal.data.files import FileDataset, Form
 from timelocal.data.metrics import mse
-from timelocal.data.splits import Split
+from timelocal.data.sequences import Split
 from timelocal.data.trivial import linear_on_lags, persistence
 from timelocal.errors import DataError
 

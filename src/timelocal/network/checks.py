@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
 from timelocal.errors import Problem
-
-if TYPE_CHECKING:
-    from timelocal.network.network import Network
+from timelocal.network.recurrent import Recurrent
 
 
-def input_problems(network: Network, inputs: object, lengths: object = None) -> list[Problem]:
-    """What is wrong with `inputs` (b, t, i) and `lengths` (b,), if anything."""
-    axes = "(batch, time, input)" if network.batch_first else "(time, batch, input)"
-    recurrent = network.recurrent
+def input_problems(
+    recurrent: Recurrent, inputs: object, lengths: object = None, *, batch_first: bool = True
+) -> list[Problem]:
+    """The problems of `inputs` (b, t, i), or (t, b, i) unless `batch_first`, and of `lengths` (b,)."""
+    axes = "(batch, time, input)" if batch_first else "(time, batch, input)"
     expected = f"a tensor of shape {axes} with input = {recurrent.input_size}"
     if isinstance(inputs, PackedSequence):
         remedy = "Use inputs, lengths = torch.nn.utils.rnn.pad_packed_sequence(...)."
@@ -34,7 +32,7 @@ def input_problems(network: Network, inputs: object, lengths: object = None) -> 
     elif inputs.shape[-1] != recurrent.input_size:
         problems.append(Problem("inputs", f"shape {tuple(inputs.shape)}", expected))
     elif 0 in inputs.shape:
-        empty = "an empty batch" if inputs.shape[0 if network.batch_first else 1] == 0 else "T = 0"
+        empty = "an empty batch" if inputs.shape[0 if batch_first else 1] == 0 else "T = 0"
         remedy = "Leave empty batches and sequences out."
         problems.append(
             Problem("inputs", f"{empty}, shape {tuple(inputs.shape)}", expected, remedy)
@@ -46,19 +44,19 @@ def input_problems(network: Network, inputs: object, lengths: object = None) -> 
         remedy = f"Use inputs.to({str(weight.device)!r})."
         problems.append(Problem("inputs", f"device {inputs.device}", f"{weight.device}", remedy))
     if inputs.dim() == 3 and 0 not in inputs.shape:
-        problems += _length_problems(network, inputs, lengths)
-    if not problems and inputs.is_floating_point() and not _finite(network, inputs, lengths):
+        problems += _length_problems(inputs, lengths, batch_first)
+    if not problems and inputs.is_floating_point() and not _finite(inputs, lengths, batch_first):
         remedy = "Remove or impute these values before training."
         problems.append(Problem("inputs", "NaN or infinite values", "finite numbers", remedy))
     return problems
 
 
-def initial_problems(network: Network, initial: object, batch: int) -> list[Problem]:
-    """What is wrong with initial states, h or (h, c), each (l·directions, b, h), if anything."""
+def initial_problems(recurrent: Recurrent, initial: object, batch: int) -> list[Problem]:
+    """The problems of initial states, h or (h, c), each (l·directions, b, h)."""
     if initial is None:
         return []
-    names, weight = network.cell.state_names, network.recurrent.like
-    shape = (network.num_layers * network.directions, batch, network.hidden_size)
+    names, weight = recurrent.cell.state_names, recurrent.like
+    shape = (recurrent.num_layers * recurrent.directions, batch, recurrent.hidden_size)
     one = weight.new_empty(shape)
     found, wanted = _described(initial), _described(one if len(names) == 1 else [one] * len(names))
     form = names[0] if len(names) == 1 else f"({', '.join(names)})"
@@ -76,10 +74,10 @@ def _described(states: object) -> str:
     return f"a {type(states).__name__}"
 
 
-def _length_problems(network: Network, inputs: Tensor, lengths: object) -> list[Problem]:
+def _length_problems(inputs: Tensor, lengths: object, batch_first: bool) -> list[Problem]:
     if lengths is None:
         return []
-    batch, steps = inputs.shape[:2] if network.batch_first else (inputs.shape[1], inputs.shape[0])
+    batch, steps = inputs.shape[:2] if batch_first else (inputs.shape[1], inputs.shape[0])
     expected = f"a tensor of {batch} integers between 1 and {steps}, one per sequence"
     if not isinstance(lengths, Tensor):
         remedy = "Use torch.as_tensor(lengths)."
@@ -93,13 +91,13 @@ def _length_problems(network: Network, inputs: Tensor, lengths: object) -> list[
     return []
 
 
-def _finite(network: Network, inputs: Tensor, lengths: object) -> bool:
+def _finite(inputs: Tensor, lengths: object, batch_first: bool) -> bool:
     """Whether all valid values are finite; a sum is finite only if every term is (or overflows)."""
     # One pass and no temporary of the inputs' size; a slow test only if this one is in doubt.
     if math.isfinite(inputs.sum().item()):
         return True
     if not isinstance(lengths, Tensor):
         return bool(inputs.isfinite().all())
-    steps = torch.arange(inputs.shape[1 if network.batch_first else 0], device=inputs.device)
+    steps = torch.arange(inputs.shape[1 if batch_first else 0], device=inputs.device)
     valid = steps[None, :] < lengths.to(inputs.device)[:, None]
-    return bool(inputs[valid if network.batch_first else valid.t()].isfinite().all())
+    return bool(inputs[valid if batch_first else valid.t()].isfinite().all())

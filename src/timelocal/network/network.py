@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from timelocal import kernels
 from timelocal.cells import Cell, CellWeights, zero_state
-from timelocal.errors import UnsupportedError, raise_problems
+from timelocal.errors import Problem, UnsupportedError, raise_problems
 from timelocal.network.checks import initial_problems, input_problems
 from timelocal.network.lengths import flip, masked, valid_steps
 from timelocal.network.readout import evaluation_mode, is_linear
@@ -86,7 +86,7 @@ class Network(nn.Module):
         if (
             not torch.compiler.is_compiling()
         ):  # the values of an exported network's inputs are unknown
-            raise_problems(input_problems(self, inputs, lengths))
+            raise_problems(self._input_problems(inputs, lengths))
         trajectory = self.unroll(self.time_first(inputs), lengths)
         with torch.no_grad():
             outputs: Tensor = self.readout(trajectory.outputs)
@@ -117,12 +117,15 @@ class Network(nn.Module):
         >>> network.scan(torch.zeros(5, 7, 3)).outputs.shape
         torch.Size([7, 5, 8])
         """
-        problems = input_problems(self, inputs, lengths)
+        problems = self._input_problems(inputs, lengths)
         if not problems:
             batch = inputs.shape[0 if self.batch_first else 1]
-            problems = initial_problems(self, initial, batch)
+            problems = initial_problems(self.recurrent, initial, batch)
         raise_problems(problems)
         return self.unroll(self.time_first(inputs), lengths, initial)
+
+    def _input_problems(self, inputs: object, lengths: object) -> list[Problem]:
+        return input_problems(self.recurrent, inputs, lengths, batch_first=self.batch_first)
 
     def time_first(self, values: Tensor) -> Tensor:
         """(b, t, …) -> (t, b, …), contiguous; as given if the network is not batch first."""

@@ -4,6 +4,10 @@ load (`runs`) → groups, rows and statistics (`tables`) → curves (`figures`) 
 `provenance`) → page (`page`, `templates/`).
 """
 
-from timelocal.report.page import write_report
+from timelocal.optional import require
+
+require("plotly", "jinja2", "markupsafe", "scipy", extra="report", for_="timelocal report")
+
+from timelocal.report.page import write_report  # noqa: E402 — it imports what is checked above
 
 __all__ = ["write_report"]

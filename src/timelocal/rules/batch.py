@@ -88,7 +88,7 @@ def check_batch(
     initial: States | None = None,
 ) -> None:
     """Raise an `ArgumentError` that lists all that is wrong with what the user gave."""
-    problems = input_problems(network, inputs, lengths)
+    problems = input_problems(network.recurrent, inputs, lengths, batch_first=network.batch_first)
     if problems and not (isinstance(inputs, Tensor) and inputs.dim() == 3):
         raise_problems(problems)  # without axes nothing more can be said
     sequences = inputs.shape[0 if network.batch_first else 1]
@@ -98,7 +98,7 @@ def check_batch(
         counted = _counted(network, at, inputs, lengths, mask)
     else:  # not known: shapes and types of the targets are checked, values are not
         counted = torch.zeros(tuple(surface), dtype=torch.bool, device=inputs.device)
-    problems += initial_problems(network, initial, sequences)
+    problems += initial_problems(network.recurrent, initial, sequences)
     problems += _target_problems(network, loss, targets, inputs, tuple(surface), counted)
     raise_problems(problems)
 
@@ -128,10 +128,10 @@ def inputs_batch(
 ) -> tuple[Tensor, Tensor | None]:
     """Inputs without targets: checked, and turned time first with their lengths."""
     inputs, lengths = _padded(network, inputs, lengths)
-    problems = input_problems(network, inputs, lengths)
+    problems = input_problems(network.recurrent, inputs, lengths, batch_first=network.batch_first)
     if not problems:
         sequences = inputs.shape[0 if network.batch_first else 1]
-        problems = initial_problems(network, initial, sequences)
+        problems = initial_problems(network.recurrent, initial, sequences)
     raise_problems(problems)
     return network.time_first(inputs), lengths
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from timelocal.errors import UnsupportedError
 from timelocal.experiments.papers.experiment import Line
+from timelocal.optional import require
 from timelocal.studies.measures import MEASURES
 from timelocal.studies.search import Choice, score
 from timelocal.studies.store import RunRecord
@@ -29,7 +29,7 @@ def proposed(
         The choices that have a score, and the next one, None after `count` of them.
 
     Raises:
-        UnsupportedError: Optuna is not installed.
+        MissingExtraError: Optuna is not installed.
 
     Source: J. Bergstra, R. Bardenet, Y. Bengio, B. Kégl. Algorithms for Hyper-Parameter Optimization. NeurIPS
     24, 2011; T. Akiba et al. Optuna. KDD 2019.
@@ -54,12 +54,8 @@ def proposed(
 
 
 def _optuna() -> Any:
-    try:
-        import optuna
-    except ImportError:
-        raise UnsupportedError(
-            "search: got 'optuna', but Optuna is not installed. pip install 'timelocal[search]', or search "
-            "the whole grid."
-        ) from None
+    require("optuna", extra="search", for_="a search with Optuna")
+    import optuna
+
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     return optuna

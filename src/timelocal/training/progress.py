@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
+from timelocal.optional import require
+
 
 class Show(Protocol):
     """Called after each step with the running loss and, in classification, accuracy."""
@@ -16,6 +18,7 @@ class Show(Protocol):
 @contextmanager
 def progress_bar(epochs: int, done: int, steps_per_epoch: int) -> Iterator[Show]:
     """A bar over all steps of a run of which `done` epochs are already behind."""
+    require("rich", extra="cli", for_="fit(progress=True)")
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 

@@ -1,8 +1,17 @@
 """Engines: what does the trials of a study, behind one small interface."""
 
+from typing import TYPE_CHECKING
+
+from timelocal import deprecated
 from timelocal.studies.engines.engine import Engine, Outcome
 from timelocal.studies.engines.in_process import InProcess
-from timelocal.studies.engines.joblib_engine import JoblibEngine
+from timelocal.studies.engines.processes import Processes
 from timelocal.studies.engines.ray_engine import RayEngine
 
-__all__ = ["Engine", "InProcess", "JoblibEngine", "Outcome", "RayEngine"]
+__all__ = ["Engine", "InProcess", "Outcome", "Processes", "RayEngine"]
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        """Names of the release before."""
+        return deprecated.renamed(__name__, name)

@@ -20,7 +20,7 @@ class InProcess:
     ) -> Generator[Outcome, None, None]:
         """Do the trials in their order."""
         if limits != Limits():
-            remedy = "Use the engine joblib, which can stop a trial."
+            remedy = "Use the engine processes, which can stop a trial."
             raise_problems([Problem("limits", limits, "none in-process", remedy)])
         for trial in trials:
             yield Outcome(trial, *attempt(trial, store, data_dir))

@@ -12,9 +12,10 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from timelocal.errors import BusyError, UnsupportedError
+from timelocal.errors import BusyError
 from timelocal.experiments.trial import Trial, from_json
 from timelocal.files import exclusive, make_folder
+from timelocal.optional import require
 from timelocal.studies.engines.bundle import Bundle, packed, unpack
 from timelocal.studies.engines.engine import Kind, Outcome
 from timelocal.studies.limits import Limits
@@ -128,11 +129,7 @@ def _work(
 
 def _ray() -> Any:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    try:
-        import ray
-    except ImportError:
-        raise UnsupportedError(
-            "engine: got 'ray', but Ray is not installed. pip install 'timelocal[ray]', or use the engine "
-            "joblib."
-        ) from None
+    require("ray", extra="ray", for_="the engine ray")
+    import ray
+
     return ray

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Generator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 from timelocal.errors import Problem, raise_problems
@@ -13,8 +14,13 @@ from timelocal.studies.engines.engine import Outcome
 from timelocal.studies.limits import Limits
 
 
-class JoblibEngine:
-    """Joblib's threads, each of which looks after one child process."""
+class Processes:
+    """A pool of threads, each of which looks after one child process at a time.
+
+    A `ProcessPoolExecutor` would break three promises: it cannot stop one task at a limit of time or memory;
+    a worker that is killed takes all trials of the pool along; workers outlive a driver that is killed. Here
+    each trial has a process of its own (`child`).
+    """
 
     def __init__(self, workers: int | None = None) -> None:
         """workers: trials at a time; None: one a core."""
@@ -26,8 +32,6 @@ class JoblibEngine:
         self, trials: Sequence[Trial], store: Path, data_dir: Path | None, limits: Limits
     ) -> Generator[Outcome, None, None]:
         """Do the trials, in any order."""
-        from joblib import Parallel, delayed
-
         from timelocal.studies.engines.child import supervise
 
         stop = threading.Event()
@@ -37,14 +41,10 @@ class JoblibEngine:
                 return Outcome(trial, "lost", "the study was stopped")
             return Outcome(trial, *supervise(trial, store, data_dir, limits, stop))
 
-        pool = Parallel(
-            self.workers, backend="threading", return_as="generator_unordered", batch_size=1
-        )
-        outcomes = pool(delayed(one)(trial) for trial in trials)
-        try:
-            yield from outcomes
-        except BaseException:
-            stop.set()
-            for _ in outcomes:  # until the children are gone
-                pass
-            raise
+        with ThreadPoolExecutor(self.workers) as pool:  # its end waits until the children are gone
+            try:
+                for future in as_completed([pool.submit(one, trial) for trial in trials]):
+                    yield future.result()
+            except BaseException:
+                stop.set()
+                raise
