@@ -78,7 +78,7 @@ def main(epochs: int = 60) -> dict[str, float]:
     train, test = delayed_products(200, generator), delayed_products(100, generator)
     network = tl.black_box(Substrate(seed=0), 2, 32, output_size=1)
     rule = tl.ANP(network, loss="mse", at="every", sigma=0.05, clean=False)
-    optimizer = torch.optim.Adam(network.parameters(), lr=0.005)
+    optimizer = torch.optim.Adam(rule.parameters(), lr=0.005)
     before = float(rule.evaluate(*test).loss)
     history = tl.fit(rule, optimizer, train, test, epochs=epochs, batch_size=20)
     after = history.epochs[-1]["validation_loss"]

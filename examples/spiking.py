@@ -32,7 +32,7 @@ def main(epochs: int = 60) -> dict[str, float]:
         network = tl.LIF(2, 64, output_size=1, seed=0)
         network.recurrent.requires_grad_(learns)
         rule = tl.ANP(network, loss="mse", at="every", sigma=0.3)
-        optimizer = torch.optim.Adam(network.parameters(), lr=0.005)
+        optimizer = torch.optim.Adam(rule.parameters(), lr=0.005)
         history = tl.fit(rule, optimizer, train, test, epochs=epochs, batch_size=20)
         found[name] = history.epochs[-1]["validation_loss"]
         print(f"{name}: test error {found[name]:.3f} after {epochs} epochs")

@@ -53,12 +53,12 @@ def test_no_clean_run_exists_and_nothing_flows_back() -> None:
 @pytest.mark.parametrize("rule", [tl.NP, tl.ANP, tl.WP])
 def test_black_boxes_take_layers_lengths_decorrelation_and_streams(rule: type[tl.Rule]) -> None:
     network = tl.LIF(2, 8, output_size=1, num_layers=2, decorrelate=1e-3, seed=0)
-    learner = rule(network, sigma=0.5, seed=0)
+    made = rule(network, loss="mse", at="every", sigma=0.5, seed=0)
     inputs, targets = torch.ones(3, 5, 2), torch.zeros(3, 5, 1)
     before = network.recurrent.decorrelation_l0.clone()
-    estimate = learner.estimate(inputs, targets, torch.tensor([5, 3, 1]))
+    estimate = made.estimate(inputs, targets, torch.tensor([5, 3, 1]))
     assert all(gradient.isfinite().all() for gradient in estimate.gradients.values())
-    stream = learner.stream(3)
+    stream = tl.Stream(made, torch.optim.SGD(made.parameters(), lr=0.0), batch_size=3)
     for _ in range(20):
         stream.step(inputs[:, 0], targets[:, 0])
     assert not torch.equal(network.recurrent.decorrelation_l0, before)

@@ -19,16 +19,18 @@ from timelocal import deprecated
 PUBLIC = {
     "timelocal": """
         ANP BPTT DFA GRU LIF LSTM NP RFLO RNN RTRL RULES TBPTT WP
-        ANPAuthorsCode ArgumentError BlackBox DFAAuthorsCode DataError Decorrelation EProp Estimate Evaluation
-        MissingExtraError NPAuthorsCode Network Rule RuleSpec RunError TimelocalError Trajectory
-        UnsupportedError WPAuthorsCode black_box data decorrelation_loss fit from_torch losses to_torch
+        ANPAuthorsCode ArgumentError AutogradCell BlackBox Cell DFAAuthorsCode DataError Decorrelation EProp Estimate Evaluation
+        MissingExtraError NPAuthorsCode Network Rule RuleSpec RunError Stream TimelocalError Trajectory
+        UnsupportedError WPAuthorsCode black_box data decorrelation_loss fit from_cell from_torch losses to_torch
     """,
     "timelocal.rules": """
         ANP BPTT DFA NP RFLO RTRL RULES TBPTT WP
-        ANPAuthorsCode DFAAuthorsCode EProp Estimate Evaluation Learner NPAuthorsCode Rule RuleSpec
+        ANPAuthorsCode Batch DFAAuthorsCode EProp Estimate Evaluation ForwardPass NPAuthorsCode Rule RuleSpec
         WPAuthorsCode
+        arrange check_batch draw_key estimate_batch estimate_from forward_pass make_batch own_precision
+        readout_gradients readout_signal update_locally
     """,
-    "timelocal.training": "History fit load_weights",
+    "timelocal.training": "History Learned Stream fit load_weights",
     "timelocal.data": """
         Card Dataset Sequences Split cache_dir card collate copying_sequences floors load locate
         mackey_glass_streams minibatches moments names split standardize

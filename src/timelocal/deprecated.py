@@ -5,6 +5,8 @@ To rename a public name, add it to `RENAMED`, and give the module it was in thes
     def __getattr__(name: str) -> object:
         return deprecated.renamed(__name__, name)
 
+A method that has become a function of its object, or a class of its own, is a `Method` in its class body.
+
 Where mypy has to know the names of that module (everywhere in this package), put them under
 `if not TYPE_CHECKING:`. Entries go with the release after the one that warned.
 """
@@ -12,6 +14,7 @@ Where mypy has to know the names of that module (everywhere in this package), pu
 from __future__ import annotations
 
 import warnings
+from functools import partial
 from importlib import import_module
 from typing import Any
 
@@ -19,6 +22,41 @@ RENAMED: dict[str, str] = {
     "timelocal.studies.engines.JoblibEngine": "timelocal.studies.engines.Processes",
 }
 """Old names and new names, in full: "module.name"."""
+
+
+class Method:
+    """What stands in a class body for a method that went: it calls the function it became.
+
+    >>> import warnings
+    >>> class Box:
+    ...     area = Method("math.prod", "math.prod(box)")
+    ...     def __iter__(self):
+    ...         return iter((2, 3))
+    >>> with warnings.catch_warnings(record=True) as told:
+    ...     warnings.simplefilter("always")
+    ...     Box().area()
+    6
+    >>> print(told[0].message)
+    Box.area is now math.prod(box). The old name goes in the next release.
+    """
+
+    def __init__(self, function: str, instead: str) -> None:
+        """function: "module.name", called with the object first; instead: what a user writes now."""
+        self.function, self.instead = function, instead
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    def __get__(self, instance: object, owner: type) -> Any:
+        if instance is None:
+            return self
+        warnings.warn(
+            f"{owner.__name__}.{self.name} is now {self.instead}. The old name goes in the next release.",
+            DeprecationWarning,
+            stacklevel=2,
+        )
+        home, _, name = self.function.rpartition(".")
+        return partial(getattr(import_module(home), name), instance)
 
 
 def renamed(module: str, name: str) -> Any:

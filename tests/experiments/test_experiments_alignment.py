@@ -31,7 +31,7 @@ def test_it_is_the_angle_to_autograds_gradient() -> None:
     rule = tl.DFA(tl.from_torch(recurrent, readout))
     found = alignment(rule, inputs, targets)
 
-    rule(inputs, targets)
+    rule(inputs, targets).backward()
     parameters = dict(rule.network.named_parameters())
     ours = {name: p.grad.numpy().copy() for name, p in parameters.items() if p.grad is not None}
     for p in parameters.values():

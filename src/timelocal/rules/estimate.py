@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -66,6 +67,16 @@ class Estimate:
     local_updates: dict[str, Tensor] = field(default_factory=dict)
     diagnostics: dict[str, Tensor] = field(default_factory=dict)
     entering: dict[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def steps(self) -> dict[str, Tensor]:
+        """The name of `local_updates` in the release before."""
+        warnings.warn(
+            "Estimate.steps is now Estimate.local_updates. The old name goes in the next release.",
+            DeprecationWarning,
+            stacklevel=2,
+        )
+        return self.local_updates
 
 
 @dataclass(frozen=True)

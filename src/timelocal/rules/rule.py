@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
-from timelocal import losses
+from timelocal import deprecated, losses
 from timelocal.cells import BlackBox
 from timelocal.distributed import of_this_rank
 from timelocal.errors import Problem, UnsupportedError, raise_problems
@@ -246,6 +246,18 @@ class Rule(nn.Module, ABC):
         raise NotImplementedError(
             f"{type(self).__name__} has no `advance`: write it to learn online"
         )
+
+    # --- until the next release ---------------------------------------------------------------
+
+    stream = deprecated.Method(
+        "timelocal.training.session.Session", "tl.Stream(rule, optimizer, batch_size)"
+    )
+    learner = deprecated.Method(
+        "timelocal.fast.repeated_estimate", "timelocal.fast.repeated_estimate(rule)"
+    )
+    take_steps = deprecated.Method(
+        "timelocal.rules.update_locally", "timelocal.rules.update_locally(rule, estimate)"
+    )
 
     # --- inside -------------------------------------------------------------------------------
 

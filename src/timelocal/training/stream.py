@@ -136,13 +136,7 @@ class Stream:
         Raises:
             ArgumentError: for anything wrong with these, all at once; nothing has moved then.
         """
-        network = self.rule.network
-        _check_step(self, inputs)
-        time = 1 if network.batch_first else 0
-        x = inputs.unsqueeze(time)
-        # the entries of one step are (b,), as those at a last step
-        check_batch(network, self.rule.loss, "last", x, targets, mask=mask)
-        estimate = self._estimate(x, targets.unsqueeze(time), mask)
+        estimate = self._checked_estimate(inputs, targets, mask)
         self._update(estimate)
         if gradients:
             return estimate
@@ -181,6 +175,16 @@ class Stream:
             torch.stack([loss for loss, _ in results]),
             torch.stack([outputs for _, outputs in results], time),
         )
+
+    def _checked_estimate(self, inputs: Tensor, targets: Tensor, mask: Tensor | None) -> Estimate:
+        """The estimate of one step (b, …), checked at the door."""
+        network = self.rule.network
+        _check_step(self, inputs)
+        time = 1 if network.batch_first else 0
+        x = inputs.unsqueeze(time)
+        # the entries of one step are (b,), as those at a last step
+        check_batch(network, self.rule.loss, "last", x, targets, mask=mask)
+        return self._estimate(x, targets.unsqueeze(time), mask)
 
     @torch.no_grad()
     def _estimate(self, x: Tensor, y: Tensor, mask: Tensor | None) -> Estimate:
