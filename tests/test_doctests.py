@@ -10,8 +10,10 @@ import pytest
 
 import timelocal
 
-PACKAGES = ("cells", "kernels", "network", "rules", "testing")
-SINGLE = ("deprecated", "errors", "feedback", "files", "losses", "optional", "seeding", "typing")
+PACKAGES = ("cells", "fast", "kernels", "network", "rules", "testing", "training")
+SINGLE = (
+    "deprecated", "distributed", "errors", "feedback", "files", "losses", "optional", "seeding", "typing",
+)  # fmt: skip
 MODULES = [
     *(f"timelocal.{name}" for name in SINGLE),
     *(
@@ -34,7 +36,7 @@ def test_examples(name: str) -> None:
 
 
 def test_what_a_user_calls_first_has_an_example() -> None:
-    called = ("RNN", "GRU", "LSTM", "from_torch", "to_torch")
+    called = ("RNN", "GRU", "LSTM", "from_torch", "to_torch", "Stream", "fit")
     rules = ("BPTT", "TBPTT", "RTRL", "DFA", "DFAAuthorsCode", "RFLO", "EProp")
     for name in (*called, *rules):
         assert ">>>" in getattr(timelocal, name).__doc__, name

@@ -13,13 +13,15 @@ ROOT = Path(__file__).parents[1]
 
 def test_the_readme_trains_a_torch_gru_in_fifteen_lines() -> None:
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    (example,) = blocks
+    example, loop = blocks
     assert len([line for line in example.splitlines() if line.strip()]) <= 15
     scope: dict[str, object] = {}
     exec(compile(example, "README.md", "exec"), scope)
     history = scope["history"]
     assert len(history.epochs) == 20
     assert history.epochs[-1]["train_loss"] < history.epochs[0]["train_loss"]
+    exec(compile(loop, "README.md", "exec"), scope)  # the same by hand
+    assert scope["loss"] < history.epochs[0]["train_loss"]
 
 
 @pytest.mark.slow

@@ -12,10 +12,11 @@ from torch import Tensor
 from timelocal import kernels
 from timelocal.kernels import OnlineSettings, OnlineState, OnlineWeights
 
-KINDS = itertools.product(("np", "anp"), (1, 3, 40), (False, True), ("gaussian", "orthogonal"))
+KINDS = [*itertools.product(("np", "anp"), (1, 3, 40), (False, True), ("gaussian", "orthogonal"))]
 """Rule, directions, antithetic, noise."""
 
 
+@pytest.mark.skipif(kernels.describe()["path"] != "native", reason="no native kernels here")
 @pytest.mark.parametrize(("name", "directions", "antithetic", "noise"), KINDS)
 def test_the_kernel_is_its_twin(name: str, directions: int, antithetic: bool, noise: str) -> None:
     settings = OnlineSettings(name, 0.01, 2.0, 0.1, 5, 1e-3, directions=directions)

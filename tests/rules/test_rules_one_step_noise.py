@@ -1,4 +1,4 @@
-"""Noise that lasts one step (`carry=False`): in one native call or not, on any number of threads, and what its mean is."""
+"""Noise that lasts one step (`carry=False`): in one native call or step by step, on any threads; its mean."""
 
 from __future__ import annotations
 

@@ -376,7 +376,9 @@ def test_a_stream_takes_the_loss_at_every_step_wherever_the_rule_has_it(name: st
     inputs, targets, _, _ = case.batch()
     last, every = ONLINE[name](network), ONLINE[name](network)
     last.at = "last"
-    exactly(run(still_stream(last, 3), inputs, targets), run(still_stream(every, 3), inputs, targets))
+    exactly(
+        run(still_stream(last, 3), inputs, targets), run(still_stream(every, 3), inputs, targets)
+    )
 
 
 def batch_of(sequences: int) -> tuple[Tensor, Tensor]:

@@ -10,10 +10,8 @@ from torch import Tensor
 
 import timelocal as tl
 from timelocal.network import Network
-from timelocal.rules import RULES, Rule, RuleSpec
-from timelocal.rules.batch import Batch
-from timelocal.rules.rule import ForwardPass
-from timelocal.rules.session import Session
+from timelocal.rules import RULES, Batch, ForwardPass, Rule, RuleSpec, readout_signal
+from timelocal.rules.states import no_states, packed, unpacked
 from timelocal.testing import CELLS, CHECKS, Case, ContractReport, cases, check_case, check_rule
 from timelocal.typing import Gradients, Memory
 
@@ -113,17 +111,24 @@ class OneStep(Rule):
         weight_transport=True,
     )
 
-    def compute(self, batch: Batch) -> tuple[ForwardPass, Gradients]:
-        network = self.network
+    def recurrent_gradients(self, forward: ForwardPass) -> Gradients:
+        network, batch = self.network, forward.batch
         if network.num_layers > 1 or batch.at == "last":
             raise tl.UnsupportedError("one-step: got depth or a last-step loss. Use BPTT.")
-        forward = self.forward_pass(batch, self.generator)
-        gradients = self.readout_gradients(forward)
         (own,) = forward.trajectory.layers[0]
         weights, cell = network.recurrent.weights(0, 0), network.cell
-        signal = self.readout_signal(forward).unflatten(0, batch.inputs.shape[:2])
+        signal = readout_signal(network, forward).unflatten(0, batch.inputs.shape[:2])
         delta = cell.node_signal(weights, cell.local_jacobian(own), signal)
-        return forward, gradients | network.parameter_gradients(forward.trajectory, [[delta]])
+        return network.parameter_gradients(forward.trajectory, [[delta]])
+
+    def begin(self, batch_size: int) -> Memory:
+        return {"states": no_states(self.network, batch_size)}
+
+    def advance(
+        self, memory: Memory, batch: Batch, key: int, step: int
+    ) -> tuple[ForwardPass, Gradients, Memory]:
+        forward, gradients = self.compute(batch.starting_from(unpacked(memory["states"])))
+        return forward, gradients, {"states": packed(forward.trajectory.final_states())}
 
 
 def test_a_rule_of_a_third_party_passes() -> None:
@@ -168,9 +173,10 @@ class Overwrites(tl.DFA):
 
     spec = spec()
 
-    def accumulate(self, estimate: tl.Estimate) -> None:
-        for name, parameter in self.network.named_parameters():
-            parameter.grad = estimate.gradients[name]
+    def forward(self, *args: object, **options: object) -> Tensor:
+        for parameter in self.network.parameters():
+            parameter.grad = None
+        return super().forward(*args, **options)
 
 
 class Forgets(tl.DFA):
@@ -211,9 +217,9 @@ class LosesItsState(tl.DFA):
 
     spec = spec()
 
-    def _draw(self) -> None:
-        super()._draw()
-        for name, matrix in list(self.named_buffers()):
+    def _draw(self, generator: torch.Generator) -> None:
+        super()._draw(generator)
+        for name, matrix in list(self.named_buffers(recurse=False)):
             delattr(self, name)
             self.__dict__[name] = matrix
 
@@ -221,14 +227,15 @@ class LosesItsState(tl.DFA):
         return self.__dict__[name]
 
 
-class OwnsTheNetwork(tl.DFA):
-    """The network as a submodule: saved with the rule, twice."""
+class LeavesItsNetwork(tl.DFA):
+    """The network in a plain attribute: neither saved nor moved with the rule."""
 
     spec = spec()
 
     def __init__(self, network: Network, **options: object) -> None:
         super().__init__(network, **options)
-        self.owned = network
+        del self.network
+        self.__dict__["network"] = network
 
 
 class ReadsPadding(tl.DFA):
@@ -236,8 +243,8 @@ class ReadsPadding(tl.DFA):
 
     spec = spec()
 
-    def forward_pass(self, batch: Batch, generator: torch.Generator | None) -> ForwardPass:
-        return super().forward_pass(replace(batch, lengths=None), generator)
+    def compute(self, batch: Batch) -> tuple[ForwardPass, Gradients]:
+        return super().compute(replace(batch, lengths=None))
 
 
 class Sums(tl.DFA):
@@ -267,11 +274,11 @@ class UsesAutograd(tl.DFA):
 
     spec = spec()
 
-    def readout_gradients(self, forward: ForwardPass) -> Gradients:
+    def recurrent_gradients(self, forward: ForwardPass) -> Gradients:
         with torch.enable_grad():
             leaf = forward.features.detach().requires_grad_()
             torch.autograd.grad(self.network.readout(leaf), leaf, forward.errors)
-        return super().readout_gradients(forward)
+        return super().recurrent_gradients(forward)
 
 
 class RemembersEvaluation(tl.DFA):
@@ -293,15 +300,6 @@ class RefusesWithoutHelp(tl.DFA):
         raise tl.UnsupportedError("no.")
 
 
-class OnlineInBothDirections(tl.DFA):
-    """Online, and takes what needs the end of the sequence."""
-
-    spec = spec()
-
-    def stream(self, batch_size: int) -> Session:
-        return Session(self, batch_size)
-
-
 class ForgetsItsStates(tl.DFA):
     """Every step of a stream begins at zero."""
 
@@ -309,7 +307,7 @@ class ForgetsItsStates(tl.DFA):
 
     def advance(
         self, memory: Memory, batch: Batch, key: int, step: int
-    ) -> tuple[tl.Estimate, Memory]:
+    ) -> tuple[ForwardPass, Gradients, Memory]:
         for kept in memory.values():
             kept.zero_()
         return super().advance(memory, batch, key, step)
@@ -325,10 +323,10 @@ class RemembersAll(tl.DFA):
 
     def advance(
         self, memory: Memory, batch: Batch, key: int, step: int
-    ) -> tuple[tl.Estimate, Memory]:
+    ) -> tuple[ForwardPass, Gradients, Memory]:
         seen = torch.cat((memory["seen"], memory["seen"][:, :1]), 1)
-        found, after = super().advance(memory, batch, key, step)
-        return found, {**after, "seen": seen}
+        forward, gradients, after = super().advance(memory, batch, key, step)
+        return forward, gradients, {**after, "seen": seen}
 
 
 class ExactForWhatever(tl.DFA):
@@ -345,7 +343,7 @@ BROKEN = {
     Overwrites: "accumulates",
     DrawsGlobally: "accumulates",
     LosesItsState: "state_survives",
-    OwnsTheNetwork: "state_survives",
+    LeavesItsNetwork: "state_survives",
     ReadsPadding: "estimates_purely",
     Sums: "is_the_mean_of_its_members",
     SaysExact: "is_exact_if_it_says_so",
@@ -353,7 +351,6 @@ BROKEN = {
     UsesAutograd: "needs_no_autograd_if_it_says_so",
     RemembersEvaluation: "evaluates_without_a_trace",
     RefusesWithoutHelp: "names no alternative",
-    OnlineInBothDirections: "refuses_both_directions_online",
     ForgetsItsStates: "streams_as_one_call",
     RemembersAll: "streams_as_one_call",
     ExactForWhatever: "agrees_with_its_oracle",
@@ -366,6 +363,15 @@ def test_a_broken_rule_is_caught_where_it_breaks(rule: type[Rule]) -> None:
         check_rule(rule)
     told = " ".join([str(caught.value), *getattr(caught.value, "__notes__", ())])
     assert BROKEN[rule] in told
+
+
+def test_a_stream_that_takes_what_needs_the_end_of_the_sequence_is_caught(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("timelocal.testing.contract.check_stream", lambda rule: None)
+    with pytest.raises(AssertionError) as caught:
+        check_rule(tl.DFA)
+    assert "refuses_both_directions_online" in caught.value.__notes__[0]
 
 
 def test_a_dfa_with_a_flipped_sign_is_caught_by_its_oracle() -> None:
