@@ -197,3 +197,10 @@ def test_run_errors_name_the_path(tmp_path):
     error = files.run_error(tmp_path, OSError(13, "Permission denied"))
     assert isinstance(error, RunError)
     assert str(tmp_path) in str(error)
+
+
+def test_the_engine_has_an_old_name(call):
+    old = call("reproduce", "no-such-paper", "--engine", "joblib")
+    assert "--engine joblib is now called processes" in old.output
+    assert "engine: got" not in old.output  # only the experiment is unknown
+    assert "engine: got 'job'" in call("reproduce", "dfa", "--engine", "job").output

