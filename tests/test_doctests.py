@@ -10,7 +10,9 @@ import pytest
 
 import timelocal
 
-PACKAGES = ("cells", "fast", "kernels", "network", "rules", "testing", "training")
+PACKAGES = (
+    "cells", "experiments", "fast", "kernels", "network", "rules", "studies", "testing", "training",
+)  # fmt: skip
 SINGLE = (
     "deprecated", "distributed", "errors", "feedback", "files", "losses", "optional", "seeding", "typing",
 )  # fmt: skip

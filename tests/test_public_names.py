@@ -19,9 +19,11 @@ from timelocal import deprecated
 PUBLIC = {
     "timelocal": """
         ANP BPTT DFA GRU LIF LSTM NP RFLO RNN RTRL RULES TBPTT WP
-        ANPAuthorsCode ArgumentError AutogradCell BlackBox Cell DFAAuthorsCode DataError Decorrelation EProp Estimate Evaluation
+        ANPAuthorsCode ArgumentError AutogradCell BlackBox Cell DFAAuthorsCode DataError Decorrelation
+        EProp Estimate Evaluation
         MissingExtraError NPAuthorsCode Network Rule RuleSpec RunError Stream TimelocalError Trajectory
-        UnsupportedError WPAuthorsCode black_box data decorrelation_loss fit from_cell from_torch losses to_torch
+        UnsupportedError WPAuthorsCode black_box data decorrelation_loss fit from_cell from_torch
+        losses to_torch
     """,
     "timelocal.rules": """
         ANP BPTT DFA NP RFLO RTRL RULES TBPTT WP

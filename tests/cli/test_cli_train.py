@@ -63,10 +63,7 @@ def test_a_network_that_decorrelates(train, tmp_path):
     assert all(record["decorrelation_loss"] > 0 for record in epochs)
 
 
-def test_a_run_without_it_is_named_as_before_there_was_any(train, tmp_path):
-    config = TrainConfig(cell="rnn", hidden=32, epochs=3)
-    assert config.folder_name() == "digits-rows-rnn-dfa-s0-2c35d348"
-    assert "decorrelate" not in config.canonical()
+def test_the_norm_of_no_decorrelation_is_refused(train, tmp_path):
     result = train("--out", tmp_path, "--decorrelate-norm", "preserve")
     assert result.exit_code != 0
     assert "Give decorrelate" in result.output

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from timelocal.experiments.config import TrainConfig
-from timelocal.experiments.cost import CostConfig
+from timelocal.experiments.config import CostConfig, TrainConfig
 from timelocal.experiments.trial import do, from_json
 from timelocal.studies.measures import value
 from timelocal.studies.store import read

@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-from timelocal.experiments.config import TrainConfig
-from timelocal.experiments.cost import CostConfig
+from timelocal.experiments.config import CostConfig, TrainConfig
 from timelocal.experiments.papers.claims import above
 from timelocal.experiments.papers.experiment import Experiment, Key, Line, PaperValue, Search
 from timelocal.studies.reproduction import LineResult, Reproduction

@@ -14,7 +14,7 @@ from timelocal.experiments.papers.experiment import Experiment, Key, Line, Searc
 from timelocal.experiments.trial import Trial
 from timelocal.studies.engines import InProcess, Processes
 from timelocal.studies.optuna_search import proposed
-from timelocal.studies.reproduce import Records, collect, reproduce
+from timelocal.studies.reproduce import collect, reproduce
 from timelocal.studies.search import (
     candidates,
     choices,
@@ -26,7 +26,7 @@ from timelocal.studies.search import (
     with_choice,
     with_seed,
 )
-from timelocal.studies.store import RunRecord
+from timelocal.studies.store import Records, RunRecord
 
 CONFIG = TrainConfig(cell="gru", hidden=4, batch=512, epochs=5)
 GRID = {"lr": (0.1, 0.01), "rule_options.trace": ("none", "diagonal")}

@@ -12,8 +12,7 @@ from pathlib import Path
 import pytest
 
 from timelocal.errors import ArgumentError
-from timelocal.experiments.config import TrainConfig
-from timelocal.experiments.cost import CostConfig
+from timelocal.experiments.config import CostConfig, TrainConfig
 from timelocal.experiments.trial import Trial
 from timelocal.files import exclusive, make_folder, write_json
 from timelocal.studies.engines import InProcess, Outcome, Processes

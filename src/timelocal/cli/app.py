@@ -8,7 +8,7 @@ import typer
 from typer.core import TyperGroup
 
 from timelocal import __version__
-from timelocal.cli import bench, data, demo, doctor, report, reproduce, runs, train
+from timelocal.cli import bench, data, demo, doctor, pack, report, reproduce, runs, train
 from timelocal.cli import list as listing
 from timelocal.cli.exits import INTERRUPTED, MISTAKE
 from timelocal.errors import TimelocalError
@@ -57,6 +57,7 @@ app.command("report")(report.report)
 app.command("list")(listing.show)
 app.command("reproduce")(reproduce.reproduce)
 app.command("runs")(runs.runs)
+app.command("pack")(pack.pack)
 app.command("doctor")(doctor.doctor)
 app.command("bench")(bench.bench)
 app.add_typer(data.app, name="data")

@@ -11,7 +11,7 @@ import typer
 def report(
     folders: Annotated[
         list[Path] | None,
-        typer.Argument(help="Run folders, or folders of them.", show_default="runs"),
+        typer.Argument(help="Run folders, folders of them, or packed runs.", show_default="runs"),
     ] = None,
     output: Annotated[
         Path | None, typer.Option(help="The page.", show_default="report.html in the first folder")
@@ -20,13 +20,18 @@ def report(
     """Turn run folders into one self-contained HTML page."""
     from timelocal.errors import ArgumentError, Problem, raise_problems
     from timelocal.report import write_report
-    from timelocal.studies.store import runs
+    from timelocal.studies.store import exists, runs
 
     folders = folders or [Path("runs")]
     raise_problems(
-        Problem("folder", str(folder), "a folder that exists", "Train first: `timelocal train`")
+        Problem(
+            "folder",
+            str(folder),
+            "a folder or file of runs that exists",
+            "Train first: `timelocal train`",
+        )
         for folder in folders
-        if not folder.is_dir()
+        if not exists(folder)
     )
     found = {record.folder: record for folder in folders for record in runs(folder)}
     if not found:
@@ -35,4 +40,5 @@ def report(
         raise ArgumentError(
             str(Problem("folders", got, expected, "Train first: `timelocal train`"))
         )
-    typer.echo(f"report: {write_report(list(found), output or folders[0] / 'report.html')}")
+    here = folders[0] if folders[0].is_dir() else folders[0].parent
+    typer.echo(f"report: {write_report(list(found), output or here / 'report.html')}")

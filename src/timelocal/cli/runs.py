@@ -12,7 +12,9 @@ _SHOWN = 50
 
 
 def runs(
-    store: Annotated[Path, typer.Argument(help="Folder of run folders.")] = Path("runs"),
+    store: Annotated[Path, typer.Argument(help="Folder of run folders, or packed runs.")] = Path(
+        "runs"
+    ),
     dataset: Annotated[str | None, typer.Option(help="Only runs on this data set.")] = None,
     cell: Annotated[str | None, typer.Option(help="Only this cell.")] = None,
     rule: Annotated[str | None, typer.Option(help="Only this rule.")] = None,
@@ -23,6 +25,9 @@ def runs(
     as_csv: Annotated[
         bool, typer.Option("--csv", help="Configurations and results without times, as CSV.")
     ] = False,
+    renamed: Annotated[
+        bool, typer.Option("--rename", help="Give run folders of before the names of today first.")
+    ] = False,
 ) -> None:
     """List the runs of a store."""
     from rich.console import Console
@@ -30,14 +35,19 @@ def runs(
 
     from timelocal.errors import Problem, raise_problems, unknown_name
     from timelocal.files import to_json
-    from timelocal.studies.store import STATUSES, index, read
+    from timelocal.studies.packing import rename
+    from timelocal.studies.store import STATUSES, Records, exists, index
     from timelocal.studies.table import table
 
     missing = None
-    if not store.is_dir():
-        missing = Problem("store", str(store), "a folder that exists", "Make runs first")
+    if not exists(store):
+        missing = Problem(
+            "store", str(store), "a folder or file of runs that exists", "Make runs first"
+        )
     unknown = None if status is None else unknown_name("status", status, STATUSES)
     raise_problems([missing, unknown])
+    for former, name in rename(store).items() if renamed else ():
+        typer.echo(f"{former} is now {name}", err=True)
     wanted = {"dataset": dataset, "cell": cell, "rule": rule, "status": status}
     found = [
         entry
@@ -45,7 +55,8 @@ def runs(
         if all(value in (None, entry.get(name)) for name, value in wanted.items())
     ]
     if as_csv:
-        typer.echo(table(read(store / entry["name"]) for entry in found), nl=False)
+        records = Records(store)
+        typer.echo(table(records[entry["name"]] for entry in found), nl=False)
         return
     if as_json:
         for entry in found:

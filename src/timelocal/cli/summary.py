@@ -12,7 +12,7 @@ from rich.table import Table
 
 from timelocal.experiments.config import TrainConfig
 from timelocal.experiments.run import run
-from timelocal.studies.store import RunRecord, read
+from timelocal.studies.store import RunRecord, is_settled_packed, read
 
 
 def do_runs(
@@ -22,7 +22,9 @@ def do_runs(
     errors = Console(stderr=True)
     records = []
     for number, config in enumerate(configs, 1):
-        folder = run(config, out, data_dir, progress=errors.is_terminal)
+        folder = out / config.folder_name()
+        if not is_settled_packed(folder):
+            folder = run(config, out, data_dir, progress=errors.is_terminal)
         record = replace(read(folder), config=config.model_dump(mode="json"))  # as asked for
         records.append(record)
         errors.print(

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import shlex
+from functools import cache
 
 from timelocal.errors import UnsupportedError
 from timelocal.experiments.build import rule_defaults
-from timelocal.experiments.config import TrainConfig
-from timelocal.experiments.cost import CostConfig
+from timelocal.experiments.config import CostConfig, TrainConfig
+from timelocal.experiments.papers import EXPERIMENTS, PROFILES, ProfileName
 
 _FLAGS = ("stratified", "standardize", "online", "alignment")
 _GIVEN = ("dataset", "cell", "rule", "hidden", "optimizer", "lr", "batch", "epochs")
@@ -16,15 +17,20 @@ _IF_SET = ("clip", "tau", "decorrelate", "decorrelate_norm")
 
 
 def command_of(config: TrainConfig) -> str:
-    """The `timelocal train` line that gives this very configuration, hash and all.
+    """The line that makes this very run again: `timelocal train …`, hash and all.
+
+    A `CostConfig` is measured by its table or figure: then it is `timelocal reproduce …`.
 
     Raises:
-        UnsupportedError: for a `CostConfig`, which only its table or figure measures.
+        UnsupportedError: for a `CostConfig` of no table or figure of the papers.
 
     >>> command_of(TrainConfig(epochs=3))[:38]
     'timelocal train --dataset digits-rows '
     """
     if isinstance(config, CostConfig):
+        for name, profile, costs in _costs():
+            if config.model_copy(update={"seed": 0}) in costs:
+                return f"timelocal reproduce {name} --profile {profile}"
         raise UnsupportedError(
             "config: got a CostConfig, expected a training run. Use `timelocal reproduce` with the name of "
             "its table or figure and its profile."
@@ -48,6 +54,28 @@ def command_of(config: TrainConfig) -> str:
             words += [f"--{name.replace('_', '-')}", _text(value)]
     words += [f"--{name}" for name in _FLAGS if getattr(config, name)]
     return shlex.join([*words, "--seeds", f"{config.seed},", "--threads", str(config.threads)])
+
+
+def known_command(config: TrainConfig) -> str | None:
+    """As `command_of`; None where there is none."""
+    try:
+        return command_of(config)
+    except UnsupportedError:
+        return None
+
+
+@cache
+def _costs() -> list[tuple[str, ProfileName, list[TrainConfig]]]:
+    """What every table and figure measures of costs, in each of its sizes, with the seed 0."""
+    return [
+        (
+            one.name,
+            profile,
+            [line.config for line in one.lines(profile) if isinstance(line.config, CostConfig)],
+        )
+        for one in EXPERIMENTS.values()
+        for profile in PROFILES
+    ]
 
 
 def _text(value: object) -> str:

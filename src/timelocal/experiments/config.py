@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from textwrap import indent
 from typing import Annotated, Any, Literal
 
@@ -12,11 +12,9 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
-    SerializerFunctionWrapHandler,
     ValidationError,
     ValidationInfo,
     field_validator,
-    model_serializer,
 )
 from pydantic_core import ErrorDetails
 
@@ -31,12 +29,9 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
 Option = None | bool | int | float | str | list[str]
 
-_LATER_OPTIONS: dict[str, dict[str, Option]] = {
-    "dfa": {"trace": "none", "feedback_lr": 1e-3, "feedback_decay": 1e-2},
-    "np": {"noise": "gaussian"},
-    "anp": {"noise": "gaussian", "norm": "network"},
-}
-"""Options of rules that were not there when the first runs were named."""
+DEFAULTS_VERSION = 1
+"""Counts the changes of defaults, of fields and of rule options alike. It is part of every run's identity: a
+default that is left out means something else after it has changed."""
 
 _COMMON = {"loss", "at", "seed"}
 """Arguments of a rule that are fields of the configuration, not rule options."""
@@ -51,10 +46,6 @@ def default_task(dataset: str) -> dict[str, str]:
     if dataset in data.names() and data.card(dataset).classes is None:
         return {"loss": "mse", "at": "every"}
     return {"loss": "cross_entropy", "at": "last"}
-
-
-_LATER = ("decorrelate", "decorrelate_norm", "online", "tau", "alignment")
-"""Fields that are left out of a configuration where they ask for nothing."""
 
 
 class TrainConfig(BaseModel):
@@ -176,12 +167,6 @@ class TrainConfig(BaseModel):
             raise _RefusedError(problems)
         return value
 
-    @model_serializer(mode="wrap")
-    def _what_is_chosen(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """A run without what came later is the run it was before there was any, down to its name."""
-        found: dict[str, Any] = serialize(self)
-        return {k: v for k, v in found.items() if k not in _LATER or not (v is None or v is False)}
-
     @field_validator("rule_options")
     @classmethod
     def _options(cls, options: dict[str, Option], info: ValidationInfo) -> dict[str, Option]:
@@ -203,26 +188,58 @@ class TrainConfig(BaseModel):
         except TimelocalError as error:
             raise _RefusedError([error]) from error
         lists = {k: list(v) for k, v in defaults.items() if isinstance(v, tuple)}
-        return {**defaults, **lists, **options}
+        floats = {
+            k: float(v)
+            for k, v in options.items()
+            if type(v) is int and isinstance(defaults[k], float)  # 1 and 1.0 are one choice
+        }
+        return {**defaults, **lists, **options, **floats}
 
-    def canonical(self) -> str:
-        """The configuration as JSON with sorted keys and no spaces: equal runs, equal text.
+    def chosen(self) -> dict[str, Any]:
+        """The fields and the rule options that are not at their defaults.
 
-        Options that came later are left out at their defaults, so that older runs keep their names.
+        >>> TrainConfig(epochs=3, rule_options={"trace": "leak", "feedback": "gaussian"}).chosen()
+        {'rule_options': {'trace': 'leak'}, 'epochs': 3}
         """
         values = self.model_dump(mode="json")
-        later = _LATER_OPTIONS.get(self.rule, {}).items()
-        options = values["rule_options"].items()
-        values["rule_options"] = dict(item for item in options if item not in later)
-        return json.dumps(values, sort_keys=True, separators=(",", ":"))
+        values["rule_options"] = _differing(values["rule_options"], rule_defaults(self.rule))
+        defaults = {name: one.get_default() for name, one in type(self).model_fields.items()}
+        return _differing(values, defaults | {"rule_options": {}})
+
+    def canonical(self) -> str:
+        """What was chosen as JSON, with sorted keys and no spaces: equal runs, equal text.
+
+        Defaults are left out, so that an option which comes later renames no run from before it.
+        """
+        return json.dumps(self.chosen(), sort_keys=True, separators=(",", ":"))
 
     def sha256(self) -> str:
-        """The identity of the run: the sha256 of its canonical JSON."""
-        return hashlib.sha256(self.canonical().encode()).hexdigest()
+        """The identity of the run: the sha256 of `DEFAULTS_VERSION` and of what was chosen."""
+        return hashlib.sha256(f"{DEFAULTS_VERSION} {self.canonical()}".encode()).hexdigest()
 
     def folder_name(self) -> str:
         """The name of the run's folder."""
         return f"{self.dataset}-{self.cell}-{self.rule}-s{self.seed}-{self.sha256()[:8]}"
+
+
+class CostConfig(TrainConfig):
+    """As a training run; what is measured is one batch presented `repeats` times, after one that warms up."""
+
+    measures: Literal["cost"] = "cost"
+    repeats: int = 5
+
+    def chosen(self) -> dict[str, Any]:
+        """As of a training run, with `measures`, which says that it is none."""
+        return {"measures": self.measures, **super().chosen()}
+
+
+def _differing(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """The values whose JSON is not that of their default."""
+    return {
+        name: value
+        for name, value in values.items()
+        if name not in defaults or json.dumps(value) != json.dumps(defaults[name])
+    }
 
 
 class _RefusedError(ValueError):

@@ -5,25 +5,18 @@ from __future__ import annotations
 import time
 from pathlib import Path
 from statistics import median
-from typing import Literal
 
 import torch
 
 from timelocal import data
 from timelocal.experiments.build import OPTIMIZERS, make_rule
-from timelocal.experiments.config import TrainConfig
+from timelocal.experiments.command import known_command
+from timelocal.experiments.config import CostConfig
 from timelocal.experiments.environment import environment
 from timelocal.experiments.run import already_done, build_network, set_status
 from timelocal.files import exclusive, make_folder, write_json
 from timelocal.training.memory import peak_memory
 from timelocal.training.stream import Stream
-
-
-class CostConfig(TrainConfig):
-    """As a training run; what is measured is one batch presented `repeats` times, after one that warms up."""
-
-    measures: Literal["cost"] = "cost"
-    repeats: int = 5
 
 
 def measure_cost(config: CostConfig, out: str | Path, data_dir: str | Path | None = None) -> Path:
@@ -56,7 +49,7 @@ def measure_cost(config: CostConfig, out: str | Path, data_dir: str | Path | Non
         if already_done(folder):  # by another, while the data were loaded here
             return folder
         write_json(folder / "config.json", config.model_dump(mode="json"))
-        write_json(folder / "environment.json", environment())
+        write_json(folder / "environment.json", environment(known_command(config)))
         set_status(folder, "running")
         try:
             update()

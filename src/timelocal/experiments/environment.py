@@ -17,8 +17,15 @@ from timelocal import __version__, kernels
 _PACKAGES = ("torch", "numpy", "scikit-learn", "safetensors", "pydantic")
 
 
-def environment() -> dict[str, object]:
-    """Versions, system, processor, threads, kernel path, command and now, for `environment.json`."""
+def environment(derived: str | None = None) -> dict[str, object]:
+    """Versions, system, processor, threads, kernel path, command and now, for `environment.json`.
+
+    derived: the command that anyone can give to make the same run again. It is the `command` then, and what
+    was typed stands beside it as `recorded_command`.
+    """
+    commands = {"command": command()}
+    if derived is not None:
+        commands = {"command": derived, "recorded_command": command()}
     return {
         "timelocal": __version__,
         "python": platform.python_version(),
@@ -29,7 +36,7 @@ def environment() -> dict[str, object]:
         "torch_threads": torch.get_num_threads(),
         "torch_cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "kernels": kernels.describe(),
-        "command": command(),
+        **commands,
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 

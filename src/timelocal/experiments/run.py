@@ -15,6 +15,7 @@ from timelocal.data import Dataset, Sequences
 from timelocal.data.trivial import majority_class
 from timelocal.errors import RunError
 from timelocal.experiments.build import CELLS, OPTIMIZERS, make_rule
+from timelocal.experiments.command import command_of
 from timelocal.experiments.config import TrainConfig
 from timelocal.experiments.environment import environment
 from timelocal.experiments.explosion import explosion
@@ -61,7 +62,7 @@ def run(
         if already_done(folder):  # by another, while the data were loaded here
             return folder
         write_json(folder / "config.json", config.model_dump(mode="json"))
-        write_json(folder / "environment.json", environment())
+        write_json(folder / "environment.json", environment(command_of(config)))
         set_status(folder, "running")
         try:
             history = fit(

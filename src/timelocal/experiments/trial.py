@@ -8,8 +8,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from timelocal.experiments.config import TrainConfig
-from timelocal.experiments.cost import CostConfig, measure_cost
+from timelocal.errors import TimelocalError
+from timelocal.experiments.config import CostConfig, TrainConfig
+from timelocal.experiments.cost import measure_cost
 from timelocal.experiments.run import run
 
 Trial = TrainConfig
@@ -23,6 +24,20 @@ def from_json(values: Mapping[str, Any]) -> Trial:
     2
     """
     return _checked(json.dumps(dict(values)))
+
+
+def name_of(config: Mapping[str, Any], otherwise: str) -> str:
+    """The name of the run whose `config.json` holds `config`, whatever it was called when it was made.
+
+    `otherwise` for a configuration that means nothing here: a rule or a data set that is not installed.
+
+    >>> name_of({"dataset": "digits-rows", "cell": "rnn"}, "run"), name_of({"rule": "its own"}, "run")
+    ('digits-rows-rnn-dfa-s0-25dd7e42', 'run')
+    """
+    try:
+        return from_json(config).folder_name()
+    except TimelocalError:
+        return otherwise
 
 
 @lru_cache(maxsize=10_000)

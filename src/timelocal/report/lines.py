@@ -12,8 +12,7 @@ from markupsafe import Markup, escape
 
 from timelocal.analysis.statistics import Difference, Summary, paired_difference, summarize
 from timelocal.experiments.command import command_of
-from timelocal.experiments.config import TrainConfig
-from timelocal.experiments.cost import CostConfig
+from timelocal.experiments.config import CostConfig, TrainConfig
 from timelocal.experiments.papers.experiment import Line
 from timelocal.report.tables import is_number
 from timelocal.report.words import number

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,6 +10,9 @@ from dataclasses import dataclass
 from timelocal.report.tables import Section, flatten
 from timelocal.rules import RULES
 from timelocal.studies.store import RunRecord
+
+_SEED = re.compile(r"--seeds (\d+),(?= |$)")
+"""The seed of a command that makes one run."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +47,7 @@ def environment(runs: Sequence[RunRecord]) -> dict[str, str]:
     seen: dict[str, Counter[str]] = defaultdict(Counter)
     for run in runs:
         for key, value in flatten(run.environment).items():
-            if key not in {"command", "started"}:
+            if key not in {"command", "recorded_command", "started"}:
                 seen[key][value] += 1
     return {key: _counted(values) for key, values in seen.items()} | dates(runs)
 
@@ -61,8 +65,16 @@ def dates(runs: Sequence[RunRecord]) -> dict[str, str]:
 
 
 def commands(runs: Sequence[RunRecord]) -> list[str]:
-    """The command lines that made the runs, each once."""
-    return list(dict.fromkeys(filter(None, (run.environment.get("command") for run in runs))))
+    """The command lines that make the runs again, each once: one for runs that differ in the seed alone."""
+    seeds: dict[tuple[str, ...], dict[str, None]] = {}
+    for run in runs:
+        words = _SEED.split(run.environment.get("command") or "")
+        if words != [""]:
+            seeds.setdefault((words[0], *words[2:]), {}).update(dict.fromkeys(words[1:2]))
+    return [
+        f"{start}--seeds {','.join(found)}{',' * (len(found) == 1)}{rest[0]}" if rest else start
+        for (start, *rest), found in seeds.items()
+    ]
 
 
 def references(rules: Sequence[str]) -> list[str]:

@@ -207,8 +207,14 @@ def _table_order(group: Group) -> tuple[tuple[int, str], bool, str, str]:
     return (cell_order(group.cell), group.rule != REFERENCE_RULE, group.rule, group.variant)
 
 
-_LEFT_OUT = {"decorrelate": None, "decorrelate_norm": None, "online": False, "tau": None}
-"""Settings that a configuration does not write down where they are not chosen."""
+_LEFT_OUT = {
+    "decorrelate": None,
+    "decorrelate_norm": None,
+    "online": False,
+    "tau": None,
+    "alignment": False,
+}
+"""Settings that records of before do not write down where they are not chosen."""
 
 
 def _settings(run: RunRecord) -> dict[str, str]:

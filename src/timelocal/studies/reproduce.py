@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from timelocal.experiments.papers import Experiment, Line, ProfileName
@@ -21,7 +21,7 @@ from timelocal.studies.search import (
     judged_in_full,
     with_seed,
 )
-from timelocal.studies.store import RunRecord, read
+from timelocal.studies.store import Records, RunRecord
 from timelocal.studies.study import run_study
 
 
@@ -42,7 +42,7 @@ def reproduce(
     Args:
         experiments: from `timelocal.experiments.papers.EXPERIMENTS`.
         profile: how large.
-        store: folder of run folders, shared by all experiments: a run that two need is done once.
+        store: of runs, shared by all experiments: a run that two need is done once.
         engine, data_dir, retries, limits, tell: as in `run_study`.
         optuna: how many candidates of each search Optuna proposes; None tries the whole grid.
     """
@@ -102,27 +102,6 @@ def collect(
         )
         for experiment in experiments
     ]
-
-
-class Records(Mapping[str, RunRecord]):
-    """The runs of a store by the names of their folders, each read when it is first asked for."""
-
-    def __init__(self, store: Path) -> None:
-        self._store = store
-        self._read: dict[str, RunRecord] = {}
-
-    def __getitem__(self, name: str) -> RunRecord:
-        if name not in self._read:
-            if not (self._store / name / "config.json").exists():
-                raise KeyError(name)
-            self._read[name] = read(self._store / name)
-        return self._read[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return (path.parent.name for path in sorted(self._store.glob("*/config.json")))
-
-    def __len__(self) -> int:
-        return sum(1 for _ in self)
 
 
 def _tried(line: Line, records: Mapping[str, RunRecord], optuna: int | None) -> list[Choice]:

@@ -9,12 +9,12 @@ from contextlib import closing
 from pathlib import Path
 
 from timelocal.errors import ArgumentError
-from timelocal.experiments.cost import CostConfig
+from timelocal.experiments.config import CostConfig
 from timelocal.experiments.trial import Trial
 from timelocal.files import make_folder, read_json
 from timelocal.studies.engines.engine import Engine
 from timelocal.studies.limits import Limits
-from timelocal.studies.store import RunRecord, read
+from timelocal.studies.store import Records, RunRecord, is_settled_packed, read
 
 _PATIENCE = 1.0
 """Seconds between two looks at trials that another driver is doing."""
@@ -44,7 +44,7 @@ def run_study(
 
     Args:
         trials: configurations; the same one twice is one trial.
-        store: folder of run folders.
+        store: folder of run folders; runs that are packed beside it are there too.
         engine: what does them.
         data_dir: folder of data files, as for `timelocal.data.load`.
         tell: hears a line for every trial that ends.
@@ -63,7 +63,8 @@ def run_study(
     batches = [others, *([trial] for trial in timed)]
     for batch in batches:
         _do(batch, store, engine, data_dir, retries, limits, told)
-    return [read(store / name) for name in wanted if (store / name / "config.json").exists()]
+    records = Records(store)
+    return [records[name] for name in wanted if name in records]
 
 
 class _Told:
@@ -111,6 +112,8 @@ def _do(
 
 def _settled(folder: Path, limits: Limits) -> bool:
     """Whether a trial is at an end that another attempt would not change."""
+    if is_settled_packed(folder):
+        return True
     if not (folder / "status.json").exists():
         return False
     status = read_json(folder / "status.json").get("status")

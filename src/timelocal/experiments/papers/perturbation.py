@@ -6,8 +6,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from timelocal.experiments.config import TrainConfig, default_task
-from timelocal.experiments.cost import CostConfig
+from timelocal.experiments.config import CostConfig, TrainConfig, default_task
 from timelocal.experiments.papers.claims import above, at_most, within
 from timelocal.experiments.papers.experiment import (
     Claim,

@@ -1,0 +1,298 @@
+"""A packed study: one Parquet file with a row for each run, in place of a folder of small files for each.
+
+Any reader of Parquet opens it; in pandas `read_parquet(path)`. Its columns:
+
+- `name`, the run's name; `formerly`, its name before, null if it never had another; `status`, `message`;
+- `config`, `environment`, `result`, `timing`, `predictions`: JSON, as in the run's files of these names, null
+  where there is no such file;
+- `epochs`, how many there are, and `history.KEY`: the values of one key of the history, epoch by epoch. Null
+  is a key that an epoch lacks, NaN a value that was not finite. `timing.seconds` likewise;
+- `config.KEY` and `result.KEY`: copies of the numbers and words in `config` and `result`, to select by.
+
+Numbers are kept to the last bit. Checkpoints are not kept, nor is the time of a step epoch by epoch: of that
+the median is.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from timelocal.errors import RunError, UnsupportedError
+from timelocal.experiments.config import DEFAULTS_VERSION
+from timelocal.experiments.trial import name_of
+from timelocal.files import to_json, write_bytes
+
+SUFFIX = ".parquet"
+VERSION = "1"
+
+_VERSION = b"timelocal.packed"
+_DEFAULTS = b"timelocal.defaults"
+_JSON = ("config", "environment", "result", "timing", "predictions")
+_FEW = 0.1
+"""Share of distinct values up to which a column is compressed better as it is than byte by byte."""
+
+
+@dataclass(frozen=True)
+class PackedRun:
+    """One run: its name, the name it had before, and what its files hold, by their names without ".json"."""
+
+    name: str
+    parts: Mapping[str, Any] = field(default_factory=dict)
+    formerly: str | None = None
+
+
+def write_packed(runs: Iterable[PackedRun], path: Path) -> None:
+    """Write the runs, in the order of their names, as one file; the same runs give the same bytes.
+
+    Raises:
+        RunError: the file cannot be written, or the history of a run is no list of numbers by name.
+        UnsupportedError: pyarrow is not installed.
+    """
+    arrow, parquet = _pyarrow()
+    rows = sorted(runs, key=lambda run: run.name)
+    columns: dict[str, Any] = {
+        "name": arrow.array([run.name for run in rows], arrow.string()),
+        "formerly": arrow.array([run.formerly for run in rows], arrow.string()),
+    }
+    for key in ("status", "message"):
+        told = [(run.parts.get("status") or {}).get(key) for run in rows]
+        columns[key] = arrow.array(told, arrow.string())
+    histories = [_history(run) for run in rows]
+    lengths = [None if epochs is None else len(epochs) for epochs in histories]
+    columns["epochs"] = arrow.array(lengths, arrow.int64())
+    for name in _JSON:
+        texts = [_text(name, run.parts.get(name)) for run in rows]
+        columns[name] = arrow.array(texts, arrow.string())
+    keys = dict.fromkeys(key for epochs in histories for epoch in epochs or () for key in epoch)
+    for key in keys:
+        columns[f"history.{key}"] = _lists([_curve(epochs, key) for epochs in histories])
+    seconds = [(run.parts.get("timing") or {}).get("seconds") for run in rows]
+    columns["timing.seconds"] = _lists(
+        [values and list(map(_number, values)) for values in seconds]
+    )
+    for name in ("config", "result"):
+        columns |= _copies(name, [run.parts.get(name) or {} for run in rows])
+    table = arrow.table(columns).replace_schema_metadata(
+        {_VERSION: VERSION, _DEFAULTS: str(DEFAULTS_VERSION)}
+    )
+    file = io.BytesIO()
+    parquet.write_table(
+        table,
+        file,
+        compression="zstd",
+        compression_level=19,
+        use_dictionary=[key for key, one in columns.items() if arrow.types.is_string(one.type)],
+        column_encoding={
+            f"{key}.list.element": "BYTE_STREAM_SPLIT"
+            for key, one in columns.items()
+            if arrow.types.is_list(one.type) and not _are_few(one)
+        },
+        row_group_size=max(1, len(rows)),
+        write_page_checksum=True,
+    )
+    write_bytes(path, file.getvalue())
+
+
+class Packed(Mapping[str, PackedRun]):
+    """The runs of a packed file by name, each put together when it is asked for.
+
+    A file from before a change of defaults has its runs by the names that they have today.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Raises `RunError` if the file cannot be read, `UnsupportedError` if pyarrow is not installed."""
+        table = _table(path)
+        self._columns = {name: table.column(name) for name in table.column_names}
+        names = self._columns["name"].to_pylist()
+        self._stored = names
+        if table.schema.metadata[_DEFAULTS] != str(DEFAULTS_VERSION).encode():
+            configs = map(json.loads, self._columns["config"].to_pylist())
+            names = [name_of(*pair) for pair in zip(configs, names, strict=True)]
+        self._rows = {name: row for row, name in enumerate(names)}
+
+    def __getitem__(self, name: str) -> PackedRun:
+        row = self._rows[name]
+        parts: dict[str, Any] = {}
+        for key in _JSON:
+            text = self._columns[key][row].as_py()
+            if text is not None:
+                parts[key] = json.loads(text)
+        status = self._columns["status"][row].as_py()
+        if status is not None:
+            parts["status"] = {"status": status, "message": self._columns["message"][row].as_py()}
+        length = self._columns["epochs"][row].as_py()
+        if length is not None:
+            parts["history"] = {"epochs": self._epochs(row, length)}
+        seconds = self._columns["timing.seconds"][row].as_py()
+        if seconds is not None:
+            parts["timing"]["seconds"] = list(map(_json_number, seconds))
+        former = self._columns["formerly"][row].as_py()
+        stored = self._stored[row]
+        return PackedRun(name, parts, former or (None if stored == name else stored))
+
+    def _epochs(self, row: int, length: int) -> list[dict[str, Any]]:
+        curves = {
+            name.removeprefix("history."): values
+            for name, column in self._columns.items()
+            if name.startswith("history.") and (values := column[row].as_py()) is not None
+        }
+        return [
+            {
+                key: _json_number(values[n])
+                for key, values in curves.items()
+                if values[n] is not None
+            }
+            for n in range(length)
+        ]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._rows)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+
+def read_packed(path: Path) -> Packed:
+    """The runs of a packed file; the file is read once as long as it does not change.
+
+    Raises:
+        RunError: it cannot be read, is damaged, or holds no packed runs of this version.
+        UnsupportedError: pyarrow is not installed.
+    """
+    try:
+        state = path.stat()
+    except OSError as error:
+        raise RunError(f"cannot read {path}: {error.strerror}.") from error
+    return _read(path.resolve(), state.st_mtime_ns, state.st_size)
+
+
+@lru_cache(maxsize=8)
+def _read(path: Path, _changed: int, _size: int) -> Packed:
+    return Packed(path)
+
+
+def _table(path: Path) -> Any:
+    arrow, parquet = _pyarrow()
+    try:
+        table = parquet.read_table(
+            path, page_checksum_verification=True, partitioning=None
+        ).combine_chunks()
+    except (arrow.ArrowException, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise RunError(
+            f"{path} is damaged ({reason}). Delete it and pack its runs again, or get it again."
+        ) from None
+    version = (table.schema.metadata or {}).get(_VERSION, b"").decode()
+    if not version:
+        raise RunError(f"{path} holds no packed runs. Pack a folder of runs with `timelocal pack`.")
+    if version != VERSION:
+        raise RunError(
+            f"{path} has version {version} of packed runs, this timelocal reads version {VERSION}. "
+            "Use the timelocal that packed it, or a later one."
+        )
+    return table
+
+
+def _history(run: PackedRun) -> list[dict[str, float | None]] | None:
+    history = run.parts.get("history")
+    if history is None:
+        return None
+    epochs = history.get("epochs")
+    if not isinstance(epochs, list) or not all(
+        isinstance(epoch, dict) and all(map(_is_number, epoch.values())) for epoch in epochs
+    ):
+        raise RunError(
+            f"the run {run.name} cannot be packed: its history is no list of epochs that hold numbers. "
+            "Mend it or delete the run."
+        )
+    return epochs
+
+
+def _is_number(value: object) -> bool:
+    return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
+
+
+def _number(value: float | None) -> float | int:
+    """As it is packed: null in JSON stands for what was not finite."""
+    return math.nan if value is None or not math.isfinite(value) else value
+
+
+def _json_number(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _curve(epochs: Sequence[Mapping[str, float | None]] | None, key: str) -> list[Any] | None:
+    """The values of a key, None where an epoch lacks it; None if all do."""
+    if not any(key in epoch for epoch in epochs or ()):
+        return None
+    return [_number(epoch[key]) if key in epoch else None for epoch in epochs or ()]
+
+
+def _text(name: str, part: Mapping[str, Any] | None) -> str | None:
+    if part is None:
+        return None
+    if name == "timing":
+        part = {k: v for k, v in part.items() if k not in ("seconds", "step_seconds")}
+    return to_json(part, separators=(",", ":"))
+
+
+def _lists(values: Sequence[list[Any] | None]) -> Any:
+    """Lists of whole numbers if all are, of floating-point numbers otherwise."""
+    arrow, _ = _pyarrow()
+    whole = all(type(one) is int for some in values for one in some or () if one is not None)
+    known = any(values)
+    return arrow.array(values, arrow.list_(arrow.int64() if whole and known else arrow.float64()))
+
+
+def _are_few(lists: Any) -> bool:
+    values = lists.flatten()
+    return len(values.unique()) <= _FEW * len(values)
+
+
+def _copies(name: str, parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """A column for every key whose values are of one type: words, truth values, whole numbers, or numbers."""
+    arrow, _ = _pyarrow()
+    types = {
+        frozenset({str}): arrow.string(),
+        frozenset({bool}): arrow.bool_(),
+        frozenset({int}): arrow.int64(),
+        frozenset({float}): arrow.float64(),
+        frozenset({int, float}): arrow.float64(),
+    }
+    rows = [dict(_leaves(part, name)) for part in parts]
+    keys = dict.fromkeys(key for row in rows for key in row)
+    found = {
+        key: frozenset(type(row[key]) for row in rows if row.get(key) is not None) for key in keys
+    }
+    return {
+        key: arrow.array([row.get(key) for row in rows], types[kinds])
+        for key, kinds in found.items()
+        if kinds in types
+    }
+
+
+def _leaves(part: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+    for key, value in part.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{prefix}.{key}")
+        else:
+            yield f"{prefix}.{key}", value
+
+
+def _pyarrow() -> tuple[Any, Any]:
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError:
+        raise UnsupportedError(
+            "packed runs: pyarrow, which reads and writes them, is not installed. "
+            "pip install 'timelocal[report]', or use folders of runs."
+        ) from None
+    return pyarrow, pyarrow.parquet

@@ -1,0 +1,175 @@
+"""Pack the runs of a store into one file, unpack them, and give runs of before the names of today."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from timelocal.errors import RunError, TimelocalError
+from timelocal.experiments.command import known_command
+from timelocal.experiments.trial import from_json
+from timelocal.files import exclusive, make_folder, run_error, to_json, write_json
+from timelocal.studies.packed import PackedRun, read_packed, write_packed
+from timelocal.studies.store import PARTS, packed_beside, read_parts
+
+_SHOWN = 10
+"""How many damaged runs an error names."""
+
+
+@dataclass(frozen=True)
+class Packing:
+    """A packed file, how many runs are in it, and a sentence for every run that was left out."""
+
+    path: Path
+    count: int
+    left_out: tuple[str, ...]
+
+
+def pack(store: Path, out: Path | None = None) -> Packing:
+    """Pack the runs of `store` into one file; the folders stay.
+
+    Every run gets the name that its configuration has today, its whole configuration, and as its command the
+    line that makes it again; the name and the command it had before stay beside them (`formerly`,
+    `recorded_command`). A run whose configuration means nothing here keeps what it has.
+
+    Runs that are packed already, in the file of the store or in `out`, are packed again with the others. Of
+    two with one name the folder's counts, and of two folders the one that has this name. A run that has not
+    come to an end is left out.
+
+    Args:
+        store: a folder of run folders, at any depth, or a packed file.
+        out: the file; by default that of the store, `runs.parquet` beside the folder `runs`.
+
+    Raises:
+        RunError: a run is damaged, or a file cannot be read or written.
+        UnsupportedError: pyarrow is not installed.
+    """
+    out = out or packed_beside(store)
+    files = dict.fromkeys(path for path in (out, packed_beside(store)) if path.is_file())
+    found = {run.name: run for path in files for run in map(_today, read_packed(path).values())}
+    left_out: list[str] = []
+    in_folders: dict[str, PackedRun] = {}
+    for run in _in_folders(store, left_out):
+        first = in_folders.setdefault(run.name, run)
+        if first is not run:
+            if run.formerly is None:
+                in_folders[run.name], run = run, first
+            left_out.append(f"{run.formerly}: the same run as {run.name}")
+    for name, run in in_folders.items():
+        former = found[name].formerly if name in found else None
+        found[name] = replace(run, formerly=run.formerly or former)
+    if not found:
+        remedy = "Expected a folder of run folders that have come to an end."
+        raise RunError(f"{store} holds no run that could be packed. {remedy}")
+    make_folder(out.absolute().parent)
+    write_packed(found.values(), out)
+    return Packing(out, len(found), tuple(left_out))
+
+
+def unpack(file: Path, folder: Path) -> tuple[int, int]:
+    """Write every run of a packed file as a run folder in `folder`; what is there already is left alone.
+
+    Returns:
+        How many runs were written, and how many were there.
+
+    Raises:
+        RunError: the file cannot be read, or the folder cannot be written.
+        UnsupportedError: pyarrow is not installed.
+    """
+    packed = read_packed(file)
+    make_folder(folder)
+    missing = [name for name in packed if not (folder / name).exists()]
+    for name in missing:
+        hidden = folder / f".{name}.tmp"
+        try:
+            shutil.rmtree(hidden, ignore_errors=True)
+            hidden.mkdir()
+            for part, value in packed[name].parts.items():
+                text = to_json(value, indent=1) + "\n"
+                (hidden / f"{part}.json").write_text(text, encoding="utf-8")
+            os.replace(hidden, folder / name)
+        except OSError as error:
+            raise run_error(folder / name, error) from error
+    return len(missing), len(packed) - len(missing)
+
+
+def rename(store: Path) -> dict[str, str]:
+    """Give the run folders right under `store` the names that their configurations have today.
+
+    As `pack` does, but in place, so that runs that were cut off go on from their checkpoints. A folder whose
+    new name is taken keeps its own.
+
+    Returns:
+        The new names by the old ones.
+
+    Raises:
+        BusyError: a run is going on.
+        RunError: a folder cannot be written.
+    """
+    renamed = {}
+    for config in sorted(store.glob("*/config.json")):
+        folder = config.parent
+        parts, _ = read_parts(folder)
+        if "config" not in parts:
+            continue
+        run = _today(PackedRun(folder.name, parts))
+        if run.name == folder.name or (store / run.name).exists():
+            continue
+        with exclusive(folder / ".lock"):
+            for part in ("config", "environment"):
+                if run.parts.get(part) != parts.get(part):
+                    write_json(folder / f"{part}.json", run.parts[part])
+            os.replace(folder, store / run.name)
+        renamed[folder.name] = run.name
+    return renamed
+
+
+def _in_folders(store: Path, left_out: list[str]) -> Iterable[PackedRun]:
+    """The runs of a store's folders that have come to an end, as they are packed."""
+    damaged, found = [], []
+    for config in sorted(store.rglob("config.json")):
+        folder = config.parent
+        parts, problems = read_parts(folder)
+        status = parts.get("status", {}).get("status")
+        needed = PARTS[:-1] if status == "finished" else ("config",)
+        problems += [f"{part}.json is missing" for part in needed if part not in parts]
+        if problems:
+            damaged.append(f"{folder}: {'; '.join(dict.fromkeys(problems))}")
+        elif status not in ("finished", "diverged", "failed", "stopped"):
+            left_out.append(f"{folder.name}: it has not come to an end ({status or 'no status'})")
+        else:
+            found.append(_today(PackedRun(folder.name, parts)))
+    if damaged:
+        more = [f"and {len(damaged) - _SHOWN} more"] if len(damaged) > _SHOWN else []
+        told = "\n".join(f"  - {one}" for one in [*damaged[:_SHOWN], *more])
+        raise RunError(
+            f"{len(damaged)} damaged runs cannot be packed. Make them again, or delete them.\n{told}"
+        )
+    return found
+
+
+def _today(run: PackedRun) -> PackedRun:
+    """A run with today's name, its whole configuration and a command that anyone can give."""
+    try:
+        trial = from_json(run.parts["config"])
+    except TimelocalError:
+        return run
+    name = trial.folder_name()
+    former = run.formerly or (None if name == run.name else run.name)
+    parts = {**run.parts, "config": trial.model_dump(mode="json")}
+    if "environment" in parts:
+        parts["environment"] = _derived(parts["environment"], known_command(trial))
+    return PackedRun(name, parts, former)
+
+
+def _derived(environment: Mapping[str, Any], command: str | None) -> dict[str, Any]:
+    """An environment whose command is the one derived from the configuration, if there is one."""
+    if command is None:
+        return dict(environment)
+    recorded = environment.get("recorded_command", environment.get("command"))
+    typed = {} if recorded is None else {"recorded_command": recorded}
+    return {**environment, "command": command, **typed}

@@ -1,0 +1,48 @@
+"""The committed page is what the committed runs say, to the digit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from timelocal.experiments.papers import EXPERIMENTS
+from timelocal.report.markdown import write_markdown
+from timelocal.report.provenance import commands
+from timelocal.report.site import missing_runs
+from timelocal.studies.reproduce import collect
+from timelocal.studies.store import RunRecord
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.slow
+def test_the_page_is_made_anew_from_the_packed_runs(tmp_path: Path) -> None:
+    store = ROOT / "results" / "reproduction" / "runs"
+    found = collect(list(EXPERIMENTS.values()), "laptop", store)
+    assert not missing_runs(found)
+    page = write_markdown(found, tmp_path / "page.md").read_bytes()
+    assert page == (ROOT / "docs" / "reproduction.md").read_bytes()
+
+
+def test_commands_of_seeds_are_one_command() -> None:
+    def made(command: str | None) -> RunRecord:
+        environment = {} if command is None else {"command": command}
+        return RunRecord(Path(), "finished", "", {}, environment)
+
+    given = (
+        "timelocal train --lr 0.1 --seeds 0, --threads 1",
+        "timelocal demo",
+        "timelocal train --lr 0.1 --seeds 2, --threads 1",
+        None,
+        "timelocal train --lr 0.2 --seeds 7, --threads 1",
+        "timelocal train --lr 0.1 --seeds 0, --threads 1",
+        "timelocal train --seeds 3",
+        "timelocal demo",
+    )
+    assert commands([made(command) for command in given]) == [
+        "timelocal train --lr 0.1 --seeds 0,2 --threads 1",
+        "timelocal demo",
+        "timelocal train --lr 0.2 --seeds 7, --threads 1",
+        "timelocal train --seeds 3",
+    ]
