@@ -112,6 +112,26 @@ def test_an_optimizer_of_another_network_is_refused() -> None:
     assert torch.equal(rule.get_extra_state(), before)  # no key was drawn
 
 
+@pytest.mark.parametrize("optimizer", [torch.optim.SGD, torch.optim.Adam])  # one call, and the loop
+def test_a_chunk_is_its_steps_and_leaves_grad_as_it_was(optimizer) -> None:
+    x, y = data(5)
+    rules = [tl.TBPTT(tl.RNN(2, 8, output_size=3), 1, loss="mse") for _ in range(2)]
+    chunk, steps = (tl.Stream(rule, optimizer(rule.parameters(), lr=0.1), 4) for rule in rules)
+    for rule in rules:
+        rule(x, y[:, -1]).backward()
+    kept = {name: parameter.grad.clone() for name, parameter in rules[0].named_parameters()}
+    found = chunk.run(x, y)
+    apart = [steps.step(x[:, t], y[:, t]) for t in range(5)]
+    assert_close(found.loss, torch.stack([one.loss for one in apart]))
+    assert_close(found.outputs, torch.stack([one.outputs for one in apart], 1))
+    assert_close(rules[0].state_dict(), rules[1].state_dict())
+    for rule in rules:
+        assert_close({name: p.grad for name, p in rule.named_parameters()}, kept, rtol=0, atol=0)
+    frozen = tl.Stream(rules[0], torch.optim.SGD(rules[0].parameters(), lr=0.0), 4)
+    estimate = frozen.step(x[:, 0], y[:, 0], gradients=True)
+    assert {f"network.{name}" for name in estimate.gradients} == kept.keys()
+
+
 RULES = {
     "dfa": lambda network: tl.DFA(network, loss="mse"),
     "rflo": lambda network: tl.RFLO(network, loss="mse"),

@@ -42,7 +42,8 @@ class BlackBox(Cell):
     ...             hidden.append(measured[-1].clamp(-1, 1))
     ...         return self.report(inputs, (torch.stack(hidden),), torch.stack(measured))
     >>> network = tl.black_box(Clipped(), 2, 16, output_size=1)
-    >>> loss = tl.ANP(network, sigma=0.1)(torch.randn(8, 20, 2), torch.randn(8, 20, 1))
+    >>> rule = tl.ANP(network, loss="mse", at="every", sigma=0.1)
+    >>> rule(torch.randn(8, 20, 2), torch.randn(8, 20, 1)).backward()
     """
 
     gate_names = ("a",)

@@ -59,7 +59,8 @@ class AutogradCell(Cell):
     ...     def update(self, nodes, states):
     ...         return (nodes.tanh(),)
     >>> network = tl.from_cell(IndRNN(), 3, 8, output_size=2)
-    >>> loss = tl.EProp(network, feedback="symmetric")(torch.randn(4, 9, 3), torch.randint(2, (4, 9)))
+    >>> rule = tl.EProp(network, feedback="symmetric", at="every")
+    >>> rule(torch.randn(4, 9, 3), torch.randint(2, (4, 9))).backward()
 
     Every rule trains it. Autograd runs through single steps only: the memory of a rule stays what it was. To
     make a cell faster, override a derivative (`backward_step`, …) by its closed form.

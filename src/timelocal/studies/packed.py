@@ -24,10 +24,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from timelocal.errors import RunError, UnsupportedError
+from timelocal.errors import RunError
 from timelocal.experiments.config import DEFAULTS_VERSION
 from timelocal.experiments.trial import name_of
 from timelocal.files import to_json, write_bytes
+from timelocal.optional import require
 
 SUFFIX = ".parquet"
 VERSION = "1"
@@ -53,7 +54,7 @@ def write_packed(runs: Iterable[PackedRun], path: Path) -> None:
 
     Raises:
         RunError: the file cannot be written, or the history of a run is no list of numbers by name.
-        UnsupportedError: pyarrow is not installed.
+        MissingExtraError: pyarrow is not installed.
     """
     arrow, parquet = _pyarrow()
     rows = sorted(runs, key=lambda run: run.name)
@@ -107,7 +108,7 @@ class Packed(Mapping[str, PackedRun]):
     """
 
     def __init__(self, path: Path) -> None:
-        """Raises `RunError` if the file cannot be read, `UnsupportedError` if pyarrow is not installed."""
+        """Raises `RunError` if the file cannot be read, `MissingExtraError` if pyarrow is not installed."""
         table = _table(path)
         self._columns = {name: table.column(name) for name in table.column_names}
         names = self._columns["name"].to_pylist()
@@ -164,7 +165,7 @@ def read_packed(path: Path) -> Packed:
 
     Raises:
         RunError: it cannot be read, is damaged, or holds no packed runs of this version.
-        UnsupportedError: pyarrow is not installed.
+        MissingExtraError: pyarrow is not installed.
     """
     try:
         state = path.stat()
@@ -287,12 +288,8 @@ def _leaves(part: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
 
 
 def _pyarrow() -> tuple[Any, Any]:
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError:
-        raise UnsupportedError(
-            "packed runs: pyarrow, which reads and writes them, is not installed. "
-            "pip install 'timelocal[report]', or use folders of runs."
-        ) from None
+    require("pyarrow", extra="report", for_="packed runs")
+    import pyarrow
+    import pyarrow.parquet
+
     return pyarrow, pyarrow.parquet
