@@ -23,7 +23,7 @@ from timelocal.training import History
 EXTRAS = {
     "cli": ("typer", "rich", "pydantic", "sklearn"),
     "data": ("pooch", "requests"),
-    "report": ("plotly", "scipy"),  # torch brings jinja2 along
+    "report": ("plotly", "scipy", "pyarrow"),  # torch brings jinja2 along
     "ray": ("ray",),
     "search": ("optuna",),
     "other": ("joblib", "pandas", "pytest", "pip"),
@@ -82,7 +82,7 @@ def learns_from_a_stream() -> None:
     draw = torch.Generator().manual_seed(0)
     inputs = torch.randn(3, 200, 2, generator=draw)
     targets = inputs.sum(-1, keepdim=True)
-    losses = rule.stream(3).run(inputs, targets, optimizer)
+    losses = tl.Stream(rule, optimizer, 3).run(inputs, targets).loss
     assert losses[-50:].mean() < 0.5 * losses[:50].mean()
 
 
