@@ -21,7 +21,7 @@ def circle(graph: dict[str, set[str]]) -> list[str]:
 def imports() -> dict[str, set[str]]:
     graph = grimp.build_graph("timelocal", cache_dir=None, exclude_type_checking_imports=False)
     return {
-        importer: {imported for imported in graph.find_modules_directly_imported_by(importer)}
+        importer: set(graph.find_modules_directly_imported_by(importer))
         for importer in graph.modules
     }
 

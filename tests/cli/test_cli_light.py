@@ -11,8 +11,8 @@ import pytest
 import timelocal
 
 VERBS = (
-    *("demo", "train", "report", "list", "reproduce", "runs", "doctor", "bench", "data"),
-    *("data list", "data show", "data fetch"),
+    *("demo", "train", "report", "list", "reproduce", "runs", "doctor", "bench", "pack"),
+    *("data", "data list", "data show", "data fetch"),
 )
 HEAVY = ("torch", "numpy", "sklearn", "plotly")
 
@@ -65,7 +65,7 @@ def test_every_verb_is_among_those_tested(call) -> None:
         names |= {name, *(f"{name} {command}" for command in inner)}
     assert names == set(VERBS)
     told = call("--help").stdout
-    for verb in VERBS[:9]:
+    for verb in VERBS[:10]:
         assert f" {verb} " in told
 
 

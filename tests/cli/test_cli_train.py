@@ -103,6 +103,7 @@ def test_the_rules_options_reach_the_rule(train, tmp_path):
         "normalize": "frobenius",
         "feedback_lr": 1e-3,
         "feedback_decay": 1e-2,
+        "sync": False,
     }
 
 

@@ -22,6 +22,7 @@ from timelocal.rules.perturbation_authors_code import (
 from timelocal.rules.rflo import RFLO
 from timelocal.rules.rtrl import RTRL
 from timelocal.rules.rule import Rule, estimate_batch, estimate_from, update_locally
+from timelocal.rules.states import no_states, packed, unpacked
 from timelocal.rules.tbptt import TBPTT
 from timelocal.rules.weight_perturbation import WP
 
@@ -72,8 +73,11 @@ __all__ = [
     "estimate_from",
     "forward_pass",
     "make_batch",
+    "no_states",
     "own_precision",
+    "packed",
     "readout_gradients",
     "readout_signal",
+    "unpacked",
     "update_locally",
 ]

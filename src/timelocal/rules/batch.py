@@ -270,5 +270,10 @@ def check_construction(
 
 def own_precision(inputs: Tensor) -> AbstractContextManager[object]:
     """Switches autocast off where it is on: a rule works in the network's own type throughout."""
-    kind = inputs.device.type
-    return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()
+    device = inputs.device.type
+    return torch.autocast(device, enabled=False) if autocasts(device) else nullcontext()
+
+
+def autocasts(device: str) -> bool:
+    """Whether autocast is on for a type of device; some, such as "meta", have none."""
+    return torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)

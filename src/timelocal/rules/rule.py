@@ -22,6 +22,7 @@ from timelocal.losses import Loss
 from timelocal.network import Network, evaluation_mode, mean_decorrelation_loss
 from timelocal.rules.batch import (
     Batch,
+    autocasts,
     check_batch,
     check_construction,
     inputs_batch,
@@ -281,7 +282,7 @@ class Rule(nn.Module, ABC):
         self, inputs: Tensor | PackedSequence, initial: States | None
     ) -> tuple[Tensor | PackedSequence, States | None]:
         """Under autocast, what a module in front computed in half precision, in the network's type."""
-        if not isinstance(inputs, Tensor) or not torch.is_autocast_enabled(inputs.device.type):
+        if not isinstance(inputs, Tensor) or not autocasts(inputs.device.type):
             return inputs, initial
         own = next(self.network.parameters()).dtype
 

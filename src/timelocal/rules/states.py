@@ -1,4 +1,4 @@
-"""The states a stream carries: as one tensor with the batch first, as a session keeps them."""
+"""The states that a stream carries, as one tensor with the batch first."""
 
 from __future__ import annotations
 
