@@ -29,8 +29,8 @@ PUBLIC = {
         ANP BPTT DFA NP RFLO RTRL RULES TBPTT WP
         ANPAuthorsCode Batch DFAAuthorsCode EProp Estimate Evaluation ForwardPass NPAuthorsCode Rule RuleSpec
         WPAuthorsCode
-        arrange check_batch draw_key estimate_batch estimate_from forward_pass make_batch no_states own_precision
-        packed readout_gradients readout_signal unpacked update_locally
+        arrange check_batch draw_key estimate_batch estimate_from forward_pass make_batch no_states
+        own_precision packed readout_gradients readout_signal unpacked update_locally
     """,
     "timelocal.training": "History Learned Stream fit load_weights",
     "timelocal.data": """
