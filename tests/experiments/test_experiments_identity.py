@@ -209,6 +209,16 @@ def parsed(command: str, monkeypatch: pytest.MonkeyPatch) -> list[TrainConfig]:
     return asked
 
 
+def test_the_command_says_all_that_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    others = {"threads": 2, "layers": 2, "clip": 0.5, "stratified": True, "standardize": True}
+    others |= {"decorrelate": 0.1, "decorrelate_norm": "preserve", "alignment": True, "seed": 3}
+    config = TrainConfig(**others, cell="lstm", optimizer="sgd", rule_options={"trace": "diagonal"})
+    assert parsed(command_of(config), monkeypatch) == [config]
+    stepwise = {"dataset": "copying", "loss": "mse", "at": "every", "online": True}
+    leaky = TrainConfig(**stepwise, cell="rnn", tau=4.0, rule="rflo", lr=3e-05)
+    assert parsed(command_of(leaky), monkeypatch) == [leaky]
+
+
 @pytest.mark.parametrize("step", [40, pytest.param(1, marks=pytest.mark.slow)])
 def test_every_committed_command_makes_that_very_run(
     step: int, monkeypatch: pytest.MonkeyPatch

@@ -139,6 +139,10 @@ def test_the_same_runs_are_the_same_bytes(tmp_path: Path) -> None:
     assert pack(tmp_path / "other", tmp_path / "a.parquet").path.read_bytes() == first
     assert pack(tmp_path / "a.parquet", tmp_path / "b.parquet").path.read_bytes() == first
     assert pack(tmp_path / "a.parquet").path.read_bytes() == first
+    unpack(tmp_path / "a.parquet", tmp_path / "back")  # folders do not know what they were called
+    assert pack(tmp_path / "back", tmp_path / "a.parquet").path.read_bytes() == first
+    write_packed(reversed(list(Packed(tmp_path / "a.parquet").values())), tmp_path / "c.parquet")
+    assert (tmp_path / "c.parquet").read_bytes() == first
     shutil.rmtree(store / "named-otherwise")
     assert pack(store).path.read_bytes() == first  # the file had it
     status = store / small(seed=3).folder_name() / "status.json"
@@ -166,13 +170,23 @@ def test_a_damaged_file_is_one_clear_error(tmp_path: Path, place: float) -> None
     bad.write_bytes(b"")
     with pytest.raises(RunError, match=r"bad\.parquet is damaged"):
         Records(bad)
-    # one bit of any column
-    table_ = pyarrow.parquet.ParquetFile(path).metadata
-    column = table_.row_group(0).column(int(place * table_.num_columns))
-    spot = (column.dictionary_page_offset or column.data_page_offset) + column.total_compressed_size
-    bad.write_bytes(whole[: spot - 3] + bytes([whole[spot - 3] ^ 1]) + whole[spot - 2 :])
-    with pytest.raises(RunError, match=r"bad\.parquet is damaged"):
-        index(bad)
+
+
+def test_a_single_wrong_bit_is_noticed(tmp_path: Path) -> None:
+    path = pack(a_store(tmp_path / "runs")).path
+    whole = path.read_bytes()
+    group = pyarrow.parquet.ParquetFile(path).metadata.row_group(0)
+    bad = tmp_path / "bad.parquet"
+    for number in range(group.num_columns):
+        column = group.column(number)
+        start = column.data_page_offset
+        if column.has_dictionary_page:
+            start = column.dictionary_page_offset
+        for spot in (1, 2, 4):  # from the end: what is before may be the page's header
+            at = start + column.total_compressed_size - spot
+            bad.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+            with pytest.raises(RunError, match=r"bad\.parquet is damaged"):
+                Packed(bad)
 
 
 def test_other_files_and_versions_are_refused(tmp_path: Path, monkeypatch: Any) -> None:

@@ -96,6 +96,7 @@ def write_packed(runs: Iterable[PackedRun], path: Path) -> None:
             if arrow.types.is_list(one.type) and not _are_few(one)
         },
         row_group_size=max(1, len(rows)),
+        write_statistics=False,
         write_page_checksum=True,
     )
     write_bytes(path, file.getvalue())
