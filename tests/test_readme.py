@@ -24,6 +24,19 @@ def test_the_readme_trains_a_torch_gru_in_fifteen_lines() -> None:
     assert scope["loss"] < history.epochs[0]["train_loss"]
 
 
+def test_contributing_shows_a_whole_cell_of_at_most_sixteen_lines(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    (example,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    cell = example[example.index("class ") : example.index("print(")]
+    assert len([line for line in cell.splitlines() if line.strip()]) <= 16
+    scope: dict[str, object] = {}
+    exec(compile(example, "CONTRIBUTING.md", "exec"), scope)
+    assert "gradient of u " in capsys.readouterr().out
+    assert scope["rule"].network is scope["network"]
+
+
 @pytest.mark.slow
 def test_the_lstm_example_learns() -> None:
     path = ROOT / "examples" / "lstm_unequal_lengths.py"

@@ -63,7 +63,7 @@ class AutogradCell(Cell):
     >>> rule(torch.randn(4, 9, 3), torch.randint(2, (4, 9))).backward()
 
     Every rule trains it. Autograd runs through single steps only: the memory of a rule stays what it was. To
-    make a cell faster, override a derivative (`backward_step`, …) by its closed form.
+    make a cell faster, override a derivative (`node_signal_of_states`, `backward_step`, …) by a closed form.
     A weight that acts behind a nonlinearity, as W_n (r ⊙ h) in the GRU with reset before, does not fit into
     `nodes`: such a cell is a `Cell`.
     """
@@ -228,13 +228,12 @@ class AutogradCell(Cell):
     def gradients(
         self, weights: CellWeights, trajectory: LayerTrajectory, delta: Tensor
     ) -> CellWeights:
-        values = {name: getattr(weights, name) for name in self.parameter_names}
-        values = {name: own for name, own in values.items() if own is not None}
+        values = self._named(weights)
         entering = self._entering(self.local_jacobian(trajectory))
         inputs, *states = (part.flatten(0, 1) for part in (trajectory.inputs, *entering))
 
         def nodes(*parameters: Tensor) -> tuple[Tensor, ...]:
-            moved = weights._replace(**dict(zip(values, parameters, strict=True)))
+            moved = self.weights(dict(zip(values, parameters, strict=True)), weights.decorrelation)
             return (self.nodes(moved, inputs, tuple(states)),)
 
         found = _pulled_back(nodes, list(values.values()), (delta.flatten(0, 1),))
@@ -257,11 +256,12 @@ class AutogradCell(Cell):
             part.expand(*lead, -1).flatten(0, -2)
             for part in (trajectory.inputs, *self._entering(self.local_jacobian(trajectory)))
         ]
-        parameter: Tensor = getattr(weights, name).detach()
+        values = self._named(weights)
+        parameter = values[name].detach()
         copies = parameter.expand(len(rows[0]), *parameter.shape)
 
         def one_row(own: Tensor, inputs: Tensor, *states: Tensor) -> Tensor:
-            moved = weights._replace(**{name: own})
+            moved = self.weights({**values, name: own}, weights.decorrelation)
             return self.nodes(moved, inputs[None], tuple(state[None] for state in states))[0]
 
         def nodes(own: Tensor) -> tuple[Tensor, ...]:
@@ -269,6 +269,11 @@ class AutogradCell(Cell):
 
         (each,) = _pulled_back(nodes, (copies,), (delta.flatten(0, -2),))
         return outer(each.unflatten(0, lead), None)
+
+    def _named(self, weights: CellWeights) -> dict[str, Tensor]:
+        """The parameters that there are, by name."""
+        named = zip(self.parameter_names, weights, strict=False)
+        return {name: own for name, own in named if own is not None}
 
     def _updated(self, nodes: Tensor, *before: Tensor) -> State:
         """`update`, of one tensor after another."""
@@ -312,13 +317,31 @@ def _pulled_back(
     with torch.enable_grad():
         leaves = tuple(part.detach().requires_grad_() for part in at)
         made = function(*leaves)
-    seen = [
-        (value, signal) for value, signal in zip(made, signals, strict=True) if value.requires_grad
-    ]
-    if not seen:
+    return _grad(made, leaves, signals)
+
+
+def _pushed_forward(
+    function: Function, at: Sequence[Tensor], tangents: Sequence[Tensor]
+) -> tuple[Tensor, ...]:
+    """J tangents by autograd: Jᵀ u is linear in u, and its own derivative in u is J."""
+    with torch.enable_grad():
+        leaves = tuple(part.detach().requires_grad_() for part in at)
+        made = function(*leaves)
+        probes = tuple(torch.zeros_like(value).requires_grad_() for value in made)
+        back = _grad(made, leaves, probes, create_graph=True)
+    return _grad(back, probes, tangents)
+
+
+def _grad(
+    values: Sequence[Tensor], leaves: Sequence[Tensor], signals: Sequence[Tensor], **options: bool
+) -> tuple[Tensor, ...]:
+    """`torch.autograd.grad` where some values, or all, depend on no leaf."""
+    depends = [own.requires_grad for own in values]
+    if not any(depends):
         return tuple(torch.zeros_like(leaf) for leaf in leaves)
-    values, coming = [value for value, _ in seen], [signal for _, signal in seen]
-    return torch.autograd.grad(values, leaves, coming, materialize_grads=True)
+    kept = [own for own, seen in zip(values, depends, strict=True) if seen]
+    coming = [own for own, seen in zip(signals, depends, strict=True) if seen]
+    return torch.autograd.grad(kept, leaves, coming, materialize_grads=True, **options)
 
 
 def _jvp(
@@ -330,7 +353,7 @@ def _jvp(
     """J tangents of a function of rows of `at`, then of `held`; all leading axes broadcast."""
     lead = torch.broadcast_shapes(*(part.shape[:-1] for part in (*at, *tangents)))
     fixed = _rows(lead, held)
-    _, found = torch.func.jvp(
+    found = _pushed_forward(
         lambda *rows: function(*rows, *fixed), _rows(lead, at), _rows(lead, tangents)
     )
     return tuple(part.unflatten(0, lead) for part in found)

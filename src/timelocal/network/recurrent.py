@@ -78,9 +78,8 @@ class Recurrent(nn.Module):
         raise_problems(problems)
         if decorrelate is not None and not cell.decorrelates:
             raise UnsupportedError(
-                f"decorrelate: got {decorrelate!r}, expected None: in the cell {cell.name!r} nothing of a "
-                "state passes through a weight that could see D h instead. Use decorrelate=None, or a cell "
-                "with recurrent weights."
+                f"decorrelate: got {decorrelate!r}, expected None: the cell {cell.name!r} declares that "
+                "D h cannot take the place of h. Use decorrelate=None, or another cell."
             )
         self.cell = cell
         self.input_size = input_size

@@ -1,11 +1,13 @@
-"""For authors of rules: the oracle (`reference`), the grid of cases, and the contract of a rule.
+"""For authors of rules and cells: the oracle (`reference`), the grid of cases, the contracts.
 
-from timelocal.testing import check_rule
+from timelocal.testing import check_cell, check_rule
 check_rule(MyRule)
+check_cell(MyCell())
 """
 
 from timelocal.testing import reference
 from timelocal.testing.cases import CELLS, Case, cases
+from timelocal.testing.cell_contract import CellReport, check_cell
 from timelocal.testing.contract import CHECKS, ORACLES, ContractReport, check_case, check_rule
 
 __all__ = [
@@ -13,9 +15,11 @@ __all__ = [
     "CHECKS",
     "ORACLES",
     "Case",
+    "CellReport",
     "ContractReport",
     "cases",
     "check_case",
+    "check_cell",
     "check_rule",
     "reference",
 ]

@@ -67,7 +67,8 @@ class Case:
             "seed": self.seed,
         }
         sizes = (self.INPUTS, self.HIDDEN, self.OUTPUTS)
-        network = from_cell(_CELLS[self.cell](), *sizes, **options)  # type: ignore[arg-type]
+        make = _CELLS.get(self.cell) or cells.CELLS[self.cell]
+        network = from_cell(make(), *sizes, **options)  # type: ignore[arg-type]
         network.batch_first = self.batch_first
         width = self.HIDDEN * network.directions
         if self.readout == "mlp":

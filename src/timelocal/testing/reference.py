@@ -379,6 +379,8 @@ def state_jacobian(own_step: Step, state: State) -> Tensor:
     rows = torch.cat(own_step(leaves))
     found = [
         torch.cat(torch.autograd.grad(row, leaves, retain_graph=True, materialize_grads=True))
+        if row.requires_grad  # nothing of a state may be left
+        else torch.zeros_like(torch.cat(leaves))
         for row in rows
     ]
     return torch.stack(found)
