@@ -37,7 +37,9 @@ PUBLIC = {
         Card Dataset Sequences Split cache_dir card collate copying_sequences floors load locate
         mackey_glass_streams minibatches moments names split standardize
     """,
-    "timelocal.testing": "CELLS CHECKS ORACLES Case ContractReport cases check_case check_rule reference",
+    "timelocal.testing": """
+        CELLS CHECKS Case CellReport ContractReport ORACLES cases check_case check_cell check_rule reference
+    """,
     "timelocal.studies.engines": "Engine InProcess Outcome Processes RayEngine",
     "timelocal.errors": """
         ArgumentError BusyError DataError MissingExtraError Problem RunError TimelocalError UnsupportedError

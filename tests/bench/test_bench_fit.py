@@ -12,7 +12,7 @@ from timelocal.bench import fit
 from timelocal.cli.app import app
 from timelocal.kernels import native
 
-OPTIONS = ["bench", "--fit", "--repeats", "7", "--threads", "1", "--out"]
+OPTIONS = ["bench", "--fit", "--repeats", "2", "--threads", "1", "--out"]
 
 
 def test_the_command_writes_what_it_measured(tmp_path, monkeypatch):

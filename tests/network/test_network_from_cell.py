@@ -105,7 +105,7 @@ def test_biases_are_left_out_where_a_cell_names_them() -> None:
     bare = tl.from_cell(Biased(), *SIZES, bias=False)
     assert list(bare.recurrent.state_dict()) == ["v_l0", "u_l0"]
     rule = tl.BPTT(bare)
-    rule(torch.randn(4, 5, 3), torch.tensor([0, 1, 1, 0]))
+    rule(torch.randn(4, 5, 3), torch.tensor([0, 1, 1, 0])).backward()
     assert all(parameter.grad is not None for parameter in bare.parameters())
     with pytest.raises(tl.ArgumentError, match=r"bias: got False.*least has no biases.*`biases`"):
         tl.from_cell(Cell(), *SIZES, bias=False)
