@@ -346,7 +346,7 @@ def test_a_matrix_that_blows_up_is_a_divergence() -> None:
 class OneStep(tl.Rule):
     """The exact gradient of each step, no further back, as a stream makes it."""
 
-    spec = replace(tl.BPTT.spec, name="one-step", online=True, memory="constant")
+    spec = replace(tl.BPTT.spec, name="one-step", online=True)
 
     def compute(self, batch: Batch) -> object:
         raise NotImplementedError

@@ -8,11 +8,15 @@ import pytest
 import torch
 from torch import Tensor
 
-import perturbation_oracle as oracle
 import timelocal as tl
 from oracles import still_stream
 from timelocal.rules.perturbation import draw_key
+from timelocal.testing import perturbation as oracle
 from timelocal.testing.cases import Case
+from timelocal.testing.measure import LivelyCase, judged
+from timelocal.testing.oracles import expected
+from timelocal.testing.setting import make
+from timelocal.typing import Place
 
 slow, thorough = pytest.mark.slow, pytest.mark.thorough
 CELLS = ("rnn", "leaky", "gru", "gru-reset-before", "lstm")
@@ -112,7 +116,7 @@ def test_activity_perturbation_converges_to_its_preconditioned_target(
     options = {"directions": MANY, "antithetic": clean, "clean": clean}
     rule = tl.ANP(network, **TASK, sigma=SMALL, credit=credit, **options)
     names = [name for name, _ in network.named_parameters()]
-    right = flat(oracle.target(network, case, credit, activity=True), names)
+    right = flat(oracle.target(network, case, credit, activity="network"), names)
     plain = flat(oracle.target(network, case, credit), names)
     converges(rule, case, right, [-2 * right, plain] if cell == "rnn" and clean else [-2 * right])
 
@@ -125,7 +129,7 @@ def test_activity_perturbation_is_the_gradient_where_the_change_is_isotropic() -
         network.readout.weight.zero_()  # then δβ is its own noise too
     names = [name for name, _ in network.named_parameters()]
     plain = flat(oracle.target(network, case, "local"), names)
-    seen = flat(oracle.target(network, case, "local", activity=True), names)
+    seen = flat(oracle.target(network, case, "local", activity="network"), names)
     torch.testing.assert_close(seen, plain, rtol=1e-6, atol=1e-12)
     rule = tl.ANP(network, **TASK, sigma=SMALL, directions=MANY, antithetic=True)
     converges(rule, case, plain, [-plain])
@@ -167,10 +171,14 @@ def test_all_converge_with_decorrelation(rule: type[tl.Rule], cell: str, credit:
     case = case_of(cell, decorrelate=True)
     network = case.network().eval()
     names = [name for name, _ in network.named_parameters()]
-    right = flat(oracle.target(network, case, credit, activity=rule is tl.ANP), names)
+    right = flat(
+        oracle.target(network, case, credit, activity="network" if rule is tl.ANP else None), names
+    )
     plain = case_of(cell).network()
     plain.load_state_dict(network.state_dict(), strict=False)
-    without = flat(oracle.target(plain, case, credit, activity=rule is tl.ANP), names)
+    without = flat(
+        oracle.target(plain, case, credit, activity="network" if rule is tl.ANP else None), names
+    )
     assert float((right - without).norm() / right.norm()) > 0.2
     many = {tl.WP: 16, tl.NP: 400, tl.ANP: MANY}[rule]
     options = {"credit": credit, "directions": many, "antithetic": True}
@@ -191,10 +199,24 @@ def test_layers_lengths_and_the_last_step_converge_too(cell: str, rule: type[tl.
         )
         network = case.network()
         names = [name for name, _ in network.named_parameters()]
-        right = flat(oracle.target(network, case, credit, activity=rule is tl.ANP), names)
+        activity = "network" if rule is tl.ANP else None
+        right = flat(oracle.target(network, case, credit, activity), names)
         options = {"credit": credit, "loss": "cross_entropy", "at": at}
         learner = rule(network, sigma=SMALL, directions=many, antithetic=True, **options)
         assert slope(draws(learner, case, 32), right) == pytest.approx(-1, abs=0.35), (at, credit)
+
+
+@slow
+@pytest.mark.parametrize("at", ["last", "every"])
+def test_noise_on_what_is_over_is_in_no_norm(at: Place) -> None:
+    """The paper's code takes ‖δα‖ over the whole batch: of a shorter sequence no more than its own steps."""
+    case = LivelyCase("rnn", at=at, loss="mse", sequences=2, steps=3, unequal=True, seed=5)
+    rule = make(tl.ANPAuthorsCode, case.network(), case, sigma=SMALL)
+    verdicts = judged(rule, case, expected(rule, case))
+    assert {name: found.wrong for name, found in verdicts.items()} == {
+        "recurrent": "",
+        "readout": "",
+    }
 
 
 @pytest.mark.parametrize("rule", [tl.NP, tl.ANP])

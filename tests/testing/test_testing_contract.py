@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -13,6 +14,8 @@ from timelocal.network import Network
 from timelocal.rules import RULES, Batch, ForwardPass, Rule, RuleSpec, readout_signal
 from timelocal.rules.states import no_states, packed, unpacked
 from timelocal.testing import CELLS, CHECKS, Case, ContractReport, cases, check_case, check_rule
+from timelocal.testing.measure import estimates, weight_transport
+from timelocal.testing.setting import configured, make
 from timelocal.typing import Gradients, Memory
 
 ALL_CASES = tuple(cases())
@@ -103,11 +106,10 @@ class OneStep(Rule):
     spec = RuleSpec(
         name="one-step",
         summary="the output error at each step, no further back",
-        estimates="biased",
+        estimates="exact",
         target="tbptt1",
-        online=True,
+        online=False,
         autograd_free=True,
-        memory="linear",
         weight_transport=True,
     )
 
@@ -357,10 +359,15 @@ BROKEN = {
 }
 
 
+def check_all_cases(rule: type[Rule]) -> None:
+    for case in ALL_CASES:
+        check_case(rule, case, ContractReport())
+
+
 @pytest.mark.parametrize("rule", BROKEN, ids=lambda rule: rule.__name__)
 def test_a_broken_rule_is_caught_where_it_breaks(rule: type[Rule]) -> None:
     with pytest.raises((AssertionError, KeyError)) as caught:
-        check_rule(rule)
+        check_all_cases(rule)
     told = " ".join([str(caught.value), *getattr(caught.value, "__notes__", ())])
     assert BROKEN[rule] in told
 
@@ -384,8 +391,106 @@ def test_a_dfa_with_a_flipped_sign_is_caught_by_its_oracle() -> None:
             }
 
     with pytest.raises(AssertionError) as caught:
-        check_rule(Flipped)
+        check_case(Flipped, Case(), ContractReport())
     assert "agrees_with_its_oracle" in caught.value.__notes__[0]
+
+
+@pytest.mark.slow
+def test_all_that_is_broken_is_told_in_one_table() -> None:
+    with pytest.raises(AssertionError) as caught:
+        check_rule(Idles)
+    told = str(caught.value)
+    assert told.startswith("Idles: BROKEN")
+    assert re.search(r"^estimates +biased, oracle +something else +✗$", told, re.MULTILINE)
+    assert re.search(r"^weight_transport +on some networks .*✓$", told, re.MULTILINE)
+    assert re.search(r"^  ✗ is_alive on .*\(and on \d+ other cases\)$", told, re.MULTILINE)
+    assert re.search(r"^  ✗ agrees_with_its_oracle on ", told, re.MULTILINE)
+    assert re.search(r"^checks: \d{3,} held, \d{2,} failed$", told, re.MULTILINE)
+
+
+def test_the_first_that_is_broken_is_enough_on_request() -> None:
+    with pytest.raises(AssertionError) as caught:
+        check_rule(Idles, fail_fast=True)
+    told = str(caught.value)
+    assert "checks:" not in told
+    assert "weight_transport" not in told
+    assert "recurrent.weight_ih_l0 is of size 0 where" in told
+
+
+@pytest.mark.slow
+def test_a_report_reads_as_a_table() -> None:
+    report = check_rule(OneStep)
+    lines = str(report).splitlines()
+    assert lines[0] == "OneStep: holds"
+    assert lines[2].split() == ["property", "declared", "measured", "ok"]
+    assert [finding.name for finding in report.findings] == [
+        "draws", "estimates", "weight_transport", "autograd_free", "derivative_free", "bidirectional",
+    ]  # fmt: skip
+    assert all(len(line) <= 130 for line in lines if "such as" not in line)
+    assert f"refused: {len(report.refused)} cases" in lines
+    assert any("one-step: got depth or a last-step loss" in line for line in lines)
+
+
+def test_options_make_another_rule_of_it() -> None:
+    """What is declared and measured is the instance's, with the options in question."""
+    assert estimates(configured(tl.NP, {"credit": "to_go"})).measured.startswith("that in the mean")
+    sequence = configured(tl.WP, {"redraw": "sequence"})
+    case = Case("rnn", at="every", loss="mse")
+    assert make(sequence, case.network(), case).spec.target == "bptt"
+    symmetric = configured(tl.DFA, {"feedback": "symmetric"})
+    found = weight_transport(symmetric)
+    assert found.ok
+    assert any("readout.weight" in text for text in found.details)
+
+
+@pytest.mark.parametrize(
+    ("rule", "options", "declared"),
+    [
+        (tl.NP, {"credit": "local"}, ("unbiased", "tbptt1")),
+        (tl.NP, {"credit": "to_go"}, ("unbiased", "bptt")),
+        (tl.NP, {"credit": "global"}, ("unbiased", "bptt")),
+        (tl.NP, {"credit": "trace(0)"}, ("unbiased", "tbptt1")),
+        (tl.NP, {"credit": "trace(1)"}, ("unbiased", "bptt")),
+        (tl.NP, {"credit": "trace(0.5)"}, ("biased", "oracle")),
+        (tl.WP, {"redraw": "sequence"}, ("unbiased", "bptt")),
+        (tl.ANP, {"credit": "to_go"}, ("biased", "oracle")),
+        (tl.NPAuthorsCode, {}, ("biased", "oracle")),
+        (tl.TBPTT, {"k": 1}, ("exact", "tbptt1")),
+        (tl.TBPTT, {"k": 3}, ("exact", "oracle")),
+    ],
+)
+def test_an_instance_declares_what_its_options_make_of_it(
+    rule: type[Rule], options: dict[str, object], declared: tuple[str, str]
+) -> None:
+    spec = rule(Case().network(), **options).spec
+    assert (spec.estimates, spec.target) == declared
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("rule", "options"),
+    [
+        (tl.NP, {"credit": "to_go"}),
+        (tl.NP, {"credit": "global"}),
+        (tl.NP, {"credit": "trace(0.5)"}),
+        (tl.NP, {"antithetic": True, "directions": 2, "reward": "batch"}),
+        (tl.WP, {"redraw": "sequence"}),
+        (tl.WP, {"credit": "to_go"}),
+        (tl.ANP, {"credit": "to_go"}),
+        (tl.ANP, {"norm": "layer"}),
+        (tl.ANP, {"clean": False}),
+        (tl.TBPTT, {"k": 3}),
+        (tl.DFA, {"feedback": "kolen_pollack"}),
+        (tl.DFA, {"feedback": "sign"}),
+        (tl.DFA, {"trace": "diagonal", "feedback_per": "parameter"}),
+        (tl.DFA, {"normalize": "frobenius"}),
+    ],
+    ids=str,
+)
+def test_options_are_measured_as_they_declare(rule: type[Rule], options: dict[str, object]) -> None:
+    subject = configured(rule, options)
+    assert estimates(subject).ok
+    assert weight_transport(subject).ok
 
 
 def test_a_dfa_that_breaks_nothing_passes() -> None:

@@ -31,9 +31,10 @@ def rules_table() -> Table:
     for name, rule in RULES.items():
         spec = rule.spec
         declared = (
-            f"gradient: {spec.estimates}, of {spec.target}",
+            "gradient: biased"
+            if spec.target == "oracle"
+            else f"gradient: {spec.estimates}, of {spec.target}",
             "online" if spec.online else "whole sequences",
-            f"memory {spec.memory} in their length",
             "weight transport" if spec.weight_transport else "no weight transport",
         )
         table.add_row(name, spec.summary + "\n[dim]" + "; ".join(declared) + "[/dim]")

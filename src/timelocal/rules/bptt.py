@@ -49,7 +49,6 @@ class BPTT(Rule):
         target="bptt",
         online=False,
         autograd_free=True,
-        memory="linear",
         weight_transport=True,
         bidirectional=True,
         references=(

@@ -73,10 +73,9 @@ class DFA(FeedbackRule):
         name="dfa",
         summary="the output error through a fixed random matrix, to every step at once",
         estimates="biased",
-        target="the output error through fixed random feedback, without a path through time",
+        target="oracle",
         online=True,
         autograd_free=True,
-        memory="linear",
         weight_transport=False,
         bidirectional=True,
         references=(

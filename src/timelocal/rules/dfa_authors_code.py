@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import replace
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -49,10 +48,9 @@ class DFAAuthorsCode(FeedbackRule):
         name="dfa-authors-code",
         summary="DFA with the mistakes of the paper's code, for reproductions",
         estimates="biased",
-        target="the output error through fixed random feedback, with the wrong algebra",
+        target="oracle",
         online=False,
         autograd_free=True,
-        memory="linear",
         weight_transport=False,
         references=DFA.spec.references[:1],
     )
@@ -95,8 +93,6 @@ class DFAAuthorsCode(FeedbackRule):
                 "tanh RNN or a GRU with reset_after=False, as in that code. Use DFA."
             )
         self.quirks = tuple(quirks)
-
-    carries_back_to: ClassVar[tuple[str, ...]] = ()
 
     def compute(self, batch: Batch) -> tuple[ForwardPass, Gradients]:
         if batch.lengths is not None:

@@ -42,10 +42,9 @@ class EProp(TracedRule):
         name="eprop",
         summary="the output error through feedback, and traces through each unit's own past",
         estimates="biased",
-        target="the output error through fixed feedback, back through the Jacobian's diagonal",
+        target="oracle",
         online=True,
         autograd_free=True,
-        memory="linear",
         weight_transport=False,
         bidirectional=True,
         references=(

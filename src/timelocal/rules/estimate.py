@@ -15,23 +15,26 @@ from timelocal.typing import Gradients, States
 
 @dataclass(frozen=True)
 class RuleSpec:
-    """What a rule declares of itself; `timelocal.testing` measures whether it is true."""
+    """What a rule declares of itself; `timelocal.testing.check_rule` measures all of it but the texts.
+
+    The class declares what holds for default options. An instance whose options change that has a `spec` of
+    its own: `NP(network, credit="to_go").spec.target` is "bptt".
+    """
 
     name: str
     """On the command line and in configs."""
     summary: str
     """One line for a table."""
     estimates: Literal["exact", "unbiased", "biased"]
-    target: str
-    """The gradient it estimates, "bptt" or "tbptt1"; for a biased rule, what it follows instead."""
+    target: Literal["bptt", "tbptt1", "oracle"]
+    """What its estimates are, or have as their mean: the gradient through all of time, the gradient of each
+    step's loss through that step alone, or what an oracle computes that comes with the rule."""
     online: bool
     """Whether it can update at every step of a stream, in memory that does not grow."""
     autograd_free: bool
     """Whether it trains a cell whose backward raises."""
-    memory: Literal["linear", "constant"]
-    """How its memory grows with the length of a sequence."""
     weight_transport: bool
-    """Whether the signal at hidden units is made with the transpose of a forward weight."""
+    """Whether the credit of a hidden unit reads a weight between two other units, or the readout's."""
     bidirectional: bool = False
     """Whether it takes networks that run both ways, on whole sequences."""
     derivative_free: bool = False

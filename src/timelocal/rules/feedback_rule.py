@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from dataclasses import replace
 from numbers import Real
 from typing import ClassVar, Literal, get_args
 
@@ -82,6 +83,8 @@ class FeedbackRule(Rule):
         self.feedback_lr = feedback_lr
         self.feedback_decay = feedback_decay
         self.sync = sync
+        if feedback in matrices.FOLLOWING or not network.cell.acts_locally:
+            self.spec = replace(self.spec, weight_transport=True)
         if feedback not in matrices.FIXED:
             _check_following(network, feedback, feedback_per)
         if feedback not in matrices.FOLLOWING:

@@ -10,9 +10,9 @@ import math
 import re
 from abc import abstractmethod
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Real
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -81,6 +81,14 @@ class PerturbationRule(Rule):
         self.credit = credit
         self.antithetic = antithetic
         self.directions = directions
+        if self.spec.estimates == "unbiased":
+            self.spec = replace(self.spec, **self._declared())
+
+    def _declared(self) -> dict[str, Any]:
+        """What the mean of this instance's estimates is: `RuleSpec.estimates` and `.target`."""
+        if self.decay in (0, 1, None):
+            return {"target": "tbptt1" if self.decay == 0 else "bptt"}
+        return {"estimates": "biased", "target": "oracle"}  # λ between 0 and 1: neither gradient
 
     @property
     def copies(self) -> int:

@@ -47,7 +47,7 @@ class NPAuthorsCode(NP):
         name="np-authors-code",
         summary="node perturbation as in the paper's code, for reproductions",
         estimates="biased",
-        target="σ times the one-step gradient",
+        target="oracle",
         references=NP.spec.references[:1],
     )
 
@@ -86,7 +86,7 @@ class WPAuthorsCode(WP):
         name="wp-authors-code",
         summary="weight perturbation as in the paper's code, for reproductions",
         estimates="biased",
-        target="σ times the one-step gradient",
+        target="oracle",
         references=WP.spec.references[:1],
     )
 
@@ -150,7 +150,11 @@ class ANPAuthorsCode(ANP):
 
     def directions_of_credit(self, runs: Runs) -> Directions:
         nodes, readout = self.changes(runs)
-        network = self.network
+        valid, network = runs.rows.valid, self.network
+        if valid is not None:  # noise on what is over is nobody's activity
+            nodes = [own * valid[:, None, : runs.sequences, None] for own in nodes]
+            if readout.dim() == 4:
+                readout = readout * valid[:, None, : runs.sequences, None]
         count = network.input_size + sum(self._nodes()) + network.output_size
         gain = math.sqrt(count) / runs.sequences
         return Directions(

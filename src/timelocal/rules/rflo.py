@@ -40,10 +40,9 @@ class RFLO(TracedRule):
         name="rflo",
         summary="random feedback, and traces that decay as the unit itself forgets",
         estimates="biased",
-        target="the output error through fixed random feedback, back through the leak alone",
+        target="oracle",
         online=True,
         autograd_free=True,
-        memory="linear",
         weight_transport=False,
         bidirectional=True,
         references=(

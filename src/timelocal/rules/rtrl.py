@@ -55,7 +55,6 @@ class RTRL(Rule):
         target="bptt",
         online=True,
         autograd_free=True,
-        memory="linear",
         weight_transport=True,
         references=(
             "R. J. Williams, D. Zipser. A learning algorithm for continually running fully recurrent "

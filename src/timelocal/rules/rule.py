@@ -43,7 +43,7 @@ class Rule(nn.Module, ABC):
     declares `spec` and writes `recurrent_gradients`, and `begin` and `advance` for a rule that learns online.
     """
 
-    spec: ClassVar[RuleSpec]
+    spec: RuleSpec
     carries_back_to: ClassVar[tuple[str, ...]] = ()
     """Which of "inputs" and "initial" get a gradient when a batch asks for one."""
     network: Network

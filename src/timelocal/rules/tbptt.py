@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import ClassVar
 
 import torch
@@ -57,10 +58,9 @@ class TBPTT(Rule):
         name="tbptt",
         summary="each step's error carried back exactly, k steps and no further",
         estimates="exact",
-        target="tbptt",
+        target="tbptt1",
         online=True,
         autograd_free=True,
-        memory="linear",
         weight_transport=True,
         references=(
             "R. J. Williams, J. Peng. An efficient gradient-based algorithm for on-line training of "
@@ -79,6 +79,8 @@ class TBPTT(Rule):
     ) -> None:
         super().__init__(network, loss=loss, at=at, seed=seed, problems=[positive("k", k)])
         self.k = k
+        if k > 1:
+            self.spec = replace(self.spec, target="oracle")
 
     carries_back_to: ClassVar[tuple[str, ...]] = ("inputs",)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Literal, get_args
 
 import torch
@@ -59,10 +60,9 @@ class WP(PerturbationRule):
         name="wp",
         summary="noise on every weight, credited with the change of the loss",
         estimates="unbiased",
-        target="tbptt1 with local credit, bptt with credit to go or global, or noise per sequence",
+        target="tbptt1",
         online=True,
         autograd_free=True,
-        memory="linear",
         weight_transport=False,
         derivative_free=True,
         draws=True,
@@ -106,6 +106,8 @@ class WP(PerturbationRule):
                 f"wp: got dropout={network.recurrent.dropout}, expected 0. Use dropout=0, or NP."
             )
         self.redraw = redraw
+        if redraw == "sequence" and self.spec.estimates == "unbiased":
+            self.spec = replace(self.spec, target="bptt")
 
     # --- a whole sequence -------------------------------------------------------------------
 

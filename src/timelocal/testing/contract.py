@@ -1,56 +1,41 @@
 """The contract of a learning rule: what must hold for every one, over every kind of network and batch.
 
     from timelocal.testing import check_rule
-    report = check_rule(MyRule)          # raises AssertionError at the first broken promise
+    print(check_rule(MyRule))    # a table; an AssertionError with that table where something is broken
 
-Each check is a function of a rule class and a `Case`; `CHECKS` lists them all. A rule may refuse a case
-with an `UnsupportedError` that says what to use instead; that is counted, never silent.
+First everything that the rule declares in its `spec` is measured (`timelocal.testing.measure`): what it
+estimates, against autograd or an oracle, by statistics where it draws; which weights its credit reads;
+streams; what it needs. Then each of `CHECKS`, a function of a rule class and a `Case`, over the grid of all
+cases. A rule may refuse a case with an `UnsupportedError` that says what to use instead; that is counted,
+never silent.
 """
 
 from __future__ import annotations
 
 import copy
-import inspect
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
-from typing import Any, cast
-from unittest import mock
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pack_padded_sequence
 
 from timelocal.errors import UnsupportedError
-from timelocal.network import Network
-from timelocal.rules import DFA, RFLO, TBPTT, EProp, Estimate, Rule
-from timelocal.rules.feedback_rule import FeedbackRule
+from timelocal.rules import Estimate
 from timelocal.rules.perturbation import draw_key
 from timelocal.testing import reference
 from timelocal.testing.cases import Case, cases
+from timelocal.testing.measure import MEASURES, autograd_shut, must_help
+from timelocal.testing.oracles import Oracle, expected
+from timelocal.testing.report import ContractReport, Finding
+from timelocal.testing.setting import RuleFactory, batch_of, configured, estimate, make
 from timelocal.training.stream import Stream, check_stream
-from timelocal.typing import Gradients
 
-RuleFactory = type[Rule]
 close = torch.testing.assert_close
 exactly = partial(close, rtol=0, atol=0)
 to_rounding = partial(close, rtol=1e-10, atol=1e-10)
-
-
-def make(rule: RuleFactory, network: Network, case: Case, **options: Any) -> Rule:
-    """The rule for a case; a rule without a choice of place (`at`) refuses the other one."""
-    if "at" in inspect.signature(rule).parameters:
-        return rule(network, loss=case.loss, at=case.at, **options)
-    learner = rule(network, loss=case.loss, **options)
-    if learner.at != case.at:
-        raise UnsupportedError(f"at: {rule.__name__} has no choice of it. Use DFA or BPTT.")
-    return learner
-
-
-def estimate(rule: Rule, case: Case) -> Estimate:
-    inputs, targets, lengths, mask = case.batch()
-    return rule.estimate(inputs, targets, lengths, mask=mask)
 
 
 def same(one: Estimate, other: Estimate) -> None:
@@ -95,17 +80,21 @@ def _frozen_by_design(rule: RuleFactory, name: str) -> bool:
 
 
 def accumulates(rule: RuleFactory, case: Case) -> None:
-    """`rule(...).backward()` adds the estimate to `.grad`; it leaves frozen parameters alone."""
+    """`backward()` of the loss and `accumulate` add the estimate to `.grad`, but of frozen parameters."""
     network = case.network()
     frozen = network.recurrent.weights(0, 0).ih
     frozen.requires_grad_(False)
     found = estimate(make(rule, network, case), case)
     inputs, targets, lengths, mask = case.batch()
     start = copy.deepcopy(dict(network.named_buffers()))
-    for _ in range(2):
-        loss = make(rule, network, case)(inputs, targets, lengths, mask=mask)
-        exactly(loss.detach(), found.loss)
-        loss.backward()
+    for by_backward in (True, False):
+        learner = make(rule, network, case)
+        if by_backward:
+            loss = learner(inputs, targets, lengths, mask=mask)
+            exactly(loss.detach(), found.loss)
+            loss.backward()
+        else:
+            learner.accumulate(found)
         for name, buffer in network.named_buffers():  # what learns by a law of its own has moved
             exactly(buffer, start[name] + found.local_updates.get(f"network.{name}", 0))
             buffer.copy_(start[name])
@@ -207,16 +196,11 @@ def reads_packed_sequences(rule: RuleFactory, case: Case) -> None:
 
 def is_exact_if_it_says_so(rule: RuleFactory, case: Case) -> None:
     """A rule exact for "bptt" equals autograd through everything; no other is that one in disguise."""
-    network = case.network()
-    learner = make(rule, network, case)
-    inputs, targets, lengths, mask = case.batch()
-    masks = _dropout_masks(learner, case)
-    loss, gradients = reference.bptt(
-        network, case.loss_function(), case.at, inputs, targets, lengths, mask, masks
-    )
-    found = learner.estimate(inputs, targets, lengths, mask=mask)
+    learner = make(rule, case.network(), case)
+    loss, gradients = reference.bptt(learner.network, *batch_of(learner, case))
+    found = estimate(learner, case)
     to_rounding(found.loss, loss)
-    if rule.spec.estimates == "exact" and rule.spec.target == "bptt":
+    if learner.spec.estimates == "exact" and learner.spec.target == "bptt":
         to_rounding(found.gradients, gradients)
         return
     if case.steps == 1:
@@ -225,58 +209,13 @@ def is_exact_if_it_says_so(rule: RuleFactory, case: Case) -> None:
     assert not torch.allclose(found.gradients[hidden], gradients[hidden], rtol=1e-3, atol=1e-8)
 
 
-Oracle = Callable[[Rule, Case], Gradients]
-"""What a rule's gradients should be on a case, computed some other way."""
-
-
-def feedback_oracle(rule: Rule, case: Case) -> Gradients:
-    """Autograd of the surrogate, or traces by autograd, with the rule's own feedback matrices."""
-    assert isinstance(rule, FeedbackRule)
-    inputs, targets, lengths, mask = case.batch()
-    batch = (case.loss_function(), case.at, inputs, targets, lengths, mask)
-    masks = _dropout_masks(rule, case)
-    if rule.trace == "none":
-        return reference.dfa(rule.network, rule.feedback_matrix, *batch, masks)
-    return reference.traced(rule.network, rule.feedback_matrix, rule.trace, *batch, masks)
-
-
-def tbptt_oracle(rule: Rule, case: Case) -> Gradients:
-    """Autograd through windows of the rule's k steps."""
-    assert isinstance(rule, TBPTT)
-    batch = case.batch()
-    masks = _dropout_masks(rule, case)
-    return reference.tbptt(rule.network, rule.k, case.loss_function(), case.at, *batch, masks)
-
-
-ORACLES: dict[str, Oracle] = {
-    **{rule.spec.name: feedback_oracle for rule in (DFA, RFLO, EProp)},
-    TBPTT.spec.name: tbptt_oracle,
-}
-"""By the rule's name. A biased rule without an oracle here is not checked for what it computes: add
-yours before you call `check_rule`."""
-
-
 def agrees_with_its_oracle(rule: RuleFactory, case: Case) -> None:
-    """A rule with an oracle equals it to rounding; one exact for another target than BPTT's has one."""
-    oracle = ORACLES.get(rule.spec.name)
-    if oracle is None:
-        other = rule.spec.estimates == "exact" and rule.spec.target != "bptt"
-        assert not other, f"exact for {rule.spec.target!r}, by no oracle in ORACLES"
-        return
+    """A rule that draws nothing equals what it declares to rounding: autograd, or its oracle."""
+    if rule.spec.draws:
+        return  # `measure.estimates` does it by statistics, on a few cases
     learner = make(rule, case.network(), case)
-    expected = oracle(learner, case)
-    to_rounding(estimate(learner, case).gradients, expected)
-
-
-def _dropout_masks(rule: Rule, case: Case) -> tuple[Tensor | None, ...]:
-    """The masks between layers that the rule's next estimate will draw."""
-    if not case.dropout:
-        return ()
-    network, (inputs, _, lengths, _) = rule.network, case.batch()
-    drawn = copy.deepcopy(rule.generator)
-    if rule.spec.draws:  # the seed of its noise comes first
-        draw_key(drawn)
-    return network.unroll(network.time_first(inputs), lengths, generator=drawn).dropout
+    right = expected(learner, case)
+    to_rounding(estimate(learner, case).gradients, right)
 
 
 def needs_no_autograd_if_it_says_so(rule: RuleFactory, case: Case) -> None:
@@ -285,24 +224,6 @@ def needs_no_autograd_if_it_says_so(rule: RuleFactory, case: Case) -> None:
         return
     with autograd_shut():
         estimate(make(rule, case.network(), case), case)
-
-
-@contextmanager
-def autograd_shut() -> Iterator[None]:
-    """Any backward pass, and any graph that is built, raises."""
-
-    def refuse(*_: object, **__: object) -> None:
-        raise AssertionError("a rule that declares itself free of autograd used it")
-
-    with (
-        mock.patch("torch.autograd.grad", refuse),
-        mock.patch("torch.autograd.backward", refuse),
-        mock.patch("torch.Tensor.backward", refuse),
-        torch.autograd.graph.saved_tensors_hooks(
-            cast(Callable[[Tensor], Any], refuse), cast(Callable[[Any], Tensor], refuse)
-        ),
-    ):
-        yield
 
 
 def evaluates_without_a_trace(rule: RuleFactory, case: Case) -> None:
@@ -358,7 +279,7 @@ def streams_as_one_call(rule: RuleFactory, case: Case) -> None:
         still = torch.optim.SGD(network.parameters(), lr=0.0)
         stream = Stream(stepwise, still, case.sequences)
     except UnsupportedError as refusal:
-        _must_help(refusal)
+        must_help(refusal)
         return
     if rule.spec.draws:
         stream.key = draw_key(make(rule, network, case).generator)
@@ -402,25 +323,16 @@ CHECKS: tuple[Callable[[RuleFactory, Case], None], ...] = (
 )
 
 
-@dataclass
-class ContractReport:
-    """How much was checked: (case, check) pairs that held, and cases refused with the reason."""
-
-    held: int = 0
-    refused: dict[str, str] = field(default_factory=dict)
-
-
-def _must_help(refusal: UnsupportedError) -> None:
-    assert "Use " in str(refusal), f"a refusal that names no alternative: {refusal}"
-
-
-def check_case(rule: RuleFactory, case: Case, report: ContractReport) -> None:
-    """All checks on one case; a refusal must say what was given and what to use instead."""
+def check_case(
+    rule: RuleFactory, case: Case, report: ContractReport, *, oracle: Oracle | None = None
+) -> None:
+    """All checks on one case; raises at the first that does not hold. `report` counts and keeps refusals."""
+    subject = _subject(rule, oracle, {})
     for check in CHECKS:
         try:
-            check(rule, case)
+            check(subject, case)
         except UnsupportedError as refusal:
-            _must_help(refusal)
+            must_help(refusal)
             report.refused[str(case)] = str(refusal)
             return
         except Exception as broken:
@@ -429,18 +341,102 @@ def check_case(rule: RuleFactory, case: Case, report: ContractReport) -> None:
         report.held += 1
 
 
-def check_rule(rule: RuleFactory) -> ContractReport:
-    """Run the whole contract over a rule class; raises AssertionError at the first broken promise.
+def check_rule(
+    rule: RuleFactory,
+    *,
+    oracle: Oracle | None = None,
+    options: Mapping[str, Any] | None = None,
+    fail_fast: bool = False,
+) -> ContractReport:
+    """Measure everything that a rule declares, and run all checks over all cases.
+
+    Args:
+        rule: the class.
+        oracle: what its estimates are, or are in the mean, computed in some other way: a function of a rule
+            and a `Case` that returns gradients. A rule that declares target="oracle" must bring one (built-in
+            rules have theirs, which a subclass inherits).
+        options: of its constructor, where those in question are not the defaults. A `sigma` is set to 1e-4
+            where draws are measured, so that the loss is linear in the noise.
+        fail_fast: whether to stop at the first property or case that is broken.
+
+    Returns a report; `str` of it is a table.
+
+    Raises:
+        AssertionError: with that table, if anything is broken.
 
     >>> import timelocal as tl
     >>> from timelocal.testing import check_rule
     >>> check_rule(tl.BPTT).refused
     {}
+
+    Rules that draw are judged by the mean of so many draws that a factor of two, a flipped sign or unrelated
+    noise would have shown: ‖mean − target‖² / (tr Σ / K) against the quantile of its distribution with
+    (tr Σ)² / tr Σ² degrees of freedom, for the recurrent parameters, the readout's, and each parameter.
+    A right rule fails once in a million times; seeds are fixed, so that it then always does.
     """
-    report = ContractReport()
+    subject = _subject(rule, oracle, options or {})
+    report = ContractReport(subject.__name__)
+    for measure in MEASURES:
+        finding = _measured(measure, subject)
+        report.findings += [] if finding is None else [finding]
+        _stop(report, fail_fast)
     for case in cases():
-        check_case(rule, case, report)
+        _collect(subject, case, report)
+        _stop(report, fail_fast)
+    _stop(report, True)
     return report
+
+
+def _subject(rule: RuleFactory, oracle: Oracle | None, options: Mapping[str, Any]) -> RuleFactory:
+    """The rule with these options as its defaults, and with the oracle."""
+    subject = configured(rule, options)
+    if oracle is None:
+        return subject
+    body = {"brought_oracle": staticmethod(oracle), "__module__": rule.__module__}
+    return type(subject.__name__, (subject,), body)
+
+
+def _measured(
+    measure: Callable[[RuleFactory], Finding | None], rule: RuleFactory
+) -> Finding | None:
+    """A measurement; one that raises counts as broken."""
+    try:
+        return measure(rule)
+    except Exception as broken:  # whatever a stranger's rule may do
+        declared = getattr(rule.spec, measure.__name__, "")
+        return Finding(
+            measure.__name__, str(declared), "it raised", ok=False, details=(_told(broken),)
+        )
+
+
+def _collect(rule: RuleFactory, case: Case, report: ContractReport) -> None:
+    """All checks on one case, whatever breaks."""
+    for check in CHECKS:
+        try:
+            check(rule, case)
+        except UnsupportedError as refusal:
+            report.refused[str(case)] = str(refusal)
+            if "Use " in str(refusal):
+                return
+            text = f"on {case}: a refusal that names no alternative: {refusal}"
+            report.failures.setdefault(check.__name__, []).append(text)
+            return
+        except Exception as broken:  # whatever a stranger's rule may do
+            report.failures.setdefault(check.__name__, []).append(f"on {case}: {_told(broken)}")
+        else:
+            report.held += 1
+
+
+def _told(error: Exception) -> str:
+    """An error, named where it is no broken promise; long comparisons cut short."""
+    text = str(error) if isinstance(error, AssertionError) else f"{type(error).__name__}: {error}"
+    lines = [line for line in text.splitlines() if line.strip()]
+    return "\n".join(lines[:10]) or type(error).__name__
+
+
+def _stop(report: ContractReport, now: bool) -> None:
+    if now and not report.ok:
+        raise AssertionError(str(report))
 
 
 __all__ = ["CHECKS", "ContractReport", "check_case", "check_rule"]

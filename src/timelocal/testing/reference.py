@@ -264,7 +264,8 @@ def dfa(
                     elif direction:
                         per_step = per_step[::-1]
                     for error, h in zip(per_step, steps, strict=True):
-                        surrogate = surrogate + (feedback(layer, direction) @ error.detach()) @ h
+                        matrix = feedback(layer, direction).detach()
+                        surrogate = surrogate + (matrix @ error.detach()) @ h
         surrogate.backward()
 
     return _collect(network, backward)

@@ -97,7 +97,7 @@ def run_settings(
 
 def _options(made: object) -> dict[str, object]:
     """What a rule or a loss was made with, as far as its public attributes tell."""
-    others = {"training", "network", "loss", "generator"}
+    others = {"training", "network", "loss", "generator", "spec"}
     own = {
         name: value for name, value in vars(made).items() if name[0] != "_" and name not in others
     }

@@ -1,0 +1,270 @@
+"""Oracles: what the estimates of a rule are, or have as their mean, computed in some other way.
+
+An oracle is a function of a rule (an instance: its feedback matrices are there to be read) and a `Case`, that
+returns gradients by the names of the network's parameters. It must share nothing with the rule's own
+credit: autograd of a surrogate, or an expectation in closed form. A third party brings one so:
+
+    def oracle(rule, case):
+        return reference.dfa(rule.network, rule.feedback_matrix, *batch_of(rule, case))
+
+    check_rule(MyRule, oracle=oracle)
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from timelocal.cells import RNNCell
+from timelocal.rules import (
+    ANP,
+    NP,
+    TBPTT,
+    WP,
+    ANPAuthorsCode,
+    DFAAuthorsCode,
+    NPAuthorsCode,
+    Rule,
+    WPAuthorsCode,
+)
+from timelocal.rules.feedback_rule import FeedbackRule
+from timelocal.testing import perturbation, reference
+from timelocal.testing.cases import Case
+from timelocal.testing.setting import batch_of
+from timelocal.typing import Gradients
+
+Oracle = Callable[[Rule, Case], Gradients]
+"""What a rule's gradients should be on a case, or be in the mean."""
+
+
+def feedback_oracle(rule: Rule, case: Case) -> Gradients:
+    """Autograd of the surrogate, or traces by autograd, with the rule's own feedback matrices."""
+    assert isinstance(rule, FeedbackRule)
+    if rule.feedback_per == "layer":
+        found = _followed(rule, case, rule.feedback_matrix)
+    else:
+        found = _per_parameter(rule, case)
+    return {name: _unit(own) for name, own in found.items()} if rule.normalize else found
+
+
+def _followed(rule: FeedbackRule, case: Case, feedback: reference.Feedback) -> Gradients:
+    batch = batch_of(rule, case)
+    if rule.trace == "none":
+        return reference.dfa(rule.network, feedback, *batch)
+    return reference.traced(rule.network, feedback, rule.trace, *batch)
+
+
+def _per_parameter(rule: FeedbackRule, case: Case) -> Gradients:
+    """Each gate's block of each parameter from a surrogate with its own F."""
+    gates = len(rule.network.cell.gate_names)
+    blocks: dict[str, list[Tensor]] = {}
+    for kind in rule.network.recurrent.kinds:
+        for gate in range(gates):
+
+            def feedback(layer: int, direction: int, kind: str = kind, gate: int = gate) -> Tensor:
+                return rule.feedback_matrix(layer, direction, kind)[gate]
+
+            for name, own in _followed(rule, case, feedback).items():
+                if name.startswith(f"recurrent.{kind}_l"):
+                    blocks.setdefault(name, []).append(own.chunk(gates)[gate])
+                elif name.startswith("readout"):
+                    blocks[name] = [own]
+    return {name: torch.cat(parts) for name, parts in blocks.items()}
+
+
+def tbptt_oracle(rule: Rule, case: Case) -> Gradients:
+    """Autograd through windows of the rule's k steps."""
+    assert isinstance(rule, TBPTT)
+    return reference.tbptt(rule.network, rule.k, *batch_of(rule, case))
+
+
+def node_oracle(rule: Rule, case: Case) -> Gradients:
+    """The mean of `NP` or `WP` with any kind of credit, by autograd with respect to the noise."""
+    assert isinstance(rule, NP | WP)
+    return perturbation.target(rule.network, case, rule.credit)
+
+
+def activity_oracle(rule: Rule, case: Case) -> Gradients:
+    """The mean of `ANP`: the gradient seen through the covariance of the activity's change."""
+    assert isinstance(rule, ANP)
+    return perturbation.target(rule.network, case, rule.credit, rule.norm)
+
+
+def scaled_node_oracle(rule: Rule, case: Case) -> Gradients:
+    """The mean of the paper's code for NP and WP: σ times the one-step gradient."""
+    assert isinstance(rule, NPAuthorsCode | WPAuthorsCode)
+    return {name: rule.sigma * own for name, own in node_oracle(rule, case).items()}
+
+
+def authors_activity_oracle(rule: Rule, case: Case) -> Gradients:
+    """The mean of the paper's code for ANP: each layer of the whole batch by itself, times √N / B."""
+    network = rule.network
+    nodes = len(network.cell.gate_names) * network.hidden_size * network.num_layers
+    gain = math.sqrt(network.input_size + nodes + network.output_size) / case.sequences
+    found = perturbation.target(network, case, activity="batch")
+    return {name: gain * own for name, own in found.items()}
+
+
+@torch.no_grad()
+def authors_dfa_oracle(rule: Rule, case: Case) -> Gradients:
+    """The DFA paper's code as its quirks describe it: sample by sample, step by step, gate by gate."""
+    assert isinstance(rule, DFAAuthorsCode)
+    network, quirks = rule.network, rule.quirks
+    matrix = rule.feedback_matrix()
+    stack, out, cell = network.recurrent, network.readout, network.cell
+    loss, _, inputs, targets, _, mask, _ = batch_of(rule, case)
+    inputs = inputs if network.batch_first else inputs.transpose(0, 1)
+    weight = targets.new_ones(len(inputs), dtype=inputs.dtype) if mask is None else mask
+    gated = not isinstance(cell, RNNCell)
+    tau = cell.tau if isinstance(cell, RNNCell) else 1.0
+    gates_of = 3 if gated else 1
+    size = stack.hidden_size
+    v = stack.get_parameter("weight_ih_l0").chunk(gates_of)
+    w = stack.get_parameter("weight_hh_l0").chunk(gates_of)
+    zero = inputs.new_zeros(gates_of * size)
+    b = zero.chunk(gates_of)
+    if stack.bias:
+        both = stack.get_parameter("bias_ih_l0") + stack.get_parameter("bias_hh_l0")
+        b = both.chunk(gates_of)
+    grad = {name: torch.zeros_like(p) for name, p in network.named_parameters()}
+    d = reference.decorrelation(network, 0, 0)
+    for sample, target, share in zip(inputs, targets, weight / weight.sum(), strict=True):
+        steps = len(sample)
+        h: list[Tensor] = [inputs.new_zeros(size)]
+        gates: list[tuple[Tensor, ...]] = [()]
+        for x in sample:
+            if gated:
+                r = torch.sigmoid(v[0] @ x + w[0] @ d @ h[-1] + b[0])
+                z = torch.sigmoid(v[1] @ x + w[1] @ d @ h[-1] + b[1])
+                n = torch.tanh(v[2] @ x + w[2] @ (r * (d @ h[-1])) + b[2])
+                gates.append((r, z, n))
+                h.append((1 - z) * n + z * h[-1])
+            else:
+                a = torch.tanh(v[0] @ x + w[0] @ d @ h[-1] + b[0])
+                gates.append((a,))
+                h.append((1 - 1 / tau) * h[-1] + a / tau)
+        error = share * _through_the_readout(out, loss, d @ h[-1], target, grad, share)
+        signal = matrix @ error
+        for t in range(1, steps + 1):
+            post, pre = t, h[t - 1]
+            if "shifted-time" in quirks:
+                post, pre = (t - 2) % steps + 1, h[(t - 3) % steps + 1]
+            into = d @ pre
+            if gated:
+                r, z, n = gates[post]
+                delta_n = signal * (1 - z) * (1 - n**2)
+                back = w[2] if "untransposed-candidate" in quirks else w[2].t()
+                delta_r = (back @ delta_n) * into * r * (1 - r)
+                delta_z = signal * (pre - n) * z * (1 - z)
+                deltas: tuple[Tensor, ...] = (delta_r, delta_z, delta_n)
+                entered: tuple[Tensor, ...] = (into, into, r * into)
+            else:
+                deltas, entered = (signal * (1 - gates[post][0] ** 2) / tau,), (into,)
+            grad["recurrent.weight_ih_l0"] += torch.cat(
+                [torch.outer(delta, sample[t - 1]) for delta in deltas]
+            )
+            grad["recurrent.weight_hh_l0"] += torch.cat(
+                [torch.outer(delta, seen) for delta, seen in zip(deltas, entered, strict=True)]
+            )
+            for bias in ("bias_ih_l0", "bias_hh_l0") if stack.bias else ():
+                grad[f"recurrent.{bias}"] += torch.cat(deltas)
+    if "frozen-gate-biases" in quirks and gated and stack.bias:
+        for bias in ("bias_ih_l0", "bias_hh_l0"):
+            grad[f"recurrent.{bias}"][: 2 * size] = 0
+    if "frobenius" in quirks:
+        return {
+            name: torch.cat(
+                [_unit(own) for own in whole.chunk(gates_of if "recurrent" in name else 1)]
+            )
+            if name.startswith("recurrent") or name in ("readout.weight", "readout.bias")
+            else whole
+            for name, whole in grad.items()
+        }
+    return grad
+
+
+@torch.enable_grad()
+def _through_the_readout(
+    readout: nn.Module,
+    loss: object,
+    feature: Tensor,
+    target: Tensor,
+    grad: Gradients,
+    share: Tensor,
+) -> Tensor:
+    """∂ℓ/∂outputs of one sample (o,); the readout's gradients, times its share, join `grad`."""
+    output = readout(feature[None])
+    value, _ = reference.entry_losses(loss, output, target[None])  # type: ignore[arg-type]
+    wanted = dict(readout.named_parameters())
+    error, *own = torch.autograd.grad(value.sum(), [output, *wanted.values()])
+    for name, gradient in zip(wanted, own, strict=True):
+        grad[f"readout.{name}"] += share * gradient
+    return error[0]
+
+
+def _unit(gradient: Tensor) -> Tensor:
+    """A gradient over its Frobenius norm; zero stays zero."""
+    norm = float(gradient.square().sum()) ** 0.5
+    return gradient / norm if norm > 0 else gradient
+
+
+ORACLES: dict[type[Rule], Oracle] = {
+    FeedbackRule: feedback_oracle,
+    DFAAuthorsCode: authors_dfa_oracle,
+    TBPTT: tbptt_oracle,
+    NP: node_oracle,
+    WP: node_oracle,
+    ANP: activity_oracle,
+    NPAuthorsCode: scaled_node_oracle,
+    WPAuthorsCode: scaled_node_oracle,
+    ANPAuthorsCode: authors_activity_oracle,
+}
+"""The built-in rules' own, by class. A subclass is held to that of the class it comes from, unless
+`check_rule` is given another one."""
+
+
+def oracle_of(rule: type[Rule]) -> Oracle | None:
+    """The oracle that a rule brings, or inherits; None if there is none."""
+    brought: Oracle | None = getattr(rule, "brought_oracle", None)
+    if brought is not None:
+        return brought
+    return next((ORACLES[base] for base in rule.__mro__ if base in ORACLES), None)
+
+
+def expected(rule: Rule, case: Case) -> Gradients:
+    """What the estimates of a rule declare to be, or to have as their mean, on a case."""
+    spec, kind = rule.spec, type(rule)
+    whose = kind.__name__
+    if spec.target == "bptt":
+        found = reference.bptt(rule.network, *batch_of(rule, case))[1]
+    elif spec.target == "tbptt1":
+        found = reference.tbptt(rule.network, 1, *batch_of(rule, case))
+    elif spec.target == "oracle":
+        oracle = oracle_of(kind)
+        assert oracle is not None, _nobody_says(whose)
+        found = oracle(rule, case)
+    else:
+        raise AssertionError(
+            f"{whose} declares target={spec.target!r}, expected 'bptt', 'tbptt1' or 'oracle'"
+        )
+    assert spec.estimates != "biased" or spec.target == "oracle", (
+        f"{whose} declares estimates='biased' with target={spec.target!r}, expected 'oracle': a biased "
+        "estimate is held to what it follows instead"
+    )
+    return found
+
+
+def _nobody_says(whose: str) -> str:
+    return (
+        f"{whose} declares target='oracle', and brings none: nothing says what its estimates should be. "
+        "Write a function of the rule and a case that returns the gradients, or their mean, computed "
+        f"some other way, and call check_rule({whose}, oracle=…). For an error through a feedback matrix F of its own "
+        "that is\n"
+        "    from timelocal.testing import batch_of, reference\n"
+        "    def oracle(rule, case):\n"
+        "        feedback = lambda layer, direction: rule.F\n"
+        "        return reference.dfa(rule.network, feedback, *batch_of(rule, case))"
+    )
