@@ -20,15 +20,18 @@ def test_the_readme_trains_a_torch_gru_in_fifteen_lines() -> None:
     history = scope["history"]
     assert len(history.epochs) == 20
     assert history.epochs[-1]["train_loss"] < history.epochs[0]["train_loss"]
-    exec(compile(loop, "README.md", "exec"), scope)  # the same by hand
-    assert scope["loss"] < history.epochs[0]["train_loss"]
+    rule, data = scope["rule"], (scope["inputs"], scope["targets"])
+    before = rule.evaluate(*data).loss
+    for _ in range(20):  # the same by hand: labels drawn at random are learned slowly
+        exec(compile(loop, "README.md", "exec"), scope)
+    assert rule.evaluate(*data).loss < before
 
 
 def test_contributing_shows_a_whole_cell_of_at_most_sixteen_lines(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     text = (ROOT / "CONTRIBUTING.md").read_text()
-    (example,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    (example,) = re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
     cell = example[example.index("class ") : example.index("print(")]
     assert len([line for line in cell.splitlines() if line.strip()]) <= 16
     scope: dict[str, object] = {}

@@ -13,7 +13,8 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from timelocal.errors import RunError, UnsupportedError
+from timelocal import optional
+from timelocal.errors import MissingExtraError, RunError
 from timelocal.experiments import config as config_module
 from timelocal.experiments.config import CostConfig, TrainConfig
 from timelocal.experiments.run import run
@@ -214,9 +215,13 @@ def test_without_pyarrow_the_extra_is_named(tmp_path: Path, monkeypatch: Any) ->
         return real(name, *arguments, **others)
 
     monkeypatch.setattr(builtins, "__import__", without)
+    found = optional.find_spec
+    monkeypatch.setattr(
+        optional, "find_spec", lambda name: None if name == "pyarrow" else found(name)
+    )
     assert index(store) == expected  # folders need it not
     assert len(runs(store)) == 5
-    with pytest.raises(UnsupportedError, match=r"pip install 'timelocal\[report\]'"):
+    with pytest.raises(MissingExtraError, match=r'pip install "timelocal\[report\]"'):
         pack(store)
     assert not (tmp_path / "runs.parquet").exists()
 
