@@ -45,7 +45,7 @@ def test_no_clean_run_exists_and_nothing_flows_back() -> None:
     with pytest.raises(RuntimeError, match="no backward"):
         substrate.OneWay.apply(current).sum().backward()
     for blind in (network, tl.LIF(2, 8, output_size=1)):
-        for rule in (tl.BPTT, tl.DFA, tl.EProp, tl.RTRL, tl.TBPTT):
+        for rule in (tl.BPTT, tl.DFA, tl.EProp, tl.RTRL, tl.SnAp1, tl.TBPTT, tl.UORO):
             with pytest.raises(tl.UnsupportedError, match=r"black box\. Use ANP, NP or WP"):
                 rule(blind, loss="mse", at="every").estimate(inputs, torch.zeros(3, 5, 1))
 

@@ -18,17 +18,17 @@ from timelocal import deprecated
 
 PUBLIC = {
     "timelocal": """
-        ANP BPTT DFA GRU LIF LSTM NP RFLO RNN RTRL RULES TBPTT WP
+        ANP BPTT DFA GRU LIF LSTM NP RFLO RNN RTRL RULES TBPTT UORO WP
         ANPAuthorsCode ArgumentError AutogradCell BlackBox Cell DFAAuthorsCode DataError Decorrelation
         EProp Estimate Evaluation
-        MissingExtraError NPAuthorsCode Network Rule RuleSpec RunError Stream TimelocalError Trajectory
+        MissingExtraError NPAuthorsCode Network Rule RuleSpec RunError SnAp1 Stream TimelocalError Trajectory
         UnsupportedError WPAuthorsCode black_box data decorrelation_loss fit from_cell from_torch
         losses to_torch
     """,
     "timelocal.rules": """
-        ANP BPTT DFA NP RFLO RTRL RULES TBPTT WP
-        ANPAuthorsCode Batch DFAAuthorsCode EProp Estimate Evaluation ForwardPass NPAuthorsCode Rule RuleSpec
-        WPAuthorsCode
+        ANP BPTT DFA NP RFLO RTRL RULES TBPTT UORO WP
+        ANPAuthorsCode Batch CarriedRule DFAAuthorsCode EProp Estimate Evaluation ForwardPass NPAuthorsCode
+        Rule RuleSpec SnAp1 WPAuthorsCode
         arrange check_batch draw_key estimate_batch estimate_from forward_pass make_batch no_states
         own_precision packed readout_gradients readout_signal unpacked update_locally
     """,

@@ -49,6 +49,7 @@ if TYPE_CHECKING:  # for editors and type checkers; at run time a name is import
         RTRL,
         RULES,
         TBPTT,
+        UORO,
         WP,
         ANPAuthorsCode,
         DFAAuthorsCode,
@@ -58,6 +59,7 @@ if TYPE_CHECKING:  # for editors and type checkers; at run time a name is import
         NPAuthorsCode,
         Rule,
         RuleSpec,
+        SnAp1,
         WPAuthorsCode,
     )
     from timelocal.training import Stream, fit
@@ -77,6 +79,7 @@ __all__ = [
     "RTRL",
     "RULES",
     "TBPTT",
+    "UORO",
     "WP",
     "ANPAuthorsCode",
     "ArgumentError",
@@ -95,6 +98,7 @@ __all__ = [
     "Rule",
     "RuleSpec",
     "RunError",
+    "SnAp1",
     "Stream",
     "TimelocalError",
     "Trajectory",

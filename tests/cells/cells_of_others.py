@@ -154,6 +154,9 @@ class HandwrittenIndRNN(tl.Cell):
     def reduced_jacobian(self, weights, jacobian, trace):
         return ((None if trace == "leak" else jacobian[0] * weights.u,),)
 
+    def input_tangent(self, weights, trajectory, tangent):
+        return tangent @ weights.weight_ih.t()
+
     def input_signal(self, weights, trajectory, delta):
         return delta @ weights.weight_ih
 

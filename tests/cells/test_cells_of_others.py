@@ -179,7 +179,7 @@ def test_feedback_of_each_parameter_s_own(cell: str) -> None:
 
 STREAMS = [
     ("tbptt", {}), ("tbptt", {"k": 3}), ("rtrl", {}), ("dfa", {}), ("rflo", {}), ("eprop", {}),
-    ("np", {}), ("anp", {}), ("wp", {}), ("np", {"credit": "to_go"}),
+    ("snap1", {}), ("uoro", {}), ("np", {}), ("anp", {}), ("wp", {}), ("np", {"credit": "to_go"}),
 ]  # fmt: skip
 
 

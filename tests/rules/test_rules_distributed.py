@@ -20,6 +20,7 @@ EXACT_IN_THE_MEAN = (
     "dfa",
     "rflo",
     "eprop",
+    "snap1",
     "bptt, D, sync=True",
     "dfa, D preserving, sync=True",
     "dfa, Kolen-Pollack, sync=True",
@@ -92,5 +93,5 @@ def test_a_stream_in_a_process_group_is_refused_unless_told(ranks):
 
 
 def test_all_rules_are_among_them():
-    assert len(DRAWING) == 9
+    assert len(DRAWING) == 10
     assert set(tl.RULES) <= set(NAMES)

@@ -209,6 +209,11 @@ class WrongSignalBelow(Right):
         return torch.zeros_like(trajectory.inputs)
 
 
+class WrongTangentAbove(Right):
+    def input_tangent(self, weights, trajectory, tangent):
+        return torch.zeros_like(trajectory.gates)
+
+
 class WrongChange(Right):
     def node_change(self, weights, before, after, noise):
         return super().node_change(weights, before, after, noise) * 0.9
@@ -241,6 +246,7 @@ WRONG: dict[type[Right], tuple[str, ...]] = {
     MissingGradient: ("gradient of weight_ih",),
     WrongTerms: ("its terms, one by one, of weight_ih",),
     WrongSignalBelow: ("signal at the inputs",),
+    WrongTangentAbove: ("J·v with the inputs moved",),
     WrongChange: ("measured change by noise on a gate",),
     NoChangeByStates: ("measured change of the nodes",),
 }
@@ -281,6 +287,7 @@ def test_wrong_cells_fail_where_they_are_wrong(cell: type[Right]) -> None:
         (GRUResetAfter, "recurrent_signal", "gradient of weight_hh"),
         (GRUResetBefore, "node_change", "measured change by noise on a gate"),
         (LSTMCell, "input_signal", "signal at the inputs"),
+        (GRUResetAfter, "input_tangent", "J·v with the inputs moved"),
     ],
 )
 def test_hand_written_derivatives_that_are_off_by_a_little_fail(

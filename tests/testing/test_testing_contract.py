@@ -31,8 +31,8 @@ def can(name: str, case: Case) -> bool:
     """Whether a rule runs on a case; it must refuse every other one."""
     if name == "dfa-authors-code":
         return authors_can(case)
-    if name in ("tbptt", "rtrl") and case.bidirectional:
-        return False
+    if name in ("tbptt", "rtrl", "uoro"):
+        return not case.bidirectional
     if RULES[name].spec.draws:  # no future that is not there yet, no nodes out of sight
         forward = not case.bidirectional and case.readout == "linear"
         return forward and not (name.startswith("wp") and case.dropout)
@@ -49,6 +49,8 @@ def test_how_many_there_are() -> None:
         "bptt",
         "tbptt",
         "rtrl",
+        "uoro",
+        "snap1",
         "dfa",
         "dfa-authors-code",
         "rflo",

@@ -136,6 +136,8 @@ RULES = {
     "dfa": lambda network: tl.DFA(network, loss="mse"),
     "rflo": lambda network: tl.RFLO(network, loss="mse"),
     "rtrl": lambda network: tl.RTRL(network, loss="mse"),
+    "snap1": lambda network: tl.SnAp1(network, loss="mse"),
+    "uoro": lambda network: tl.UORO(network, loss="mse"),
     "tbptt": lambda network: tl.TBPTT(network, 3, loss="mse"),
     "np": lambda network: tl.NP(network, loss="mse", sigma=0.01),
     "anp-trace": lambda network: tl.ANP(network, loss="mse", sigma=0.01, credit="trace(0.9)"),

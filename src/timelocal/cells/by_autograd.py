@@ -216,6 +216,13 @@ class AutogradCell(Cell):
             columns.append(own)
         return tuple(zip(*columns, strict=True))
 
+    def input_tangent(
+        self, weights: CellWeights, trajectory: LayerTrajectory, tangent: Tensor
+    ) -> Tensor:
+        entering = self._entering(self.local_jacobian(trajectory))
+        nodes = self._noded(weights)
+        return _jvp(lambda x, *s: nodes(*s, x), (trajectory.inputs,), (tangent,), entering)[0]
+
     def input_signal(
         self, weights: CellWeights, trajectory: LayerTrajectory, delta: Tensor
     ) -> Tensor:

@@ -275,6 +275,16 @@ class Cell(ABC):
         side by side.
         """
 
+    def input_tangent(
+        self, weights: CellWeights, trajectory: LayerTrajectory, tangent: Tensor
+    ) -> Tensor:
+        """V ẋ: how the nodes (…, g) move when what entered the layer moves by `tangent` (…, i).
+
+        The transpose of `input_signal`. trajectory: of the same steps, its axes those of `tangent` or
+        broadcasting to them.
+        """
+        return tangent @ weights.ih.t()
+
     # --- node signal -> inputs --------------------------------------------------------------
 
     def input_signal(

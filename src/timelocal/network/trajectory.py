@@ -40,6 +40,16 @@ class Trajectory:
             tuple(None if mask is None else mask[:, rows] for mask in self.dropout),
         )
 
+    def step(self, t: int) -> Trajectory:
+        """Step t alone, as a run of one step without padding. For a network of one direction."""
+        return Trajectory(
+            tuple((own.step(t),) for (own,) in self.layers),
+            self.outputs[t : t + 1],
+            None,
+            None,
+            tuple(None if mask is None else mask[t : t + 1] for mask in self.dropout),
+        )
+
     def final_states(self) -> States:
         """The states after each direction's own last valid step, as torch.nn returns them.
 

@@ -25,6 +25,8 @@ _RULES = {
     "rflo": ("RFLO", "#B5446E"),
     "eprop": ("e-prop", "#6B7A1E"),
     "rtrl": ("RTRL", "#4A4A4A"),
+    "snap1": ("SnAp-1", "#8C5A2B"),
+    "uoro": ("UORO", "#A3265C"),
 }
 _OTHER_COLOURS = ("#009E73", "#E69F00", "#56B4E9")
 _VARIANT_SYMBOLS = (None, "square", "diamond", "triangle-up", "circle")

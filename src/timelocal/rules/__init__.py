@@ -7,6 +7,7 @@ over it.
 from timelocal.rules.activity_perturbation import ANP
 from timelocal.rules.batch import Batch, arrange, check_batch, make_batch, own_precision
 from timelocal.rules.bptt import BPTT
+from timelocal.rules.carried_rule import CarriedRule
 from timelocal.rules.dfa import DFA
 from timelocal.rules.dfa_authors_code import DFAAuthorsCode
 from timelocal.rules.eprop import EProp
@@ -22,8 +23,10 @@ from timelocal.rules.perturbation_authors_code import (
 from timelocal.rules.rflo import RFLO
 from timelocal.rules.rtrl import RTRL
 from timelocal.rules.rule import Rule, estimate_batch, estimate_from, update_locally
+from timelocal.rules.snap1 import SnAp1
 from timelocal.rules.states import no_states, packed, unpacked
 from timelocal.rules.tbptt import TBPTT
+from timelocal.rules.uoro import UORO
 from timelocal.rules.weight_perturbation import WP
 
 RULES: dict[str, type[Rule]] = {
@@ -32,6 +35,8 @@ RULES: dict[str, type[Rule]] = {
         BPTT,
         TBPTT,
         RTRL,
+        UORO,
+        SnAp1,
         DFA,
         DFAAuthorsCode,
         RFLO,
@@ -54,9 +59,11 @@ __all__ = [
     "RTRL",
     "RULES",
     "TBPTT",
+    "UORO",
     "WP",
     "ANPAuthorsCode",
     "Batch",
+    "CarriedRule",
     "DFAAuthorsCode",
     "EProp",
     "Estimate",
@@ -65,6 +72,7 @@ __all__ = [
     "NPAuthorsCode",
     "Rule",
     "RuleSpec",
+    "SnAp1",
     "WPAuthorsCode",
     "arrange",
     "check_batch",

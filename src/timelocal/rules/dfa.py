@@ -8,7 +8,7 @@ from timelocal.network import Network
 from timelocal.rules import single_call
 from timelocal.rules.batch import Batch
 from timelocal.rules.estimate import ForwardPass, RuleSpec
-from timelocal.rules.feedback_rule import FeedbackPer, FeedbackRule, Normalize
+from timelocal.rules.feedback_rule import EXACT, FeedbackPer, FeedbackRule, Normalize
 from timelocal.typing import Gradients, LossFunction, Place
 
 
@@ -38,7 +38,10 @@ class DFA(FeedbackRule):
             decorrelates), "sign"; or "kolen_pollack": drawn, then learned by the readout's own update,
             F ← F − feedback_lr (Σ feature ⊗ e + feedback_decay F), which with SGD of the same rate and weight
             decay leads to W_outᵀ. All have the size that a fresh readout has, so learning rates carry over
-            from BPTT.
+            from BPTT. "exact" has no F: each step's own error goes down through the readout (any module that
+            has a gradient) and the layers within the step, never through time; a loss at the last step
+            reaches the last step alone. It transports weights. Without a trace this is TBPTT(1), with
+            trace="diagonal" SnAp-1.
         feedback_per: "layer": one F for all parameters of a layer; "parameter": one for each weight and
             bias of each gate, as in the paper's figure 1.
         trace: what of a unit's past the signal is followed back through: "none"; "leak", what passes
@@ -119,7 +122,8 @@ class DFA(FeedbackRule):
 
     def compute(self, batch: Batch) -> tuple[ForwardPass, Gradients]:
         """In one native call where there is one for these values; in its parts elsewhere."""
-        if type(self) is DFA and self.trace == "none" and self.feedback_per == "layer":
+        simple = self.trace == "none" and self.feedback_per == "layer" and self.feedback != EXACT
+        if type(self) is DFA and simple:
             call = single_call.prepare(self.network, self.loss, self.feedback_matrix(), batch)
             if call is not None:
                 forward, gradients = single_call.make(self.network, batch, call)

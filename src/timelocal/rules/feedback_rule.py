@@ -1,13 +1,13 @@
 """What rules with a feedback of their own share: the error through F, followed back by a trace.
 
 Credit assignment has two independent axes: how the output error reaches a hidden unit (`feedback`), and
-what of the unit's past is credited (`trace`). DFA, RFLO and e-prop are points in that plane.
+what of the unit's past is credited (`trace`). DFA, RFLO, e-prop and SnAp-1 are points in that plane.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from numbers import Real
 from typing import ClassVar, Literal, get_args
@@ -21,12 +21,12 @@ from timelocal.cells import CellWeights, LayerTrajectory, Trace
 from timelocal.distributed import mean_over_ranks
 from timelocal.errors import Problem, UnsupportedError, unknown_name
 from timelocal.losses import Loss
-from timelocal.network import Network, at_last_valid, flip, parameter_name
+from timelocal.network import Network, Trajectory, at_last_valid, flip, parameter_name
 from timelocal.rules import eligibility
 from timelocal.rules.batch import Batch
-from timelocal.rules.bptt import signal_at_inputs
+from timelocal.rules.bptt import signal_at_inputs, signal_below
 from timelocal.rules.estimate import ForwardPass
-from timelocal.rules.forward import readout_gradients
+from timelocal.rules.forward import readout_gradients, readout_signal
 from timelocal.rules.rule import Rule
 from timelocal.rules.states import no_states, packed, unpacked
 from timelocal.seeding import generator
@@ -34,6 +34,8 @@ from timelocal.typing import Gradients, LossFunction, Memory, Place
 
 FeedbackPer = Literal["layer", "parameter"]
 Normalize = Literal["frobenius"]
+EXACT = "exact"
+"""The feedback without a matrix: the step's own error, carried down through the layers within the step."""
 
 
 class FeedbackRule(Rule):
@@ -41,6 +43,7 @@ class FeedbackRule(Rule):
 
     Over a whole sequence signals go back in time, S_{t-1} = G_{t-1} + J_tᵀ S_t with the reduced Jacobian J;
     in a stream eligibility traces go forward, E_t = J_t E_{t-1} + ∂(states at t)/∂θ. The sums are the same.
+    With feedback="exact" there is no F: G_t is the gradient of the step's own loss, `exact_signals`.
     """
 
     def __init__(
@@ -64,7 +67,9 @@ class FeedbackRule(Rule):
         problems = (
             *problems,
             unknown_name(
-                "feedback", feedback, (*matrices.FIXED, *matrices.FOLLOWING, *matrices.LEARNED)
+                "feedback",
+                feedback,
+                (*matrices.FIXED, *matrices.FOLLOWING, *matrices.LEARNED, EXACT),
             ),
             unknown_name("feedback_per", feedback_per, get_args(FeedbackPer)),
             unknown_name("trace", trace, get_args(Trace)),
@@ -83,11 +88,11 @@ class FeedbackRule(Rule):
         self.feedback_lr = feedback_lr
         self.feedback_decay = feedback_decay
         self.sync = sync
-        if feedback in matrices.FOLLOWING or not network.cell.acts_locally:
+        if feedback in (*matrices.FOLLOWING, EXACT) or not network.cell.acts_locally:
             self.spec = replace(self.spec, weight_transport=True)
         if feedback not in matrices.FIXED:
             _check_following(network, feedback, feedback_per)
-        if feedback not in matrices.FOLLOWING:
+        if feedback not in (*matrices.FOLLOWING, EXACT):
             self._draw(generator(seed, drawn_as) if drawn_as else self.generator)
 
     def _draw(self, generator: torch.Generator) -> None:
@@ -119,6 +124,11 @@ class FeedbackRule(Rule):
 
     def feedback_matrix(self, layer: int = 0, direction: int = 0, kind: str = "") -> Tensor:
         """F: (h, o), or (gates, h, o) for the parameter `kind`, such as "weight_hh"."""
+        if self.feedback == EXACT:
+            raise UnsupportedError(
+                "feedback_matrix: got feedback='exact', expected a feedback that has a matrix: the error "
+                "goes down through the layers themselves. Use feedback='symmetric' for W_out."
+            )
         if self.feedback in matrices.FOLLOWING:
             readout = self.network.readout
             assert isinstance(readout, nn.Linear)
@@ -141,30 +151,38 @@ class FeedbackRule(Rule):
         return forward, self._normalized(gradients)
 
     def recurrent_gradients(self, forward: ForwardPass) -> Gradients:
+        signals = self._signals(forward)
         gradients: Gradients = {}
         if "inputs" in forward.batch.wanted:
             deltas = [
-                self._nodes(0, direction, own, forward, self._own_matrix(0, direction))
-                for direction, own in enumerate(forward.trajectory.layers[0])
+                self._nodes(0, direction, own, forward, _the_one(signal))
+                for direction, (own, signal) in enumerate(
+                    zip(forward.trajectory.layers[0], signals[0], strict=True)
+                )
             ]
             gradients["inputs"] = signal_at_inputs(self.network, forward.trajectory, 0, deltas)
         for layer, directions in enumerate(forward.trajectory.layers):
             for direction, own in enumerate(directions):
-                found = self._credit(layer, direction, own, forward)
+                found = self._credit(layer, direction, own, forward, signals[layer][direction])
                 gradients |= self.network.named(layer, direction, found)
         return gradients
 
-    def _own_matrix(self, layer: int, direction: int) -> Tensor:
-        """The one F of a layer and direction."""
+    def _signals(self, forward: ForwardPass) -> Sequence[Sequence[Tensor | None]]:
+        """G [l][d], (b, h) or (t, b, h) in that direction's own time; None where each parameter has its F."""
         if self.feedback_per == "parameter":
-            raise UnsupportedError(
-                "inputs: got a tensor with a graph (requires_grad), expected one without: with "
-                "feedback_per='parameter' there is no one signal at a node. Use feedback_per='layer', or "
-                "detach()."
-            )
-        return self.feedback_matrix(layer, direction)
+            return [[None] * len(directions) for directions in forward.trajectory.layers]
+        if self.feedback == EXACT:
+            signal = readout_signal(self.network, forward)
+            return exact_signals(self.network, forward.trajectory, signal, forward.batch.at)
+        return [
+            [
+                self._projected(direction, forward, self.feedback_matrix(layer, direction))
+                for direction in range(len(directions))
+            ]
+            for layer, directions in enumerate(forward.trajectory.layers)
+        ]
 
-    def _signal(self, direction: int, forward: ForwardPass, matrix: Tensor) -> Tensor:
+    def _projected(self, direction: int, forward: ForwardPass, matrix: Tensor) -> Tensor:
         """G = F e, (b, h) or (t, b, h), in a direction's own time."""
         projected = kernels.project(forward.errors, matrix)
         if forward.batch.at == "last":
@@ -178,16 +196,15 @@ class FeedbackRule(Rule):
         direction: int,
         own: LayerTrajectory,
         forward: ForwardPass,
-        matrix: Tensor,
+        signal: Tensor,
     ) -> Tensor:
         """δ (t, b, g) of one layer and direction, in its own time."""
         cell, weights = self.network.cell, self.network.recurrent.weights(layer, direction)
         lengths = forward.trajectory.lengths
-        signal = self._signal(direction, forward, matrix)
         if self.trace == "none":
             return kernels.node_signals(cell, weights, own, signal, lengths)
         entering: Tensor | None
-        if forward.batch.at == "every":
+        if signal.dim() == 3:
             entering, final = signal, None
         elif lengths is None:
             entering, final = None, signal
@@ -196,26 +213,27 @@ class FeedbackRule(Rule):
         return kernels.traced_scan(cell, weights, self.trace, own, entering, final)
 
     def _credit(
-        self, layer: int, direction: int, own: LayerTrajectory, forward: ForwardPass
+        self,
+        layer: int,
+        direction: int,
+        own: LayerTrajectory,
+        forward: ForwardPass,
+        signal: Tensor | None,
     ) -> CellWeights:
-        """The gradients of one layer, in that direction's own time."""
+        """The gradients of one layer, in that direction's own time, from its signal where it has one."""
         cell, weights = self.network.cell, self.network.recurrent.weights(layer, direction)
-        if self.feedback_per == "layer":
-            matrix = self.feedback_matrix(layer, direction)
+        if signal is not None:
             if self.trace == "none":
-                signal, lengths = (
-                    self._signal(direction, forward, matrix),
-                    forward.trajectory.lengths,
-                )
-                return kernels.credit(cell, weights, own, signal, lengths)
-            delta = self._nodes(layer, direction, own, forward, matrix)
+                return kernels.credit(cell, weights, own, signal, forward.trajectory.lengths)
+            delta = self._nodes(layer, direction, own, forward, signal)
             return kernels.weight_gradients(cell, weights, own, delta)
 
         gradients: dict[str, Tensor] = {}
         for kind in self.network.recurrent.kinds:
             blocks = []  # each gate's block of each parameter sees its own F
             for gate, matrix in enumerate(self.feedback_matrix(layer, direction, kind)):
-                delta = self._nodes(layer, direction, own, forward, matrix)
+                projected = self._projected(direction, forward, matrix)
+                delta = self._nodes(layer, direction, own, forward, projected)
                 blocks.append(delta.chunk(len(cell.gate_names), -1)[gate])
             gradients[kind] = cell.gradient(weights, kind, own, torch.cat(blocks, -1))
         return cell.weights(gradients)
@@ -265,27 +283,30 @@ class FeedbackRule(Rule):
         forward = self._forward_pass(batch.starting_from(unpacked(memory["states"])))
         gradients = readout_gradients(self.network, forward)
         after = {"states": packed(forward.trajectory.final_states())}
+        signals = self._signals(forward)
         for layer, (own,) in enumerate(forward.trajectory.layers):
+            (signal,) = signals[layer]
             if self.carries_traces:
                 after |= eligibility.advance(self.network, layer, own, self.trace, memory)
-                found = self._credit_traces(layer, forward.errors, after)
+                found = self._credit_traces(layer, forward.errors, signal, after)
             else:
-                found = self._credit(layer, 0, own, forward)
+                found = self._credit(layer, 0, own, forward, signal)
             gradients |= self.network.named(layer, 0, found)
         return forward, self._normalized(gradients), after
 
-    def _credit_traces(self, layer: int, errors: Tensor, traces: Memory) -> CellWeights:
-        """Σ_b (F e) ⊙ E, in the parameters' shapes."""
+    def _credit_traces(
+        self, layer: int, errors: Tensor, signal: Tensor | None, traces: Memory
+    ) -> CellWeights:
+        """Σ_b G ⊙ E, in the parameters' shapes; G (1, b, h), or F e for each parameter's own F."""
         found: dict[str, Tensor] = {}
         units = self.network.hidden_size
         for kind in self.network.recurrent.kinds:
             trace = traces[eligibility.trace_name("h", kind, layer)]
-            if self.feedback_per == "layer":
-                signal = errors @ self.feedback_matrix(layer).t()
-                signal = signal.repeat(1, trace.shape[1] // units)
+            if signal is not None:
+                own = signal[0].repeat(1, trace.shape[1] // units)
             else:
-                signal = errors @ self.feedback_matrix(layer, 0, kind).flatten(0, 1).t()
-            found[kind] = torch.einsum("bg,bg...->g...", signal, trace)
+                own = errors @ self.feedback_matrix(layer, 0, kind).flatten(0, 1).t()
+            found[kind] = torch.einsum("bg,bg...->g...", own, trace)
         return self.network.cell.weights(found)
 
 
@@ -321,6 +342,42 @@ class TracedRule(FeedbackRule):
         )
 
 
+def exact_signals(
+    network: Network, trajectory: Trajectory, signal: Tensor, at: Place
+) -> list[list[Tensor]]:
+    """The gradient of each step's loss in the hidden states of that step, h_{t-1} held constant.
+
+    signal (n, h·directions): at the top layer's hidden states, as `readout_signal` returns it. It goes down
+    through dropout, weights and D, never through time. Returns G [l][d] (t, b, h), in that direction's own
+    time; with a loss at the last step it is zero at all others.
+    """
+    steps, lengths = len(trajectory.outputs), trajectory.lengths
+    if at == "last":
+        parts = signal.chunk(network.directions, -1)
+        signals = [at_last_valid(part, steps, lengths) for part in parts]
+    else:
+        signals = _in_own_time(network, signal.unflatten(0, (steps, -1)), lengths)
+    found = [signals]
+    for layer in reversed(range(1, network.num_layers)):
+        deltas = [
+            kernels.node_signals(
+                network.cell, network.recurrent.weights(layer, direction), own, signal, lengths
+            )
+            for direction, (own, signal) in enumerate(
+                zip(trajectory.layers[layer], found[0], strict=True)
+            )
+        ]
+        below = signal_below(network, trajectory, layer, deltas)
+        found.insert(0, _in_own_time(network, below, lengths))
+    return found
+
+
+def _in_own_time(network: Network, signal: Tensor, lengths: Tensor | None) -> list[Tensor]:
+    """Each direction's share of a signal (t, b, h·directions)."""
+    forward, *backward = signal.chunk(network.directions, -1)
+    return [forward, *(flip(part, lengths) for part in backward)]
+
+
 def unit_norm(gradient: Tensor) -> Tensor:
     """A gradient over its Frobenius norm; zero stays zero."""
     norm = torch.linalg.vector_norm(gradient)
@@ -330,7 +387,10 @@ def unit_norm(gradient: Tensor) -> Tensor:
 def _check_following(network: Network, feedback: str, feedback_per: str) -> None:
     """Feedback made from the readout, or like it, reaches only what the readout reads."""
     refused = None
-    if not isinstance(network.readout, nn.Linear):
+    if feedback == EXACT:
+        if feedback_per == "parameter":
+            refused = "feedback_per='parameter', expected 'layer' (the error at a unit is one)"
+    elif not isinstance(network.readout, nn.Linear):
         refused = f"a {type(network.readout).__name__} readout, expected nn.Linear"
     elif network.num_layers > 1:
         refused = f"{network.num_layers} layers, expected 1 (the readout sees only the top one)"
@@ -340,6 +400,17 @@ def _check_following(network: Network, feedback: str, feedback_per: str) -> None
         raise UnsupportedError(
             f"feedback={feedback!r}: got {refused}. Use feedback='gaussian', or BPTT."
         )
+
+
+def _the_one(signal: Tensor | None) -> Tensor:
+    """The signal at a node, where not each of its parameters has another."""
+    if signal is None:
+        raise UnsupportedError(
+            "inputs: got a tensor with a graph (requires_grad), expected one without: with "
+            "feedback_per='parameter' there is no one signal at a node. Use feedback_per='layer', or "
+            "detach()."
+        )
+    return signal
 
 
 def _not_negative(what: str, value: object) -> Problem | None:

@@ -427,6 +427,17 @@ def forward_derivative(setting: Setting) -> Iterator[Row]:
         lambda e: _new_states(setting, own, _shifted(before, tangents, e), e * nodes[None])
     )
     yield _row("J·v with a tangent of the nodes", _off(with_nodes, wanted), DIFFERENCES)
+    entering = setting.draw(*own.inputs.shape)
+    by_inputs = cell.input_tangent(weights, own, entering)[0]
+    with_inputs = cell.jvp_step(weights, jacobian, tangents, by_inputs)
+
+    def from_other_inputs(e: float) -> State:
+        shifted = replace(own, inputs=own.inputs + e * entering)
+        return _new_states(setting, shifted, _shifted(before, tangents, e))
+
+    yield _row(
+        "J·v with the inputs moved", _off(with_inputs, _along(from_other_inputs)), DIFFERENCES
+    )
     many = tuple(torch.stack((v, -2 * v, v + 1)) for v in tangents)
     side = cell.jvp_step(weights, jacobian, many, torch.stack((nodes, nodes, 0 * nodes)))
     first = tuple(state[0] for state in side)

@@ -30,7 +30,7 @@ from timelocal.rules import (
     Rule,
     WPAuthorsCode,
 )
-from timelocal.rules.feedback_rule import FeedbackRule
+from timelocal.rules.feedback_rule import EXACT, FeedbackRule
 from timelocal.testing import perturbation, reference
 from timelocal.testing.cases import Case
 from timelocal.testing.setting import batch_of
@@ -43,7 +43,9 @@ Oracle = Callable[[Rule, Case], Gradients]
 def feedback_oracle(rule: Rule, case: Case) -> Gradients:
     """Autograd of the surrogate, or traces by autograd, with the rule's own feedback matrices."""
     assert isinstance(rule, FeedbackRule)
-    if rule.feedback_per == "layer":
+    if rule.feedback == EXACT:
+        found = reference.traced(rule.network, "exact", rule.trace, *batch_of(rule, case))
+    elif rule.feedback_per == "layer":
         found = _followed(rule, case, rule.feedback_matrix)
     else:
         found = _per_parameter(rule, case)

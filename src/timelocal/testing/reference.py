@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from typing import Literal
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -20,6 +21,9 @@ from timelocal.typing import Gradients, Place, State
 
 HiddenStates = list[list[list[Tensor]]]
 """[l][d][s]: the hidden state (h,) after step s of that direction's own time, not decorrelated."""
+
+Entered = list[list[list[tuple[Tensor, State]]]]
+"""[l][d][s]: what entered that layer's step s of that direction's own time, (x, states before)."""
 
 
 def step(cell: Cell, parameters: Mapping[str, Tensor], x: Tensor, state: State) -> State:
@@ -321,9 +325,7 @@ def _parameters(network: Network, layer: int, direction: int) -> dict[str, Tenso
 
 
 @torch.no_grad()
-def entered(
-    network: Network, sequence: Tensor, dropout: Sequence[Tensor | None] = ()
-) -> list[list[list[tuple[Tensor, State]]]]:
+def entered(network: Network, sequence: Tensor, dropout: Sequence[Tensor | None] = ()) -> Entered:
     """[l][d][s]: what entered that layer's step s of that direction's own time, (x, states before)."""
     stack = network.recurrent
     xs, found = list(sequence), []
@@ -387,10 +389,73 @@ def state_jacobian(own_step: Step, state: State) -> Tensor:
     return torch.stack(found)
 
 
+def _projected(feedback: Feedback, steps: Entered, errors: Tensor, at: Place) -> HiddenStates:
+    """F e at the hidden states, in each direction's own time; zero before a last step."""
+    signals: HiddenStates = []
+    for layer, directions in enumerate(steps):
+        signals.append([])
+        for direction, own in enumerate(directions):
+            sent = [feedback(layer, direction) @ error for error in errors]
+            if at == "last":
+                sent = [torch.zeros_like(sent[0])] * (len(own) - 1) + sent
+            elif direction:
+                sent = sent[::-1]
+            signals[-1].append(sent)
+    return signals
+
+
+@torch.enable_grad()
+def signals_within_steps(
+    network: Network,
+    sequence: Tensor,
+    dropout: Sequence[Tensor | None],
+    steps: Entered,
+    errors: Tensor,
+    at: Place,
+) -> HiddenStates:
+    """The gradient of each step's loss in that step's hidden states, by autograd with the past held fixed.
+
+    errors (n, o): ∂L/∂outputs. In each direction's own time, as `run` has the hidden states.
+    """
+    stack, size, last = network.recurrent, network.hidden_size, len(sequence) - 1
+    hidden: list[list[list[Tensor]]] = []  # [t][l][d], in the sequence's time
+    leaving: list[Tensor] = []
+    for t, x in enumerate(sequence):
+        hidden.append([])
+        for layer in range(stack.num_layers):
+            new = [
+                step(
+                    stack.cell,
+                    _parameters(network, layer, direction),
+                    x,
+                    steps[layer][direction][last - t if direction else t][1],
+                )[0]
+                for direction in range(stack.directions)
+            ]
+            x = torch.cat([decorrelation(network, layer, d) @ h for d, h in enumerate(new)])
+            mask = dropout[layer] if dropout and layer < stack.num_layers - 1 else None
+            x = x if mask is None else x * mask[t]
+            hidden[-1].append(new)
+        leaving.append(x)
+    # the backward direction's last step is the sequence's first
+    ends = torch.cat((leaving[-1][:size], leaving[0][size:]))[None]
+    seen = torch.stack(leaving) if at == "every" else ends
+    every = [h for layers in hidden for directions in layers for h in directions]
+    found = iter(torch.autograd.grad(network.readout(seen), every, errors, materialize_grads=True))
+    in_time = [[[next(found) for _ in directions] for directions in layers] for layers in hidden]
+    return [
+        [
+            [in_time[last - s if direction else s][layer][direction] for s in range(last + 1)]
+            for direction in range(stack.directions)
+        ]
+        for layer in range(stack.num_layers)
+    ]
+
+
 @torch.enable_grad()
 def traced(
     network: Network,
-    feedback: Feedback,
+    feedback: Feedback | Literal["exact"],
     trace: str,
     loss: Loss,
     at: Place,
@@ -403,7 +468,8 @@ def traced(
     """Eligibility traces of one sequence and layer, forward in time, with every Jacobian by autograd.
 
     E_t = J E_{t-1} + ∂s_t/∂θ, with all entries of ∂s_t/∂θ, and J the Jacobian without what the trace
-    leaves out: paths through weight_hh ("leak"), or all between different units ("diagonal").
+    leaves out: paths through weight_hh ("leak"), all between different units ("diagonal"), or all ("none").
+    feedback: the matrices F, or "exact" for the gradient of the loss of each step within that step.
     """
     cell, size = network.cell, network.hidden_size
     units = len(cell.state_names) * size
@@ -418,15 +484,18 @@ def traced(
         for (sequence, kept), (_, outputs) in each:
             errors = outputs.grad
             assert errors is not None
-            for layer, directions in enumerate(entered(network, sequence, kept)):
+            past_states = entered(network, sequence, kept)
+            if feedback == "exact":
+                signals = signals_within_steps(network, sequence, kept, past_states, errors, at)
+            else:
+                signals = _projected(feedback, past_states, errors, at)
+            for layer, directions in enumerate(past_states):
                 for direction, steps in enumerate(directions):
                     parameters = _parameters(network, layer, direction)
                     learned = {kind: p for kind, p in parameters.items() if p.requires_grad}
-                    matrix = feedback(layer, direction)
                     eligibility = {
                         kind: p.new_zeros(units, *p.shape) for kind, p in learned.items()
                     }
-                    in_own_time = errors.flip(0) if direction and at == "every" else errors
                     for t, (x, state) in enumerate(steps):
                         passing = (
                             without_recurrent_weights(cell, parameters, x, state)
@@ -434,6 +503,7 @@ def traced(
                             else partial(step, cell, parameters, x)
                         )
                         jacobian = state_jacobian(passing, state).detach() * own_unit
+                        jacobian = jacobian * (trace != "none")
                         rows = torch.cat(step(cell, parameters, x, state))
                         local = [
                             torch.autograd.grad(
@@ -448,12 +518,10 @@ def traced(
                             here = torch.stack([row[index] for row in local])
                             past = torch.einsum("uv,v...->u...", jacobian, eligibility[kind])
                             eligibility[kind] = past + here
-                        if at == "last" and t < len(steps) - 1:
-                            continue
-                        error = in_own_time[0 if at == "last" else t]
+                        signal = signals[layer][direction][t]
                         for kind, parameter in learned.items():
                             found = torch.einsum(
-                                "h,h...->...", matrix @ error, eligibility[kind][:size]
+                                "h,h...->...", signal, eligibility[kind][:size]
                             ).detach()
                             if parameter.grad is None:
                                 parameter.grad = torch.zeros_like(parameter)

@@ -1,0 +1,74 @@
+"""What rules that carry their past forward in time share: RTRL and UORO; the third family.
+
+    traces_t = carried(traces_{t-1}, step t),   dW = Σ_t met(∂ℓ_t/∂h_t, traces_t)
+
+An author writes `no_traces`, `carried` and `met`; whole sequences and streams are made from them here.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+
+from torch import Tensor
+
+from timelocal.distributed import of_this_rank
+from timelocal.network import Trajectory, at_last_valid
+from timelocal.rules.batch import Batch
+from timelocal.rules.estimate import ForwardPass
+from timelocal.rules.forward import forward_pass, readout_gradients, readout_signal
+from timelocal.rules.perturbation import draw_key
+from timelocal.rules.rule import Rule
+from timelocal.rules.states import no_states, packed, unpacked
+from timelocal.typing import Gradients, Memory
+
+
+class CarriedRule(Rule):
+    """A rule that carries traces of the past forward in time, for networks of one direction."""
+
+    @abstractmethod
+    def no_traces(self, batch_size: int) -> Memory:
+        """The traces of an empty past, by name: zeros, each (b, …)."""
+
+    @abstractmethod
+    def carried(self, traces: Memory, run: Trajectory, key: int, step: int) -> Memory:
+        """The traces after one more step, from those before it.
+
+        run: the trajectory of that step alone (t = 1). Noise is a function of `key` and `step`.
+        """
+
+    @abstractmethod
+    def met(self, signal: Tensor, traces: Memory) -> Gradients:
+        """The recurrent gradients of one step's loss, from its traces.
+
+        signal (b, h): at the top layer's hidden states; zero where a sequence has no loss at that step.
+        """
+
+    def compute(self, batch: Batch) -> tuple[ForwardPass, Gradients]:
+        """One forward pass, then the traces from the first step to the last."""
+        steps, sequences = batch.inputs.shape[:2]
+        traces = self.no_traces(sequences)
+        generator = of_this_rank(self.generator)
+        key = draw_key(generator) if self.spec.draws else 0
+        forward = forward_pass(self.network, self.loss, batch, generator)
+        signal = readout_signal(self.network, forward)
+        if batch.at == "last":
+            signal = at_last_valid(signal, steps, forward.trajectory.lengths)
+        gradients: Gradients = {}
+        for t, own_signal in enumerate(signal.view(steps, sequences, -1)):
+            traces = self.carried(traces, forward.trajectory.step(t), key, t)
+            for name, gradient in self.met(own_signal, traces).items():
+                gradients[name] = gradients[name] + gradient if t else gradient
+        return forward, readout_gradients(self.network, forward) | gradients
+
+    def begin(self, batch_size: int) -> Memory:
+        traces = self.no_traces(batch_size)  # first: it may refuse
+        return {"states": no_states(self.network, batch_size), **traces}
+
+    def advance(
+        self, memory: Memory, batch: Batch, key: int, step: int
+    ) -> tuple[ForwardPass, Gradients, Memory]:
+        forward = self._forward_pass(batch.starting_from(unpacked(memory["states"])))
+        traces = self.carried(memory, forward.trajectory, key, step)
+        gradients = self.met(readout_signal(self.network, forward), traces)
+        after = {"states": packed(forward.trajectory.final_states()), **traces}
+        return forward, readout_gradients(self.network, forward) | gradients, after

@@ -1,0 +1,82 @@
+"""SnAp-1: the influence matrix of RTRL, cut to what a weight does to its own unit."""
+
+from __future__ import annotations
+
+from timelocal.losses import Loss
+from timelocal.network import Network
+from timelocal.rules.estimate import RuleSpec
+from timelocal.rules.feedback_rule import EXACT, FeedbackRule
+from timelocal.typing import LossFunction, Place
+
+
+class SnAp1(FeedbackRule):
+    """The sparse one-step approximation of RTRL (SnAp-1; Menick et al. 2021).
+
+    Of RTRL's influence matrix it keeps what each weight did to the states of its own unit, a number for each
+    synapse and state; the gradient of each step's loss meets it:
+
+        E_t = diag(∂s_t/∂s_{t-1}) E_{t-1} + ∂s_t/∂θ,   dW = Σ_t (∂ℓ_t/∂h_t) ⊙ E_t
+
+    For the LSTM s = (h, c), and the trace of one synapse is a pair. In a stack ∂ℓ_t/∂h_t of a lower layer
+    goes down through the layers within the step, and none through time. It is `DFA` with feedback="exact" and
+    trace="diagonal": over a whole sequence the signal goes back through the diagonal, in a stream the E go
+    forward, and the sums are the same.
+
+    Args:
+        network: any timelocal network.
+        loss: "cross_entropy", "mse", "bce", a `timelocal.losses.Loss`, or a function of outputs (n, o) and
+            targets (n, …) that returns losses (n,).
+        at: "last" or "every" step.
+        seed: of the dropout masks between layers, all it ever draws.
+
+    Raises:
+        ArgumentError: for unknown names.
+        UnsupportedError: for a stream over a cell in which a weight acts on other units within its step.
+
+    >>> import torch, timelocal as tl
+    >>> network = tl.GRU(2, 16, output_size=3)
+    >>> rule = tl.SnAp1(network, at="every")
+    >>> rule(torch.randn(4, 30, 2), torch.randint(3, (4, 30))).backward()
+
+    Source: Menick et al. (2021), section 3, with n = 1. Where no unit sees another's past (element-wise
+    recurrences) it is exact for one layer, and for the top layer of a stack; below, it misses what reaches a
+    later step through the state of an upper layer. Elsewhere biased. Differs from e-prop in the feedback
+    alone, from RTRL in dropping all paths between units, from TBPTT(1) in having a past.
+    """
+
+    spec = RuleSpec(
+        name="snap1",
+        summary="the step's own error, and traces through each unit's own past: RTRL's diagonal",
+        estimates="biased",
+        target="oracle",
+        online=True,
+        autograd_free=True,
+        weight_transport=True,
+        bidirectional=True,
+        references=(
+            "J. Menick, E. Elsen, U. Evci, S. Osindero, K. Simonyan, A. Graves. Practical real time "
+            "recurrent learning with a sparse approximation to the Jacobian. ICLR, 2021.",
+        ),
+    )
+
+    def __init__(
+        self,
+        network: Network,
+        *,
+        loss: str | Loss | LossFunction = "cross_entropy",
+        at: Place = "last",
+        seed: int = 0,
+    ) -> None:
+        super().__init__(
+            network,
+            loss=loss,
+            at=at,
+            feedback=EXACT,
+            feedback_per="layer",
+            trace="diagonal",
+            normalize=None,
+            feedback_lr=0.0,
+            feedback_decay=0.0,
+            sync=False,
+            seed=seed,
+        )
