@@ -478,7 +478,6 @@ def test_an_instance_declares_what_its_options_make_of_it(
         (tl.NP, {"antithetic": True, "directions": 2, "reward": "batch"}),
         (tl.WP, {"redraw": "sequence"}),
         (tl.WP, {"credit": "to_go"}),
-        (tl.ANP, {"credit": "to_go"}),
         (tl.ANP, {"norm": "layer"}),
         (tl.ANP, {"clean": False}),
         (tl.TBPTT, {"k": 3}),

@@ -142,7 +142,7 @@ def estimates(rule: RuleFactory) -> Finding:
 
 def _blocks(gradients: Gradients) -> dict[str, Tensor]:
     """Recurrent parameters and the readout's in one row each, and every parameter by itself."""
-    rows = {name: own.flatten().double() for name, own in gradients.items()}
+    rows = {name: gradients[name].flatten().double() for name in sorted(gradients)}
     found = {}
     for block in BLOCKS:
         parts = [own for name, own in rows.items() if name.startswith(block)]
@@ -406,7 +406,7 @@ def _stream_of(rule: Rule, case: Case, watch: bool) -> str:
     shapes = {name: kept.shape for name, kept in memory.items()}
     sizes: list[int] = []
     step = 0
-    for chunk in (10, 30):
+    for chunk in (10, 30, 30):  # growth must show twice: others' tensors come and go
         for _ in range(chunk):
             t = step % case.steps
             x, y = inputs[:, t : t + 1], targets[:, t : t + 1]
@@ -422,8 +422,8 @@ def _stream_of(rule: Rule, case: Case, watch: bool) -> str:
         if now != shapes:
             return f"✗ what it carries changed its shape in {step} steps: {shapes} to {now}"
     carried = sum(kept.numel() * kept.element_size() for kept in memory.values())
-    if watch and sizes[1] > sizes[0]:
-        grown = sizes[1] - sizes[0]
+    if watch and sizes[0] < sizes[1] < sizes[2]:
+        grown = sizes[2] - sizes[0]
         return f"✗ {grown} bytes more after {step} steps than after 10, beside the {carried} it carries"
     return f"{carried} bytes carried, the same after {step} steps as after 10"
 

@@ -262,9 +262,9 @@ def expected(rule: Rule, case: Case) -> Gradients:
 def _nobody_says(whose: str) -> str:
     return (
         f"{whose} declares target='oracle', and brings none: nothing says what its estimates should be. "
-        "Write a function of the rule and a case that returns the gradients, or their mean, computed "
-        f"some other way, and call check_rule({whose}, oracle=…). For an error through a feedback matrix F of its own "
-        "that is\n"
+        "Write a function of the rule and a case that returns the gradients, or their mean, computed in some "
+        f"other way, and call check_rule({whose}, oracle=…). For an error through a feedback matrix F of "
+        "its own that is\n"
         "    from timelocal.testing import batch_of, reference\n"
         "    def oracle(rule, case):\n"
         "        feedback = lambda layer, direction: rule.F\n"

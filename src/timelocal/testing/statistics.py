@@ -13,9 +13,9 @@ They are rejected, but for one time in a thousand, where |1 − 1/c| is at least
 
     η = (√q + z ν^(−1/4)) / √(m ‖t‖² / tr S),
 
-with q the bound of the statistic and z a normal quantile: the variance of the mean along one direction is at
-most ν^(−1/2) of all. So η < 2 catches a flipped sign, η < 1 noise around zero as large as the draws, and
-1 / (1 − η) is the smallest factor above 1 that is caught.
+with q the bound of the statistic and z a normal quantile: the variance of the mean along one direction
+is at most ν^(−1/2) of all. So η < 2 catches a flipped sign, η < 1 noise around zero that is as large as
+the draws, and 1 / (1 − η) is the smallest factor above 1 that is caught.
 """
 
 from __future__ import annotations
