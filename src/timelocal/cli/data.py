@@ -6,10 +6,10 @@ from typing import Annotated, TypeAlias
 
 import typer
 
-from timelocal.cli.options import DataDir
+from timelocal.cli.options import OWN, DataDir
 
 app = typer.Typer(help="The datasets: list, show, fetch.", no_args_is_help=True)
-Name: TypeAlias = Annotated[str, typer.Argument(help="See `timelocal data list`.")]
+Name: TypeAlias = Annotated[str, typer.Argument(help=f"{OWN[0].upper()}{OWN[1:]}.")]
 
 
 @app.command("list")
@@ -17,9 +17,12 @@ def list_() -> None:
     """List the datasets."""
     from rich.console import Console
 
-    from timelocal.cli.tables import datasets_table
+    from timelocal.cli.tables import datasets_table, plugins_table
 
-    Console().print(datasets_table())
+    console = Console()
+    console.print(datasets_table())
+    if own := plugins_table("dataset"):
+        console.print(own)
 
 
 @app.command()

@@ -25,8 +25,9 @@ def facts(data_dir: Path | None = None) -> list[tuple[str, object]]:
     """What there is to say, name by name."""
     import torch
 
-    from timelocal import data
+    from timelocal import data, plugins
     from timelocal.experiments.environment import environment
+    from timelocal.experiments.origins import BUILT_IN
 
     found = environment()
     lines: list[tuple[str, object]] = []
@@ -42,6 +43,11 @@ def facts(data_dir: Path | None = None) -> list[tuple[str, object]]:
     for name in data.names():
         place = _or_why_not(partial(data.locate, name, data_dir))
         lines.append((f"data: {name}", place or "fetched at first use"))
+    for what, built_in in BUILT_IN.items():
+        lines += [
+            (f"{what}: {one.name}", one.refused or f"{one.value}, of {one.package}")
+            for one in plugins.installed(what, built_in)
+        ]
     return lines
 
 

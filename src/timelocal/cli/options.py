@@ -15,3 +15,6 @@ DataDir: TypeAlias = Annotated[
     ),
 ]
 Out: TypeAlias = Annotated[Path, typer.Option(help="Folder of run folders.")]
+
+OWN = "a name of `timelocal list`, or your own as package.module:Name"
+"""Help for an option that takes the name of a rule, a cell or a data set."""

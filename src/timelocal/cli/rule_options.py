@@ -54,11 +54,17 @@ def _value(text: str) -> object:
 def decorrelated(rule: str, rate: float | None) -> tuple[str, float | None]:
     """ "danp" is "anp" with decorrelation, and so for every rule: its name, and the learning rate of D.
 
+    A rule of an installed package keeps its name, and `module:name` has no such form.
+
     >>> decorrelated("danp", None), decorrelated("anp", None), decorrelated("dfa", None)
     (('anp', 0.0001), ('anp', None), ('dfa', None))
     """
+    from timelocal.plugins import installed
     from timelocal.rules import RULES
 
-    if rule not in RULES and rule[:1] == "d" and rule[1:] in RULES:
-        return rule[1:], DECORRELATION_RATE if rate is None else rate
-    return rule, rate
+    if rule in RULES or ":" in rule or rule[:1] != "d":
+        return rule, rate
+    names = {one.name for one in installed("rule", RULES)}
+    if rule in names or rule[1:] not in {*RULES, *names}:
+        return rule, rate
+    return rule[1:], DECORRELATION_RATE if rate is None else rate

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,28 +11,49 @@ from statistics import mean, stdev
 from rich.console import Console
 from rich.table import Table
 
+from timelocal.errors import RunError
 from timelocal.experiments.config import TrainConfig
+from timelocal.experiments.origins import ChangedPluginWarning, changes, foreign
 from timelocal.experiments.run import run
+from timelocal.studies.engines import Processes
 from timelocal.studies.store import RunRecord, is_settled_packed, read
+from timelocal.studies.study import run_study
 
 
 def do_runs(
-    configs: Sequence[TrainConfig], out: Path, data_dir: Path | None = None
+    configs: Sequence[TrainConfig], out: Path, data_dir: Path | None = None, workers: int = 1
 ) -> list[RunRecord]:
-    """Do the runs one after the other; a line for each."""
+    """Do the runs, one after the other here or `workers` at a time in processes; a line for each.
+
+    Raises:
+        RunError: runs of workers have failed; the others are done.
+    """
     errors = Console(stderr=True)
+
+    def tell(text: str) -> None:
+        errors.print(text, highlight=False, soft_wrap=True, markup=False)
+
+    if workers > 1:
+        engine = Processes(workers)
+        records = run_study(configs, out, engine=engine, data_dir=data_dir, retries=0, tell=tell)
+        failed = [record for record in records if record.status in ("failed", "unknown")]
+        if failed:
+            first = f"{failed[0].folder.name}: {failed[0].message}"
+            raise RunError(f"{len(failed)} of {len(records)} runs failed, such as {first}")
+        return records
     records = []
     for number, config in enumerate(configs, 1):
         folder = out / config.folder_name()
+        if foreign(config.model_dump()):
+            for text in changes(config, read(folder).environment):
+                tell(f"warning: {text}")
         if not is_settled_packed(folder):
-            folder = run(config, out, data_dir, progress=errors.is_terminal)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ChangedPluginWarning)  # told above
+                folder = run(config, out, data_dir, progress=errors.is_terminal)
         record = replace(read(folder), config=config.model_dump(mode="json"))  # as asked for
         records.append(record)
-        errors.print(
-            f"{number}/{len(configs)}  {folder.name}  {record.status}{_found(record)}",
-            highlight=False,
-            soft_wrap=True,
-        )
+        tell(f"{number}/{len(configs)}  {folder.name}  {record.status}{_found(record)}")
     return records
 
 
@@ -63,8 +85,9 @@ def print_summary(records: Sequence[RunRecord]) -> None:
         else "loss"
     )
     table = Table(title=f"test {score}: mean ± standard deviation over seeds")
-    for name in ("dataset", "cell", "rule"):
-        table.add_column(name)
+    for place, name in enumerate(("dataset", "cell", "rule")):
+        is_long = any(":" in key[place] for key in groups)  # module:name is no use without its end
+        table.add_column(name, overflow="fold" if is_long else "ellipsis")
     for name in ("seeds", "last epoch", "best on validation", "ms per step"):
         table.add_column(name, justify="right")
     for key, group in groups.items():

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from rich.markup import escape
 from rich.table import Table
 
-from timelocal import data
-from timelocal.rules import RULES
+from timelocal import data, plugins
+from timelocal.errors import TimelocalError
+from timelocal.experiments.build import find_rule
+from timelocal.experiments.origins import BUILT_IN, described
+from timelocal.rules import RULES, RuleSpec
 from timelocal.studies.store import RunRecord
 
 
@@ -29,16 +33,46 @@ def rules_table() -> Table:
     table.add_column("name")
     table.add_column("what it does, and declares of itself")
     for name, rule in RULES.items():
-        spec = rule.spec
-        declared = (
-            "gradient: biased"
-            if spec.target == "oracle"
-            else f"gradient: {spec.estimates}, of {spec.target}",
-            "online" if spec.online else "whole sequences",
-            "weight transport" if spec.weight_transport else "no weight transport",
-        )
-        table.add_row(name, spec.summary + "\n[dim]" + "; ".join(declared) + "[/dim]")
+        table.add_row(name, _declared(rule.spec))
     return table
+
+
+def _declared(spec: RuleSpec) -> str:
+    declared = (
+        "gradient: biased"
+        if spec.target == "oracle"
+        else f"gradient: {spec.estimates}, of {spec.target}",
+        "online" if spec.online else "whole sequences",
+        "weight transport" if spec.weight_transport else "no weight transport",
+    )
+    return escape(spec.summary) + "\n[dim]" + "; ".join(declared) + "[/dim]"
+
+
+def plugins_table(*kinds: plugins.What) -> Table | None:
+    """What installed packages add, of these kinds or of all, and where it is from; None for nothing.
+
+    What cannot be loaded is told in its row.
+    """
+    table = Table(title="from installed packages")
+    for name in ("kind", "name", "what it is", "from"):
+        table.add_column(name, overflow="fold")
+    for what in kinds or BUILT_IN:
+        for one in plugins.installed(what, BUILT_IN[what]):
+            table.add_row(
+                what, escape(one.name), _told(what, one), escape(f"{one.package}\n{one.value}")
+            )
+    return table if table.rows else None
+
+
+def _told(what: plugins.What, one: plugins.Installed) -> str:
+    if one.refused:
+        return f"[red]{escape(one.refused)}[/red]"
+    try:
+        if what == "rule":
+            return _declared(find_rule(one.name).spec)
+        return escape(described(what, one.name)["summary"])
+    except TimelocalError as error:
+        return f"[red]{escape(str(error))}[/red]"
 
 
 def runs_table(records: Sequence[RunRecord]) -> Table:

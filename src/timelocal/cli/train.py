@@ -7,13 +7,13 @@ from typing import Annotated
 
 import typer
 
-from timelocal.cli.options import DataDir, Out
+from timelocal.cli.options import OWN, DataDir, Out
 
 
 def train(
-    dataset: Annotated[str, typer.Option(help="See `timelocal list`.")] = "digits-rows",
-    cell: Annotated[str, typer.Option(help="Recurrent cell; see `timelocal list`.")] = "gru",
-    rule: Annotated[str, typer.Option(help="Learning rule; see `timelocal list`.")] = "dfa",
+    dataset: Annotated[str, typer.Option(help=f"Data set: {OWN}.")] = "digits-rows",
+    cell: Annotated[str, typer.Option(help=f"Recurrent cell: {OWN}.")] = "gru",
+    rule: Annotated[str, typer.Option(help=f"Learning rule: {OWN}.")] = "dfa",
     hidden: Annotated[int, typer.Option(help="Units per layer.")] = 128,
     layers: Annotated[int, typer.Option(help="Recurrent layers.")] = 1,
     optimizer: Annotated[str, typer.Option(help="See `timelocal list`.")] = "adam",
@@ -21,6 +21,9 @@ def train(
     batch: Annotated[int, typer.Option(help="Sequences per step.")] = 32,
     epochs: Annotated[int, typer.Option(help="Passes over the training part.")] = 20,
     seeds: Annotated[str, typer.Option(help="How many (5), or which (0,3,7).")] = "1",
+    workers: Annotated[
+        int, typer.Option(min=1, help="Runs at a time, each in a process of its own.")
+    ] = 1,
     threads: Annotated[int, typer.Option(help="Threads of torch.")] = 1,
     feedback: Annotated[
         str | None, typer.Option(help="Kind of feedback matrix, for rules that have one.")
@@ -98,4 +101,4 @@ def train(
         )
         for seed in parse_seeds(seeds)
     ]
-    print_summary(do_runs(configs, out, data_dir))
+    print_summary(do_runs(configs, out, data_dir, workers))

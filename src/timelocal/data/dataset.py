@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,6 +64,7 @@ def no_floors(split: Split) -> dict[str, float]:
     return {}
 
 
+@runtime_checkable
 class Entry(Protocol):
     """What the registry holds: a card, and the way to the arrays it describes."""
 

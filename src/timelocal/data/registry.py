@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from timelocal import plugins
 from timelocal.data import (
     copying,
     digits_rows,
@@ -18,8 +19,8 @@ from timelocal.data import (
     weather,
 )
 from timelocal.data.dataset import Card, Dataset, Entry
+from timelocal.data.own import own_entry
 from timelocal.data.sequences import Split
-from timelocal.errors import raise_problems, unknown_name
 
 _ENTRIES: tuple[Entry, ...] = (
     digits_rows.ENTRY,
@@ -35,7 +36,9 @@ ENTRIES: dict[str, Entry] = {entry.card.name: entry for entry in _ENTRIES}
 
 
 def names() -> tuple[str, ...]:
-    """The names that `load` knows, those of classes first.
+    """The names of the data sets that come with this package, those of classes first.
+
+    `load` also knows those of installed packages, and `module:name` (`timelocal.plugins`).
 
     >>> names()[0]
     'digits-rows'
@@ -75,7 +78,7 @@ def load(name: str, data_dir: str | os.PathLike[str] | None = None) -> Dataset:
     from the cache (TIMELOCAL_CACHE, or the system's usual place) and downloaded when not there.
 
     Args:
-        name: one of `names()`.
+        name: one of `names()`, of an installed package, or `module:name`.
         data_dir: a folder with data files.
 
     Returns:
@@ -126,8 +129,8 @@ def floors(name: str, split: Split) -> dict[str, float]:
 
 
 def _entry(name: str) -> Entry:
-    raise_problems([unknown_name("dataset", name, ENTRIES)])
-    return ENTRIES[name]
+    found = plugins.find("dataset", name, ENTRIES)
+    return found if name in ENTRIES else own_entry(name, found)
 
 
 def _path(data_dir: str | os.PathLike[str] | None) -> Path | None:

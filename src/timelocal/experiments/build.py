@@ -3,21 +3,85 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
 import torch
 from torch.optim import Optimizer
 
-from timelocal import cells
+from timelocal import cells, plugins
 from timelocal.errors import Problem, raise_problems
 from timelocal.network import Network, from_cell
-from timelocal.rules import RULES, Rule
+from timelocal.rules import RULES, Rule, RuleSpec
+
+
+def find_rule(name: str) -> type[Rule]:
+    """The class of a rule: built in, of an installed package, or `module:name`.
+
+    Raises:
+        ArgumentError: as `plugins.find`; for what is no rule, or has an argument without a default, which a
+            configuration could not leave out.
+
+    >>> find_rule("dfa").__name__
+    'DFA'
+    """
+    found = plugins.find("rule", name, RULES)
+    if name in RULES:
+        return RULES[name]
+    expected, remedy = "a subclass of timelocal.Rule", "Give the class itself."
+    if isinstance(found, type) and issubclass(found, Rule):
+        if isinstance(getattr(found, "spec", None), RuleSpec):
+            return found
+        got, expected = (
+            "a rule without a spec",
+            "a timelocal.RuleSpec as its class attribute `spec`",
+        )
+        remedy = ""
+    elif isinstance(found, type):
+        got, remedy = f"the class {found.__name__}", "Subclass timelocal.Rule."
+    else:
+        got = f"a {type(found).__name__}"
+    raise_problems([Problem("rule", f"{name!r}, {got}", expected, remedy)])
+    raise AssertionError
+
+
+def find_cell(name: str) -> Callable[..., cells.Cell]:
+    """What makes a cell: a class, or a function. Named as rules are; an instance makes itself.
+
+    Raises:
+        ArgumentError: as `plugins.find`; for what is no cell and makes none without arguments.
+
+    >>> find_cell("rnn")(tau=2.0)
+    RNNCell(tau=2.0)
+    """
+    found = plugins.find("cell", name, cells.CELLS)
+    if name in cells.CELLS:
+        return cells.CELLS[name]
+    if isinstance(found, cells.Cell):
+        return lambda: found
+    made, got = None, f"a {type(found).__name__}"
+    is_class = isinstance(found, type)
+    if is_class:
+        got = f"the class {found.__name__}"
+    if issubclass(found, cells.Cell) if is_class else callable(found):
+        with plugins.running("cell", name, cells.CELLS):
+            made = found()
+        if not is_class:
+            got = f"a function that returns a {type(made).__name__}"
+    if not isinstance(made, cells.Cell):
+        expected = "a subclass of timelocal.Cell, AutogradCell or BlackBox"
+        remedy = "A network that you have is not a cell: see timelocal.from_torch and from_cell."
+        raise_problems([Problem("cell", f"{name!r}, {got}", expected, remedy)])
+    return found
 
 
 def make_network(
-    cell: type[cells.Cell], input_size: int, hidden_size: int, output_size: int, **options: Any
+    cell: Callable[..., cells.Cell],
+    input_size: int,
+    hidden_size: int,
+    output_size: int,
+    **options: Any,
 ) -> Network:
     """A network of a kind of cell; options that its class takes go there, the rest to `from_cell`."""
     known = inspect.signature(cell).parameters
@@ -47,9 +111,39 @@ def rule_defaults(name: str) -> dict[str, Any]:
     >>> rule_defaults("bptt")
     {'loss': 'cross_entropy', 'at': 'last', 'seed': 0}
     """
-    parameters = inspect.signature(RULES[name]).parameters
+    rule = find_rule(name)
+    found: dict[str, Any] = {}
+    for own in _constructors(rule):
+        found = {k: p.default for k, p in own.items() if p.kind not in _VARIADIC} | found
     # `network` is made for the rule, and `problems` is how a rule's class talks to its base
-    return {k: p.default for k, p in parameters.items() if k not in {"network", "problems"}}
+    for argument in ("self", "network", "problems"):
+        found.pop(argument, None)
+    required = [k for k, default in found.items() if default is inspect.Parameter.empty]
+    raise_problems(
+        Problem(f"rule {name!r}: argument {k}", "no default", "one: configurations leave it out")
+        for k in required
+    )
+    return found if name in RULES else {k: v for k, v in found.items() if _is_value(v)}
+
+
+_VARIADIC = {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}
+
+
+def _constructors(rule: type[Rule]) -> Iterator[Mapping[str, inspect.Parameter]]:
+    """The arguments of a rule's constructor, and of those to which it passes on `**options`."""
+    for parent in rule.__mro__:
+        if "__init__" in vars(parent):
+            own = inspect.signature(vars(parent)["__init__"]).parameters
+            yield own
+            if all(p.kind is not inspect.Parameter.VAR_KEYWORD for p in own.values()):
+                return
+
+
+def _is_value(default: object) -> bool:
+    """Whether a default can stand in a configuration."""
+    if isinstance(default, tuple | list):
+        return all(isinstance(one, str) for one in default)
+    return default is None or isinstance(default, bool | int | float | str)
 
 
 def make_rule(
@@ -63,8 +157,9 @@ def make_rule(
     arguments: dict[str, object] = {"loss": loss, "at": at, "seed": seed, **options}
     if "at" not in rule_defaults(name):
         del arguments["at"]
-    make: Callable[..., Rule] = RULES[name]
-    rule = make(network, **arguments)
+    make: Callable[..., Rule] = find_rule(name)
+    with plugins.running("rule", name, RULES):
+        rule = make(network, **arguments)
     if rule.at != at:
         raise_problems(
             [Problem("at", repr(at), f"{rule.at!r}, the only place rule {name!r} knows")]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from textwrap import indent
 from typing import Annotated, Any, Literal
 
@@ -19,10 +21,19 @@ from pydantic import (
 from pydantic_core import ErrorDetails
 
 from timelocal import data
+from timelocal.cells import CELLS
 from timelocal.errors import ArgumentError, Problem, TimelocalError, unknown_name
-from timelocal.experiments.build import CELLS, OPTIMIZERS, make_rule, rule_defaults
+from timelocal.experiments.build import (
+    OPTIMIZERS,
+    find_cell,
+    find_rule,
+    make_network,
+    make_rule,
+    rule_defaults,
+)
 from timelocal.losses import LOSSES
-from timelocal.rules import RULES
+from timelocal.network import Network
+from timelocal.plugins import running
 from timelocal.training.stream import check_stream
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -43,14 +54,17 @@ def default_task(dataset: str) -> dict[str, str]:
     >>> default_task("ecg200"), default_task("copying")
     ({'loss': 'cross_entropy', 'at': 'last'}, {'loss': 'mse', 'at': 'every'})
     """
-    if dataset in data.names() and data.card(dataset).classes is None:
-        return {"loss": "mse", "at": "every"}
+    with suppress(TimelocalError):  # a name that is wrong: the configuration tells
+        if data.card(dataset).classes is None:
+            return {"loss": "mse", "at": "every"}
     return {"loss": "cross_entropy", "at": "last"}
 
 
 class TrainConfig(BaseModel):
     """All that decides the result of one run (one seed).
 
+    `dataset`, `cell` and `rule` are names: built in, of an installed package, or `module:name`
+    (`timelocal.plugins`); names they stay, in records and on the way to other processes.
     `rule_options` are the further arguments of the rule's constructor (`feedback`, `normalize`, …),
     completed by their defaults. `decorrelate` is the learning rate of the matrices D, None for a network
     without them, and `decorrelate_norm` their `Decorrelation.norm`. `online` updates at every step. `tau`
@@ -99,15 +113,23 @@ class TrainConfig(BaseModel):
     @field_validator("dataset", "cell", "rule", "loss", "at", "optimizer")
     @classmethod
     def _known(cls, value: str, info: ValidationInfo) -> str:
+        name = str(info.field_name)
+        find: dict[str, Callable[[str], object]] = {
+            "dataset": data.card,
+            "cell": find_cell,
+            "rule": find_rule,
+        }
+        if name in find:
+            try:
+                find[name](value)
+            except TimelocalError as error:
+                raise _RefusedError([error]) from error
+            return value
         known: dict[str, Iterable[str]] = {
-            "dataset": data.names(),
-            "cell": CELLS,
-            "rule": RULES,
             "loss": LOSSES,
             "at": ("last", "every"),
             "optimizer": OPTIMIZERS,
         }
-        name = str(info.field_name)
         problem = unknown_name(name, value, known[name])
         if problem is not None:
             raise _RefusedError([problem])
@@ -154,8 +176,8 @@ class TrainConfig(BaseModel):
         if info.data["clip"] is not None:
             problem = Problem("clip", info.data["clip"], "None with online", "Leave it out.")
             problems.append(ArgumentError(str(problem)))
-        network = CELLS[info.data["cell"]](2, 2, 2, num_layers=info.data["layers"])
         try:
+            network = _small_network(info.data)
             names = ("rule", "loss", "at", "rule_options")
             rule, loss, at, options = (info.data[name] for name in names)
             made = make_rule(rule, network, loss, at, 0, options)
@@ -174,7 +196,10 @@ class TrainConfig(BaseModel):
         if not {"cell", "layers", "rule", "loss", "at"} <= info.data.keys():
             return options  # reported already; nothing to judge by
         rule = info.data["rule"]
-        defaults = {k: v for k, v in rule_defaults(rule).items() if k not in _COMMON}
+        try:
+            defaults = {k: v for k, v in rule_defaults(rule).items() if k not in _COMMON}
+        except TimelocalError as error:
+            raise _RefusedError([error]) from error
         problems = [
             problem
             for name in options
@@ -182,8 +207,8 @@ class TrainConfig(BaseModel):
         ]
         if problems:
             raise _RefusedError(problems)
-        network = CELLS[info.data["cell"]](2, 2, 2, num_layers=info.data["layers"])
         try:
+            network = _small_network(info.data)
             make_rule(rule, network, info.data["loss"], info.data["at"], 0, options)
         except TimelocalError as error:
             raise _RefusedError([error]) from error
@@ -218,8 +243,17 @@ class TrainConfig(BaseModel):
         return hashlib.sha256(f"{DEFAULTS_VERSION} {self.canonical()}".encode()).hexdigest()
 
     def folder_name(self) -> str:
-        """The name of the run's folder."""
-        return f"{self.dataset}-{self.cell}-{self.rule}-s{self.seed}-{self.sha256()[:8]}"
+        """The name of the run's folder.
+
+        What no file's name should hold is a dot in it; the hash, of the names as they are, keeps it unique.
+
+        >>> TrainConfig(rule="timelocal.rules:BPTT").folder_name()
+        'digits-rows-gru-timelocal.rules.BPTT-s0-65d292bf'
+        """
+        names = (
+            re.sub(r"[^\w.-]", ".", name)[-60:] for name in (self.dataset, self.cell, self.rule)
+        )
+        return f"{'-'.join(names)}-s{self.seed}-{self.sha256()[:8]}"
 
 
 class CostConfig(TrainConfig):
@@ -231,6 +265,14 @@ class CostConfig(TrainConfig):
     def chosen(self) -> dict[str, Any]:
         """As of a training run, with `measures`, which says that it is none."""
         return {"measures": self.measures, **super().chosen()}
+
+
+def _small_network(fields: Mapping[str, Any]) -> Network:
+    """A network to judge a rule by: of two units, or as many as asked for with a cell from elsewhere."""
+    cell = fields["cell"]
+    hidden = 2 if cell in CELLS else fields.get("hidden", 2)
+    with running("cell", cell, CELLS):
+        return make_network(find_cell(cell), 2, hidden, 2, num_layers=fields["layers"])
 
 
 def _differing(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,8 @@ from timelocal.experiments.build import OPTIMIZERS, make_rule
 from timelocal.experiments.command import known_command
 from timelocal.experiments.config import CostConfig
 from timelocal.experiments.environment import environment
-from timelocal.experiments.run import already_done, build_network, set_status
+from timelocal.experiments.origins import origins
+from timelocal.experiments.run import already_done, build_network, set_status, warn_of_changes
 from timelocal.files import exclusive, make_folder, write_json
 from timelocal.training.memory import peak_memory
 from timelocal.training.stream import Stream
@@ -27,6 +28,7 @@ def measure_cost(config: CostConfig, out: str | Path, data_dir: str | Path | Non
     does not tell.
     """
     folder = Path(out) / config.folder_name()
+    warn_of_changes(config, folder)
     if already_done(folder):
         return folder
     torch.set_num_threads(config.threads)
@@ -49,7 +51,8 @@ def measure_cost(config: CostConfig, out: str | Path, data_dir: str | Path | Non
         if already_done(folder):  # by another, while the data were loaded here
             return folder
         write_json(folder / "config.json", config.model_dump(mode="json"))
-        write_json(folder / "environment.json", environment(known_command(config)))
+        found = environment(known_command(config), origins(config))
+        write_json(folder / "environment.json", found)
         set_status(folder, "running")
         try:
             update()

@@ -6,9 +6,11 @@ import os
 import platform
 import shlex
 import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -17,11 +19,13 @@ from timelocal import __version__, kernels
 _PACKAGES = ("torch", "numpy", "scikit-learn", "safetensors", "pydantic")
 
 
-def environment(derived: str | None = None) -> dict[str, object]:
+def environment(
+    derived: str | None = None, plugins: Mapping[str, Any] | None = None
+) -> dict[str, object]:
     """Versions, system, processor, threads, kernel path, command and now, for `environment.json`.
 
     derived: the command that anyone can give to make the same run again. It is the `command` then, and what
-    was typed stands beside it as `recorded_command`.
+    was typed stands beside it as `recorded_command`. plugins: where what is not of this package comes from.
     """
     commands = {"command": command()}
     if derived is not None:
@@ -36,6 +40,7 @@ def environment(derived: str | None = None) -> dict[str, object]:
         "torch_threads": torch.get_num_threads(),
         "torch_cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "kernels": kernels.describe(),
+        **({"plugins": dict(plugins)} if plugins else {}),
         **commands,
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
     }

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import warnings
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,11 +16,12 @@ from timelocal.analysis.alignment import watch
 from timelocal.data import Dataset, Sequences
 from timelocal.data.trivial import majority_class
 from timelocal.errors import RunError
-from timelocal.experiments.build import CELLS, OPTIMIZERS, make_rule
+from timelocal.experiments.build import OPTIMIZERS, find_cell, make_network, make_rule
 from timelocal.experiments.command import command_of
 from timelocal.experiments.config import TrainConfig
 from timelocal.experiments.environment import environment
 from timelocal.experiments.explosion import explosion
+from timelocal.experiments.origins import ChangedPluginWarning, changes, foreign, origins
 from timelocal.experiments.predictions import measured, predicted, shown
 from timelocal.files import exclusive, make_folder, read_json, write_json
 from timelocal.network import Decorrelation, Network
@@ -37,9 +40,13 @@ def run(
     Sets the number of torch's threads to `config.threads`, on which the last bits depend, and
     flushes subnormal numbers to zero.
 
+    Warns (`ChangedPluginWarning`) if the run is there, finished or not, and the source of its rule, cell or
+    data set, which are not of this package, has changed since.
+
     Raises `DataError` if the data cannot be had and `RunError` if the folder cannot be written.
     """
     folder = Path(out) / config.folder_name()
+    earlier = warn_of_changes(config, folder)
     if already_done(folder):
         return folder
     torch.set_num_threads(config.threads)
@@ -62,7 +69,8 @@ def run(
         if already_done(folder):  # by another, while the data were loaded here
             return folder
         write_json(folder / "config.json", config.model_dump(mode="json"))
-        write_json(folder / "environment.json", environment(command_of(config)))
+        found = environment(command_of(config), origins(config))
+        write_json(folder / "environment.json", found | earlier)
         set_status(folder, "running")
         try:
             history = fit(
@@ -108,7 +116,8 @@ def build_network(config: TrainConfig, dataset: Dataset) -> Network:
     if config.decorrelate is not None:
         decorrelate = Decorrelation(config.decorrelate, config.decorrelate_norm)
     leaky = {} if config.tau is None else {"tau": config.tau}
-    return CELLS[config.cell](
+    return make_network(
+        find_cell(config.cell),
         features,
         config.hidden,
         outputs,
@@ -117,6 +126,26 @@ def build_network(config: TrainConfig, dataset: Dataset) -> Network:
         seed=config.seed,
         **leaky,
     )
+
+
+def warn_of_changes(config: TrainConfig, folder: Path) -> dict[str, Any]:
+    """Warn if the run in `folder` began with another source of a plug-in.
+
+    Returns:
+        For its `environment.json`: the `earlier_plugins`, oldest first, if it goes on from what they did.
+    """
+    path = folder / "environment.json"
+    if not foreign(config.model_dump()) or not path.exists():
+        return {}
+    before = read_json(path)
+    told = changes(config, before)
+    for text in told:
+        warnings.warn(text, ChangedPluginWarning, stacklevel=3)
+    earlier = list(before.get("earlier_plugins") or ())
+    if told:
+        earlier.append(before["plugins"])
+    goes_on = (folder / "checkpoint" / "checkpoint.json").exists()
+    return {"earlier_plugins": earlier} if earlier and goes_on else {}
 
 
 def already_done(folder: Path) -> bool:

@@ -11,6 +11,7 @@ from typing import Any
 from timelocal.errors import TimelocalError
 from timelocal.experiments.config import CostConfig, TrainConfig
 from timelocal.experiments.cost import measure_cost
+from timelocal.experiments.origins import foreign
 from timelocal.experiments.run import run
 
 Trial = TrainConfig
@@ -29,15 +30,24 @@ def from_json(values: Mapping[str, Any]) -> Trial:
 def name_of(config: Mapping[str, Any], otherwise: str) -> str:
     """The name of the run whose `config.json` holds `config`, whatever it was called when it was made.
 
-    `otherwise` for a configuration that means nothing here: a rule or a data set that is not installed.
+    `otherwise` for a configuration that means nothing here, and for a rule, cell or data set that is not of
+    this package: what a record names is not imported.
 
     >>> name_of({"dataset": "digits-rows", "cell": "rnn"}, "run"), name_of({"rule": "its own"}, "run")
     ('digits-rows-rnn-dfa-s0-25dd7e42', 'run')
     """
+    trial = of_record(config)
+    return otherwise if trial is None else trial.folder_name()
+
+
+def of_record(config: Mapping[str, Any]) -> Trial | None:
+    """As `from_json`, of a record that may be anyone's: None for what means nothing without an import."""
+    if foreign(config):
+        return None
     try:
-        return from_json(config).folder_name()
+        return from_json(config)
     except TimelocalError:
-        return otherwise
+        return None
 
 
 @lru_cache(maxsize=10_000)

@@ -102,5 +102,6 @@ def _content(found: Sequence[RunRecord], problems: Sequence[str]) -> dict[str, A
         ],
         "environment": provenance.environment(found),
         "commands": provenance.commands(found),
-        "references": provenance.references(rules),
+        "plugins": provenance.plugins(found),
+        "references": provenance.references(rules, found),
     }

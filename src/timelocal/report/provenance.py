@@ -6,6 +6,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from timelocal.report.tables import Section, flatten
 from timelocal.rules import RULES
@@ -47,7 +48,9 @@ def environment(runs: Sequence[RunRecord]) -> dict[str, str]:
     seen: dict[str, Counter[str]] = defaultdict(Counter)
     for run in runs:
         for key, value in flatten(run.environment).items():
-            if key not in {"command", "recorded_command", "started"}:
+            if key not in {"command", "recorded_command", "started"} and not key.startswith(
+                ("plugins.", "earlier_plugins")
+            ):
                 seen[key][value] += 1
     return {key: _counted(values) for key, values in seen.items()} | dates(runs)
 
@@ -77,10 +80,52 @@ def commands(runs: Sequence[RunRecord]) -> list[str]:
     ]
 
 
-def references(rules: Sequence[str]) -> list[str]:
-    """The bibliography of the rules used, each work once, in the order of the rules."""
+@dataclass(frozen=True)
+class Plugin:
+    """A rule, cell or data set from outside this package, as runs recorded it."""
+
+    what: str
+    name: str
+    summary: str
+    package: str
+    source: str
+    runs: int
+    note: str
+
+
+def plugins(runs: Sequence[RunRecord]) -> list[Plugin]:
+    """What the runs used from outside this package. Each source of it, told by its hash, has a row."""
+    counts: Counter[tuple[str, ...]] = Counter()
+    for run in runs:
+        earlier = run.environment.get("earlier_plugins") or ()
+        for what, own in _plugins(run):
+            hashes = {one.get(what, {}).get("sha256") for one in earlier} - {own.get("sha256")}
+            note = "it changed before these runs ended" if hashes else ""
+            known = [own.get(key) or "" for key in ("name", "summary", "distribution", "version")]
+            source = f"{own.get('file') or 'no file'} {str(own.get('sha256') or '')[:12]}".strip()
+            counts[(what, *map(str, known), source, note)] += 1
+    return [
+        Plugin(what, name, summary, f"{package} {version}".strip(), source, count, note)
+        for (what, name, summary, package, version, source, note), count in sorted(counts.items())
+    ]
+
+
+def references(rules: Sequence[str], runs: Sequence[RunRecord] = ()) -> list[str]:
+    """The bibliography of the rules used, each work once, in the order of the rules.
+
+    And of the plug-ins that the runs recorded.
+    """
     works = [work for rule in rules if rule in RULES for work in RULES[rule].spec.references]
+    for run in runs:
+        works += [str(work) for _, own in _plugins(run) for work in own.get("references") or ()]
     return list(dict.fromkeys(works))
+
+
+def _plugins(run: RunRecord) -> list[tuple[str, Mapping[str, Any]]]:
+    """Kind and record of each plug-in of a run; a record that is none is passed over."""
+    found = run.environment.get("plugins")
+    items = found.items() if isinstance(found, Mapping) else ()
+    return [(what, own) for what, own in items if isinstance(own, Mapping)]
 
 
 def _counted(values: Counter[str]) -> str:

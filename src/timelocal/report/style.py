@@ -35,10 +35,16 @@ _OTHER_DASH = "longdash"
 
 
 def rule_colours(rules: Iterable[str]) -> dict[str, str]:
-    """A colour for each rule: fixed for those named above, else by alphabetical order."""
-    others = sorted(set(rules) - _RULES.keys())
+    """A colour for each rule: fixed for those named above, else by alphabetical order.
+
+    The others get colours that no rule beside them has, as long as there are any.
+    """
+    rules = set(rules)
     known = {rule: colour for rule, (_, colour) in _RULES.items()}
-    return known | dict(zip(others, cycle(_OTHER_COLOURS), strict=False))
+    taken = {colour for rule, colour in known.items() if rule in rules}
+    palette = dict.fromkeys((*_OTHER_COLOURS, *known.values()))
+    free = [colour for colour in palette if colour not in taken] or list(palette)
+    return known | dict(zip(sorted(rules - known.keys()), cycle(free), strict=False))
 
 
 def variant_symbol(index: int) -> str | None:

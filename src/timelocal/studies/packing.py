@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from timelocal.errors import RunError, TimelocalError
+from timelocal.errors import RunError
 from timelocal.experiments.command import known_command
-from timelocal.experiments.trial import from_json
+from timelocal.experiments.trial import of_record
 from timelocal.files import exclusive, make_folder, run_error, to_json, write_json
 from timelocal.studies.packed import PackedRun, read_packed, write_packed
 from timelocal.studies.store import PARTS, packed_beside, read_parts
@@ -154,9 +154,8 @@ def _in_folders(store: Path, left_out: list[str]) -> Iterable[PackedRun]:
 
 def _today(run: PackedRun) -> PackedRun:
     """A run with today's name, its whole configuration and a command that anyone can give."""
-    try:
-        trial = from_json(run.parts["config"])
-    except TimelocalError:
+    trial = of_record(run.parts["config"])
+    if trial is None:
         return run
     name = trial.folder_name()
     former = run.formerly or (None if name == run.name else run.name)

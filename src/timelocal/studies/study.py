@@ -10,6 +10,7 @@ from pathlib import Path
 
 from timelocal.errors import ArgumentError
 from timelocal.experiments.config import CostConfig
+from timelocal.experiments.origins import changes, foreign
 from timelocal.experiments.trial import Trial
 from timelocal.files import make_folder, read_json
 from timelocal.studies.engines.engine import Engine
@@ -47,7 +48,8 @@ def run_study(
         store: folder of run folders; runs that are packed beside it are there too.
         engine: what does them.
         data_dir: folder of data files, as for `timelocal.data.load`.
-        tell: hears a line for every trial that ends.
+        tell: hears a line for every trial that ends, and for every plug-in whose source has changed since a
+            trial that is there began.
 
     Raises:
         ArgumentError: what the user must mend before any trial can be done (missing data and the like).
@@ -55,6 +57,10 @@ def run_study(
     wanted = {trial.folder_name(): trial for trial in trials}
     limits = limits or Limits()
     make_folder(store)
+    for name, trial in wanted.items():
+        if foreign(trial.model_dump()):
+            for text in changes(trial, read(store / name).environment):
+                tell(f"warning: {text}")
     missing = [trial for name, trial in wanted.items() if not _settled(store / name, limits)]
     tell(f"{len(wanted)} trials, {len(wanted) - len(missing)} of them done")
     timed: list[Trial] = [trial for trial in missing if isinstance(trial, CostConfig)]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 from timelocal.errors import BusyError, RunError, TimelocalError
+from timelocal.experiments.origins import ChangedPluginWarning
 from timelocal.experiments.trial import Trial, do
 from timelocal.studies.engines.engine import Kind
 
@@ -12,7 +14,9 @@ from timelocal.studies.engines.engine import Kind
 def attempt(trial: Trial, store: Path, data_dir: Path | None) -> tuple[Kind, str]:
     """Do the trial and say how it ended."""
     try:
-        do(trial, store, data_dir)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ChangedPluginWarning)  # the study tells it
+            do(trial, store, data_dir)
     except BusyError as error:
         return "busy", str(error)
     except RunError as error:

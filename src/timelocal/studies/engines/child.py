@@ -15,6 +15,7 @@ import time
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+from timelocal.errors import TimelocalError
 from timelocal.experiments.run import set_status
 from timelocal.experiments.trial import Trial, from_json
 from timelocal.files import make_folder, write_json
@@ -74,7 +75,12 @@ def supervise(
 def _work(driver: Connection, trial: str, store: str, data_dir: Path | None) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the driver's to answer
     threading.Thread(target=_end_with, args=(driver,), daemon=True).start()
-    driver.send(attempt(from_json(json.loads(trial)), Path(store), data_dir))
+    try:
+        made = from_json(json.loads(trial))
+    except TimelocalError as error:  # a plug-in that its driver can import, and this process cannot
+        driver.send(("mistake", f"in a process of its own: {error}"))
+        return
+    driver.send(attempt(made, Path(store), data_dir))
 
 
 def _end_with(driver: Connection) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import tempfile
 import threading
 from collections import deque
@@ -12,10 +13,11 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from timelocal.errors import BusyError
+from timelocal.errors import BusyError, TimelocalError
 from timelocal.experiments.trial import Trial, from_json
 from timelocal.files import exclusive, make_folder
 from timelocal.optional import require
+from timelocal.plugins import search_also, search_path
 from timelocal.studies.engines.bundle import Bundle, packed, unpack
 from timelocal.studies.engines.engine import Kind, Outcome
 from timelocal.studies.limits import Limits
@@ -61,7 +63,12 @@ class RayEngine:
                             continue
                         locks.push(lock)
                         told = task.remote(
-                            trial.canonical(), packed(folder), data_dir, limits, self.every
+                            trial.canonical(),
+                            packed(folder),
+                            data_dir,
+                            limits,
+                            self.every,
+                            search_path(),
                         )
                         running[told] = (trial, folder, lock)
                     ready, _ = ray.wait(list(running), num_returns=1, timeout=1.0)
@@ -92,12 +99,26 @@ def _heard(ray: Any, told: Any, trial: Trial, folder: Path) -> Outcome | None:
 
 
 def _work(
-    trial: str, files: Bundle, data_dir: Path | None, limits: Limits, every: float
+    trial: str,
+    files: Bundle,
+    data_dir: Path | None,
+    limits: Limits,
+    every: float,
+    paths: Sequence[str],
 ) -> Iterator[tuple[Bundle, tuple[Kind, str] | None]]:
-    """On a worker: do the trial in a scratch folder; yield what is in it."""
+    """On a worker: do the trial in a scratch folder; yield what is in it.
+
+    paths: where the driver imports from. What lies in a folder is found on machines that have the folder too;
+    elsewhere a plug-in has to be installed.
+    """
     from timelocal.studies.engines.child import supervise
 
-    made = from_json(json.loads(trial))
+    search_also(paths)
+    try:
+        made = from_json(json.loads(trial))
+    except TimelocalError as error:
+        yield {}, ("mistake", f"on {platform.node()}: {error}")
+        return
     os.environ["OMP_NUM_THREADS"] = str(made.threads)
     with tempfile.TemporaryDirectory() as scratch:
         store, ended = Path(scratch), []

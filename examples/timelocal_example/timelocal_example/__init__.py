@@ -1,0 +1,1 @@
+"""A learning rule, a cell and a data set for timelocal."""
