@@ -38,7 +38,8 @@ PUBLIC = {
         mackey_glass_streams minibatches moments names split standardize
     """,
     "timelocal.testing": """
-        CELLS CHECKS Case CellReport ContractReport ORACLES cases check_case check_cell check_rule reference
+        CELLS CHECKS Case CellReport ContractReport Finding MEASURES ORACLES Oracle batch_of cases
+        check_black_box check_case check_cell check_rule reference
     """,
     "timelocal.studies.engines": "Engine InProcess Outcome Processes RayEngine",
     "timelocal.errors": """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -93,6 +94,8 @@ class DFAAuthorsCode(FeedbackRule):
                 "tanh RNN or a GRU with reset_after=False, as in that code. Use DFA."
             )
         self.quirks = tuple(quirks)
+
+    carries_back_to: ClassVar[tuple[str, ...]] = ()
 
     def compute(self, batch: Batch) -> tuple[ForwardPass, Gradients]:
         if batch.lengths is not None:

@@ -293,9 +293,11 @@ def _trained_by(bench: _Bench, noisy: bool, takes_noise: bool | None) -> Finding
     """The rules that it bears find a gradient for every parameter, without autograd."""
     network = bench.fresh_network(bench.inputs.dtype)
     quiet = takes_noise is False
-    rules = [WP(network, sigma=0.5)]
+    rules = [WP(network, loss="mse", at="every", sigma=0.5)]
     if noisy or not quiet:
-        rules.insert(0, ANP(network, sigma=0.0 if quiet else 0.5, clean=not noisy))  # type: ignore[arg-type]
+        rules.insert(
+            0, ANP(network, loss="mse", at="every", sigma=0.0 if quiet else 0.5, clean=not noisy)
+        )  # type: ignore[arg-type]
     targets = torch.zeros(_SEQUENCES, _STEPS, 2, dtype=bench.inputs.dtype)
     names = []
     for rule in rules:

@@ -87,7 +87,7 @@ def accumulates(rule: RuleFactory, case: Case) -> None:
     found = estimate(make(rule, network, case), case)
     inputs, targets, lengths, mask = case.batch()
     start = copy.deepcopy(dict(network.named_buffers()))
-    for by_backward in (True, False):
+    for by_backward in (False, True):
         learner = make(rule, network, case)
         if by_backward:
             loss = learner(inputs, targets, lengths, mask=mask)

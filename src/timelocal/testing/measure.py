@@ -436,9 +436,9 @@ def live_bytes() -> int:
         if issubclass(type(thing), Tensor):  # `isinstance` would wake lazy modules
             try:
                 storage = thing.untyped_storage()
-            except (RuntimeError, NotImplementedError):
+                storages[storage.data_ptr()] = storage.nbytes()
+            except (RuntimeError, NotImplementedError):  # a compiler's tensor has no memory
                 continue
-            storages[storage.data_ptr()] = storage.nbytes()
     return sum(storages.values())
 
 
