@@ -15,7 +15,7 @@ from torch import Tensor
 from timelocal.cells import BlackBox, CellWeights, LayerTrajectory, check_report
 from timelocal.errors import ArgumentError
 from timelocal.network import Network, black_box
-from timelocal.rules import ANP, WP
+from timelocal.rules import ANP, WP, Rule
 from timelocal.seeding import generator
 from timelocal.testing.measure import autograd_shut
 from timelocal.testing.report import ContractReport, Finding
@@ -293,11 +293,11 @@ def _trained_by(bench: _Bench, noisy: bool, takes_noise: bool | None) -> Finding
     """The rules that it bears find a gradient for every parameter, without autograd."""
     network = bench.fresh_network(bench.inputs.dtype)
     quiet = takes_noise is False
-    rules = [WP(network, loss="mse", at="every", sigma=0.5)]
+    rules: list[Rule] = [WP(network, loss="mse", at="every", sigma=0.5)]
     if noisy or not quiet:
         rules.insert(
             0, ANP(network, loss="mse", at="every", sigma=0.0 if quiet else 0.5, clean=not noisy)
-        )  # type: ignore[arg-type]
+        )
     targets = torch.zeros(_SEQUENCES, _STEPS, 2, dtype=bench.inputs.dtype)
     names = []
     for rule in rules:
