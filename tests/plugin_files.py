@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+import pytest
 
 RULE = '''\
 """A rule of one layer."""
@@ -87,3 +93,15 @@ def package(folder: Path, name: str, **groups: dict[str, str]) -> None:
     for group, points in groups.items():
         lines += [f"[timelocal.{group}]", *(f"{key} = {value}" for key, value in points.items())]
     (info / "entry_points.txt").write_text("\n".join(lines) + "\n")
+
+
+@contextmanager
+def in_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Work in a folder that is not on the path; what is imported from it is forgotten in the end."""
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path not in ("", os.getcwd())])
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    yield
+    for name, one in list(sys.modules.items()):
+        if str(getattr(one, "__file__", None) or "").startswith(f"{folder}{os.sep}"):
+            del sys.modules[name]

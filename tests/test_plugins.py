@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from plugin_files import module, package
+from plugin_files import in_folder, module, package
 from timelocal import plugins
 from timelocal.errors import ArgumentError
 
@@ -18,15 +18,10 @@ BUILT_IN = {"dfa": 1, "bptt": 2}
 
 
 @pytest.fixture(autouse=True)
-def _imports_as_they_were(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
+def _imports_as_they_were(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     """In an empty folder, which is not on the path; what a test imports goes with it."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", [path for path in sys.path if path not in ("", os.getcwd())])
-    monkeypatch.setattr(sys, "dont_write_bytecode", True)
-    before = set(sys.modules)
-    yield
-    for name in set(sys.modules) - before:
-        del sys.modules[name]
+    with in_folder(tmp_path, monkeypatch):
+        yield
 
 
 def refusal(name: str) -> str:

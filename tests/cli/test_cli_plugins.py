@@ -2,31 +2,28 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from plugin_files import CELL, DATA, RULE, module, package
+from plugin_files import CELL, DATA, RULE, in_folder, module, package
 from timelocal.cli.rule_options import decorrelated
 
 
 @pytest.fixture(autouse=True)
 def _imports_as_they_were(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     """In a folder with `mine.py`; what a test imports goes with it."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", [path for path in sys.path if path not in ("", os.getcwd())])
-    monkeypatch.setattr(sys, "dont_write_bytecode", True)
     module(tmp_path, "mine", RULE, CELL, DATA)
-    before = set(sys.modules)
-    yield
-    for name in set(sys.modules) - before:
-        del sys.modules[name]
+    with in_folder(tmp_path, monkeypatch):
+        yield
 
 
-def test_the_list_names_what_packages_add_and_what_is_wrong_with_it(call, tmp_path: Path) -> None:
+def test_the_list_names_what_packages_add_and_what_is_wrong_with_it(
+    call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "1000")  # messages hold paths, and would be cut anywhere
     assert "from installed packages" not in call("list").stdout
     site = tmp_path / "site"
     package(site, "fine", rules={"their-rule": "mine:Rule"}, datasets={"pulses": "mine:pulses"})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import sys
 from collections.abc import Iterator
@@ -12,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from plugin_files import CELL, DATA, RULE, module, package
+from plugin_files import CELL, DATA, RULE, in_folder, module, package
 from timelocal import data
 from timelocal.errors import ArgumentError
 from timelocal.experiments.build import find_cell, rule_defaults
@@ -30,14 +29,9 @@ from timelocal.studies.study import run_study
 @pytest.fixture(autouse=True)
 def _imports_as_they_were(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     """In a folder with `mine.py`; what a test imports goes with it."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", [path for path in sys.path if path not in ("", os.getcwd())])
-    monkeypatch.setattr(sys, "dont_write_bytecode", True)
     module(tmp_path, "mine", RULE, CELL, DATA)
-    before = set(sys.modules)
-    yield
-    for name in set(sys.modules) - before:
-        del sys.modules[name]
+    with in_folder(tmp_path, monkeypatch):
+        yield
 
 
 def forget() -> None:
@@ -283,7 +277,8 @@ def test_a_run_that_goes_on_with_another_source_records_both(tmp_path: Path) -> 
 def test_reading_records_imports_nothing(tmp_path: Path) -> None:
     store = tmp_path / "runs"
     folder = run(config(), store)
-    module(tmp_path, "mine", "raise SystemExit('imported')")
+    loud = "from pathlib import Path\nPath('imported').touch()"
+    module(tmp_path, "mine", loud, RULE, CELL, DATA)
     forget()
     recorded = json.loads((folder / "config.json").read_text())
     assert foreign(recorded) == {"rule": "mine:Rule", "cell": "mine:Cell"}
@@ -295,7 +290,9 @@ def test_reading_records_imports_nothing(tmp_path: Path) -> None:
     (record,) = runs(tmp_path / "back")
     assert record.folder.name == folder.name
     assert record.environment["plugins"] == read(folder).environment["plugins"]
-    assert "mine" not in sys.modules
+    assert not (tmp_path / "imported").exists()
+    assert config().rule == "mine:Rule"
+    assert (tmp_path / "imported").exists()  # it would have been seen
 
 
 def test_trials_travel_as_text() -> None:
