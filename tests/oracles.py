@@ -217,7 +217,7 @@ def assert_dfa_per_parameter_is_its_surrogate(setting: Setting) -> None:
     found = rule.estimate(*batch[:3], mask=batch[3]).gradients
     compared = 0
     gates = len(network.cell.gate_names)
-    for kind in network.recurrent.kinds:
+    for kind in network.recurrent.parameter_kinds:
         for gate in range(gates):
 
             def feedback(layer: int, direction: int, kind: str = kind, gate: int = gate) -> Tensor:

@@ -161,7 +161,7 @@ def test_feedback_of_each_parameter_s_own(cell: str) -> None:
     rule = make("dfa", case, feedback_per="parameter")
     found = found_by(rule, case)
     same = make("dfa", case, feedback_per="parameter")
-    for kind in rule.network.recurrent.kinds:
+    for kind in rule.network.recurrent.parameter_kinds:
         matrices = rule.feedback_matrix(0, 0, kind)
         getattr(same, f"feedback_{kind}_l0").copy_(matrices[:1].expand_as(matrices))
 

@@ -72,7 +72,7 @@ def test_parameters_are_the_cell_s_own_in_every_layer_and_direction() -> None:
     weights = network.recurrent.weights(1, 1)
     assert weights.u is network.recurrent.u_l1_reverse
     assert weights.decorrelation is None
-    assert network.recurrent.kinds == ("v", "u")
+    assert network.recurrent.parameter_kinds == ("v", "u")
     assert network.recurrent.like.dtype == torch.float64
 
 

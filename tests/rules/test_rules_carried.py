@@ -41,7 +41,7 @@ class OneStep(CarriedRule):
         units = torch.eye(self.network.hidden_size, dtype=own.inputs.dtype)
         signals = units[:, None].expand(-1, own.inputs.shape[1], -1)
         delta = cell.node_signal(weights, cell.local_jacobian(own), signals)
-        kinds = self.network.recurrent.kinds
+        kinds = self.network.recurrent.parameter_kinds
         found = {kind: cell.gradient(weights, kind, own, delta, outer_each) for kind in kinds}
         return {f"{kind}_l0": each.transpose(0, 1) for kind, each in found.items()}
 

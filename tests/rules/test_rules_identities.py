@@ -11,7 +11,9 @@ from torch import Tensor
 import timelocal as tl
 from oracles import close, exactly
 from timelocal.rules.dfa_authors_code import QUIRKS
-from timelocal.testing import CELLS, Case, reference
+from timelocal.testing import CELLS, Case
+from timelocal.testing.oracles import authors_dfa_oracle
+from timelocal.testing.setting import estimate
 
 AUTHORS_CELLS = ("rnn", "leaky", "gru-reset-before")
 
@@ -68,72 +70,6 @@ def test_frobenius_leaves_a_zero_gradient_at_zero() -> None:
 # --- the quirks of the paper's code -----------------------------------------------------------
 
 
-def in_a_loop(case: Case, quirks: tuple[str, ...]) -> dict[str, Tensor]:
-    """The paper's code as its quirks describe it: sample by sample, step by step, gate by gate."""
-    network = case.network()
-    matrix = tl.DFA(network, loss=case.loss).feedback_matrix()
-    stack, out = network.recurrent, network.readout
-    inputs, targets, _, _ = case.batch()
-    gated = case.cell.startswith("gru")
-    v = stack.weight_ih_l0.detach().chunk(3 if gated else 1)
-    w = stack.weight_hh_l0.detach().chunk(3 if gated else 1)
-    b = (stack.bias_ih_l0 + stack.bias_hh_l0).detach().chunk(3 if gated else 1)
-    tau = 1.0 if gated else network.cell.tau
-    grad = {name: torch.zeros_like(p) for name, p in network.named_parameters()}
-    d = reference.decorrelation(network, 0, 0)
-    steps = case.steps
-    for sample, target in zip(inputs, targets, strict=True):
-        h, gates = [torch.zeros(4, dtype=torch.float64)], [()]
-        for x in sample:
-            if gated:
-                r = torch.sigmoid(v[0] @ x + w[0] @ d @ h[-1] + b[0])
-                z = torch.sigmoid(v[1] @ x + w[1] @ d @ h[-1] + b[1])
-                n = torch.tanh(v[2] @ x + w[2] @ (r * (d @ h[-1])) + b[2])
-                gates.append((r, z, n))
-                h.append((1 - z) * n + z * h[-1])
-            else:
-                a = torch.tanh(v[0] @ x + w[0] @ d @ h[-1] + b[0])
-                gates.append((a,))
-                h.append((1 - 1 / tau) * h[-1] + a / tau)
-        error = (out.weight @ d @ h[-1] + out.bias).detach().softmax(0)
-        error[target] -= 1
-        error /= case.sequences
-        grad["readout.weight"] += torch.outer(error, d @ h[-1])
-        grad["readout.bias"] += error
-        signal = matrix @ error
-        for t in range(1, steps + 1):
-            post, pre = t, h[t - 1]
-            if "shifted-time" in quirks:
-                post, pre = (t - 2) % steps + 1, h[(t - 3) % steps + 1]
-            if gated:
-                r, z, n = gates[post]
-                delta_n = signal * (1 - z) * (1 - n**2)
-                back = w[2] if "untransposed-candidate" in quirks else w[2].t()
-                delta_r = (back @ delta_n) * (d @ pre) * r * (1 - r)
-                delta_z = signal * (pre - n) * z * (1 - z)
-                deltas, into = (delta_r, delta_z, delta_n), d @ pre
-                entered = (into, into, r * into)
-            else:
-                deltas, entered = (signal * (1 - gates[post][0] ** 2) / tau,), (d @ pre,)
-            grad["recurrent.weight_ih_l0"] += torch.cat(
-                [torch.outer(delta, sample[t - 1]) for delta in deltas]
-            )
-            grad["recurrent.weight_hh_l0"] += torch.cat(
-                [torch.outer(delta, seen) for delta, seen in zip(deltas, entered, strict=True)]
-            )
-            for bias in ("bias_ih_l0", "bias_hh_l0"):
-                grad[f"recurrent.{bias}"] += torch.cat(deltas)
-    if "frozen-gate-biases" in quirks and gated:
-        for bias in ("bias_ih_l0", "bias_hh_l0"):
-            grad[f"recurrent.{bias}"][:8] = 0
-    if "frobenius" in quirks:
-        for name, whole in grad.items():
-            for block in whole.chunk(len(v)) if name.startswith("recurrent") else (whole,):
-                if block.norm() > 0:
-                    block /= block.norm()
-    return grad
-
-
 @pytest.mark.parametrize("cell", AUTHORS_CELLS)
 @pytest.mark.parametrize("steps", [1, 2, 5])
 @pytest.mark.parametrize("decorrelate", [False, True])
@@ -142,7 +78,8 @@ def test_every_set_of_quirks_is_the_loop(cell: str, steps: int, decorrelate: boo
     sets = [some for size in range(5) for some in combinations(QUIRKS, size)]
     assert len(sets) == 16
     for quirks in sets:
-        close(gradients(case, tl.DFAAuthorsCode, quirks=quirks), in_a_loop(case, quirks))
+        rule = tl.DFAAuthorsCode(case.network(), loss=case.loss, quirks=quirks)
+        close(estimate(rule, case).gradients, authors_dfa_oracle(rule, case))
 
 
 @pytest.mark.parametrize("cell", AUTHORS_CELLS)

@@ -151,7 +151,7 @@ def test_one_matrix_per_parameter(cell: str, trace: str) -> None:
     found = gradients(rule, case)
     gates = len(network.cell.gate_names)
     batch = (case.loss_function(), "every", *case.batch())
-    for kind in network.recurrent.kinds:
+    for kind in network.recurrent.parameter_kinds:
         for gate in range(gates):
 
             def feedback(layer: int, direction: int, kind: str = kind, gate: int = gate) -> Tensor:

@@ -130,7 +130,7 @@ class UORO(Rule):
         if batch.at == "every":
             signal = signal.unflatten(0, batch.inputs.shape[:2])
         sequences, weight = batch.inputs.shape[1], recurrent.weights(0, 0).hh
-        shapes = [recurrent.get_parameter(f"{kind}_l0").shape for kind in recurrent.kinds]
+        shapes = [recurrent.get_parameter(f"{kind}_l0").shape for kind in recurrent.parameter_kinds]
         total = torch.zeros(sequences, sum(shape.numel() for shape in shapes)).to(weight)
         state = own.hidden.new_zeros(sequences, network.hidden_size)
         influence = torch.zeros_like(total)
@@ -144,7 +144,7 @@ class UORO(Rule):
                     torch.einsum("bh,bi->bhi", node, entered[kind]).flatten(1)
                     if kind in entered
                     else node
-                    for kind in recurrent.kinds
+                    for kind in recurrent.parameter_kinds
                 ],
                 1,
             )
@@ -162,7 +162,7 @@ class UORO(Rule):
         parts = total.sum(0).split([shape.numel() for shape in shapes])
         return forward, readout_gradients(self.network, forward) | {
             f"recurrent.{kind}_l0": part.view(shape)
-            for kind, part, shape in zip(recurrent.kinds, parts, shapes, strict=True)
+            for kind, part, shape in zip(recurrent.parameter_kinds, parts, shapes, strict=True)
         }
 
 

@@ -149,19 +149,7 @@ def _is_value(default: object) -> bool:
 def make_rule(
     name: str, network: Network, loss: str, at: str, seed: int, options: Mapping[str, object]
 ) -> Rule:
-    """The rule `name` on `network`.
-
-    A rule that has no choice where the loss is takes no `at`; asking it for another place than its
-    own is an `ArgumentError`.
-    """
-    arguments: dict[str, object] = {"loss": loss, "at": at, "seed": seed, **options}
-    if "at" not in rule_defaults(name):
-        del arguments["at"]
+    """The rule `name` on `network`."""
     make: Callable[..., Rule] = find_rule(name)
     with plugins.running("rule", name, RULES):
-        rule = make(network, **arguments)
-    if rule.at != at:
-        raise_problems(
-            [Problem("at", repr(at), f"{rule.at!r}, the only place rule {name!r} knows")]
-        )
-    return rule
+        return make(network, loss=loss, at=at, seed=seed, **options)

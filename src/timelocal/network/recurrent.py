@@ -113,11 +113,11 @@ class Recurrent(nn.Module):
             entering = self.input_size if layer == 0 else self.hidden_size * self.directions
             shapes = self.cell.parameter_shapes(int(entering), int(self.hidden_size))
             for direction in range(self.directions):
-                for kind in self.kinds:
+                for kind in self.parameter_kinds:
                     yield kind, parameter_name(kind, layer, direction), shapes[kind]
 
     @property
-    def kinds(self) -> tuple[str, ...]:
+    def parameter_kinds(self) -> tuple[str, ...]:
         """The names in its cell of the parameters that each layer and direction has."""
         names = self.cell.parameter_names
         return names if self.bias else tuple(n for n in names if n not in self.cell.biases)
@@ -125,14 +125,16 @@ class Recurrent(nn.Module):
     @property
     def like(self) -> Tensor:
         """One of the parameters: the dtype and the device of all."""
-        return next(own for own in self._parameters.values() if own is not None)
+        return next(self.parameters())
 
     def weights(self, layer: int, direction: int) -> CellWeights:
         """The parameters of one layer and direction, and its D."""
         names = self.parameter_names(layer, direction)
-        matrix = self._buffers.get(parameter_name("decorrelation", layer, direction))
-        make = weights_type(self.cell.parameter_names)._make
-        return make((*map(self._parameters.get, names), matrix))
+        own = (getattr(self, name, None) for name in names)
+        matrix = None
+        if self.decorrelate is not None:
+            matrix = getattr(self, parameter_name("decorrelation", layer, direction))
+        return weights_type(self.cell.parameter_names)._make((*own, matrix))
 
     def parameter_names(self, layer: int, direction: int) -> tuple[str, ...]:
         """The names of one layer and direction's parameters, in the order of `CellWeights`.

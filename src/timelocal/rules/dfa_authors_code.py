@@ -113,7 +113,7 @@ class DFAAuthorsCode(FeedbackRule):
         signal = forward.errors @ self.feedback_matrix().t()
         delta = cell.node_signal(weights, cell.local_jacobian(own), signal)
         gates = len(cell.gate_names)
-        for kind in self.network.recurrent.kinds:
+        for kind in self.network.recurrent.parameter_kinds:
             blocks = list(cell.gradient(weights, kind, own, delta).chunk(gates))
             if "frozen-gate-biases" in self.quirks and kind.startswith("bias"):
                 blocks[:-1] = [torch.zeros_like(block) for block in blocks[:-1]]

@@ -37,7 +37,7 @@ def no_traces(network: Network, batch_size: int) -> Memory:
         )
     traces = {}
     for layer in range(network.num_layers):
-        for kind in recurrent.kinds:
+        for kind in recurrent.parameter_kinds:
             parameter = recurrent.get_parameter(parameter_name(kind, layer, 0))
             for state in cell.state_names:
                 traces[trace_name(state, kind, layer)] = parameter.new_zeros(
@@ -58,7 +58,7 @@ def advance(
     for index, (state, kept) in enumerate(zip(cell.state_names, reduced, strict=True)):
         signals = tuple(unit if other == index else nothing for other in range(len(reduced)))
         slope = cell.node_signal_of_states(weights, jacobian, signals)
-        for kind in network.recurrent.kinds:
+        for kind in network.recurrent.parameter_kinds:
             total = cell.gradient(weights, kind, own, slope, outer_each)[0]
             for before, factor in zip(cell.state_names, kept, strict=True):
                 if factor is not None:
@@ -74,7 +74,7 @@ def advance(
 def check_one_row_a_node(network: Network) -> None:
     """Raise an `UnsupportedError` where feedback of a gate's own does not know its rows of a parameter."""
     recurrent, nodes = network.recurrent, len(network.cell.gate_names) * network.hidden_size
-    for kind in recurrent.kinds:
+    for kind in recurrent.parameter_kinds:
         shape = tuple(recurrent.get_parameter(parameter_name(kind, 0, 0)).shape)
         if shape[0] != nodes:
             raise UnsupportedError(
@@ -86,7 +86,7 @@ def check_one_row_a_node(network: Network) -> None:
 def _check_rows(network: Network) -> None:
     """A trace belongs to one unit: so must each row of a parameter."""
     recurrent, units = network.recurrent, network.hidden_size
-    for kind in recurrent.kinds:
+    for kind in recurrent.parameter_kinds:
         shape = tuple(recurrent.get_parameter(parameter_name(kind, 0, 0)).shape)
         if not shape or shape[0] % units:
             raise UnsupportedError(

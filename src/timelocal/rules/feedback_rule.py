@@ -119,7 +119,7 @@ class FeedbackRule(Rule):
             return (parameter_name("feedback", layer, direction),)
         return tuple(
             "feedback_" + parameter_name(kind, layer, direction)
-            for kind in self.network.recurrent.kinds
+            for kind in self.network.recurrent.parameter_kinds
         )
 
     def feedback_matrix(self, layer: int = 0, direction: int = 0, kind: str = "") -> Tensor:
@@ -229,7 +229,7 @@ class FeedbackRule(Rule):
             return kernels.weight_gradients(cell, weights, own, delta)
 
         gradients: dict[str, Tensor] = {}
-        for kind in self.network.recurrent.kinds:
+        for kind in self.network.recurrent.parameter_kinds:
             blocks = []  # each gate's block of each parameter sees its own F
             for gate, matrix in enumerate(self.feedback_matrix(layer, direction, kind)):
                 projected = self._projected(direction, forward, matrix)
@@ -300,7 +300,7 @@ class FeedbackRule(Rule):
         """Σ_b G ⊙ E, in the parameters' shapes; G (1, b, h), or F e for each parameter's own F."""
         found: dict[str, Tensor] = {}
         units = self.network.hidden_size
-        for kind in self.network.recurrent.kinds:
+        for kind in self.network.recurrent.parameter_kinds:
             trace = traces[eligibility.trace_name("h", kind, layer)]
             if signal is not None:
                 own = signal[0].repeat(1, trace.shape[1] // units)

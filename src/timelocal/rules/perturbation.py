@@ -342,7 +342,7 @@ class NodeRule(PerturbationRule):
         found: Gradients = {}
         for layer, own in enumerate(forward.trajectory.layers):
             weights = network.recurrent.weights(layer, 0)
-            for kind in network.recurrent.kinds:
+            for kind in network.recurrent.parameter_kinds:
                 each = [
                     cell.gradient(weights, kind, own[0], d, outer_each)
                     for d in directions.nodes[layer].unbind(1)

@@ -101,7 +101,7 @@ class RTRL(CarriedRule):
             past = torch.einsum("ubv,bvp->bup", by_state, before)
             local = [
                 cell.gradient(weights, kind, own, delta, outer_each).flatten(2)
-                for kind in network.recurrent.kinds
+                for kind in network.recurrent.parameter_kinds
             ]
             lower = past.shape[-1] - sum(_sizes(network, layer))
             past[..., lower:] += torch.cat(local, -1).transpose(0, 1)
@@ -120,7 +120,9 @@ class RTRL(CarriedRule):
         recurrent, layers = self.network.recurrent, range(self.network.num_layers)
         hidden = traces[f"influence_l{layers[-1]}"][:, : signal.shape[-1]]
         total = torch.einsum("bh,bhp->p", signal, hidden)
-        names = [parameter_name(kind, layer, 0) for layer in layers for kind in recurrent.kinds]
+        names = [
+            parameter_name(kind, layer, 0) for layer in layers for kind in recurrent.parameter_kinds
+        ]
         parts = total.split([size for layer in layers for size in _sizes(self.network, layer)])
         return {
             f"recurrent.{name}": part.view_as(recurrent.get_parameter(name))
@@ -132,5 +134,6 @@ def _sizes(network: Network, layer: int) -> list[int]:
     """How many numbers each parameter of a layer has."""
     recurrent = network.recurrent
     return [
-        recurrent.get_parameter(parameter_name(kind, layer, 0)).numel() for kind in recurrent.kinds
+        recurrent.get_parameter(parameter_name(kind, layer, 0)).numel()
+        for kind in recurrent.parameter_kinds
     ]

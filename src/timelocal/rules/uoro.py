@@ -112,7 +112,7 @@ class UORO(CarriedRule):
             layers.append(moved)
             from_below = weights.decorrelated(moved[0])
             delta = cell.node_signal_of_states(weights, jacobian, tuple(signs))
-            for kind in network.recurrent.kinds:
+            for kind in network.recurrent.parameter_kinds:
                 gradient = cell.gradient(weights, kind, own, delta, outer_each)
                 local[f"theta_{parameter_name(kind, layer, 0)}"] = gradient.transpose(0, 1)
         carried, noise = torch.stack(layers).permute(2, 4, 3, 1, 0, 5)  # (b, k, states, l, h) each

@@ -212,7 +212,7 @@ class WP(PerturbationRule):
             own = recurrent.weights(layer, 0)
             moved = {
                 kind: getattr(own, kind) + noise[f"recurrent.{parameter_name(kind, layer, 0)}"]
-                for kind in recurrent.kinds
+                for kind in recurrent.parameter_kinds
             }
             weights.append([recurrent.cell.weights(moved, own.decorrelation)])
         return weights

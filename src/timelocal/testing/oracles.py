@@ -63,7 +63,7 @@ def _per_parameter(rule: FeedbackRule, case: Case) -> Gradients:
     """Each gate's block of each parameter from a surrogate with its own F."""
     gates = len(rule.network.cell.gate_names)
     blocks: dict[str, list[Tensor]] = {}
-    for kind in rule.network.recurrent.kinds:
+    for kind in rule.network.recurrent.parameter_kinds:
         for gate in range(gates):
 
             def feedback(layer: int, direction: int, kind: str = kind, gate: int = gate) -> Tensor:

@@ -71,7 +71,7 @@ def _weights(network: Network, layer: int) -> dict[str, Tensor]:
     """The parameters of one layer by kind, zero biases where there are none, and D or the identity."""
     stack = network.recurrent
     found: dict[str, Tensor] = {
-        kind: stack.get_parameter(f"{kind}_l{layer}") for kind in stack.kinds
+        kind: stack.get_parameter(f"{kind}_l{layer}") for kind in stack.parameter_kinds
     }
     zero = found["weight_hh"].new_zeros(len(found["weight_hh"]))
     matrix = getattr(stack, f"decorrelation_l{layer}", None)

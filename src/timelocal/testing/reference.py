@@ -320,7 +320,9 @@ def sequences(
 def _parameters(network: Network, layer: int, direction: int) -> dict[str, Tensor]:
     stack = network.recurrent
     suffix = f"_l{layer}" + ("_reverse" if direction else "")
-    found: dict[str, Tensor] = {kind: stack.get_parameter(kind + suffix) for kind in stack.kinds}
+    found: dict[str, Tensor] = {
+        kind: stack.get_parameter(kind + suffix) for kind in stack.parameter_kinds
+    }
     return found | {"decorrelation": decorrelation(network, layer, direction)}
 
 

@@ -10,7 +10,6 @@ from typing import Any
 
 from torch import Tensor
 
-from timelocal.errors import UnsupportedError
 from timelocal.losses import Loss
 from timelocal.network import Network
 from timelocal.rules import Estimate, Rule
@@ -25,13 +24,8 @@ Arguments = tuple[Loss, Place, Tensor, Tensor, Tensor | None, Tensor | None, Dro
 
 
 def make(rule: RuleFactory, network: Network, case: Case, **options: Any) -> Rule:
-    """The rule for a case; a rule without a choice of place (`at`) refuses the other one."""
-    if takes(rule, "at"):
-        return rule(network, loss=case.loss, at=case.at, **options)
-    learner = rule(network, loss=case.loss, **options)
-    if learner.at != case.at:
-        raise UnsupportedError(f"at: {rule.__name__} has no choice of it. Use DFA or BPTT.")
-    return learner
+    """The rule for a case."""
+    return rule(network, loss=case.loss, at=case.at, **options)
 
 
 def takes(rule: RuleFactory, option: str) -> bool:
