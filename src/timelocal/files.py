@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 from safetensors import SafetensorError
 from safetensors.torch import load, save
@@ -89,11 +90,15 @@ def write_text(path: Path, text: str) -> None:
 
 
 def strict(value: Any) -> Any:
-    """A JSON value without what JSON has no word for: numbers that are not finite become None.
+    """A JSON value without what JSON has no word for.
 
-    >>> strict({"loss": [0.5, float("nan")]})
-    {'loss': [0.5, None]}
+    Numbers that are not finite become None; those of NumPy and of tensors of no axis become Python's.
+
+    >>> strict({"loss": [0.5, float("nan")], "seed": np.int64(3)})
+    {'loss': [0.5, None], 'seed': 3}
     """
+    if isinstance(value, np.generic) or (isinstance(value, Tensor) and value.ndim == 0):
+        value = value.item()
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):

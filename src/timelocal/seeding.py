@@ -6,15 +6,24 @@ seed 1's first one, as it would be with `seed + index`.
 
 from __future__ import annotations
 
+import threading
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from numbers import Integral
+from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from timelocal.errors import Problem, raise_problems
+
+_TURN = threading.RLock()
+_OF_THREAD = threading.local()
+_NOTHING = nullcontext()
 
 
 def derive_seed(seed: int, *names: str | int) -> int:
@@ -44,14 +53,112 @@ def generator(seed: int, *names: str | int, device: torch.device | str = "cpu") 
 
 @contextmanager
 def everywhere(seed: int, *names: str | int, device: torch.device) -> Iterator[None]:
-    """Torch's own generators seeded for the stream called `names`, and put back afterwards.
+    """What has no generator of its own draws from the stream called `names` for a while.
 
-    For what draws from nothing else: a `torch.nn.Dropout` in a readout, noise in a layer of the user's.
+    Torch's generators belong to the whole process. They are seeded, and put back afterwards: threads that
+    need them so take turns. Others may draw from them all the same, a `torch.nn.Linear` that is made
+    somewhere else for one; so that what asks for `own_draws` has a generator of this thread alone.
     """
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        own = derive_seed(seed, *names)
+    with _TURN, torch.random.fork_rng([device] if device.type == "cuda" else []):
+        own = derive_seed(seed, *names, "process")
         if device.type == "cpu":
             torch.default_generator.manual_seed(own)  # without a word to every other kind of device
         else:
             torch.manual_seed(own)
-        yield
+        before, _OF_THREAD.mode = own_draws(), _DrawingFrom(generator(seed, *names))
+        try:
+            yield
+        finally:
+            _OF_THREAD.mode = before
+
+
+def own_draws() -> AbstractContextManager[object]:
+    """Inside of `everywhere`, what this thread draws on the CPU comes from a generator of its own.
+
+    For a `torch.nn.Dropout` in a readout, noise in a layer of the user's. It reaches what Python code
+    draws, not draws inside of torch's compiled modules (the dropout of a `torch.nn.GRU`). Every call of torch
+    takes a microsecond longer: keep it around little.
+    """
+    return getattr(_OF_THREAD, "mode", _NOTHING)
+
+
+class _DrawingFrom(TorchFunctionMode):
+    """In this thread, what would draw from the process's generator for the CPU draws from another one."""
+
+    def __init__(self, own: torch.Generator) -> None:
+        super().__init__()
+        self.own = own
+
+    def __torch_function__(
+        self,
+        function: Callable[..., Any],
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        kwargs = kwargs or {}
+        if function not in _DRAWS or kwargs.get("generator") is not None:
+            return function(*args, **kwargs)
+        like = args[0] if args else kwargs.get("input")
+        device = kwargs.get("device") or (
+            like.device if isinstance(like, Tensor) else torch.get_default_device()
+        )
+        if torch.device(device).type != "cpu":
+            return function(*args, **kwargs)
+        return _DRAWS[function](function, self.own, *args, **kwargs)
+
+
+def _with_generator(
+    function: Callable[..., Any], own: torch.Generator, *args: Any, **options: Any
+) -> Any:
+    return function(*args, **options | {"generator": own})
+
+
+def _dropout(
+    function: object,
+    own: torch.Generator,
+    input: Tensor,
+    p: float = 0.5,
+    training: bool = True,
+    inplace: bool = False,
+) -> Tensor:
+    """As torch's on the CPU, to the bit."""
+    if not training or p == 0:
+        return input
+    kept = (
+        torch.empty_like(input).bernoulli_(1 - p, generator=own)
+        if p < 1
+        else torch.zeros_like(input)
+    )
+    if p < 1:
+        kept.div_(1 - p)
+    return input.mul_(kept) if inplace else input * kept
+
+
+def _like(fill: str) -> Callable[..., Tensor]:
+    def draw(
+        function: object, own: torch.Generator, input: Tensor, *args: Any, **options: Any
+    ) -> Tensor:
+        wanted = {name: value for name, value in options.items() if name != "generator"}
+        gradient = wanted.pop("requires_grad", False)
+        made: Tensor = getattr(torch.empty_like(input, **wanted), fill)(*args, generator=own)
+        return made.requires_grad_(gradient)
+
+    return draw
+
+
+_OF_TORCH = (
+    "bernoulli", "multinomial", "normal", "poisson", "rand", "randint", "randn", "randperm",
+)  # fmt: skip
+_OF_TENSORS = (
+    "bernoulli", "bernoulli_", "cauchy_", "exponential_", "geometric_", "log_normal_", "multinomial",
+    "normal_", "random_", "uniform_",
+)  # fmt: skip
+_DRAWS: dict[Callable[..., Any], Callable[..., Any]] = {
+    **{getattr(torch, name): _with_generator for name in _OF_TORCH},
+    **{getattr(Tensor, name): _with_generator for name in _OF_TENSORS},
+    torch.rand_like: _like("uniform_"),
+    torch.randn_like: _like("normal_"),
+    F.dropout: _dropout,
+}
+"""Functions of torch that draw, and how each is made to draw from another generator."""

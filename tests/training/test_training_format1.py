@@ -40,7 +40,7 @@ def test_it_goes_on_and_ends_as_if_never_stopped(name: str, begun: Path, tmp_pat
     assert_close(history.epochs, other.epochs, **close)
     assert_close(history.best_weights, other.best_weights, **close)
     after, wanted = index(begun), index(tmp_path / "whole")
-    assert after["format"] == wanted["format"] == 2
+    assert after["format"] == wanted["format"] == 3
     assert after["settings"] == wanted["settings"]
     for which in ("last", "best"):
         found, whole_run = (
@@ -56,7 +56,7 @@ def test_what_it_holds_is_read_without_loss(name: str, begun: Path) -> None:
     before = read_tensors(begun / "checkpoint" / str(index(begun)["last"]))
     rule, _ = fit(name, STOPPED, begun)
     after = read_tensors(begun / "checkpoint" / str(index(begun)["last"]))
-    assert index(begun)["format"] == 2
+    assert index(begun)["format"] == 3
     for key, tensor in before.items():
         if key == "rule.dfa._extra_state":  # that of a rule inside a rule, which is no more
             continue

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from timelocal.network.hooks import has_forward_hooks
+from timelocal.seeding import own_draws
 from timelocal.typing import Gradients
 
 
@@ -37,7 +38,7 @@ def read(
     """
     if is_linear(readout):
         return features, readout(features)
-    with torch.enable_grad():
+    with torch.enable_grad(), own_draws():
         entered = features.detach().requires_grad_()
         if valid is None:
             return entered, readout(entered)

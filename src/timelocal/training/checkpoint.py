@@ -23,11 +23,13 @@ from timelocal.files import (
     write_tensors,
 )
 from timelocal.training.history import History, epochs_from
+from timelocal.training.identity import described
 from timelocal.training.snapshot import Snapshot, part_of
+from timelocal.training.state import unpacked
 
-_FORMAT = 2
-_READ = (1, 2)
-"""Format 1 kept the network beside the rule; since 2 the rule's state holds it."""
+_FORMAT = 3
+_READ = (1, 2, 3)
+"""Format 1 kept the network beside the rule, 2 had no `state` and knew less of a run's settings."""
 _INDEX = "checkpoint.json"
 
 
@@ -53,6 +55,7 @@ def save(
             "best": best,
             "settings": settings,
             "optimizer_numbers": snapshot.numbers,
+            "state": snapshot.state,
             "history": history.curves(),
             "timing": history.timing(),
         },
@@ -71,11 +74,15 @@ def load(folder: Path, settings: Mapping[str, object]) -> tuple[Snapshot, Histor
     index = _index(folder)
     if index is None:
         return None
-    _check_settings(folder, index, settings)
     tensors = _of_this_format(index, read_tensors(folder / index["last"]))
     snapshot = Snapshot(
-        part_of(tensors, "rule"), part_of(tensors, "optimizer"), index["optimizer_numbers"]
+        part_of(tensors, "rule"),
+        part_of(tensors, "optimizer"),
+        index["optimizer_numbers"],
+        index.get("state", {}),
+        part_of(tensors, "state"),
     )
+    _check_settings(folder, index, snapshot, settings)
     history = History(
         epochs=epochs_from(index["history"]),
         seconds=index["timing"]["seconds"],
@@ -133,13 +140,18 @@ def _index(folder: Path) -> dict[str, Any] | None:
 
 
 def _flatten(snapshot: Snapshot) -> dict[str, Tensor]:
-    parts = {"rule": snapshot.rule, "optimizer": snapshot.optimizer}
+    parts = {"rule": snapshot.rule, "optimizer": snapshot.optimizer, "state": snapshot.tensors}
     return {f"{part}.{name}": t for part, tensors in parts.items() for name, t in tensors.items()}
 
 
-def _check_settings(folder: Path, index: Mapping[str, Any], given: Mapping[str, object]) -> None:
+def _check_settings(
+    folder: Path, index: Mapping[str, Any], snapshot: Snapshot, given: Mapping[str, Any]
+) -> None:
     """Refuse to go on with a run under other settings than it was begun with."""
     saved = index["settings"]
+    given = _where_it_stopped(saved, snapshot, given)
+    if index["format"] < 3:
+        given = _told_before_3({name: given[name] for name in given if name in saved})
     if index["format"] == 1:
         given = _told_in_format_1(saved, given)
     raise_problems(
@@ -155,6 +167,33 @@ def _check_settings(folder: Path, index: Mapping[str, Any], given: Mapping[str, 
         ),
         RunError,
     )
+
+
+def _where_it_stopped(
+    saved: Mapping[str, Any], snapshot: Snapshot, given: Mapping[str, Any]
+) -> Mapping[str, Any]:
+    """What is given, as it was at the beginning where it is as the run left it.
+
+    A schedule moves on: who calls `fit` again with the same optimizer and scheduler goes on with the run.
+    """
+    changed = {}
+    if given["optimizer_groups"] == described(snapshot.groups):
+        changed["optimizer_groups"] = saved["optimizer_groups"]
+    if "scheduler" in given and "scheduler" in snapshot.state and "scheduler" in saved:
+        left = unpacked(snapshot.state["scheduler"], snapshot.tensors)
+        if given["scheduler"]["state"] == described(left):
+            begun = saved["scheduler"]["state"]
+            changed["scheduler"] = {**given["scheduler"], "state": begun}
+    return {**given, **changed}
+
+
+def _told_before_3(told: Any) -> Any:
+    """Settings as formats 1 and 2 had them: of what is made of options, the name of its type alone."""
+    if isinstance(told, list):
+        return list(map(_told_before_3, told))
+    if not isinstance(told, dict):
+        return told
+    return told["is"] if "is" in told else {k: _told_before_3(one) for k, one in told.items()}
 
 
 def _told_in_format_1(saved: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import math
+from collections.abc import Mapping
+from numbers import Integral
 
+import torch
+from torch import nn
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
 
 from timelocal.data import Sequences
 from timelocal.errors import Problem, UnsupportedError, raise_problems
+from timelocal.network import Network
 from timelocal.rules import Rule
+from timelocal.training.device import device_problem
 from timelocal.training.stream import check_stream, optimizer_problem
 
 
@@ -21,6 +29,14 @@ def check_fit(
     batch_size: int,
     clip: float | None,
     online: bool,
+    scheduler: object,
+    patience: object,
+    restore_best: object,
+    callbacks: object,
+    metrics: object,
+    device: object,
+    validated: bool,
+    tested: bool,
 ) -> None:
     """Raise an `ArgumentError` that lists all that is wrong."""
     problems: list[Problem | None] = []
@@ -46,7 +62,145 @@ def check_fit(
     elif online and clip is not None:
         remedy = "Clipping is for whole batches: leave it out."
         problems.append(Problem("clip", repr(clip), "None with online=True", remedy))
+    problems += [
+        _scheduler_problem(scheduler, optimizer, epochs),
+        _patience_problem(patience, validated),
+        *_callback_problems(callbacks),
+        *_metric_problems(metrics, validated or tested),
+        None if device is None else device_problem(device),
+    ]
+    if restore_best not in (None, True, False):
+        problems.append(Problem("restore_best", repr(restore_best), "True, False or None"))
+    elif restore_best and not validated:
+        remedy = (
+            "The best epoch is that of the validation part: give one, or leave restore_best out."
+        )
+        problems.append(Problem("restore_best", "no validation part", "one", remedy))
     raise_problems(problems)
+
+
+def _scheduler_problem(scheduler: object, optimizer: object, epochs: object) -> Problem | None:
+    if scheduler is None:
+        return None
+    if not isinstance(scheduler, LRScheduler):
+        got, expected = f"a {type(scheduler).__name__}", "one of torch.optim.lr_scheduler, or None"
+        return Problem("scheduler", got, expected)
+    if scheduler.optimizer is not optimizer:
+        remedy = "Make it of the optimizer that fit is given."
+        return Problem("scheduler", "one of another optimizer", "one of the same", remedy)
+    if isinstance(scheduler, OneCycleLR) and isinstance(epochs, int):
+        steps = scheduler.total_steps
+        if epochs > steps:
+            remedy = "It steps once an epoch: make it with total_steps=epochs."
+            return Problem("scheduler", f"one of {steps} steps", f"{epochs}, one an epoch", remedy)
+    return None
+
+
+def _patience_problem(patience: object, validated: bool) -> Problem | None:
+    if patience is None:
+        return None
+    if isinstance(patience, bool) or not isinstance(patience, Integral) or patience < 1:
+        return Problem("patience", repr(patience), "a whole number of epochs, 1 or more, or None")
+    if not validated:
+        remedy = (
+            "It waits for a lower validation loss: give a validation part, or leave patience out."
+        )
+        return Problem("patience", "no validation part", "one", remedy)
+    return None
+
+
+def _callback_problems(callbacks: object) -> list[Problem]:
+    if not isinstance(callbacks, list | tuple):
+        got = f"a {type(callbacks).__name__}"
+        return [Problem("callbacks", got, "a list of functions of (epoch, metrics)")]
+    return [
+        Problem(f"callbacks[{place}]", f"a {type(one).__name__}", "a function of (epoch, metrics)")
+        for place, one in enumerate(callbacks)
+        if not callable(one)
+    ]
+
+
+def _metric_problems(metrics: object, measured: bool) -> list[Problem]:
+    if metrics is None:
+        return []
+    expected = "functions of (outputs, targets) by name, such as {'error': function}"
+    if not isinstance(metrics, Mapping):
+        return [Problem("metrics", f"a {type(metrics).__name__}", expected)]
+    problems = []
+    for name, metric in metrics.items():
+        if not isinstance(name, str) or not name or not callable(metric):
+            problems.append(Problem("metrics", f"{name!r}: a {type(metric).__name__}", expected))
+        elif name in {"loss", "accuracy"}:
+            remedy = "The loss and the accuracy are measured anyway."
+            problems.append(Problem("metrics", repr(name), "another name", remedy))
+    if metrics and not measured:
+        remedy = "They are taken of these parts: give one, or leave metrics out."
+        problems.append(Problem("metrics", "no validation and no test part", "one of them", remedy))
+    return problems
+
+
+def check_batches(
+    rule: Rule,
+    parts: Mapping[str, Sequences],
+    batch_size: int,
+    evaluation_batch: int,
+    *,
+    drop_last: bool,
+    online: bool,
+) -> None:
+    """Raise an `ArgumentError` if an epoch has no batch, or one that is too small for the readout.
+
+    Normalisation over a batch cannot take a single row: whether there will be one is known beforehand.
+    """
+    count = len(parts["train"])
+    if drop_last not in (True, False):
+        raise_problems([Problem("drop_last", repr(drop_last), "True or False")])
+    if drop_last and count < batch_size:
+        remedy = "Choose a smaller batch_size, or drop_last=False."
+        got = f"{count} sequences and drop_last=True"
+        raise_problems([Problem("train", got, f"batch_size={batch_size} or more", remedy)])
+    problems = []
+    for name, part in parts.items():
+        training = name == "train"
+        size = batch_size if training else evaluation_batch
+        last = size if (training and drop_last) else len(part) % size or min(size, len(part))
+        steps = 1 if rule.at == "last" or online else _fewest_steps(part)
+        if last * steps > 1 and batch_size * steps > 1:
+            continue
+        error = _of_one_row(rule.network, training)
+        if error is not None:
+            remedy = (
+                "Leave the last batch out with drop_last=True, or choose another batch_size."
+                if training
+                else "Leave a sequence out, or let the normalisation keep running statistics."
+            )
+            got = f"a last batch of one sequence, which the readout cannot take ({error})"
+            problems.append(Problem(name, got, "two or more", remedy))
+    raise_problems(problems)
+
+
+def _fewest_steps(part: Sequences) -> int:
+    return part.inputs.shape[1] if part.lengths is None else int(part.lengths.min())
+
+
+def _of_one_row(network: Network, training: bool) -> Exception | None:
+    """What a copy of the readout raises for a single row; None if it takes it, or cannot be copied."""
+    if isinstance(network.readout, nn.Linear):
+        return None
+    try:
+        readout = copy.deepcopy(network.readout)
+    except Exception:
+        return None
+    if not training:
+        readout.eval()
+    row = network.recurrent.like.new_zeros(1, network.hidden_size * network.directions)
+    devices = [row.device] if row.device.type == "cuda" else []
+    with torch.random.fork_rng(devices), torch.no_grad():
+        try:
+            readout(row)
+        except Exception as error:
+            return error
+    return None
 
 
 def check_online(rule: Rule, train: Sequences) -> None:

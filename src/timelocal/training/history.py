@@ -5,17 +5,30 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from html import escape
 from statistics import median
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from torch import Tensor
 
+from timelocal.optional import require
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from pandas import DataFrame
+
+PARTS = ("train", "validation", "test")
+
 Record: TypeAlias = dict[str, float]
-"""`epoch`, and `<part>_loss`, `<part>_accuracy` for the parts train, validation and test; and the rule's
+"""`epoch`, and `<part>_loss`, `<part>_accuracy`, `<part>_<metric>` for the parts train, validation and test
+(metrics of the user's own but on the training part); `lr` where there is a schedule; and the rule's
 `diagnostics` by their own names, over the training part."""
 
+_ROWS = 20
+"""Epochs shown of a history in a notebook."""
 
-@dataclass
+
+@dataclass(repr=False)
 class History:
     """The course of one run.
 
@@ -23,12 +36,17 @@ class History:
     over the epoch's minibatches, each before its own update). `seconds`: time spent learning in
     each epoch, evaluation not counted; `step_seconds`: the median over its updates (online: over its
     batches, each of which counts by the mean of its steps). `best_weights`: the network's `state_dict`
-    after the best epoch.
+    after the best epoch. `restored`: the epoch whose weights the network was left with, where it is not the
+    last one's. `status` and `message`: how the run ended, and why, where it ended early.
 
     >>> history = History(epochs=[{"epoch": 1, "validation_accuracy": 0.5},
     ...                           {"epoch": 2, "validation_accuracy": 0.5}])
     >>> history.best["epoch"]
     1
+    >>> history
+    History of 2 epochs, running
+      last, epoch 2: validation_accuracy 0.5
+      best, epoch 1: validation_accuracy 0.5
     """
 
     epochs: list[Record] = field(default_factory=list)
@@ -38,6 +56,7 @@ class History:
     status: Literal["running", "finished", "diverged"] = "running"
     message: str = ""
     best_weights: dict[str, Tensor] | None = None
+    restored: int | None = None
 
     @property
     def last(self) -> Record | None:
@@ -48,6 +67,112 @@ class History:
     def best(self) -> Record | None:
         """The record of the best epoch on the validation part, if there was one."""
         return best_epoch(self.epochs)
+
+    def to_frame(self) -> DataFrame:
+        """A pandas data frame with a row for each epoch, by its number, and a column for each quantity.
+
+        `seconds` is the time spent learning in an epoch. What was not measured is NaN.
+
+        Raises:
+            MissingExtraError: the extra `data` is not installed.
+        """
+        require("pandas", extra="data", for_="History.to_frame()")
+        from pandas import DataFrame
+
+        timed = len(self.seconds) == len(self.epochs)
+        frame = DataFrame(
+            [
+                {**record, "seconds": self.seconds[place]} if timed else record
+                for place, record in enumerate(self.epochs)
+            ]
+        )
+        return frame.set_index("epoch") if self.epochs else frame
+
+    def plot(self) -> Figure:
+        """A matplotlib figure: a panel for the loss, the accuracy and each metric, a curve for each part.
+
+        A vertical line marks the best epoch. `matplotlib.pyplot.show()` shows it outside of a notebook.
+
+        Raises:
+            MissingExtraError: the extra `report` is not installed.
+        """
+        require("matplotlib", extra="report", for_="History.plot()")
+        from matplotlib import pyplot
+
+        names = dict.fromkeys(name for record in self.epochs for name in record)
+        panels: dict[str, list[str]] = {"loss": []}
+        for name in names:
+            part, _, quantity = name.partition("_")
+            if part in PARTS and quantity:
+                panels.setdefault(quantity, []).append(part)
+        figure, axes = pyplot.subplots(
+            1, len(panels), figsize=(5 * len(panels), 3.6), squeeze=False, layout="constrained"
+        )
+        best = self.best
+        for axis, (quantity, parts) in zip(axes[0], panels.items(), strict=True):
+            for part in parts:
+                name = f"{part}_{quantity}"
+                points = [(one["epoch"], one[name]) for one in self.epochs if name in one]
+                marker = "." if len(points) == 1 else None
+                axis.plot(*zip(*points, strict=True), label=part, marker=marker)
+            if best is not None:
+                label = "restored" if self.restored == best["epoch"] else "best"
+                axis.axvline(best["epoch"], color="grey", linestyle=":", label=label)
+            axis.set(xlabel="epoch", ylabel=quantity)
+            if parts:
+                axis.legend()
+        return figure
+
+    def __repr__(self) -> str:
+        return "\n  ".join((self._headline(), *self._notable()))
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the course of the run as a table."""
+        names = list(dict.fromkeys(name for record in self.epochs for name in record))
+        best = self.best
+        shown = self.epochs
+        if len(shown) > _ROWS:
+            half = _ROWS // 2
+            middle = [best] if best in shown[half:-half] else []
+            shown = [*shown[:half], *middle, *shown[-half:]]
+        rows, before = [], 0.0
+        for record in shown:
+            if record["epoch"] > before + 1:
+                rows.append(f'<tr><td colspan="{len(names)}">…</td></tr>')
+            before = record["epoch"]
+            cells = "".join(
+                f"<td>{_short(record[name]) if name in record else ''}</td>" for name in names
+            )
+            rows.append(
+                f'<tr style="font-weight: bold">{cells}</tr>'
+                if record is best
+                else f"<tr>{cells}</tr>"
+            )
+        head = "".join(f"<th>{escape(name)}</th>" for name in names)
+        caption = escape(self._headline())
+        if best is not None:
+            caption += ". Bold: the best epoch"
+            caption += ", whose weights the network has" if self.restored else ""
+        return (
+            f"<table><caption>{caption}</caption><thead><tr>{head}</tr></thead>"
+            f"<tbody>{''.join(rows)}</tbody></table>"
+        )
+
+    def _headline(self) -> str:
+        count = len(self.epochs)
+        reason = f": {self.message}" if self.message else ""
+        return f"History of {count} epoch{'' if count == 1 else 's'}, {self.status}{reason}"
+
+    def _notable(self) -> list[str]:
+        restored = ", restored" if self.restored else ""
+        return [
+            f"{word}, epoch {record['epoch']}{mark}: "
+            + ", ".join(
+                f"{name} {_short(value)}" for name, value in record.items() if name != "epoch"
+            )
+            for word, record, mark in (("last", self.last, ""), ("best", self.best, restored))
+            if record is not None
+        ]
 
     def curves(self) -> dict[str, object]:
         """The deterministic part, as `history.json` holds it."""
@@ -73,6 +198,20 @@ def epochs_from(curves: Mapping[str, Any]) -> list[Record]:
         {name: math.nan if value is None else value for name, value in record.items()}
         for record in curves["epochs"]
     ]
+
+
+def _short(value: float) -> str:
+    return str(value) if isinstance(value, int) else f"{value:.4g}"
+
+
+def without_progress(epochs: Sequence[Record]) -> int:
+    """How many epochs have passed since the one of the lowest validation loss, the first of these.
+
+    >>> without_progress([{"epoch": 1, "validation_loss": 0.5}, {"epoch": 2, "validation_loss": 0.6}])
+    1
+    """
+    losses = [record["validation_loss"] for record in epochs]
+    return len(losses) - 1 - losses.index(min(losses)) if losses else 0
 
 
 def best_epoch(epochs: Sequence[Record]) -> Record | None:

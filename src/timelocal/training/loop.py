@@ -4,27 +4,33 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
+from itertools import islice
 from pathlib import Path
 from statistics import median
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from timelocal import fast, seeding
 from timelocal.data import Sequences, minibatches
 from timelocal.fast.epoch import Estimator
 from timelocal.files import exclusive, make_folder
-from timelocal.network import mean_decorrelation_loss
+from timelocal.network import Network, mean_decorrelation_loss
 from timelocal.rules import Estimate, Evaluation, Rule, update_locally
-from timelocal.training.checks import check_fit, check_online
-from timelocal.training.history import History, Record
+from timelocal.training.callbacks import Callback, name_of, wants_to_stop
+from timelocal.training.chance import may_draw
+from timelocal.training.checks import check_batches, check_fit, check_online
+from timelocal.training.device import move, moved
+from timelocal.training.history import History, Record, without_progress
+from timelocal.training.metrics import Metric, number, scores
 from timelocal.training.parts import Part, as_sequences, check_parts, entering
 from timelocal.training.progress import Show, no_bar, progress_bar
 from timelocal.training.saver import Saver, run_settings
-from timelocal.training.snapshot import is_finite, put_back, take
+from timelocal.training.snapshot import Live, Snapshot, is_finite, put_back, stateful, take
 from timelocal.training.stream import Stream
 
 _EVALUATION_BATCH = 256
@@ -50,6 +56,13 @@ def fit(
     folder: str | Path | None = None,
     progress: bool = False,
     watch: Callable[[], Mapping[str, float]] | None = None,
+    scheduler: LRScheduler | None = None,
+    patience: int | None = None,
+    restore_best: bool | None = None,
+    callbacks: Sequence[Callback] = (),
+    drop_last: bool = False,
+    metrics: Mapping[str, Metric] | None = None,
+    device: str | torch.device | None = None,
 ) -> History:
     """Train the network of `rule` for `epochs` passes over `train`.
 
@@ -72,9 +85,31 @@ def fit(
         progress: draw a progress bar on the error stream.
         watch: called after every epoch; the numbers it returns, by names of their own, join its record. It
             must leave rule and network as they are.
+        scheduler: one of `torch.optim.lr_scheduler` over the same optimizer. It steps once an epoch;
+            `ReduceLROnPlateau` with the validation loss (the training loss where nothing is validated).
+        patience: how many epochs may pass without a lower validation loss before the run stops.
+        restore_best: leave the network as it was after the best epoch (`History.best`), not the last one;
+            None does so where `patience` is given. `History.restored` says which epoch it is. A run that
+            goes on does so from its last epoch all the same.
+        callbacks: called after every epoch with its number and its record, such as
+            `timelocal.training.TensorBoard(folder)`. One that returns True stops the run. The state of those
+            with `state_dict` and `load_state_dict` is saved and comes back with the run's.
+        drop_last: leave out the last batch of an epoch where it is smaller than the others.
+        metrics: functions of (outputs (n, o), targets (n, …)) by name, each of which gives a number. They are
+            called after every epoch with all valid entries of the validation and of the test part.
+        device: move the data, the rule with its network, and the optimizer's state there first; None leaves
+            everything where it is.
 
-    Returns the `History`. Its `status` is `"diverged"` if the loss or the weights stopped being
-    finite; network, rule and optimizer are then as after the last good epoch.
+    `epochs` and `patience` may change when a run in `folder` goes on; any other change makes it another run.
+
+    Torch's own generators belong to the whole process. Where the network, the loss, the rule or the optimizer
+    may draw from them, fits in several threads take turns, epoch by epoch. What Python code of a readout
+    draws on the CPU (its `torch.nn.Dropout`) is safe from all other threads; other draws are not safe from
+    a thread that draws outside of `fit`.
+
+    Returns the `History`. Its `status` is `"diverged"` if the loss or the weights stopped being finite;
+    network, rule, optimizer and scheduler are then as after the last good epoch. Where a run ended before
+    `epochs`, its `message` says why.
 
     Raises `ArgumentError` for wrong arguments and `RunError` if `folder` cannot be used.
 
@@ -87,32 +122,77 @@ def fit(
     >>> history.epochs[-1]["train_loss"] < history.epochs[0]["train_loss"]
     True
     """
-    check_fit(rule, optimizer, epochs=epochs, batch_size=batch_size, clip=clip, online=online)
+    check_fit(
+        rule,
+        optimizer,
+        epochs=epochs,
+        batch_size=batch_size,
+        clip=clip,
+        online=online,
+        scheduler=scheduler,
+        patience=patience,
+        restore_best=restore_best,
+        callbacks=callbacks,
+        metrics=metrics,
+        device=device,
+        validated=validation is not None,
+        tested=test is not None,
+    )
     network = rule.network
     place = next(network.parameters()).device
     named = {"train": train, "validation": validation, "test": test}
     parts = as_sequences(named, network)
+    if device is not None:
+        parts = moved(parts, place)  # to be checked; they move on with the network
     if online:
         check_online(rule, parts["train"])
     check_parts(rule, parts)
+    check_batches(rule, parts, batch_size, _EVALUATION_BATCH, drop_last=drop_last, online=online)
+    live, metrics = Live(rule, optimizer, scheduler, stateful(callbacks)), metrics or {}
     home = None if folder is None else make_folder(Path(folder))
     with exclusive(home / ".fit.lock") if home else nullcontext():
         saver = home and Saver(
-            home, run_settings(rule, optimizer, parts, batch_size, seed, clip, online)
+            home,
+            run_settings(
+                live,
+                parts,
+                metrics,
+                batch_size=batch_size,
+                seed=seed,
+                clip=clip,
+                online=online,
+                drop_last=drop_last,
+            ),
         )
-        state, history = take(rule, optimizer), History()
-        if saver and (saved := saver.load()):
+        state, history = take(live), History()
+        saved = saver.load() if saver else None
+        if device is not None:
+            place = torch.empty(0, device=device).device
+            move(live, place)
+            parts = moved(parts, place)
+        if saved:
             state, history = saved
-            put_back(state, rule, optimizer)
-        history.steps_per_epoch = -(-len(parts["train"]) // batch_size)
+            put_back(state, live)
+        count = len(parts["train"])
+        history.steps_per_epoch = count // batch_size if drop_last else -(-count // batch_size)
         done, learn = len(history.epochs), fast.repeated_estimate(rule)
+        chance = bool(watch or callbacks or metrics) or may_draw(live)
         bar = progress_bar(epochs, done, history.steps_per_epoch) if progress else no_bar()
         try:
             with bar as show:
                 for epoch in range(done + 1, epochs + 1):
+                    history.message = _reason_to_stop(state, history, patience)
+                    if history.message:
+                        break
                     order = seeding.generator(seed, "batches", epoch)
-                    batches = minibatches(parts["train"], batch_size, order)
-                    with seeding.everywhere(seed, "modules", epoch, device=place):
+                    batches = islice(
+                        minibatches(parts["train"], batch_size, order), history.steps_per_epoch
+                    )
+                    with (
+                        seeding.everywhere(seed, "modules", epoch, device=place)
+                        if chance
+                        else nullcontext()
+                    ):
                         if online:
                             learned, spent = _stream(rule, optimizer, batches, epoch, show)
                         else:
@@ -123,10 +203,16 @@ def fit(
                         if not is_finite(network.state_dict()):
                             raise _DivergedError(f"a weight is not finite after epoch {epoch}")
                         for name in [name for name in parts if name != "train"]:
-                            record |= _measure(rule, parts[name], name, epoch)
+                            record |= _measure(rule, parts[name], name, epoch, metrics)
+                        if scheduler is not None:
+                            record["lr"] = number("lr", optimizer.param_groups[0]["lr"])
+                            _step(scheduler, record)
                         if watch is not None:
-                            record |= watch()
-                    state = take(rule, optimizer)
+                            found = watch().items()
+                            record |= {name: number(f"watch: {name!r}", n) for name, n in found}
+                        stopping = [one for one in callbacks if wants_to_stop(one, epoch, record)]
+                    stopped = ", ".join(map(name_of, stopping))
+                    state = take(live, stopped and f"{stopped} stopped the run after epoch {epoch}")
                     history.epochs.append(record)
                     history.seconds.append(sum(seconds for seconds, _ in spent))
                     history.step_seconds.append(median(seconds / steps for seconds, steps in spent))
@@ -137,10 +223,35 @@ def fit(
             history.status = "finished"
         except _DivergedError as reason:
             history.status, history.message = "diverged", str(reason)
-            put_back(state, rule, optimizer)
+            put_back(state, live)
         if saver:
             saver.save(state, history)
+        if restore_best or (restore_best is None and patience is not None):
+            _restore_best(network, history)
         return history
+
+
+def _reason_to_stop(state: Snapshot, history: History, patience: int | None) -> str:
+    """Why there is no further epoch, or an empty text."""
+    if patience is not None and without_progress(history.epochs) >= patience:
+        plural = "" if patience == 1 else "s"
+        return f"no lower validation loss for {patience} epoch{plural}"
+    return state.stopped
+
+
+def _step(scheduler: LRScheduler, record: Record) -> None:
+    """One epoch of the schedule."""
+    if isinstance(scheduler, ReduceLROnPlateau):
+        scheduler.step(record.get("validation_loss", record["train_loss"]))
+    else:
+        scheduler.step()
+
+
+def _restore_best(network: Network, history: History) -> None:
+    """The network as it was after the best epoch, if there was one."""
+    if history.best is not None and history.best_weights is not None:
+        network.load_state_dict(history.best_weights)
+        history.restored = int(history.best["epoch"])
 
 
 def _learn(
@@ -195,12 +306,21 @@ def _stream(
     return record, spent
 
 
-def _measure(rule: Rule, part: Sequences, name: str, epoch: int) -> Record:
-    """Mean loss and accuracy on a part of the data; nothing is changed."""
-    mean = _Mean(name, epoch)
+def _measure(
+    rule: Rule, part: Sequences, name: str, epoch: int, metrics: Mapping[str, Metric]
+) -> Record:
+    """Mean loss, accuracy and metrics of a part of the data; nothing is changed."""
+    mean, outputs = _Mean(name, epoch), []
     for batch in minibatches(part, _EVALUATION_BATCH):
-        mean.add(rule.evaluate(*entering(rule, batch)))
-    return mean.record()
+        evaluation = rule.evaluate(*entering(rule, batch))
+        mean.add(evaluation)
+        if metrics:
+            outputs.append(evaluation.outputs)
+    record = mean.record()
+    if metrics:
+        found = scores(metrics, rule, part, outputs)
+        record |= {f"{name}_{metric}": value for metric, value in found.items()}
+    return record
 
 
 class _Mean:

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
-from torch import Tensor
-from torch.optim import Optimizer
+from torch import nn
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler, MultiplicativeLR
 
 from timelocal.data import Sequences
 from timelocal.files import to_json, write_json
-from timelocal.rules import Rule
+from timelocal.network import Network
 from timelocal.training import checkpoint
 from timelocal.training.history import History
+from timelocal.training.identity import described, options
+from timelocal.training.metrics import Metric
 from timelocal.training.parts import fingerprint
-from timelocal.training.snapshot import Snapshot
+from timelocal.training.snapshot import Live, Snapshot, groups_of
 
 _SHARE = 0.05
 """Saving after an epoch waits while it would take more than this share of the time."""
@@ -53,65 +56,82 @@ class Saver:
 
 
 def run_settings(
-    rule: Rule,
-    optimizer: Optimizer,
+    live: Live,
     parts: Mapping[str, Sequences],
+    metrics: Mapping[str, Metric],
+    *,
     batch_size: int,
     seed: int,
     clip: float | None,
     online: bool,
-) -> dict[str, object]:
-    """What must be the same for a run to go on; as JSON would give it back."""
-    groups = [
-        {
-            key: float(value) if isinstance(value, Tensor) else value
-            for key, value in group.items()
-            if key != "params"
-        }
-        for group in optimizer.state_dict()["param_groups"]
-    ]
-    shapes = {name: list(tensor.shape) for name, tensor in rule.network.state_dict().items()}
-    settings = {
+    drop_last: bool,
+) -> dict[str, Any]:
+    """What must be the same for a run to go on; as JSON would give it back.
+
+    How long it is (`epochs`, `patience`) is not part of this, nor is who looks on.
+    """
+    rule, network, optimizer = live.rule, live.rule.network, live.optimizer
+    held = (rule, network, *rule.parameters(), *rule.buffers())
+    settings: dict[str, object] = {
         "rule": type(rule).__name__,
-        "rule_options": _options(rule),
-        "loss": {"type": type(rule.loss).__name__, **_options(rule.loss)},
-        "layers": repr(rule.network),
+        "rule_options": _options(rule, held),
+        "loss": {"type": type(rule.loss).__name__, **_options(rule.loss, held)},
+        "layers": repr(network),
+        "cell": described(network.cell, held),
         "rule_state": {
             name: list(tensor.shape)
             for name, tensor in rule.state_dict().items()
             if not name.startswith("network.")
         },
-        "network": shapes,
+        "network": {name: list(tensor.shape) for name, tensor in network.state_dict().items()},
         "optimizer": type(optimizer).__name__,
-        "optimizer_groups": groups,
+        "optimizer_groups": described(groups_of(optimizer)),
         "batch_size": batch_size,
         "seed": seed,
         "clip": clip,
         "data": {name: fingerprint(part) for name, part in parts.items()},
     }
-    if online:
-        settings["online"] = True
-    plain: dict[str, object] = json.loads(to_json(settings))
+    where_asked_for = {
+        "online": online,
+        "drop_last": drop_last,
+        "modules": {
+            name: described(module, held) for name, module in _foreign_modules(network).items()
+        },
+        "frozen": [name for name, p in network.named_parameters() if not p.requires_grad],
+        "in evaluation mode": [name for name, m in rule.named_modules() if not m.training],
+        "scheduler": live.scheduler and _scheduler(live.scheduler),
+        "callbacks": [type(callback).__qualname__ for callback in live.callbacks],
+        "metrics": described(metrics, held),
+    }
+    settings |= {name: value for name, value in where_asked_for.items() if value}
+    plain: dict[str, Any] = json.loads(to_json(settings))
     return plain
 
 
-def _options(made: object) -> dict[str, object]:
-    """What a rule or a loss was made with, as far as its public attributes tell."""
-    others = {"training", "network", "loss", "generator", "spec"}
-    own = {
-        name: value for name, value in vars(made).items() if name[0] != "_" and name not in others
+def _options(made: object, held: Iterable[object]) -> dict[str, object]:
+    """What a rule or a loss was made with."""
+    others = {"network", "loss", "generator", "spec"}
+    kept = set(map(id, held))  # in the checkpoint
+    return {
+        name: described(value, held)
+        for name, value in options(made).items()
+        if name not in others and id(value) not in kept
     }
-    return {name: _plain(value) for name, value in own.items()}
 
 
-def _plain(value: object) -> object:
-    """A value as JSON, alike in another process; of what is neither plain nor a tensor the name alone."""
-    if isinstance(value, bool | int | float | str | None):
-        return value
-    if isinstance(value, Tensor):
-        return value.tolist()
-    if isinstance(value, list | tuple):
-        return [_plain(one) for one in value]
-    if isinstance(value, set | frozenset):
-        return sorted(map(str, value))
-    return getattr(value, "__qualname__", type(value).__name__)
+def _foreign_modules(network: Network) -> dict[str, nn.Module]:
+    """The modules of which `repr` may not say what they were made with."""
+    known = ("torch.nn.modules.", "timelocal.network.")
+    return {
+        name: module
+        for name, module in network.named_modules()
+        if not type(module).__module__.startswith(known)
+    }
+
+
+def _scheduler(scheduler: LRScheduler) -> dict[str, object]:
+    """A scheduler by its state, and the functions which that leaves out."""
+    found = {"is": type(scheduler).__name__, "state": described(scheduler.state_dict())}
+    if isinstance(scheduler, LambdaLR | MultiplicativeLR):
+        found["functions"] = described(scheduler.lr_lambdas)
+    return found

@@ -2,35 +2,86 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TypeAlias
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
 from timelocal.errors import UnsupportedError
 from timelocal.rules import Rule
+from timelocal.training.generators import Generator, generators
+from timelocal.training.state import packed, unpacked
 
 Number: TypeAlias = bool | int | float | None
 
 
+@runtime_checkable
+class Stateful(Protocol):
+    """What carries something from epoch to epoch."""
+
+    def state_dict(self) -> Any: ...
+    def load_state_dict(self, state_dict: Any) -> object: ...
+
+
+def stateful(callbacks: Iterable[object]) -> tuple[Stateful, ...]:
+    """Those of the callbacks that carry a state."""
+    return tuple(callback for callback in callbacks if isinstance(callback, Stateful))
+
+
+@dataclass(frozen=True)
+class Live:
+    """The objects of a run that change as it goes.
+
+    callbacks: of all those of the run, the ones that carry a state.
+    """
+
+    rule: Rule
+    optimizer: Optimizer
+    scheduler: LRScheduler | None = None
+    callbacks: tuple[Stateful, ...] = ()
+
+    @cached_property
+    def generators(self) -> dict[str, Generator]:
+        """What the parts of the network and the loss draw from, besides the rule's own generator."""
+        rule = self.rule
+        found = generators({"rule": rule, "cell": rule.network.cell, "loss": rule.loss})
+        return {name: one for name, one in found.items() if one is not rule.generator}
+
+
 @dataclass(frozen=True)
 class Snapshot:
-    """Copies of the rule's state, its network's inside, and of the optimizer's.
+    """Copies of the rule's state, its network's inside, of the optimizer's, and of all the rest.
 
     The optimizer's tensors and numbers are named `<parameter index>.<name>`, so that they fit a
-    safetensors and a JSON file: nothing is pickled.
+    safetensors and a JSON file: nothing is pickled. `state` is JSON: the optimizer's `groups` (learning
+    rates, betas, …), the `scheduler`, the `callbacks`, the `generators`, and why the run has `stopped`, if
+    one of its callbacks said so. `tensors` are those it names.
     """
 
     rule: dict[str, Tensor]
     optimizer: dict[str, Tensor]
     numbers: dict[str, Number]
+    state: dict[str, Any] = field(default_factory=dict)
+    tensors: dict[str, Tensor] = field(default_factory=dict)
 
     def network(self) -> dict[str, Tensor]:
         """The network's own `state_dict`."""
         return part_of(self.rule, "network")
+
+    @property
+    def stopped(self) -> str:
+        """Why the run goes on no further, if a callback stopped it."""
+        return self.state.get("stopped", "")
+
+    @property
+    def groups(self) -> list[dict[str, Any]]:
+        """The optimizer's groups without their parameters; empty in checkpoints of before format 3."""
+        return unpacked(self.state.get("groups", []), self.tensors)
 
 
 def part_of(state: Mapping[str, Tensor], module: str) -> dict[str, Tensor]:
@@ -45,36 +96,97 @@ def part_of(state: Mapping[str, Tensor], module: str) -> dict[str, Tensor]:
     }
 
 
-def take(rule: Rule, optimizer: Optimizer) -> Snapshot:
-    """Copy the present state of `rule` and `optimizer`."""
-    tensors: dict[str, Tensor] = {}
+def groups_of(optimizer: Optimizer) -> list[dict[str, Any]]:
+    """The options of every group of the optimizer, without its parameters.
+
+    >>> groups_of(torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=0.1))[0]["lr"]
+    0.1
+    """
+    return [
+        {name: value for name, value in group.items() if name != "params"}
+        for group in optimizer.param_groups
+    ]
+
+
+def take(live: Live, stopped: str = "") -> Snapshot:
+    """Copy the present state of the live objects; `stopped`: why the run goes on no further."""
+    optimizer_tensors: dict[str, Tensor] = {}
     numbers: dict[str, Number] = {}
-    for index, state in optimizer.state_dict()["state"].items():
+    for index, state in live.optimizer.state_dict()["state"].items():
         for name, value in state.items():
             key = f"{index}.{name}"
             if isinstance(value, Tensor):
-                tensors[key] = value.detach().clone()
+                optimizer_tensors[key] = value.detach().clone()
             elif value is None or isinstance(value, int | float):
                 numbers[key] = value
             else:
                 raise UnsupportedError(
-                    f"{type(optimizer).__name__} keeps {name!r} of type {type(value).__name__}; a "
+                    f"{type(live.optimizer).__name__} keeps {name!r} of type {type(value).__name__}; a "
                     "checkpoint can hold tensors and numbers. Use an optimizer whose state is made "
                     "of these, such as Adam, SGD or RMSprop."
                 )
-    return Snapshot(_copy(rule.state_dict()), tensors, numbers)
+    tensors: dict[str, Tensor] = {}
+    others: dict[str, Any] = {
+        "groups": packed(groups_of(live.optimizer), tensors, type(live.optimizer).__name__)
+    }
+    if live.scheduler is not None:
+        scheduler = type(live.scheduler).__name__
+        others["scheduler"] = packed(live.scheduler.state_dict(), tensors, scheduler)
+    if live.callbacks:
+        others["callbacks"] = [
+            packed(callback.state_dict(), tensors, f"{type(callback).__name__}.{place}")
+            for place, callback in enumerate(live.callbacks)
+        ]
+    if live.generators:
+        others["generators"] = {
+            name: packed(_drawn(one), tensors, name) for name, one in live.generators.items()
+        }
+    if stopped:
+        others["stopped"] = stopped
+    return Snapshot(_copy(live.rule.state_dict()), optimizer_tensors, numbers, others, tensors)
 
 
-def put_back(snapshot: Snapshot, rule: Rule, optimizer: Optimizer) -> None:
-    """Give `rule` and `optimizer` the state of `snapshot`."""
-    rule.load_state_dict(snapshot.rule)
+def put_back(snapshot: Snapshot, live: Live) -> None:
+    """Give the live objects the state of `snapshot`; what it does not hold is left as it is."""
+    live.rule.load_state_dict(snapshot.rule)
     state: dict[int, dict[str, Tensor | Number]] = {}
     for values in (_copy(snapshot.optimizer), snapshot.numbers):
         for key, value in values.items():
             index, name = key.split(".", 1)
             state.setdefault(int(index), {})[name] = value
-    groups = optimizer.state_dict()["param_groups"]
-    optimizer.load_state_dict({"state": state, "param_groups": groups})
+    groups = live.optimizer.state_dict()["param_groups"]
+    for group, saved in zip(groups, snapshot.groups, strict=False):
+        for name, value in saved.items():
+            now = group.get(name)
+            both = isinstance(now, Tensor) and isinstance(value, Tensor)
+            group[name] = value.to(now) if both else value
+    live.optimizer.load_state_dict({"state": state, "param_groups": groups})
+    others = {
+        name: unpacked(value, snapshot.tensors)
+        for name, value in snapshot.state.items()
+        if name not in {"groups", "stopped"}
+    }
+    if live.scheduler is not None and "scheduler" in others:
+        live.scheduler.load_state_dict(others["scheduler"])
+    for callback, saved in zip(live.callbacks, others.get("callbacks", []), strict=False):
+        callback.load_state_dict(saved)
+    for name, saved in others.get("generators", {}).items():
+        if name in live.generators:
+            _draw_on(live.generators[name], saved)
+
+
+def _drawn(generator: Generator) -> Any:
+    """How far a generator has drawn."""
+    if isinstance(generator, torch.Generator):
+        return generator.get_state()
+    return generator.bit_generator.state
+
+
+def _draw_on(generator: Generator, state: Any) -> None:
+    if isinstance(generator, torch.Generator):
+        generator.set_state(state)
+    else:
+        generator.bit_generator.state = state
 
 
 def _copy(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -1,0 +1,43 @@
+"""Where a run is computed: the data, the rule with its network, and the optimizer go there together."""
+
+from __future__ import annotations
+
+import torch
+
+from timelocal.data import Sequences
+from timelocal.errors import Problem
+from timelocal.training.snapshot import Live
+
+
+def device_problem(device: object) -> Problem | None:
+    """A problem unless torch can hold a tensor there."""
+    try:
+        usable = torch.empty(0, device=device).device.type != "meta"  # type: ignore[call-overload]
+    except Exception:  # AssertionError, RuntimeError, TypeError …: every device has its own
+        usable = False
+    if usable and device is not None and not isinstance(device, bool):
+        return None
+    remedy = "Leave it out to train where the network is"
+    return Problem(
+        "device", repr(device), "a device that torch can use here, such as 'cpu'", remedy
+    )
+
+
+def moved(parts: dict[str, Sequences], device: torch.device) -> dict[str, Sequences]:
+    """Every part there; one that is there already as it is."""
+    return {
+        name: part
+        if part.inputs.device == device and part.targets.device == device
+        else Sequences(
+            part.inputs.to(device),
+            part.targets.to(device),
+            None if part.lengths is None else part.lengths.to(device),
+        )
+        for name, part in parts.items()
+    }
+
+
+def move(live: Live, device: torch.device) -> None:
+    """The rule, its network inside, and what the optimizer keeps of every parameter."""
+    live.rule.to(device)
+    live.optimizer.load_state_dict(live.optimizer.state_dict())
