@@ -76,7 +76,14 @@ def calls_of_require() -> list[tuple[str, set[str], str]]:
 
 def test_the_extra_that_is_named_brings_what_is_missing() -> None:
     calls = calls_of_require()
-    assert {extra for _, _, extra in calls} == {"cli", "data", "report", "ray", "search"}
+    assert {extra for _, _, extra in calls} == {
+        "cli",
+        "data",
+        "report",
+        "tensorboard",
+        "ray",
+        "search",
+    }
     assert len(calls) >= 10
     for file, packages, extra in calls:
         assert packages <= packages_of(extra), (file, extra)

@@ -32,7 +32,7 @@ PUBLIC = {
         arrange check_batch draw_key estimate_batch estimate_from forward_pass make_batch no_states
         own_precision packed readout_gradients readout_signal unpacked update_locally
     """,
-    "timelocal.training": "History Learned Stream fit load_weights",
+    "timelocal.training": "History Learned Stream TensorBoard fit load_weights",
     "timelocal.data": """
         Card Dataset Sequences Split cache_dir card collate copying_sequences floors load locate
         mackey_glass_streams minibatches moments names split standardize

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -9,6 +10,7 @@ from typing import NamedTuple
 import pytest
 import torch
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
 import timelocal as tl
 from timelocal.data import Sequences
@@ -52,6 +54,7 @@ def train(problem: Problem) -> Train:
         *,
         network: tl.Network | None = None,
         optimizer: Callable[..., Optimizer] = torch.optim.Adam,
+        scheduler: Callable[[Optimizer], LRScheduler] | None = None,
         **options: object,
     ) -> Trained:
         network = network or tl.GRU(3, 8, 2, dropout=0.2, num_layers=2)
@@ -66,8 +69,26 @@ def train(problem: Problem) -> Train:
             epochs=epochs,
             batch_size=16,
             folder=folder,
+            scheduler=scheduler and scheduler(built),
             **options,
         )
         return Trained(history, network, rule, built)
 
     return start
+
+
+@pytest.fixture(scope="session")
+def contents() -> Callable[[Path], dict[str, object]]:
+    """All of a run folder that must not depend on interruptions: every byte but those of the clock."""
+
+    def read(folder: Path) -> dict[str, object]:
+        found: dict[str, object] = {
+            path.name: path.read_bytes()
+            for path in folder.rglob("*")
+            if path.is_file() and path.name not in {"checkpoint.json", "timing.json"}
+        }
+        index = json.loads((folder / "checkpoint" / "checkpoint.json").read_text())
+        del index["timing"]
+        return {**found, "index": index}
+
+    return read

@@ -32,18 +32,6 @@ OPTIMIZERS = {
 }
 
 
-def contents(folder: Path) -> dict[str, object]:
-    """All that must not depend on interruptions: every byte but those of the clock."""
-    found: dict[str, object] = {
-        path.name: path.read_bytes()
-        for path in folder.rglob("*")
-        if path.is_file() and path.name not in {"checkpoint.json", "timing.json"}
-    }
-    index = json.loads((folder / "checkpoint" / "checkpoint.json").read_text())
-    del index["timing"]
-    return {**found, "index": index}
-
-
 @pytest.fixture
 def every_epoch(monkeypatch):
     """Save after every epoch, however short."""
@@ -51,7 +39,7 @@ def every_epoch(monkeypatch):
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_resuming_repeats_the_bits(train, tmp_path, name):
+def test_resuming_repeats_the_bits(train, contents, tmp_path, name):
     optimizer = OPTIMIZERS[name]
     whole = train(3, tmp_path / "whole", optimizer=optimizer)
     for epochs in (1, 3, 3):
@@ -94,7 +82,7 @@ def _kill_at(monkeypatch, moment: int) -> None:
     monkeypatch.setattr(Path, "open", guarded(Path.open))
 
 
-def test_death_between_any_two_writes(train, tmp_path, every_epoch, monkeypatch):
+def test_death_between_any_two_writes(train, contents, tmp_path, every_epoch, monkeypatch):
     """At every single moment: what is left can be resumed, and ends in the same bits."""
 
     def start(folder):
@@ -117,7 +105,9 @@ def test_death_between_any_two_writes(train, tmp_path, every_epoch, monkeypatch)
     assert 40 < moment < 199  # all of them, and there were many
 
 
-def test_a_full_disk_leaves_the_last_good_checkpoint(train, tmp_path, every_epoch, monkeypatch):
+def test_a_full_disk_leaves_the_last_good_checkpoint(
+    train, contents, tmp_path, every_epoch, monkeypatch
+):
     train(2, tmp_path)
     before = contents(tmp_path)
 

@@ -389,9 +389,9 @@ def _check_readout(stack: Recurrent, readout: nn.Module) -> None:
     weight = stack.like
     try:
         with evaluation_mode(readout):
-            found = readout(weight.new_zeros(1, features))
+            found = readout(weight.new_zeros(2, features))
         got = f"{tuple(found.shape)}" if isinstance(found, torch.Tensor) else repr(type(found))
-        if isinstance(found, torch.Tensor) and found.dim() == 2 and len(found) == 1:
+        if isinstance(found, torch.Tensor) and found.dim() == 2 and len(found) == 2:
             return
     except RuntimeError as error:
         got = str(error)

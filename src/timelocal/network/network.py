@@ -64,7 +64,10 @@ class Network(nn.Module):
             return readout.out_features
         like = self.recurrent.like
         with torch.no_grad(), evaluation_mode(self.readout):
-            probe: Tensor = self.readout(like.new_zeros(1, self.hidden_size * self.directions))
+            rows = like.new_zeros(
+                2, self.hidden_size * self.directions
+            )  # batch norm takes no single one
+            probe: Tensor = self.readout(rows)
         return probe.shape[-1]
 
     @property

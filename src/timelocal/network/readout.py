@@ -38,12 +38,15 @@ def read(
     """
     if is_linear(readout):
         return features, readout(features)
-    with torch.enable_grad(), own_draws():
+    with torch.enable_grad():
         entered = features.detach().requires_grad_()
-        if valid is None:
-            return entered, readout(entered)
-        some: Tensor = readout(entered[valid])
-        return entered, some.new_zeros(len(features), some.shape[1]).index_put((valid,), some)
+        asked = entered if valid is None else entered[valid]
+        with own_draws():
+            outputs: Tensor = readout(asked)
+        if valid is not None:
+            padded = outputs.new_zeros(len(features), outputs.shape[1])
+            outputs = padded.index_put((valid,), outputs)
+        return entered, outputs
 
 
 def readout_gradients(

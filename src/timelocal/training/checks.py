@@ -165,7 +165,7 @@ def check_batches(
         size = batch_size if training else evaluation_batch
         last = size if (training and drop_last) else len(part) % size or min(size, len(part))
         steps = 1 if rule.at == "last" or online else _fewest_steps(part)
-        if last * steps > 1 and batch_size * steps > 1:
+        if last * steps > 1:
             continue
         error = _of_one_row(rule.network, training)
         if error is not None:

@@ -173,6 +173,7 @@ def fit(
         if saved:
             state, history = saved
             put_back(state, live)
+            state = take(live, state.stopped)  # an older checkpoint does not hold all
         count = len(parts["train"])
         history.steps_per_epoch = count // batch_size if drop_last else -(-count // batch_size)
         done, learn = len(history.epochs), fast.repeated_estimate(rule)

@@ -1,4 +1,7 @@
-"""Checkpoints of format 1, which kept the network beside the rule, are still read."""
+"""Checkpoints of older formats are still read.
+
+Format 1 kept the network beside the rule; format 2 knew nothing of schedules, callbacks and generators.
+"""
 
 from __future__ import annotations
 
@@ -8,18 +11,27 @@ from pathlib import Path
 
 import pytest
 import torch
-from format1_runs import EPOCHS, RUNS, STOPPED, fit, part
+from format_runs import EPOCHS, RUNS, STOPPED, fit, part
 from torch.testing import assert_close
 
 import timelocal as tl
 from timelocal.files import read_tensors
 from timelocal.training import load_weights
 
+FORMATS = (1, 2)
+NETWORK = {1: "network.", 2: "rule.network."}
+"""What names of the network's tensors begin with."""
+
+
+@pytest.fixture(params=FORMATS, ids=lambda format: f"format{format}")
+def format(request: pytest.FixtureRequest) -> int:
+    return request.param
+
 
 @pytest.fixture
-def begun(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    """A copy of a run folder as the last version with format 1 left it."""
-    kept = Path(__file__).parent / "format1" / request.getfixturevalue("name")
+def begun(request: pytest.FixtureRequest, tmp_path: Path, format: int) -> Path:
+    """A copy of a run folder as the last version with this format left it."""
+    kept = Path(__file__).parent / f"format{format}" / request.getfixturevalue("name")
     return Path(shutil.copytree(kept, tmp_path / "begun"))
 
 
@@ -28,9 +40,11 @@ def index(folder: Path) -> dict[str, object]:
 
 
 @pytest.mark.parametrize("name", RUNS)
-def test_it_goes_on_and_ends_as_if_never_stopped(name: str, begun: Path, tmp_path: Path) -> None:
+def test_it_goes_on_and_ends_as_if_never_stopped(
+    name: str, begun: Path, tmp_path: Path, format: int
+) -> None:
     before = index(begun)
-    assert (before["format"], before["epoch"]) == (1, STOPPED)
+    assert (before["format"], before["epoch"]) == (format, STOPPED)
     rule, history = fit(name, EPOCHS, begun)
     whole, other = fit(name, EPOCHS, tmp_path / "whole")
     # In the same bits; but on a processor that rounds otherwise the first epochs are not in the same ones.
@@ -51,7 +65,7 @@ def test_it_goes_on_and_ends_as_if_never_stopped(name: str, begun: Path, tmp_pat
 
 
 @pytest.mark.parametrize("name", RUNS)
-def test_what_it_holds_is_read_without_loss(name: str, begun: Path) -> None:
+def test_what_it_holds_is_read_without_loss(name: str, begun: Path, format: int) -> None:
     """Going on for no epoch at all writes the same tensors again, under the names of today."""
     before = read_tensors(begun / "checkpoint" / str(index(begun)["last"]))
     rule, _ = fit(name, STOPPED, begun)
@@ -60,31 +74,31 @@ def test_what_it_holds_is_read_without_loss(name: str, begun: Path) -> None:
     for key, tensor in before.items():
         if key == "rule.dfa._extra_state":  # that of a rule inside a rule, which is no more
             continue
-        today = f"rule.{key}" if key.startswith("network.") else key.replace(".dfa.", ".")
-        assert torch.equal(after.pop(today), tensor), key
+        if format == 1:
+            key = f"rule.{key}" if key.startswith("network.") else key.replace(".dfa.", ".")
+        assert torch.equal(after.pop(key), tensor), key
     assert not after
     for key, tensor in rule.network.state_dict().items():
-        assert torch.equal(tensor, before[f"network.{key}"])
+        assert torch.equal(tensor, before[NETWORK[format] + key])
 
 
 @pytest.mark.parametrize("name", RUNS)
-def test_its_weights_can_be_had(name: str, begun: Path) -> None:
+def test_its_weights_can_be_had(name: str, begun: Path, format: int) -> None:
     network = RUNS[name].rule().network
     last = read_tensors(begun / "checkpoint" / str(index(begun)["last"]))
     for which in ("best", "last"):
         network.load_state_dict(load_weights(begun, which))
     for key, tensor in network.state_dict().items():
-        assert torch.equal(tensor, last[f"network.{key}"])
+        assert torch.equal(tensor, last[NETWORK[format] + key])
 
 
-def test_another_run_is_not_continued(tmp_path: Path) -> None:
-    kept = Path(__file__).parent / "format1" / "np-rnn-momentum"
-    begun = Path(shutil.copytree(kept, tmp_path / "begun"))
+@pytest.mark.parametrize("name", ["np-rnn-momentum"])
+def test_another_run_is_not_continued(name: str, begun: Path) -> None:
     settings = index(begun)["settings"]
     for changes, word in (({"sigma": 0.02}, "rule_options"), ({"seed": 1}, "rule_options")):
         options = {"loss": "cross_entropy", "at": "last", "sigma": 0.01, **changes}
         rule = tl.NP(tl.RNN(3, 4, 2), **options)
-        optimizer = RUNS["np-rnn-momentum"].optimizer(rule.parameters())
+        optimizer = RUNS[name].optimizer(rule.parameters())
         with pytest.raises(tl.RunError, match=word):
             tl.fit(
                 rule,
