@@ -50,7 +50,11 @@ def _inside(value: Any) -> Iterator[tuple[object, object]]:
         return
     if isinstance(value, dict):
         if len(value) <= _MANY:
-            yield from list(value.items())
+            for place, (key, one) in enumerate(list(value.items())):
+                yield (
+                    key if isinstance(key, str) else place,
+                    one,
+                )  # torch numbers hooks by a global count
     elif isinstance(value, list | tuple):
         if len(value) <= _MANY:
             yield from enumerate(value)

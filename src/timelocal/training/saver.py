@@ -100,6 +100,7 @@ def run_settings(
         "frozen": [name for name, p in network.named_parameters() if not p.requires_grad],
         "in evaluation mode": [name for name, m in rule.named_modules() if not m.training],
         "scheduler": live.scheduler and _scheduler(live.scheduler),
+        "generators": list(live.generators),
         "callbacks": [type(callback).__qualname__ for callback in live.callbacks],
         "metrics": described(metrics, held),
     }

@@ -171,8 +171,7 @@ def put_back(snapshot: Snapshot, live: Live) -> None:
     for callback, saved in zip(live.callbacks, others.get("callbacks", []), strict=False):
         callback.load_state_dict(saved)
     for name, saved in others.get("generators", {}).items():
-        if name in live.generators:
-            _draw_on(live.generators[name], saved)
+        _draw_on(live.generators[name], saved)
 
 
 def _drawn(generator: Generator) -> Any:
