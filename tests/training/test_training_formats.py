@@ -5,6 +5,7 @@ Format 1 kept the network beside the rule; format 2 knew nothing of schedules, c
 
 from __future__ import annotations
 
+import functools
 import json
 import shutil
 from pathlib import Path
@@ -111,3 +112,25 @@ def test_another_run_is_not_continued(name: str, begun: Path) -> None:
                 folder=begun,
             )
     assert index(begun)["settings"] == settings
+
+
+def smooth(outputs: torch.Tensor, targets: torch.Tensor, smoothing: float) -> torch.Tensor:
+    return torch.nn.functional.cross_entropy(
+        outputs, targets, reduction="none", label_smoothing=smoothing
+    )
+
+
+def test_what_format_2_told_by_its_type_alone_goes_on(tmp_path: Path) -> None:
+    def start(epochs: int) -> tl.History:
+        rule = tl.BPTT(tl.RNN(3, 4, 2), loss=functools.partial(smooth, smoothing=0.1))
+        optimizer = torch.optim.SGD(rule.parameters(), lr=0.1)
+        return tl.fit(rule, optimizer, part(12, 1), epochs=epochs, batch_size=5, folder=tmp_path)
+
+    start(1)
+    told = index(tmp_path)
+    assert told["settings"]["loss"]["function"]["keywords"] == {"smoothing": 0.1}
+    told["format"] = 2
+    del told["state"], told["settings"]["cell"]
+    told["settings"]["loss"]["function"] = "partial"
+    (tmp_path / "checkpoint" / "checkpoint.json").write_text(json.dumps(told))
+    assert len(start(2).epochs) == 2

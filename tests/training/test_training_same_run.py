@@ -439,3 +439,27 @@ def test_fits_in_threads_are_as_one_after_the_other(problem):
     done.set()
     noise.join()
     assert together == alone
+
+
+def test_fits_that_draw_from_torchs_own_generator_take_turns(problem):
+    def noisy(outputs, targets):
+        return huber(outputs, targets) * torch.rand(len(outputs))
+
+    def start(seed: int, found: dict[int, list[dict[str, float]]]) -> None:
+        rule = tl.BPTT(net(), loss=noisy)
+        optimizer = torch.optim.SGD(rule.parameters(), lr=0.1)
+        history = tl.fit(rule, optimizer, problem.train, epochs=8, batch_size=2, seed=seed)
+        found[seed] = history.epochs
+
+    alone: dict[int, list[dict[str, float]]] = {}
+    together: dict[int, list[dict[str, float]]] = {}
+    before = torch.get_rng_state()
+    for seed in range(4):
+        start(seed, alone)
+    threads = [threading.Thread(target=start, args=(seed, together)) for seed in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert together == alone
+    assert torch.equal(before, torch.get_rng_state())
