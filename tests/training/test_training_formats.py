@@ -72,6 +72,7 @@ def test_what_it_holds_is_read_without_loss(name: str, begun: Path, format: int)
     rule, _ = fit(name, STOPPED, begun)
     after = read_tensors(begun / "checkpoint" / str(index(begun)["last"]))
     assert index(begun)["format"] == 3
+    assert index(begun)["state"]["groups"][0]["lr"] == RUNS[name].optimizer.keywords["lr"]
     for key, tensor in before.items():
         if key == "rule.dfa._extra_state":  # that of a rule inside a rule, which is no more
             continue

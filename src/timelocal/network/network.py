@@ -64,10 +64,8 @@ class Network(nn.Module):
             return readout.out_features
         like = self.recurrent.like
         with torch.no_grad(), evaluation_mode(self.readout):
-            rows = like.new_zeros(
-                2, self.hidden_size * self.directions
-            )  # batch norm takes no single one
-            probe: Tensor = self.readout(rows)
+            # two rows: batch normalisation may refuse a single one
+            probe: Tensor = self.readout(like.new_zeros(2, self.hidden_size * self.directions))
         return probe.shape[-1]
 
     @property

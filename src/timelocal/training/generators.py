@@ -50,11 +50,9 @@ def _inside(value: Any) -> Iterator[tuple[object, object]]:
         return
     if isinstance(value, dict):
         if len(value) <= _MANY:
+            # torch numbers hooks by a global count: what counts is their order
             for place, (key, one) in enumerate(list(value.items())):
-                yield (
-                    key if isinstance(key, str) else place,
-                    one,
-                )  # torch numbers hooks by a global count
+                yield key if isinstance(key, str) else place, one
     elif isinstance(value, list | tuple):
         if len(value) <= _MANY:
             yield from enumerate(value)
