@@ -527,10 +527,12 @@ def test_a_device_is_where_everything_goes(problem):
     assert fit(device="cpu") == fit(device=torch.device("cpu")) == fit()
 
 
-def test_training_streaming_and_resuming_on_an_accelerator(problem, tmp_path):
-    if not torch.accelerator.is_available():
+@pytest.mark.parametrize("place", ["cpu", "accelerator"])
+def test_training_streaming_and_resuming_on_a_device(problem, tmp_path, place):
+    if place == "accelerator" and not torch.accelerator.is_available():
         pytest.skip("needs an accelerator")
-    device = torch.accelerator.current_accelerator()
+    here = torch.device("cpu")
+    device = here if place == "cpu" else torch.accelerator.current_accelerator()
 
     def fit(epochs, folder):
         torch.manual_seed(0)
@@ -560,5 +562,5 @@ def test_training_streaming_and_resuming_on_an_accelerator(problem, tmp_path):
     rule = tl.TBPTT(tl.RNN(1, 8, 1), 1, loss="mse").to(device)
     stream = tl.Stream(rule, torch.optim.SGD(rule.parameters(), lr=0.1))
     inputs = torch.linspace(0, 30, 300, device=device).sin().view(1, -1, 1)
-    losses = stream.run(inputs, -inputs).loss
+    losses = stream.run(inputs, 1 - inputs).loss
     assert losses[-30:].mean() < losses[:30].mean()
