@@ -131,13 +131,22 @@ def test_another_schedule_is_another_run(train, tmp_path):
     ):
         with pytest.raises(tl.RunError, match="scheduler"):
             train(2, tmp_path, scheduler=other)
-    train(1, tmp_path / "lambda", scheduler=SCHEDULERS["LambdaLR"])
+
+
+def by_function(optimizer, base, inside):
+    """A schedule whose state does not hold what it calls."""
+    schedule = schedules.LambdaLR(optimizer, lambda epoch: base**epoch)
+    if not inside:
+        return schedule
+    return schedules.SequentialLR(optimizer, [schedule, schedules.ConstantLR(optimizer)], [3])
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_a_schedule_that_calls_another_function_is_another_run(train, tmp_path, inside):
+    train(1, tmp_path, scheduler=partial(by_function, base=0.5, inside=inside))
     with pytest.raises(tl.RunError, match="scheduler"):
-        train(
-            2,
-            tmp_path / "lambda",
-            scheduler=partial(schedules.LambdaLR, lr_lambda=lambda epoch: 0.1**epoch),
-        )
+        train(2, tmp_path, scheduler=partial(by_function, base=0.1, inside=inside))
+    train(2, tmp_path, scheduler=partial(by_function, base=0.5, inside=inside))
 
 
 def test_a_rate_that_is_changed_by_hand_goes_on(problem, tmp_path):

@@ -151,7 +151,7 @@ def _check_settings(
     saved = index["settings"]
     given = _where_it_stopped(saved, snapshot, given)
     if index["format"] < 3:
-        given = _told_before_3({name: given[name] for name in given if name in saved})
+        given = _told_before_3(saved, given)
     if index["format"] == 1:
         given = _told_in_format_1(saved, given)
     raise_problems(
@@ -187,22 +187,32 @@ def _where_it_stopped(
     return {**given, **changed}
 
 
-def _told_before_3(told: Any) -> Any:
-    """Settings as formats 1 and 2 had them: of what is made of options, the name of its type alone."""
-    if isinstance(told, list):
-        return list(map(_told_before_3, told))
-    if not isinstance(told, dict):
-        return told
-    return told["is"] if "is" in told else {k: _told_before_3(one) for k, one in told.items()}
+def _told_before_3(saved: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """What is given, as formats 1 and 2 would have told it.
+
+    Of what is made of options they told the name of the type alone, and of some things nothing at all.
+    """
+
+    def plain(told: Any) -> Any:
+        if isinstance(told, list):
+            return list(map(plain, told))
+        if not isinstance(told, dict):
+            return told
+        return told["is"] if "is" in told else {name: plain(one) for name, one in told.items()}
+
+    untold = {"cell", "modules", "generators", "frozen", "in evaluation mode"}
+    as_before = {name: plain(told) for name, told in given.items() if name not in untold}
+    for name in ("rule_options", "loss"):  # private attributes
+        as_before[name] = {k: v for k, v in as_before[name].items() if k in saved[name]}
+    return as_before
 
 
 def _told_in_format_1(saved: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """What is given, without the options that no rule had yet."""
-    options = {k: v for k, v in given["rule_options"].items() if k in saved["rule_options"]}
+    """The state of what was a rule inside a rule under its names."""
     state = given["rule_state"]
     if "dfa._extra_state" in saved["rule_state"]:
         state = {
             name if name == "_extra_state" else f"dfa.{name}": shape
             for name, shape in state.items()
         } | {"dfa._extra_state": saved["rule_state"]["dfa._extra_state"]}
-    return {**given, "rule_options": options, "rule_state": state}
+    return {**given, "rule_state": state}

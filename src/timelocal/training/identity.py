@@ -61,9 +61,9 @@ def options(made: object) -> dict[str, object]:
             if hasattr(made, name):
                 found.setdefault(name, getattr(made, name))
     if isinstance(made, nn.Module):
-        del found["training"]
+        found.pop("training", None)
         for registered in ("_parameters", "_buffers", "_modules"):
-            found |= found.pop(registered)
+            found |= found.pop(registered, {})
     try:
         arguments = set(inspect.signature(type(made)).parameters)
     except (TypeError, ValueError):  # written in C

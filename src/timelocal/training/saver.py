@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from torch import nn
-from torch.optim.lr_scheduler import LambdaLR, LRScheduler, MultiplicativeLR
+from torch.optim.lr_scheduler import LRScheduler
 
 from timelocal.data import Sequences
 from timelocal.files import to_json, write_json
@@ -132,7 +132,18 @@ def _foreign_modules(network: Network) -> dict[str, nn.Module]:
 
 def _scheduler(scheduler: LRScheduler) -> dict[str, object]:
     """A scheduler by its state, and the functions which that leaves out."""
-    found = {"is": type(scheduler).__name__, "state": described(scheduler.state_dict())}
-    if isinstance(scheduler, LambdaLR | MultiplicativeLR):
-        found["functions"] = described(scheduler.lr_lambdas)
-    return found
+    return {
+        "is": type(scheduler).__name__,
+        "state": described(scheduler.state_dict()),
+        "functions": [described(function) for function in _functions(scheduler)],
+    }
+
+
+def _functions(scheduler: LRScheduler) -> Iterator[object]:
+    """What a scheduler, or one inside of it, was given to call."""
+    for value in vars(scheduler).values():
+        for one in value if isinstance(value, list | tuple) else [value]:
+            if isinstance(one, LRScheduler):
+                yield from _functions(one)
+            elif callable(one) and getattr(one, "__self__", None) is not scheduler:
+                yield one
