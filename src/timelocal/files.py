@@ -92,13 +92,13 @@ def write_text(path: Path, text: str) -> None:
 def strict(value: Any) -> Any:
     """A JSON value without what JSON has no word for.
 
-    Numbers that are not finite become None; those of NumPy and of tensors of no axis become Python's.
+    Numbers that are not finite become None; numbers and arrays of NumPy and torch become Python's.
 
-    >>> strict({"loss": [0.5, float("nan")], "seed": np.int64(3)})
-    {'loss': [0.5, None], 'seed': 3}
+    >>> strict({"loss": [0.5, float("nan")], "seed": np.int64(1)})
+    {'loss': [0.5, None], 'seed': 1}
     """
-    if isinstance(value, np.generic) or (isinstance(value, Tensor) and value.ndim == 0):
-        value = value.item()
+    if isinstance(value, np.generic | np.ndarray | Tensor):
+        value = value.tolist()
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):

@@ -165,15 +165,14 @@ def fit(
             ),
         )
         state, history = take(live), History()
-        saved = saver.load() if saver else None
+        if saver and (saved := saver.load()):
+            state, history = saved
+            put_back(state, live)
+            state = take(live, state.stopped)  # an older checkpoint does not hold all
         if device is not None:
             place = torch.empty(0, device=device).device
             move(live, place)
             parts = moved(parts, place)
-        if saved:
-            state, history = saved
-            put_back(state, live)
-            state = take(live, state.stopped)  # an older checkpoint does not hold all
         count = len(parts["train"])
         history.steps_per_epoch = count // batch_size if drop_last else -(-count // batch_size)
         done, learn = len(history.epochs), fast.repeated_estimate(rule)
