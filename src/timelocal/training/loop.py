@@ -16,7 +16,7 @@ from torch.optim import Optimizer
 from timelocal import fast, seeding
 from timelocal.data import Sequences, minibatches
 from timelocal.fast.epoch import Estimator
-from timelocal.files import exclusive, make_folder
+from timelocal.files import as_path, exclusive, make_folder
 from timelocal.network import mean_decorrelation_loss
 from timelocal.rules import Estimate, Evaluation, Rule, update_locally
 from timelocal.training.checks import check_fit, check_online
@@ -24,7 +24,7 @@ from timelocal.training.history import History, Record
 from timelocal.training.parts import Part, as_sequences, check_parts, entering
 from timelocal.training.progress import Show, no_bar, progress_bar
 from timelocal.training.saver import Saver, run_settings
-from timelocal.training.snapshot import is_finite, put_back, take
+from timelocal.training.snapshot import go_on_from, is_finite, put_back, take
 from timelocal.training.stream import Stream
 
 _EVALUATION_BATCH = 256
@@ -95,15 +95,15 @@ def fit(
     if online:
         check_online(rule, parts["train"])
     check_parts(rule, parts)
-    home = None if folder is None else make_folder(Path(folder))
+    home = None if folder is None else make_folder(as_path(folder))
     with exclusive(home / ".fit.lock") if home else nullcontext():
         saver = home and Saver(
             home, run_settings(rule, optimizer, parts, batch_size, seed, clip, online)
         )
         state, history = take(rule, optimizer), History()
         if saver and (saved := saver.load()):
+            go_on_from(saved[0], rule, optimizer, home)
             state, history = saved
-            put_back(state, rule, optimizer)
         history.steps_per_epoch = -(-len(parts["train"]) // batch_size)
         done, learn = len(history.epochs), fast.repeated_estimate(rule)
         bar = progress_bar(epochs, done, history.steps_per_epoch) if progress else no_bar()

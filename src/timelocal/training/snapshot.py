@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from timelocal.errors import UnsupportedError
+from timelocal.errors import RunError, UnsupportedError
 from timelocal.rules import Rule
 
 Number: TypeAlias = bool | int | float | None
@@ -75,6 +75,19 @@ def put_back(snapshot: Snapshot, rule: Rule, optimizer: Optimizer) -> None:
             state.setdefault(int(index), {})[name] = value
     groups = optimizer.state_dict()["param_groups"]
     optimizer.load_state_dict({"state": state, "param_groups": groups})
+
+
+def go_on_from(saved: Snapshot, rule: Rule, optimizer: Optimizer, folder: object) -> None:
+    """`put_back` what `folder` held; a `RunError` if it does not fit, and nothing is changed then."""
+    before = take(rule, optimizer)
+    try:
+        put_back(saved, rule, optimizer)
+    except (LookupError, ValueError, TypeError, RuntimeError, AttributeError) as error:
+        put_back(before, rule, optimizer)
+        raise RunError(
+            f"the checkpoint in {folder} does not fit this rule and optimizer ({error}). Give the same "
+            "objects to go on, or another folder to begin a new run."
+        ) from error
 
 
 def _copy(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

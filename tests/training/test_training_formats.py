@@ -1,14 +1,18 @@
-"""Checkpoints of format 1, which kept the network beside the rule, are still read."""
+"""Checkpoints of the formats before are still read.
+
+Format 1 kept the network beside the rule, format 2 no sha256 of its files.
+"""
 
 from __future__ import annotations
 
 import json
 import shutil
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 import torch
-from format1_runs import EPOCHS, RUNS, STOPPED, fit, part
+from formats_runs import EPOCHS, RUNS, STOPPED, fit, part
 from torch.testing import assert_close
 
 import timelocal as tl
@@ -16,21 +20,39 @@ from timelocal.files import read_tensors
 from timelocal.training import load_weights
 
 
-@pytest.fixture
-def begun(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    """A copy of a run folder as the last version with format 1 left it."""
-    kept = Path(__file__).parent / "format1" / request.getfixturevalue("name")
-    return Path(shutil.copytree(kept, tmp_path / "begun"))
+NOW = 3
+
+
+class Kept(NamedTuple):
+    format: int
+    name: str
+    folder: Path
+
+
+KEPT = [(number, name) for number in (1, 2) for name in RUNS]
+
+
+@pytest.fixture(params=KEPT, ids=lambda kept: f"format{kept[0]}-{kept[1]}")
+def kept(request: pytest.FixtureRequest, tmp_path: Path) -> Kept:
+    """A copy of a run folder as the last version with a format left it."""
+    number, name = request.param
+    folder = Path(__file__).parent / f"format{number}" / name
+    return Kept(number, name, Path(shutil.copytree(folder, tmp_path / "begun")))
 
 
 def index(folder: Path) -> dict[str, object]:
     return json.loads((folder / "checkpoint" / "checkpoint.json").read_text())
 
 
-@pytest.mark.parametrize("name", RUNS)
-def test_it_goes_on_and_ends_as_if_never_stopped(name: str, begun: Path, tmp_path: Path) -> None:
+def prefix(number: int) -> str:
+    """Of the network's tensors in the file."""
+    return "network." if number == 1 else "rule.network."
+
+
+def test_it_goes_on_and_ends_as_if_never_stopped(kept: Kept, tmp_path: Path) -> None:
+    number, name, begun = kept
     before = index(begun)
-    assert (before["format"], before["epoch"]) == (1, STOPPED)
+    assert (before["format"], before["epoch"]) == (number, STOPPED)
     rule, history = fit(name, EPOCHS, begun)
     whole, other = fit(name, EPOCHS, tmp_path / "whole")
     # In the same bits; but on a processor that rounds otherwise the first epochs are not in the same ones.
@@ -40,7 +62,7 @@ def test_it_goes_on_and_ends_as_if_never_stopped(name: str, begun: Path, tmp_pat
     assert_close(history.epochs, other.epochs, **close)
     assert_close(history.best_weights, other.best_weights, **close)
     after, wanted = index(begun), index(tmp_path / "whole")
-    assert after["format"] == wanted["format"] == 2
+    assert after["format"] == wanted["format"] == NOW
     assert after["settings"] == wanted["settings"]
     for which in ("last", "best"):
         found, whole_run = (
@@ -50,35 +72,38 @@ def test_it_goes_on_and_ends_as_if_never_stopped(name: str, begun: Path, tmp_pat
         assert_close(found, whole_run, **close)
 
 
-@pytest.mark.parametrize("name", RUNS)
-def test_what_it_holds_is_read_without_loss(name: str, begun: Path) -> None:
+def test_what_it_holds_is_read_without_loss(kept: Kept) -> None:
     """Going on for no epoch at all writes the same tensors again, under the names of today."""
+    number, name, begun = kept
     before = read_tensors(begun / "checkpoint" / str(index(begun)["last"]))
     rule, _ = fit(name, STOPPED, begun)
     after = read_tensors(begun / "checkpoint" / str(index(begun)["last"]))
-    assert index(begun)["format"] == 2
+    assert index(begun)["format"] == NOW
     for key, tensor in before.items():
         if key == "rule.dfa._extra_state":  # that of a rule inside a rule, which is no more
             continue
-        today = f"rule.{key}" if key.startswith("network.") else key.replace(".dfa.", ".")
+        today = key
+        if number == 1:
+            today = f"rule.{key}" if key.startswith("network.") else key.replace(".dfa.", ".")
         assert torch.equal(after.pop(today), tensor), key
     assert not after
     for key, tensor in rule.network.state_dict().items():
-        assert torch.equal(tensor, before[f"network.{key}"])
+        assert torch.equal(tensor, before[f"{prefix(number)}{key}"])
 
 
-@pytest.mark.parametrize("name", RUNS)
-def test_its_weights_can_be_had(name: str, begun: Path) -> None:
+def test_its_weights_can_be_had(kept: Kept) -> None:
+    number, name, begun = kept
     network = RUNS[name].rule().network
     last = read_tensors(begun / "checkpoint" / str(index(begun)["last"]))
     for which in ("best", "last"):
         network.load_state_dict(load_weights(begun, which))
     for key, tensor in network.state_dict().items():
-        assert torch.equal(tensor, last[f"network.{key}"])
+        assert torch.equal(tensor, last[f"{prefix(number)}{key}"])
 
 
-def test_another_run_is_not_continued(tmp_path: Path) -> None:
-    kept = Path(__file__).parent / "format1" / "np-rnn-momentum"
+@pytest.mark.parametrize("number", [1, 2])
+def test_another_run_is_not_continued(number: int, tmp_path: Path) -> None:
+    kept = Path(__file__).parent / f"format{number}" / "np-rnn-momentum"
     begun = Path(shutil.copytree(kept, tmp_path / "begun"))
     settings = index(begun)["settings"]
     for changes, word in (({"sigma": 0.02}, "rule_options"), ({"seed": 1}, "rule_options")):

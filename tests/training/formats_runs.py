@@ -1,9 +1,9 @@
-"""Runs of `fit` of which `format1/` keeps a checkpoint of format 1: six epochs, stopped after three.
+"""Runs of `fit` of which `format1/` and `format2/` keep a checkpoint: six epochs, stopped after three.
 
-The checkpoints were written by the last version with that format (ebd08836, where a rule did not own its
-network), by this file itself:
+The checkpoints were written by the last versions with these formats (ebd08836, where a rule did not own its
+network, and 38ccf7c1, where an index held no sha256), by this file itself:
 
-    PYTHONPATH=THAT_VERSION/src python tests/training/format1_runs.py tests/training/format1
+    PYTHONPATH=THAT_VERSION/src python tests/training/formats_runs.py tests/training/format1
 
 Nothing here may change: a run is known by all that it is made of.
 """
