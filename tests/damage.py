@@ -43,8 +43,9 @@ def outcomes(
         try:
             found = read()
         except TimelocalError as error:
-            assert str(path.parent) in str(error), error
-            counts["told"] += 1
+            counts[
+                "told" if str(path.parent) in str(error) else f"told without a path: {error}"
+            ] += 1
         else:
             kind = "told" if told(found) else "harmless" if repr(found) == right else "silent"
             counts[kind] += 1

@@ -123,7 +123,7 @@ def _sync_folder(folder: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """`write_bytes` for text, in UTF-8; half a letter of a file's name that is none is written as `\\udcff`."""
+    """`write_bytes` for text, in UTF-8; what of a file's name is no UTF-8 is written as `\\udcff`."""
     write_bytes(path, text.encode(errors="backslashreplace"))
 
 
@@ -188,20 +188,30 @@ def write_index(path: Path, value: Mapping[str, Any], files: Mapping[str, str]) 
 
 
 def read_index(path: Path) -> tuple[dict[str, Any], dict[str, str] | None]:
-    """The JSON object in `path` without its field `sha256`, and the sha256 of files that it held.
+    """`parse_index` of the file `path`; a `RunError` if it cannot be read, or is not what was written."""
+    try:
+        return parse_index(read_bytes(path), path.name)
+    except ValueError as error:
+        raise damaged(path, str(error)) from None
 
-    None for one that has no such field, as those of earlier versions. Raises `RunError` if it cannot be
-    read, or is not what was written.
+
+def parse_index(data: bytes, name: str) -> tuple[dict[str, Any], dict[str, str] | None]:
+    """The JSON object in `data` without its field `sha256`, and the sha256 of files that it held.
+
+    None for one that has no such field, as those of earlier versions. `name` is that of its own file. Raises
+    `ValueError` for what is not as it was written.
     """
-    value = read_object(path)
+    value = parse_json(data)
+    if not isinstance(value, dict):
+        raise ValueError("it holds no JSON object")
     if _SHA256 not in value:
         return value, None
     digests = value.pop(_SHA256)
     if not isinstance(digests, dict) or not all(isinstance(one, str) for one in digests.values()):
-        raise damaged(path, "its sha256 are no words by name")
-    own = digests.pop(path.name, None)
+        raise ValueError("its sha256 are no words by name")
+    own = digests.pop(name, None)
     if own != _own_sha256({**value, _SHA256: digests}):
-        raise damaged(path, "its sha256 is not that of what it holds")
+        raise ValueError("its sha256 is not that of what it holds")
     return value, digests
 
 
@@ -211,18 +221,21 @@ def _own_sha256(value: Mapping[str, Any]) -> str:
 
 def read_object(path: Path) -> dict[str, Any]:
     """The JSON object in `path`; a `RunError` if there is none."""
-    value = read_json(path)
-    if not isinstance(value, dict):
-        raise damaged(path, "it holds no JSON object")
-    return value
+    return read_index(path)[0]
+
+
+def read_bytes(path: Path) -> bytes:
+    """What is in `path`; a `RunError` if it cannot be read."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise run_error(path, error, "read") from error
 
 
 def read_json(path: Path) -> Any:
     """The JSON value in `path`; a `RunError` if it cannot be read."""
     try:
-        return parse_json(path.read_bytes())
-    except OSError as error:
-        raise run_error(path, error, "read") from error
+        return parse_json(read_bytes(path))
     except ValueError as error:
         raise damaged(path, str(error)) from None
 
@@ -245,12 +258,9 @@ def read_tensors(path: Path, expected: str | None = None) -> dict[str, Tensor]:
 
     Raises `RunError` if the file is missing, damaged, or has not the sha256 that is expected, if one is.
     """
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        raise _unusable(path, "is missing") from None
-    except OSError as error:
-        raise run_error(path, error, "read") from error
+    if not is_there(path):
+        raise _unusable(path, "is missing")
+    data = read_bytes(path)
     if expected is not None and sha256(data) != expected:
         raise _unusable(path, "is damaged, or another file (its sha256 is not the one it had)")
     try:

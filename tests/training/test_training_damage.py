@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 import torch
-from damage import FLIPS, flipped, outcomes, truncated
 
 import timelocal as tl
+from damage import FLIPS, flipped, outcomes, truncated
 from timelocal.files import read_tensors, write_tensors
 from timelocal.training import checkpoint, load_weights
 

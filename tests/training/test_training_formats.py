@@ -19,7 +19,6 @@ import timelocal as tl
 from timelocal.files import read_tensors
 from timelocal.training import load_weights
 
-
 NOW = 3
 
 
