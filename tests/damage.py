@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import os
 import random
+import stat
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from timelocal.errors import TimelocalError
 
@@ -52,3 +56,39 @@ def outcomes(
     path.write_bytes(whole)
     assert repr(read()) == right
     return counts
+
+
+def refuse_at(patch: pytest.MonkeyPatch, moment: int, number: int) -> list[str]:
+    """Let the `moment`-th of the system calls that write fail with this error number; its name is listed then."""
+    count, refused = 0, []
+
+    def guarded(
+        name: str, call: Callable[..., Any], writes: Callable[..., bool]
+    ) -> Callable[..., Any]:
+        def wrapper(*args: Any, **options: Any) -> Any:
+            nonlocal count
+            if writes(*args, **options):
+                count += 1
+                if count == moment:
+                    refused.append(name)
+                    raise OSError(number, os.strerror(number))
+            return call(*args, **options)
+
+        return wrapper
+
+    def always(*_: Any, **__: Any) -> bool:
+        return True
+
+    def to_write(_: Path, mode: str = "r", *__: Any, **___: Any) -> bool:
+        return "w" in mode
+
+    def into_folder(
+        descriptor: int,
+    ) -> bool:  # a folder that cannot be synced is written all the same
+        return not stat.S_ISDIR(os.fstat(descriptor).st_mode)
+
+    patch.setattr(os, "fsync", guarded("fsync", os.fsync, into_folder))
+    patch.setattr(os, "replace", guarded("replace", os.replace, always))
+    patch.setattr(Path, "open", guarded("open", Path.open, to_write))
+    patch.setattr(Path, "mkdir", guarded("mkdir", Path.mkdir, always))
+    return refused

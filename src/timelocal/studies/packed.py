@@ -64,7 +64,7 @@ def write_packed(runs: Iterable[PackedRun], path: Path) -> None:
     arrow, _ = _pyarrow()
     try:
         data = _file(sorted(runs, key=lambda run: run.name))
-    except (arrow.ArrowException, ValueError, TypeError, OverflowError) as error:
+    except (arrow.ArrowException, ValueError, TypeError, AttributeError, OverflowError) as error:
         raise RunError(
             f"the runs cannot be packed into {path}: {error}. Delete the run that holds such values."
         ) from error

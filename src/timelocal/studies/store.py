@@ -6,6 +6,7 @@ A store is a folder of run folders, or a packed file, or both: the packed runs o
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -118,9 +119,8 @@ def runs(path: str | Path) -> list[RunRecord]:
     []
     """
     path = as_path(path)
-    _look(path)
-    found = {config.parent: _read(config.parent) for config in path.rglob("config.json")}
-    for store in (path, *path.rglob("runs" + SUFFIX)):
+    found, stores = _walk(path)
+    for store in (path, *stores):
         folder, packed = _located(store)
         for name in packed:
             if folder / name not in found:
@@ -128,6 +128,30 @@ def runs(path: str | Path) -> list[RunRecord]:
     if not found and is_packed(path):
         found = {path: read(path)}
     return [found[folder] for folder in sorted(found)]
+
+
+def _walk(path: Path) -> tuple[dict[Path, RunRecord], list[Path]]:
+    """The runs in folders under `path`, and the packed files there.
+
+    A folder that we may not look into stands among the runs, with its problem: it may be one.
+    """
+    _look(path)
+    found: dict[Path, RunRecord] = {}
+    stores = []
+
+    def closed(error: OSError) -> None:
+        if isinstance(error, FileNotFoundError | NotADirectoryError):  # it was none, or is gone
+            return
+        folder = Path(error.filename)
+        problem = f"the folder cannot be read: {error.strerror}"
+        found[folder] = RunRecord(folder, "unknown", "", {}, problems=(problem,))
+
+    for name, _, files in os.walk(path, onerror=closed):
+        if "config.json" in files:
+            found[Path(name)] = _read(Path(name))
+        if "runs" + SUFFIX in files:
+            stores.append(Path(name) / ("runs" + SUFFIX))
+    return found, stores
 
 
 def index(store: str | Path) -> list[dict[str, Any]]:
