@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import hashlib
 import json
 import math
 import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -19,31 +21,67 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from timelocal.errors import BusyError, RunError
+from timelocal.errors import ArgumentError, BusyError, Problem, RunError
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _NO_LOCKS = {errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK}
 _NO_FOLDER_SYNC = {errno.EINVAL, errno.EBADF, errno.EACCES, errno.EPERM, *_NO_LOCKS}
+_GONE = {errno.ENOENT, errno.ENOTDIR, errno.ESTALE}
+_DEEPEST = 100
+"""Levels of a JSON file: one of ours has fewer than ten, and Python's own limit is a crash."""
+
+_SHA256 = "sha256"
+"""The field of a JSON file that holds the sha256 of files by name, its own among them."""
 
 
 def run_error(path: Path, error: OSError, deed: str = "write") -> RunError:
     """A `RunError` that says why `path` cannot be written (or read) and what to do."""
     if error.errno in _FULL:
         remedy = "Free some space, then give the same command again: it goes on where it stopped"
+    elif error.errno in _GONE:
+        remedy = "Choose another folder, or make this one again and leave it there"
     else:
         remedy = "Choose another folder, or change the permissions of this one"
     return RunError(f"cannot {deed} {path}: {error.strerror or error}. {remedy}.")
 
 
-def make_folder(path: Path) -> Path:
-    """Make `path` and its parents; a `RunError` if that is impossible or it cannot be written.
+def as_path(path: str | os.PathLike[str], what: str = "folder") -> Path:
+    """`path` with a `~` in front that no shell has expanded; an `ArgumentError` for what is no path.
+
+    >>> as_path("~/runs") == Path.home() / "runs"
+    True
+    """
+    try:
+        found = Path(path).expanduser()
+        os.fsencode(found)
+    except (TypeError, ValueError, RuntimeError) as error:  # no path, no such letters, no home
+        problem = Problem(what, repr(path), f"a path that this system can write ({error})")
+        raise ArgumentError(str(problem)) from None
+    if "\0" in str(found):
+        raise ArgumentError(str(Problem(what, repr(path), "a path without a null character")))
+    return found
+
+
+def is_there(path: Path) -> bool:
+    """Whether there is such a file or folder; a `RunError` where the system does not let us look."""
+    try:
+        path.stat()
+    except OSError as error:
+        if error.errno in _GONE:
+            return False
+        raise run_error(path, error, "read") from error
+    return True
+
+
+def make_folder(path: Path, parents: bool = True) -> Path:
+    """Make `path` and its `parents`; a `RunError` if that is impossible or it cannot be written.
 
     >>> import tempfile
     >>> make_folder(Path(tempfile.mkdtemp()) / "runs" / "one").name
     'one'
     """
     try:
-        path.mkdir(parents=True, exist_ok=True)
+        path.mkdir(parents=parents, exist_ok=True)
     except OSError as error:
         raise run_error(path, error) from error
     if not os.access(path, os.W_OK | os.X_OK):
@@ -85,14 +123,14 @@ def _sync_folder(folder: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """`write_bytes` for text, in UTF-8."""
-    write_bytes(path, text.encode())
+    """`write_bytes` for text, in UTF-8; what of a file's name is no UTF-8 is written as `\\udcff`."""
+    write_bytes(path, text.encode(errors="backslashreplace"))
 
 
 def strict(value: Any) -> Any:
     """A JSON value without what JSON has no word for.
 
-    Numbers that are not finite become None; numbers and arrays of NumPy and torch become Python's.
+    Numbers and arrays of NumPy and torch become Python's.
 
     >>> strict({"loss": [0.5, float("nan")], "seed": np.int64(1)})
     {'loss': [0.5, None], 'seed': 1}
@@ -118,37 +156,122 @@ def write_json(path: Path, value: object) -> None:
     write_text(path, to_json(value, indent=1) + "\n")
 
 
-def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Write named tensors as one safetensors file."""
-    write_bytes(path, save({name: tensor.contiguous() for name, tensor in tensors.items()}))
+def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> str:
+    """Write named tensors as one safetensors file; return the sha256 of it."""
+    data = _tensor_bytes(tensors)
+    write_bytes(path, data)
+    return sha256(data)
+
+
+def tensors_sha256(tensors: Mapping[str, Tensor]) -> str:
+    """The sha256 of the file that `write_tensors` would write."""
+    return sha256(_tensor_bytes(tensors))
+
+
+def _tensor_bytes(tensors: Mapping[str, Tensor]) -> bytes:
+    return save({name: tensor.contiguous() for name, tensor in tensors.items()})
+
+
+def sha256(data: bytes) -> str:
+    """The sha256 of `data`, in hexadecimal."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def write_index(path: Path, value: Mapping[str, Any], files: Mapping[str, str]) -> None:
+    """Write a JSON object that tells whether it, or a file that belongs to it, has changed since.
+
+    Its field `sha256` holds those of `files` by name, and its own: of the object without that entry, as
+    `to_json` without spaces and with sorted keys.
+    """
+    value = strict({**value, _SHA256: dict(files)})
+    write_json(path, {**value, _SHA256: {**value[_SHA256], path.name: _own_sha256(value)}})
+
+
+def read_index(path: Path) -> tuple[dict[str, Any], dict[str, str] | None]:
+    """`parse_index` of the file `path`; a `RunError` if it cannot be read, or is not what was written."""
+    try:
+        return parse_index(read_bytes(path), path.name)
+    except ValueError as error:
+        raise damaged(path, str(error)) from None
+
+
+def parse_index(data: bytes, name: str) -> tuple[dict[str, Any], dict[str, str] | None]:
+    """The JSON object in `data` without its field `sha256`, and the sha256 of files that it held.
+
+    None for one that has no such field, as those of earlier versions. `name` is that of its own file. Raises
+    `ValueError` for what is not as it was written.
+    """
+    value = parse_json(data)
+    if not isinstance(value, dict):
+        raise ValueError("it holds no JSON object")
+    if _SHA256 not in value:
+        return value, None
+    digests = value.pop(_SHA256)
+    if not isinstance(digests, dict) or not all(isinstance(one, str) for one in digests.values()):
+        raise ValueError("its sha256 are no words by name")
+    own = digests.pop(name, None)
+    if own != _own_sha256({**value, _SHA256: digests}):
+        raise ValueError("its sha256 is not that of what it holds")
+    return value, digests
+
+
+def _own_sha256(value: Mapping[str, Any]) -> str:
+    return sha256(to_json(value, sort_keys=True, separators=(",", ":")).encode())
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """The JSON object in `path`; a `RunError` if there is none."""
+    return read_index(path)[0]
+
+
+def read_bytes(path: Path) -> bytes:
+    """What is in `path`; a `RunError` if it cannot be read."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise run_error(path, error, "read") from error
 
 
 def read_json(path: Path) -> Any:
     """The JSON value in `path`; a `RunError` if it cannot be read."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise run_error(path, error, "read") from error
+        return parse_json(read_bytes(path))
     except ValueError as error:
-        raise RunError(
-            f"{path} is damaged ({error}). Delete it and start this run again."
-        ) from None
+        raise damaged(path, str(error)) from None
 
 
-def read_tensors(path: Path) -> dict[str, Tensor]:
+def parse_json(data: bytes) -> Any:
+    """The JSON value in `data`; a `ValueError` for what is none, or is nested too deep to be one of ours."""
+    level = 0
+    for bracket in re.findall(rb"[][{}]", data):  # those in strings too: there are few
+        level += 1 if bracket in b"[{" else -1
+        if level > _DEEPEST:
+            raise ValueError(f"more than {_DEEPEST} levels")
+    return json.loads(data.decode())
+
+
+def read_tensors(path: Path, expected: str | None = None) -> dict[str, Tensor]:
     """The tensors in the safetensors file `path`, in memory of their own.
 
     The copies are aligned as fresh tensors are. Vector code may round differently on unaligned
     memory, and a resumed run has to repeat the very same bits.
+
+    Raises `RunError` if the file is missing, damaged, or has not the sha256 that is expected, if one is.
     """
+    if not is_there(path):
+        raise _unusable(path, "is missing")
+    data = read_bytes(path)
+    if expected is not None and sha256(data) != expected:
+        raise _unusable(path, "is damaged, or another file (its sha256 is not the one it had)")
     try:
-        return {name: tensor.clone() for name, tensor in load(path.read_bytes()).items()}
-    except FileNotFoundError:
-        raise _unusable(path, "is missing") from None
-    except OSError as error:
-        raise run_error(path, error, "read") from error
-    except SafetensorError as error:
+        return {name: tensor.clone() for name, tensor in load(data).items()}
+    except (SafetensorError, LookupError, ValueError, TypeError, RuntimeError) as error:
         raise _unusable(path, f"is damaged ({error})") from None
+
+
+def damaged(path: Path, how: str) -> RunError:
+    """A `RunError` for a file that is not what was written."""
+    return RunError(f"{path} is damaged ({how}). Delete it and start this run again.")
 
 
 def _unusable(path: Path, how: str) -> RunError:

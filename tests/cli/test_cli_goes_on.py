@@ -76,12 +76,33 @@ def test_a_damaged_result_is_named_and_not_counted(train, tmp_path, damage):
 
 @pytest.mark.parametrize("damage", [lambda path: path.write_text("{"),
                                     lambda path: path.write_text('{"seed": 0}'), Path.unlink])  # fmt: skip
-def test_a_damaged_configuration_is_what_was_asked_for(train, tmp_path, damage):
+def test_a_damaged_configuration_is_named_and_mended(train, tmp_path, damage):
     whole = train("--out", tmp_path)
-    damage(runs(tmp_path)[0].folder / "config.json")
+    path = runs(tmp_path)[0].folder / "config.json"
+    before = path.read_bytes()
+    damage(path)
     result = train("--out", tmp_path)
-    assert result.exit_code == 0
-    assert result.stdout == whole.stdout
+    assert "config.json" in result.stderr.splitlines()[0]
+    assert "0 + 1 damaged" in _row(result.stdout)
+    _told(r"Delete (\S+) and give the same command again", result).unlink()
+    assert train("--out", tmp_path).stdout == whole.stdout
+    assert path.read_bytes() == before
+
+
+def test_another_runs_configuration_is_told(train, tmp_path):
+    """Of the same kind, sound in itself, and in a folder whose name says that it is another's."""
+    train("--seeds", 2, "--out", tmp_path)
+    one, other = sorted(tmp_path.iterdir())
+    shutil.copy(other / "config.json", one / "config.json")
+    for workers in (1, 2):
+        result = train("--seeds", 2, "--out", tmp_path, "--workers", workers)
+        assert "config.json is not what was written" in result.stderr
+        assert result.exit_code == (0 if workers == 1 else 2)
+    for name in ("status.json", "result.json", "history.json", "timing.json", "environment.json"):
+        shutil.copy(other / name, one / name)  # the whole run: the name alone tells
+    result = train("--seeds", 2, "--out", tmp_path)
+    assert f"config.json is that of {other.name}" in result.stderr
+    assert "1 + 1 damaged" in _row(result.stdout)
 
 
 def _row(table):

@@ -16,6 +16,8 @@ from pathlib import Path
 
 import pytest
 
+from damage import SCALE
+
 SOURCE = Path(__file__).parents[2] / "src"
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(SOURCE)}
 EPOCHS = 100
@@ -91,7 +93,7 @@ def launcher(request: pytest.FixtureRequest) -> Iterator[Forks | Processes]:
 def deterministic(out: Path) -> dict[str, bytes]:
     """Every file whose bytes must not depend on interruptions."""
     (folder,) = out.iterdir()
-    timed = {"checkpoint.json", "timing.json", "environment.json", "result.json"}
+    timed = {"checkpoint.json", "timing.json", "environment.json", "result.json", "status.json"}
     found = {
         path.name: path.read_bytes()
         for path in folder.rglob("*")
@@ -99,7 +101,9 @@ def deterministic(out: Path) -> dict[str, bytes]:
     }
     result = json.loads((folder / "result.json").read_text())
     del result["seconds"]
-    return {**found, "result": json.dumps(result).encode()}
+    status = json.loads((folder / "status.json").read_text())
+    del status["sha256"]  # of the timed ones, too
+    return {**found, "result": json.dumps(result).encode(), "status": json.dumps(status).encode()}
 
 
 def epoch(out: Path) -> int:
@@ -132,21 +136,39 @@ def run(launcher: Forks | Processes, out: Path, seconds: float | None = None) ->
 
 
 def test_kill_at_random_moments(launcher, tmp_path):
+    killed_at_random_moments(launcher, tmp_path, kills=5, goings_on=3)
+
+
+@pytest.mark.attack
+def test_a_hundred_kills(tmp_path):
+    launcher = Forks()
+    kills, goings_on = killed_at_random_moments(launcher, tmp_path, round(100 * SCALE), 30)
+    launcher.close()
+    print(
+        f"\n{kills} kills, {goings_on} with a checkpoint to go on from: the same bytes in the end"
+    )
+
+
+def killed_at_random_moments(
+    launcher: Forks | Processes, tmp_path: Path, kills: int, goings_on: int
+) -> tuple[int, int]:
+    """Kill and go on until that many are met; how many there were, and of them with a run to go on with."""
     duration = run(launcher, tmp_path / "whole")
     expected = deterministic(tmp_path / "whole")
-    assert {"history.json", "config.json", "status.json"} <= expected.keys()
+    assert {"history.json", "config.json", "status"} <= expected.keys()
     assert any(name.startswith("last-") for name in expected)
 
     chance = random.Random(0)
-    kills = goings_on = 0
-    for attempt in range(40):
+    killed = went_on = 0
+    for attempt in range(8 * kills):
         out = tmp_path / str(attempt)
         while (took := run(launcher, out, chance.uniform(0, duration))) == math.inf:
-            kills += 1
-            goings_on += 0 < epoch(out) < EPOCHS
+            killed += 1
+            went_on += 0 < epoch(out) < EPOCHS
         duration = max(took, duration / 2)  # the first run may have shared the machine
         assert deterministic(out) == expected
-        if kills >= 5 and goings_on >= 3:
+        if killed >= kills and went_on >= goings_on:
             break
-    assert kills >= 5
-    assert goings_on >= 3
+    assert killed >= kills
+    assert went_on >= goings_on
+    return killed, went_on

@@ -33,7 +33,10 @@ def test_a_run_leaves_a_folder(train, tmp_path):
     config = TrainConfig(**_json(folder / "config.json"))
     assert (config.seed, config.hidden, config.cell) == (3, 8, "rnn")
     assert folder.name.endswith(config.sha256()[:8])
-    assert _json(folder / "status.json") == {"status": "finished", "message": ""}
+    status = _json(folder / "status.json")
+    written = {path.name for path in folder.glob("*.json")}
+    assert status.pop("sha256").keys() == written
+    assert status == {"status": "finished", "message": ""}
     assert _json(folder / "environment.json")["packages"]["torch"]
     timing = _json(folder / "timing.json")
     assert len(timing["seconds"]) == 2
@@ -171,7 +174,7 @@ def test_the_store_reads_what_it_can(train, tmp_path):
     records = {record.folder.parent.name + record.folder.name: record for record in runs(tmp_path)}
     assert len(records) == 3
     by_status = sorted(record.status for record in records.values())
-    assert by_status == ["finished", "finished", "unknown"]
+    assert by_status == ["damaged", "finished", "unknown"]
     problems = [problem for r in records.values() for problem in r.problems]
     assert any("config.json cannot be read" in problem for problem in problems)
     assert any("result.json is missing" in problem for problem in problems)

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import io
+import random
 import socket
+import stat
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from timelocal.data.fetch import Source, fetch
+from timelocal.data import load
+from timelocal.data.fetch import Source, cache_dir, fetch
+from timelocal.data.parsers import read_idx
 from timelocal.errors import DataError
 
 CONTENT = b"0123456789" * 500
@@ -24,9 +29,9 @@ def size_of_a(folder: Path) -> int:
     return len((folder / "a.bin").read_bytes())
 
 
-def zipped(**members: bytes) -> bytes:
+def zipped(method: int = zipfile.ZIP_DEFLATED, **members: bytes) -> bytes:
     buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+    with zipfile.ZipFile(buffer, "w", method) as archive:
         for name, content in members.items():
             archive.writestr(name.replace("__", "/").replace("_", "."), content)
     return buffer.getvalue()
@@ -152,6 +157,84 @@ def test_bad_zip(
     with pytest.raises(DataError, match=reason):
         fetch([Source("a.bin", (server.url("x.zip"),), SHA256)], tmp_path / "set", size_of_a)
     assert everything_under(tmp_path) == []
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2, zipfile.ZIP_DEFLATED])
+def test_a_damaged_archive_is_told_whatever_it_is_packed_with(
+    server, tmp_path: Path, method: int
+) -> None:
+    whole = zipped(method, a_bin=random.Random(0).randbytes(5000))
+    for at in (60, 200, 1000, 3000):
+        server.files["x.zip"] = (
+            whole[:at] + bytes(b ^ 255 for b in whole[at : at + 20]) + whole[at + 20 :]
+        )
+        with pytest.raises(DataError, match=r"archive is damaged|wrong checksum") as caught:
+            fetch([Source("a.bin", (server.url("x.zip"),), SHA256)], tmp_path / "set", size_of_a)
+        assert "Free the disk" not in str(caught.value)
+
+
+def test_an_archive_packed_in_an_unknown_way_is_told(server, tmp_path: Path) -> None:
+    whole = bytearray(zipped(a_bin=CONTENT))
+    for mark, place in ((b"PK\x03\x04", 8), (b"PK\x01\x02", 10)):
+        whole[whole.index(mark) + place] = 77
+    server.files["x.zip"] = bytes(whole)
+    with pytest.raises(DataError, match=r"archive is damaged, truncated or locked: .*compression"):
+        fetch([Source("a.bin", (server.url("x.zip"),), SHA256)], tmp_path / "set", size_of_a)
+
+
+@pytest.mark.parametrize("url", ["a.bin", "x.zip", "x.gz"])
+def test_what_would_fill_the_disk_is_given_up(
+    server, tmp_path: Path, everything_under: Under, monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    """A few kilobytes on the way, much more when unpacked."""
+    monkeypatch.setattr("timelocal.data.fetch.LARGEST", 100_000)
+    zeros = bytes(1_000_000)
+    server.files |= {"a.bin": zeros, "x.zip": zipped(a_bin=zeros), "x.gz": gzip.compress(zeros)}
+    source, verify = Source("a.bin", (server.url(url),)), size_of_a
+    if url == "x.gz":
+        source = Source("x.gz", (server.url(url),))
+        verify = lambda folder: read_idx(folder / "x.gz")  # noqa: E731
+    with pytest.raises(DataError, match="too large: more than 100,000 bytes"):
+        fetch([source], tmp_path / "set", verify)
+    assert everything_under(tmp_path) == []
+
+
+def test_members_outside_of_the_archive_and_links_are_refused(
+    server, tmp_path: Path, everything_under: Under
+) -> None:
+    link = zipfile.ZipInfo("a.bin")
+    link.external_attr = (stat.S_IFLNK | 0o777) << 16
+    for member, reason in (
+        ("../../a.bin", r"holds no a\.bin"),
+        ("/etc/a.bin", r"holds no a\.bin"),
+        (link, "is a link"),
+    ):
+        buffer = io.BytesIO()
+        with zipfile.ZipFile(buffer, "w") as archive:
+            archive.writestr(member, b"/etc/passwd")
+        server.files["x.zip"] = buffer.getvalue()
+        with pytest.raises(DataError, match=reason):
+            fetch([Source("a.bin", (server.url("x.zip"),))], tmp_path / "set", size_of_a)
+        assert everything_under(tmp_path) == []
+
+
+def test_a_tilde_in_the_environment_is_the_home_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("TIMELOCAL_CACHE", "~/some-cache")
+    assert cache_dir() == tmp_path / "some-cache"
+
+
+def test_a_folder_that_may_not_be_looked_into_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(path: Path, **_: object) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "stat", refused)
+    with pytest.raises(DataError, match="Permission denied: make its folder readable"):
+        load("ecg200", tmp_path)
 
 
 def test_a_cache_that_cannot_be_written(server, tmp_path: Path) -> None:

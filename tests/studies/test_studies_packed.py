@@ -85,7 +85,9 @@ def same(ours: Any, theirs: Any) -> bool:
 
 
 def parts_in(folder: Path) -> dict[str, Any]:
-    return {path.stem: json.loads(path.read_text()) for path in folder.glob("*.json")}
+    found = {path.stem: json.loads(path.read_text()) for path in folder.glob("*.json")}
+    found["status"].pop("sha256", None)
+    return found
 
 
 def test_nothing_is_lost(tmp_path: Path) -> None:
@@ -297,7 +299,7 @@ def test_what_goes_on_is_left_out_and_what_is_damaged_refused(tmp_path: Path) ->
     with pytest.raises(RunError, match="no run that could be packed"):
         pack(empty)
     folder_of(empty, small(), finished(0, history={"epochs": [{"epoch": "first"}]}))
-    with pytest.raises(RunError, match="cannot be packed: its history"):
+    with pytest.raises(RunError, match=r"cannot be packed(.|\n)*history\.json cannot be read"):
         pack(empty)
 
 
@@ -322,6 +324,7 @@ def test_folders_of_before_get_their_names_and_their_runs_go_on(tmp_path: Path) 
     for later in ("alignment", "tau", "online"):
         del old[later]
     (former / "config.json").write_text(json.dumps(old))
+    (former / "status.json").write_text('{"status": "finished", "message": ""}')
     taken = folder_of(tmp_path / "runs", small(seed=5), finished(5), "also-of-before")
     folder_of(tmp_path / "runs", small(seed=5), finished(5))
     (tmp_path / "runs" / "broken").mkdir()

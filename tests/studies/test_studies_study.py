@@ -15,7 +15,7 @@ from timelocal.errors import ArgumentError
 from timelocal.experiments.config import CostConfig, TrainConfig
 from timelocal.experiments.trial import Trial
 from timelocal.files import exclusive, make_folder, write_json
-from timelocal.studies.engines import InProcess, Outcome, Processes
+from timelocal.studies.engines import InProcess, Outcome, Processes, child
 from timelocal.studies.limits import Limits
 from timelocal.studies.store import index, runs
 from timelocal.studies.study import run_study
@@ -45,6 +45,8 @@ class Scripted:
             kind = self.endings.pop(0)
             folder = make_folder(store / trial.folder_name())
             write_json(folder / "config.json", trial.model_dump(mode="json"))
+            for part in ("environment", "history", "result", "timing"):
+                write_json(folder / f"{part}.json", {})
             status = {"done": "finished", "lost": "running", "busy": "finished"}.get(kind, kind)
             write_json(folder / "status.json", {"status": status, "message": ""})
             yield Outcome(trial, kind, "as told")
@@ -183,7 +185,7 @@ def test_what_another_driver_does_is_waited_for(tmp_path: Path) -> None:
             held.set()
             time.sleep(1.5)
             write_json(folder / "config.json", trial.model_dump(mode="json"))
-            write_json(folder / "status.json", {"status": "finished", "message": "by another"})
+            write_json(folder / "status.json", {"status": "diverged", "message": "by another"})
 
     held = threading.Event()
     thread = threading.Thread(target=other)
@@ -191,7 +193,7 @@ def test_what_another_driver_does_is_waited_for(tmp_path: Path) -> None:
     held.wait()
     (record,) = run_study([trial], tmp_path, engine=InProcess())
     thread.join()
-    assert (record.status, record.message) == ("finished", "by another")
+    assert (record.status, record.message) == ("diverged", "by another")
 
 
 def test_ten_thousand_runs_are_listed_from_two_small_files_each(
@@ -225,3 +227,31 @@ def test_ten_thousand_runs_are_listed_from_two_small_files_each(
     monkeypatch.undo()
     text = table(runs(tmp_path))
     assert text.count("\n") == 10_001
+
+
+def test_where_no_worker_can_start_every_trial_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object) -> None:
+        raise OSError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(child._context.Process, "start", refused)
+    trials = [small(seed=seed) for seed in range(3)]
+    heard: list[str] = []
+    records = run_study(trials, tmp_path, engine=Processes(2), tell=heard.append)
+    assert [record.status for record in records] == ["failed"] * 3
+    assert all("could not be started" in record.message for record in records)
+    assert sum("could not be started" in line for line in heard) == 3
+    monkeypatch.undo()
+    again = run_study(trials[:1], tmp_path, engine=Processes(1))
+    assert again[0].status == "finished"
+
+
+def test_processors_are_counted_where_the_system_knows_no_affinity(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delattr(os, "sched_getaffinity")
+    monkeypatch.setattr(os, "cpu_count", lambda: 3)
+    assert Processes().workers == 3
+    monkeypatch.setattr(os, "cpu_count", lambda: None)
+    assert Processes().workers == 1

@@ -88,7 +88,7 @@ def contents() -> Callable[[Path], dict[str, object]]:
             if path.is_file() and path.name not in {"checkpoint.json", "timing.json"}
         }
         index = json.loads((folder / "checkpoint" / "checkpoint.json").read_text())
-        del index["timing"]
+        del index["timing"], index["sha256"]["checkpoint.json"]
         return {**found, "index": index}
 
     return read

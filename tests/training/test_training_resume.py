@@ -191,7 +191,7 @@ def test_a_damaged_checkpoint_is_told(train, tmp_path):
     last.write_bytes(last.read_bytes()[:-1])
     with pytest.raises(tl.RunError, match="damaged"):
         train(2, tmp_path)
-    (tmp_path / "checkpoint" / "checkpoint.json").write_text("[]")
+    (tmp_path / "checkpoint" / "checkpoint.json").write_text('{"format": 4}')
     with pytest.raises(tl.RunError, match="not a checkpoint"):
         train(2, tmp_path)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from typing import Annotated, Any
 
 import typer
@@ -13,9 +15,19 @@ from timelocal.cli import list as listing
 from timelocal.cli.exits import INTERRUPTED, MISTAKE
 from timelocal.errors import TimelocalError
 
+_TILDE = re.compile(r"^((?:--[\w-]+=)?)(~(?:/.*)?)$", re.DOTALL)
+
+
+def _at_home(found: re.Match[str]) -> str:
+    return found[1] + os.path.expanduser(found[2])
+
 
 class _Group(TyperGroup):
     """Runs a verb; a mistake of the user, or Ctrl-C, ends in a plain message, never a traceback."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """`--out=~/runs` and `'~/runs'` mean the home folder, as where a shell expands them."""
+        return super().parse_args(ctx, [_TILDE.sub(_at_home, one) for one in args])
 
     def invoke(self, ctx: Any) -> Any:
         try:

@@ -19,7 +19,7 @@ def runs(
     cell: Annotated[str | None, typer.Option(help="Only this cell.")] = None,
     rule: Annotated[str | None, typer.Option(help="Only this rule.")] = None,
     status: Annotated[
-        str | None, typer.Option(help="finished, running, diverged, failed or stopped.")
+        str | None, typer.Option(help="finished, running, diverged, failed, stopped or damaged.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
     as_csv: Annotated[
@@ -36,7 +36,7 @@ def runs(
     from timelocal.errors import Problem, raise_problems, unknown_name
     from timelocal.files import to_json
     from timelocal.studies.packing import rename
-    from timelocal.studies.store import STATUSES, Records, exists, index
+    from timelocal.studies.store import DAMAGED, STATUSES, Records, exists, index
     from timelocal.studies.table import table
 
     missing = None
@@ -44,7 +44,7 @@ def runs(
         missing = Problem(
             "store", str(store), "a folder or file of runs that exists", "Make runs first"
         )
-    unknown = None if status is None else unknown_name("status", status, STATUSES)
+    unknown = None if status is None else unknown_name("status", status, (*STATUSES, DAMAGED))
     raise_problems([missing, unknown])
     for former, name in rename(store).items() if renamed else ():
         typer.echo(f"{former} is now {name}", err=True)
@@ -72,6 +72,9 @@ def runs(
     console.print(shown)
     if len(found) > _SHOWN:
         console.print(f"… and {len(found) - _SHOWN} more; --json lists all")
+    for entry in found[:_SHOWN]:
+        for problem in entry.get("problems", ()):
+            console.print(f"{entry['name']}: {problem}", markup=False, highlight=False)
     counts = Counter(entry["status"] for entry in found)
     told = {"running": "running (or cut off: the same command goes on)"}
     console.print(

@@ -36,9 +36,11 @@ def do_runs(
     if workers > 1:
         engine = Processes(workers)
         records = run_study(configs, out, engine=engine, data_dir=data_dir, retries=0, tell=tell)
-        failed = [record for record in records if record.status in ("failed", "unknown")]
+        failed = [one for one in records if one.status in ("failed", "unknown", "damaged")]
         if failed:
-            first = f"{failed[0].folder.name}: {failed[0].message}"
+            first = (
+                f"{failed[0].folder.name}: {'; '.join([*failed[0].problems, failed[0].message])}"
+            )
             raise RunError(f"{len(failed)} of {len(records)} runs failed, such as {first}")
         return records
     records = []
@@ -47,7 +49,7 @@ def do_runs(
         if foreign(config.model_dump()):
             for text in changes(config, read(folder).environment):
                 tell(f"warning: {text}")
-        if not is_settled_packed(folder):
+        if not is_settled_packed(folder) and read(folder).status != "damaged":
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", ChangedPluginWarning)  # told above
                 folder = run(config, out, data_dir, progress=errors.is_terminal)
@@ -59,21 +61,17 @@ def do_runs(
 
 def _found(record: RunRecord) -> str:
     if record.status != "finished":
-        return f": {record.message}"
-    if record.result is None:
-        remedy = f"Delete {record.folder / 'status.json'} and give the same command again"
-        return f", but it does not count: {'; '.join(record.problems)}. {remedy}."
-    damage = "".join(f"; {problem}" for problem in record.problems)
-    accuracy = record.result["last"].get("test_accuracy")
-    if accuracy is not None:
-        return f", test accuracy {accuracy:.3f}{damage}"
-    return f", test loss {record.result['last']['test_loss']:.5f}{damage}"
+        return f": {'; '.join([*record.problems, record.message])}"
+    for measure, digits in (("accuracy", 3), ("loss", 5)):
+        for value in _values([record], "last", measure):
+            return f", test {measure} {value:.{digits}f}"
+    return ""
 
 
 def print_summary(records: Sequence[RunRecord]) -> None:
     """One row per dataset, cell and rule: mean ± standard deviation over its seeds, on test.
 
-    A damaged run, finished but without a result that can be read, does not count.
+    A damaged run does not count.
     """
     groups: dict[tuple[str, str, str], list[RunRecord]] = {}
     for record in records:
@@ -91,7 +89,7 @@ def print_summary(records: Sequence[RunRecord]) -> None:
     for name in ("seeds", "last epoch", "best on validation", "ms per step"):
         table.add_column(name, justify="right")
     for key, group in groups.items():
-        sound = [r for r in group if not (r.status == "finished" and r.result is None)]
+        sound = [r for r in group if r.status != "damaged"]
         steps = [
             r.timing["step_seconds_median"] for r in sound if r.timing.get("step_seconds_median")
         ]
@@ -112,8 +110,9 @@ def _counted(sound: Sequence[RunRecord], damaged: int) -> str:
 
 
 def _values(group: Sequence[RunRecord], moment: str, score: str) -> list[float]:
-    results = [r.result[moment] for r in group if r.status == "finished" and r.result]
-    return [result[f"test_{score}"] for result in results if f"test_{score}" in result]
+    results = [r.result.get(moment) or {} for r in group if r.status == "finished" and r.result]
+    found = [result.get(f"test_{score}") for result in results]
+    return [value for value in found if value is not None]
 
 
 def _spread(values: Sequence[float]) -> str:

@@ -81,7 +81,7 @@ def runs_table(records: Sequence[RunRecord]) -> Table:
     for name in ("folder", "status", "epochs", "test", "remarks"):
         table.add_column(name, overflow="fold")
     for record in records:
-        last = (record.result or {}).get("last", {})
+        last = (record.result or {}).get("last") or {}
         test = last.get("test_accuracy", last.get("test_loss"))
         table.add_row(
             record.folder.name,

@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import hashlib
+import lzma
 import os
 import re
-import shutil
+import stat
 import tempfile
 import time
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TypeVar
+from pathlib import Path, PurePosixPath
+from typing import IO, TypeVar
 
 from timelocal.errors import DataError
+from timelocal.files import as_path
 from timelocal.optional import require
 
 T = TypeVar("T")
 
 SLOWEST = 1000.0
 """Bytes per second below which a server is given up."""
+
+LARGEST = 2**27
+"""Bytes above which a download, or what is packed in it, is given up: no file of ours has half as many."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +52,7 @@ def cache_dir() -> Path:
         MissingExtraError: TIMELOCAL_CACHE is not set, and pooch, which knows the usual place, not installed.
     """
     if named := os.environ.get("TIMELOCAL_CACHE"):
-        return Path(named)
+        return as_path(named, "TIMELOCAL_CACHE")
     require("pooch", extra="data", for_="the cache of downloaded data")
     import pooch
 
@@ -141,7 +146,7 @@ def _take(source: Source, url: str, scratch: Path, timeout: float) -> None:
 
 
 class _Pace:
-    """What pooch calls a progress bar: here it gives up on a server that only trickles."""
+    """What pooch calls a progress bar: here it gives up on a server that only trickles, or never ends."""
 
     def __init__(self, timeout: float) -> None:
         self.total = 0
@@ -154,6 +159,8 @@ class _Pace:
         seconds = time.monotonic() - self.start
         if seconds > self.timeout and self.received < SLOWEST * seconds:
             raise TimeoutError
+        if self.received > LARGEST:
+            raise too_large()
 
     def reset(self) -> None:
         self.start = time.monotonic()
@@ -189,13 +196,47 @@ def _download(url: str, target: Path, timeout: float) -> None:
     part.replace(target)
 
 
+def too_large() -> DataError:
+    """What is told of a file that would fill the disk."""
+    return DataError(
+        f"too large: more than {LARGEST:,} bytes, and no file of ours has half as many"
+    )
+
+
+_DAMAGE = (
+    zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError, ValueError, LookupError, OSError
+)  # fmt: skip
+"""What zipfile raises for archives that are damaged, truncated, locked, or packed in a way it does not know.
+
+OSError is bz2's word for damage: nothing is written where it is caught.
+"""
+
+
 def _extract(archive: Path, target: Path) -> None:
+    """Take the file of the name of `target` out of an archive, wherever in it that lies."""
     try:
         with zipfile.ZipFile(archive) as content:
-            member = next((n for n in content.namelist() if Path(n).name == target.name), None)
+            member = next((one for one in content.infolist() if _is(one, target.name)), None)
             if member is None:
                 raise DataError(f"the archive holds no {target.name}")
-            with content.open(member) as stream, target.open("wb") as file:
-                shutil.copyfileobj(stream, file)
-    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
+            if stat.S_ISLNK(member.external_attr >> 16):
+                raise DataError(f"{member.filename} in the archive is a link")
+            with content.open(member) as stream:
+                data = read_at_most(stream)
+    except _DAMAGE as error:
         raise DataError(f"the archive is damaged, truncated or locked: {error}") from None
+    target.write_bytes(data)
+
+
+def _is(member: zipfile.ZipInfo, name: str) -> bool:
+    """Whether a member is the file of this name, in a folder of the archive and not outside of it."""
+    path = PurePosixPath(member.filename)
+    return path.name == name and not path.is_absolute() and ".." not in path.parts
+
+
+def read_at_most(stream: IO[bytes]) -> bytes:
+    """All that a stream unpacks to; a `DataError` if that is more than `LARGEST`, and no more is read."""
+    data = stream.read(LARGEST + 1)
+    if len(data) > LARGEST:
+        raise too_large()
+    return data

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from timelocal.data.dataset import Arrays, Card, Floors, no_floors
 from timelocal.data.fetch import Source, by_hand, cache_dir, fetch, sha256_of
 from timelocal.errors import DataError
+from timelocal.files import as_path
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,10 @@ class FileDataset:
                 raise DataError(f"{wrong}\nIt was to be replaced, but {error}") from None
             # Files of another form than the one downloaded would be preferred to it for ever.
             for name in form.files.keys() - {source.file for source in self.sources}:
-                (cached / name).unlink()
+                try:
+                    (cached / name).unlink()
+                except OSError as error:
+                    raise DataError(f"{cached / name}: {error.strerror}: delete it") from error
             return arrays
 
     def read_folder(self, folder: Path) -> Arrays:
@@ -118,7 +122,7 @@ class FileDataset:
         yield local
 
     def _form_in(self, folder: Path) -> Form | None:
-        complete = (f for f in self.forms if all((folder / name).is_file() for name in f.files))
+        complete = (f for f in self.forms if all(_is_file(folder / name) for name in f.files))
         return next(complete, None)
 
     def _missing(self, folder: Path) -> DataError:
@@ -130,7 +134,7 @@ class FileDataset:
         missing = []
         for form in self.forms:
             absent = [
-                [name for name in form.files if not (place / name).is_file()]
+                [name for name in form.files if not _is_file(place / name)]
                 for place in self._places(folder)
             ]
             fewest = min(absent, key=len)
@@ -166,8 +170,16 @@ def fingerprint(inputs: NDArray[Any], targets: NDArray[Any]) -> str:
     return digest.hexdigest()
 
 
+def _is_file(path: Path) -> bool:
+    """Whether there is such a file; a `DataError` where the system does not let us look."""
+    try:
+        return path.is_file()
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror}: make its folder readable") from error
+
+
 def _local_dir(data_dir: Path | None) -> Path | None:
     if data_dir is not None:
         return data_dir
     named = os.environ.get("TIMELOCAL_DATA")
-    return Path(named).expanduser() if named else None
+    return as_path(named, "TIMELOCAL_DATA") if named else None

@@ -17,6 +17,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from timelocal.data.fetch import read_at_most
 from timelocal.errors import DataError
 
 Labelled: TypeAlias = tuple[NDArray[np.float64], NDArray[np.int64]]
@@ -114,8 +115,9 @@ def _shorten(line: str) -> str:
 def read_idx(path: Path) -> NDArray[np.uint8]:
     """A gzipped IDX file of bytes, of any number of dimensions."""
     try:
-        content = gzip.decompress(path.read_bytes())
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        with gzip.open(path) as stream:
+            content = read_at_most(stream)
+    except (EOFError, zlib.error, gzip.BadGzipFile, DataError) as error:
         raise DataError(
             f"{path}: {error}. The file is damaged or truncated: fetch it again"
         ) from None

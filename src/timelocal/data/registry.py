@@ -21,6 +21,7 @@ from timelocal.data import (
 from timelocal.data.dataset import Card, Dataset, Entry
 from timelocal.data.own import own_entry
 from timelocal.data.sequences import Split
+from timelocal.files import as_path
 
 _ENTRIES: tuple[Entry, ...] = (
     digits_rows.ENTRY,
@@ -134,4 +135,4 @@ def _entry(name: str) -> Entry:
 
 
 def _path(data_dir: str | os.PathLike[str] | None) -> Path | None:
-    return None if data_dir is None else Path(data_dir).expanduser()
+    return None if data_dir is None else as_path(data_dir, "data_dir")

@@ -13,9 +13,10 @@ from timelocal.experiments.build import OPTIMIZERS, make_rule
 from timelocal.experiments.command import known_command
 from timelocal.experiments.config import CostConfig
 from timelocal.experiments.environment import environment
+from timelocal.experiments.folder import already_done, set_status
 from timelocal.experiments.origins import origins
-from timelocal.experiments.run import already_done, build_network, set_status, warn_of_changes
-from timelocal.files import exclusive, make_folder, write_json
+from timelocal.experiments.run import begin, build_network, warn_of_changes
+from timelocal.files import as_path, exclusive, make_folder, write_json
 from timelocal.training.memory import peak_memory
 from timelocal.training.stream import Stream
 
@@ -27,9 +28,9 @@ def measure_cost(config: CostConfig, out: str | Path, data_dir: str | Path | Non
     the `peak_megabytes` of resident memory above what stood before it; the latter is None where the system
     does not tell.
     """
-    folder = Path(out) / config.folder_name()
+    folder = as_path(out, "out") / config.folder_name()
     warn_of_changes(config, folder)
-    if already_done(folder):
+    if already_done(config, folder):
         return folder
     torch.set_num_threads(config.threads)
     torch.set_flush_denormal(True)
@@ -48,12 +49,9 @@ def measure_cost(config: CostConfig, out: str | Path, data_dir: str | Path | Non
             optimizer.step()
 
     with exclusive(make_folder(folder) / ".lock"):
-        if already_done(folder):  # by another, while the data were loaded here
+        if already_done(config, folder):  # by another, while the data were loaded here
             return folder
-        write_json(folder / "config.json", config.model_dump(mode="json"))
-        found = environment(known_command(config), origins(config))
-        write_json(folder / "environment.json", found)
-        set_status(folder, "running")
+        begin(folder, config, environment(known_command(config), origins(config)))
         try:
             update()
             seconds = []

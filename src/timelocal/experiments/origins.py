@@ -57,10 +57,12 @@ def described(what: plugins.What, name: str) -> dict[str, Any]:
 
 def changes(config: TrainConfig, environment: Mapping[str, Any]) -> list[str]:
     """A sentence for each plug-in whose source has changed since a run recorded its `environment`."""
-    recorded = environment.get("plugins") or {}
+    found = environment.get("plugins")
+    recorded = found if isinstance(found, Mapping) else {}
     told = []
     for what, now in origins(config).items() if recorded else ():
-        then = recorded.get(what) or {}
+        then = recorded.get(what)
+        then = then if isinstance(then, Mapping) else {}
         if then.get("sha256") == now["sha256"]:
             continue
         told.append(
@@ -71,5 +73,5 @@ def changes(config: TrainConfig, environment: Mapping[str, Any]) -> list[str]:
     return told
 
 
-def _short(digest: str | None) -> str:
-    return "unknown" if digest is None else f"{digest[:8]}…"
+def _short(digest: object) -> str:
+    return f"{digest[:8]}…" if isinstance(digest, str) else "unknown"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -21,9 +22,10 @@ from timelocal.experiments.command import command_of
 from timelocal.experiments.config import TrainConfig
 from timelocal.experiments.environment import environment
 from timelocal.experiments.explosion import explosion
+from timelocal.experiments.folder import already_done, set_status
 from timelocal.experiments.origins import ChangedPluginWarning, changes, foreign, origins
 from timelocal.experiments.predictions import measured, predicted, shown
-from timelocal.files import exclusive, make_folder, read_json, write_json
+from timelocal.files import as_path, exclusive, is_there, make_folder, read_object, write_json
 from timelocal.network import Decorrelation, Network
 from timelocal.training import History, fit
 
@@ -43,11 +45,12 @@ def run(
     Warns (`ChangedPluginWarning`) if the run is there, finished or not, and the source of its rule, cell or
     data set, which are not of this package, has changed since.
 
-    Raises `DataError` if the data cannot be had and `RunError` if the folder cannot be written.
+    Raises `DataError` if the data cannot be had and `RunError` if the folder cannot be written, or if the run
+    is there but its files are not those of then.
     """
-    folder = Path(out) / config.folder_name()
+    folder = as_path(out, "out") / config.folder_name()
     earlier = warn_of_changes(config, folder)
-    if already_done(folder):
+    if already_done(config, folder):
         return folder
     torch.set_num_threads(config.threads)
     torch.set_flush_denormal(True)
@@ -66,12 +69,9 @@ def run(
     watched = watch(rule, split.train[first]) if config.alignment else None
 
     with exclusive(make_folder(folder) / ".lock"):
-        if already_done(folder):  # by another, while the data were loaded here
+        if already_done(config, folder):  # by another, while the data were loaded here
             return folder
-        write_json(folder / "config.json", config.model_dump(mode="json"))
-        found = environment(command_of(config), origins(config))
-        write_json(folder / "environment.json", found | earlier)
-        set_status(folder, "running")
+        begin(folder, config, environment(command_of(config), origins(config)) | earlier)
         try:
             history = fit(
                 rule,
@@ -107,6 +107,14 @@ def run(
     return folder
 
 
+def begin(folder: Path, config: TrainConfig, environment: Mapping[str, Any]) -> None:
+    """Write down that a run has begun, or goes on."""
+    set_status(folder, "running", files=())  # what was known of its files holds no longer
+    write_json(folder / "config.json", config.model_dump(mode="json"))
+    write_json(folder / "environment.json", environment)
+    set_status(folder, "running", files=("config.json", "environment.json"))
+
+
 def build_network(config: TrainConfig, dataset: Dataset) -> Network:
     """The network of `config`, with the inputs and outputs that the data have."""
     classes = dataset.card.classes
@@ -135,28 +143,18 @@ def warn_of_changes(config: TrainConfig, folder: Path) -> dict[str, Any]:
         For its `environment.json`: the `earlier_plugins`, oldest first, if it goes on from what they did.
     """
     path = folder / "environment.json"
-    if not foreign(config.model_dump()) or not path.exists():
+    if not foreign(config.model_dump()) or not is_there(path):
         return {}
-    before = read_json(path)
+    before = read_object(path)
     told = changes(config, before)
     for text in told:
         warnings.warn(text, ChangedPluginWarning, stacklevel=3)
-    earlier = list(before.get("earlier_plugins") or ())
+    found = before.get("earlier_plugins")
+    earlier = list(found) if isinstance(found, list) else []
     if told:
         earlier.append(before["plugins"])
-    goes_on = (folder / "checkpoint" / "checkpoint.json").exists()
+    goes_on = is_there(folder / "checkpoint" / "checkpoint.json")
     return {"earlier_plugins": earlier} if earlier and goes_on else {}
-
-
-def already_done(folder: Path) -> bool:
-    """Whether the run in `folder` has come to an end that doing it again would not change."""
-    path = folder / "status.json"
-    return path.exists() and read_json(path).get("status") in {"finished", "diverged"}
-
-
-def set_status(folder: Path, status: str, message: str = "") -> None:
-    """Say how it stands with the run in `folder`."""
-    write_json(folder / "status.json", {"status": status, "message": message})
 
 
 def _result(config: TrainConfig, history: History, trivial: dict[str, float]) -> dict[str, object]:

@@ -10,7 +10,7 @@ Any reader of Parquet opens it; in pandas `read_parquet(path)`. Its columns:
 - `config.KEY` and `result.KEY`: copies of the numbers and words in `config` and `result`, to select by.
 
 Numbers are kept to the last bit. Checkpoints are not kept, nor is the time of a step epoch by epoch: of that
-the median is.
+the median is. The file holds its own sha256: of its bytes with zeros in the place of that.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ from __future__ import annotations
 import io
 import json
 import math
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -27,14 +29,17 @@ from typing import Any
 from timelocal.errors import RunError
 from timelocal.experiments.config import DEFAULTS_VERSION
 from timelocal.experiments.trial import name_of
-from timelocal.files import to_json, write_bytes
+from timelocal.files import read_bytes, run_error, sha256, to_json, write_bytes
 from timelocal.optional import require
 
 SUFFIX = ".parquet"
-VERSION = "1"
+VERSION = "2"
+"""Files of version 1 hold no sha256."""
 
 _VERSION = b"timelocal.packed"
 _DEFAULTS = b"timelocal.defaults"
+_SEAL = re.compile(rb"timelocal-sha256:([0-9a-f]{64})")
+_NO_SEAL = b"timelocal-sha256:" + b"0" * 64
 _JSON = ("config", "environment", "result", "timing", "predictions")
 _FEW = 0.1
 """Share of distinct values up to which a column is compressed better as it is than byte by byte."""
@@ -56,50 +61,14 @@ def write_packed(runs: Iterable[PackedRun], path: Path) -> None:
         RunError: the file cannot be written, or the history of a run is no list of numbers by name.
         MissingExtraError: pyarrow is not installed.
     """
-    arrow, parquet = _pyarrow()
-    rows = sorted(runs, key=lambda run: run.name)
-    columns: dict[str, Any] = {
-        "name": arrow.array([run.name for run in rows], arrow.string()),
-        "formerly": arrow.array([run.formerly for run in rows], arrow.string()),
-    }
-    for key in ("status", "message"):
-        told = [(run.parts.get("status") or {}).get(key) for run in rows]
-        columns[key] = arrow.array(told, arrow.string())
-    histories = [_history(run) for run in rows]
-    lengths = [None if epochs is None else len(epochs) for epochs in histories]
-    columns["epochs"] = arrow.array(lengths, arrow.int64())
-    for name in _JSON:
-        texts = [_text(name, run.parts.get(name)) for run in rows]
-        columns[name] = arrow.array(texts, arrow.string())
-    keys = dict.fromkeys(key for epochs in histories for epoch in epochs or () for key in epoch)
-    for key in keys:
-        columns[f"history.{key}"] = _lists([_curve(epochs, key) for epochs in histories])
-    seconds = [(run.parts.get("timing") or {}).get("seconds") for run in rows]
-    columns["timing.seconds"] = _lists(
-        [values and list(map(_number, values)) for values in seconds]
-    )
-    for name in ("config", "result"):
-        columns |= _copies(name, [run.parts.get(name) or {} for run in rows])
-    table = arrow.table(columns).replace_schema_metadata(
-        {_VERSION: VERSION, _DEFAULTS: str(DEFAULTS_VERSION)}
-    )
-    file = io.BytesIO()
-    parquet.write_table(
-        table,
-        file,
-        compression="zstd",
-        compression_level=19,
-        use_dictionary=[key for key, one in columns.items() if arrow.types.is_string(one.type)],
-        column_encoding={
-            f"{key}.list.element": "BYTE_STREAM_SPLIT"
-            for key, one in columns.items()
-            if arrow.types.is_list(one.type) and not _are_few(one)
-        },
-        row_group_size=max(1, len(rows)),
-        write_statistics=False,
-        write_page_checksum=True,
-    )
-    write_bytes(path, file.getvalue())
+    arrow, _ = _pyarrow()
+    try:
+        data = _file(sorted(runs, key=lambda run: run.name))
+    except (arrow.ArrowException, ValueError, TypeError, AttributeError, OverflowError) as error:
+        raise RunError(
+            f"the runs cannot be packed into {path}: {error}. Delete the run that holds such values."
+        ) from error
+    write_bytes(path, _sealed(data))
 
 
 class Packed(Mapping[str, PackedRun]):
@@ -110,17 +79,22 @@ class Packed(Mapping[str, PackedRun]):
 
     def __init__(self, path: Path) -> None:
         """Raises `RunError` if the file cannot be read, `MissingExtraError` if pyarrow is not installed."""
-        table = _table(path)
-        self._columns = {name: table.column(name) for name in table.column_names}
-        names = self._columns["name"].to_pylist()
-        self._stored = names
-        if table.schema.metadata[_DEFAULTS] != str(DEFAULTS_VERSION).encode():
-            configs = map(json.loads, self._columns["config"].to_pylist())
-            names = [name_of(*pair) for pair in zip(configs, names, strict=True)]
-        self._rows = {name: row for row, name in enumerate(names)}
+        self._path, table = path, _table(path)
+        with _damage_told(path):
+            self._columns = {name: table.column(name) for name in table.column_names}
+            names = self._columns["name"].to_pylist()
+            self._stored = names
+            if table.schema.metadata[_DEFAULTS] != str(DEFAULTS_VERSION).encode():
+                configs = map(json.loads, self._columns["config"].to_pylist())
+                names = [name_of(*pair) for pair in zip(configs, names, strict=True)]
+            self._rows = {name: row for row, name in enumerate(names)}
 
     def __getitem__(self, name: str) -> PackedRun:
         row = self._rows[name]
+        with _damage_told(self._path):
+            return self._run(name, row)
+
+    def _run(self, name: str, row: int) -> PackedRun:
         parts: dict[str, Any] = {}
         for key in _JSON:
             text = self._columns[key][row].as_py()
@@ -171,7 +145,7 @@ def read_packed(path: Path) -> Packed:
     try:
         state = path.stat()
     except OSError as error:
-        raise RunError(f"cannot read {path}: {error.strerror}.") from error
+        raise run_error(path, error, "read") from error
     return _read(path.resolve(), state.st_mtime_ns, state.st_size)
 
 
@@ -180,25 +154,112 @@ def _read(path: Path, _changed: int, _size: int) -> Packed:
     return Packed(path)
 
 
+def _file(rows: Sequence[PackedRun]) -> bytes:
+    """The packed runs as a file that has no sha256 yet."""
+    arrow, parquet = _pyarrow()
+    columns: dict[str, Any] = {
+        "name": arrow.array([run.name for run in rows], arrow.string()),
+        "formerly": arrow.array([run.formerly for run in rows], arrow.string()),
+    }
+    for key in ("status", "message"):
+        told = [(run.parts.get("status") or {}).get(key) for run in rows]
+        columns[key] = arrow.array(told, arrow.string())
+    histories = [_history(run) for run in rows]
+    lengths = [None if epochs is None else len(epochs) for epochs in histories]
+    columns["epochs"] = arrow.array(lengths, arrow.int64())
+    for name in _JSON:
+        texts = [_text(name, run.parts.get(name)) for run in rows]
+        columns[name] = arrow.array(texts, arrow.string())
+    keys = dict.fromkeys(key for epochs in histories for epoch in epochs or () for key in epoch)
+    for key in keys:
+        columns[f"history.{key}"] = _lists([_curve(epochs, key) for epochs in histories])
+    seconds = [(run.parts.get("timing") or {}).get("seconds") for run in rows]
+    columns["timing.seconds"] = _lists(
+        [values and list(map(_number, values)) for values in seconds]
+    )
+    for name in ("config", "result"):
+        columns |= _copies(name, [run.parts.get(name) or {} for run in rows])
+    table = arrow.table(columns).replace_schema_metadata(
+        {_VERSION: VERSION, _DEFAULTS: str(DEFAULTS_VERSION), b"timelocal.sha256": _NO_SEAL}
+    )
+    file = io.BytesIO()
+    parquet.write_table(
+        table,
+        file,
+        compression="zstd",
+        compression_level=19,
+        use_dictionary=[key for key, one in columns.items() if arrow.types.is_string(one.type)],
+        column_encoding={
+            f"{key}.list.element": "BYTE_STREAM_SPLIT"
+            for key, one in columns.items()
+            if arrow.types.is_list(one.type) and not _are_few(one)
+        },
+        row_group_size=max(1, len(rows)),
+        write_statistics=False,
+        write_page_checksum=True,
+    )
+    return file.getvalue()
+
+
+def _sealed(data: bytes) -> bytes:
+    """A file with its own sha256 in the place that is kept for it: behind all columns."""
+    start = data.rindex(_NO_SEAL)
+    seal = _NO_SEAL[:-64] + sha256(data).encode()
+    return data[:start] + seal + data[start + len(seal) :]
+
+
+def _is_sealed(data: bytes) -> bool | None:
+    """Whether a file is as it was written; None if it holds no sha256."""
+    found = [*_SEAL.finditer(data)]
+    if not found:
+        return None
+    start, end = found[-1].span()
+    return sha256(data[:start] + _NO_SEAL + data[end:]).encode() == found[-1][1]
+
+
+@contextmanager
+def _damage_told(path: Path) -> Iterator[None]:
+    """What a damaged file raises in pyarrow, or after it, as one `RunError`."""
+    arrow, _ = _pyarrow()
+    try:
+        yield
+    except (
+        arrow.ArrowException,
+        OSError,
+        LookupError,
+        ValueError,
+        TypeError,
+        AttributeError,
+    ) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise _damaged(path, reason) from None
+
+
+def _damaged(path: Path, reason: str) -> RunError:
+    remedy = "Delete it and pack its runs again, or get it again."
+    return RunError(f"{path} is damaged ({reason}). {remedy}")
+
+
 def _table(path: Path) -> Any:
     arrow, parquet = _pyarrow()
-    try:
+    data = read_bytes(path)
+    sealed = _is_sealed(data)
+    if sealed is False:
+        raise _damaged(path, "its sha256 is not that of what it holds")
+    with _damage_told(path):
         table = parquet.read_table(
-            path, page_checksum_verification=True, partitioning=None
+            arrow.BufferReader(data), page_checksum_verification=True, partitioning=None
         ).combine_chunks()
-    except (arrow.ArrowException, OSError) as error:
-        reason = str(error).splitlines()[0]
-        raise RunError(
-            f"{path} is damaged ({reason}). Delete it and pack its runs again, or get it again."
-        ) from None
-    version = (table.schema.metadata or {}).get(_VERSION, b"").decode()
+        version = (table.schema.metadata or {}).get(_VERSION, b"").decode()
     if not version:
         raise RunError(f"{path} holds no packed runs. Pack a folder of runs with `timelocal pack`.")
-    if version != VERSION:
+    if version not in ("1", VERSION):
         raise RunError(
             f"{path} has version {version} of packed runs, this timelocal reads version {VERSION}. "
             "Use the timelocal that packed it, or a later one."
         )
+    if version == VERSION and sealed is None:
+        raise _damaged(path, "it has lost its sha256")
     return table
 
 
@@ -270,6 +331,11 @@ def _copies(name: str, parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     }
     rows = [dict(_leaves(part, name)) for part in parts]
     keys = dict.fromkeys(key for row in rows for key in row)
+    for key in list(keys):
+        if any(
+            type(value) is int and abs(value) >= 2**63 for value in (row.get(key) for row in rows)
+        ):
+            del keys[key]  # no column holds such
     found = {
         key: frozenset(type(row[key]) for row in rows if row.get(key) is not None) for key in keys
     }

@@ -11,10 +11,11 @@ from typing import Any
 
 from timelocal.errors import RunError
 from timelocal.experiments.command import known_command
+from timelocal.experiments.folder import set_status
 from timelocal.experiments.trial import of_record
 from timelocal.files import exclusive, make_folder, run_error, to_json, write_json
 from timelocal.studies.packed import PackedRun, read_packed, write_packed
-from timelocal.studies.store import PARTS, packed_beside, read_parts
+from timelocal.studies.store import NEEDED, packed_beside, read_parts
 
 _SHOWN = 10
 """How many damaged runs an error names."""
@@ -91,6 +92,8 @@ def unpack(file: Path, folder: Path) -> tuple[int, int]:
             for part, value in packed[name].parts.items():
                 text = to_json(value, indent=1) + "\n"
                 (hidden / f"{part}.json").write_text(text, encoding="utf-8")
+            if "status" in packed[name].parts:
+                set_status(hidden, **packed[name].parts["status"])
             os.replace(hidden, folder / name)
         except OSError as error:
             raise run_error(folder / name, error) from error
@@ -101,7 +104,7 @@ def rename(store: Path) -> dict[str, str]:
     """Give the run folders right under `store` the names that their configurations have today.
 
     As `pack` does, but in place, so that runs that were cut off go on from their checkpoints. A folder whose
-    new name is taken keeps its own.
+    new name is taken keeps its own, and so does one that is damaged.
 
     Returns:
         The new names by the old ones.
@@ -113,8 +116,8 @@ def rename(store: Path) -> dict[str, str]:
     renamed = {}
     for config in sorted(store.glob("*/config.json")):
         folder = config.parent
-        parts, _ = read_parts(folder)
-        if "config" not in parts:
+        parts, problems = read_parts(folder)
+        if problems or "config" not in parts:
             continue
         run = _today(PackedRun(folder.name, parts))
         if run.name == folder.name or (store / run.name).exists():
@@ -123,6 +126,13 @@ def rename(store: Path) -> dict[str, str]:
             for part in ("config", "environment"):
                 if run.parts.get(part) != parts.get(part):
                     write_json(folder / f"{part}.json", run.parts[part])
+            if parts.get("status", {}).get("status") in (
+                "finished",
+                "diverged",
+                "failed",
+                "stopped",
+            ):
+                set_status(folder, **parts["status"])
             os.replace(folder, store / run.name)
         renamed[folder.name] = run.name
     return renamed
@@ -135,10 +145,14 @@ def _in_folders(store: Path, left_out: list[str]) -> Iterable[PackedRun]:
         folder = config.parent
         parts, problems = read_parts(folder)
         status = parts.get("status", {}).get("status")
-        needed = PARTS[:-1] if status == "finished" else ("config",)
-        problems += [f"{part}.json is missing" for part in needed if part not in parts]
+        needed = NEEDED if status == "finished" else ("config",)
+        problems += [
+            f"{part}.json is missing"
+            for part in needed
+            if part not in parts and not any(text.startswith(f"{part}.json ") for text in problems)
+        ]
         if problems:
-            damaged.append(f"{folder}: {'; '.join(dict.fromkeys(problems))}")
+            damaged.append(f"{folder}: {'; '.join(problems)}")
         elif status not in ("finished", "diverged", "failed", "stopped"):
             left_out.append(f"{folder.name}: it has not come to an end ({status or 'no status'})")
         else:

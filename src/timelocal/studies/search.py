@@ -16,7 +16,7 @@ Choice = tuple[object, ...]
 """One value for each field of a grid, in its order."""
 
 _OPTION = "rule_options."
-_GOING_ON = {"running", "unknown"}
+_GOING_ON = {"running", "unknown", "damaged"}
 
 
 def choices(search: Search) -> list[Choice]:

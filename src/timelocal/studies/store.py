@@ -6,20 +6,29 @@ A store is a folder of run folders, or a packed file, or both: the packed runs o
 
 from __future__ import annotations
 
-import json
+import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from timelocal.experiments.explosion import explosion
+from timelocal.experiments.trial import recorded_name
+from timelocal.files import as_path, is_there, parse_index, run_error, sha256
 from timelocal.studies.packed import SUFFIX, PackedRun, read_packed
+from timelocal.studies.schema import PARTS, problem
 from timelocal.training.history import epochs_from
 
-PARTS = ("config", "environment", "history", "result", "status", "timing", "predictions")
-"""What a run folder holds: these files, with the ending .json."""
-
 STATUSES = ("running", "finished", "diverged", "failed", "stopped")
+
+DAMAGED = "damaged"
+"""The status of a run that has come to an end, but of which not everything is as it was then."""
+
+NEEDED = tuple(name for name in PARTS if name != "predictions")
+"""What a finished run has; only those that predict values show some."""
+
+_HASHED = re.compile(r"-s\d+-[0-9a-f]{8}")
 
 
 @dataclass(frozen=True)
@@ -28,7 +37,8 @@ class RunRecord:
 
     `folder` is where a packed run would be as a folder.
     `problems` says what is missing or unreadable in it; a run that is still going, or was killed,
-    has status `"running"` and no `result`; one whose loss exploded without leaving the numbers is "diverged".
+    has status `"running"` and no `result`; one whose loss exploded without leaving the numbers is "diverged";
+    one that has come to an end and has problems is "damaged", and counts nowhere.
     """
 
     folder: Path
@@ -57,13 +67,13 @@ def packed_beside(store: Path) -> Path:
 
 def exists(store: Path) -> bool:
     """Whether there is such a store at all."""
-    return store.is_dir() or packed_beside(store).is_file()
+    return is_there(store) or is_there(packed_beside(store))
 
 
 def _located(store: Path) -> tuple[Path, Mapping[str, PackedRun]]:
     """The folder of a store, if only in name, and its packed runs."""
     file = packed_beside(store)
-    packed = read_packed(file) if file.is_file() else {}
+    packed = read_packed(file) if is_there(file) and file.is_file() else {}
     return file.with_suffix("") if file == store else store, packed
 
 
@@ -81,14 +91,14 @@ class Records(Mapping[str, RunRecord]):
         return self._read[name]
 
     def _record(self, name: str) -> RunRecord:
-        if self._in_folders and (self._folder / name / "config.json").exists():
-            return _read(self._folder / name)
-        return _record(self._folder / name, self._packed[name].parts)
+        if self._in_folders and is_there(self._folder / name / "config.json"):
+            return _by_name(_read(self._folder / name))
+        return _record(self._folder / name, *checked(self._packed[name].parts))
 
     def __iter__(self) -> Iterator[str]:
         found = set(self._packed)
         if self._in_folders:
-            found |= {path.parent.name for path in self._folder.glob("*/config.json")}
+            found |= {folder.name for folder in _folders(self._folder)}
         return iter(sorted(found))
 
     def __len__(self) -> int:
@@ -108,16 +118,40 @@ def runs(path: str | Path) -> list[RunRecord]:
     >>> runs("no/such/folder")
     []
     """
-    path = Path(path)
-    found = {config.parent: _read(config.parent) for config in path.rglob("config.json")}
-    for store in (path, *path.rglob("runs" + SUFFIX)):
+    path = as_path(path)
+    found, stores = _walk(path)
+    for store in (path, *stores):
         folder, packed = _located(store)
         for name in packed:
             if folder / name not in found:
-                found[folder / name] = _record(folder / name, packed[name].parts)
+                found[folder / name] = _record(folder / name, *checked(packed[name].parts))
     if not found and is_packed(path):
         found = {path: read(path)}
     return [found[folder] for folder in sorted(found)]
+
+
+def _walk(path: Path) -> tuple[dict[Path, RunRecord], list[Path]]:
+    """The runs in folders under `path`, and the packed files there.
+
+    A folder that we may not look into stands among the runs, with its problem: it may be one.
+    """
+    _look(path)
+    found: dict[Path, RunRecord] = {}
+    stores = []
+
+    def closed(error: OSError) -> None:
+        if isinstance(error, FileNotFoundError | NotADirectoryError):  # it was none, or is gone
+            return
+        folder = Path(error.filename)
+        problem = f"the folder cannot be read: {error.strerror}"
+        found[folder] = RunRecord(folder, "unknown", "", {}, problems=(problem,))
+
+    for name, _, files in os.walk(path, onerror=closed):
+        if "config.json" in files:
+            found[Path(name)] = _read(Path(name))
+        if "runs" + SUFFIX in files:
+            stores.append(Path(name) / ("runs" + SUFFIX))
+    return found, stores
 
 
 def index(store: str | Path) -> list[dict[str, Any]]:
@@ -128,40 +162,54 @@ def index(store: str | Path) -> list[dict[str, Any]]:
     >>> index("no/such/folder")
     []
     """
-    store = Path(store)
+    store = as_path(store)
     found: dict[str, dict[str, Any]] = {}
     for name, run in _located(store)[1].items():
-        found[name] = _entry(name, run.parts.get("config"), run.parts.get("status"))
-    for folder in store.iterdir() if store.is_dir() else ():
-        config = _json_object(folder / "config.json")
-        if config is not None:
-            found[folder.name] = _entry(folder.name, config, _json_object(folder / "status.json"))
+        found[name] = _entry(name, *checked(run.parts))
+    for folder in _folders(store):
+        found[folder.name] = _entry(folder.name, *read_parts(folder, ("config",)))
     return [found[name] for name in sorted(found)]
 
 
-def _entry(
-    name: str, config: Mapping[str, Any] | None, status: Mapping[str, Any] | None
-) -> dict[str, Any]:
-    told = (status or {}).get("status")
-    return {"name": name, "status": told if told in STATUSES else "unknown", **(config or {})}
-
-
-def _json_object(path: Path) -> dict[str, Any] | None:
+def _look(folder: Path) -> list[Path]:
+    """What is in a folder, nothing if there is none; a `RunError` where the system does not let us look."""
     try:
-        value = json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return None
-    return value if isinstance(value, dict) else None
+        return list(folder.iterdir()) if is_there(folder) and folder.is_dir() else []
+    except OSError as error:
+        raise run_error(folder, error, "read") from error
+
+
+def _folders(store: Path) -> list[Path]:
+    """The run folders right under a store, and those that we may not look into: they may be one."""
+    found = []
+    for folder in _look(store):
+        try:
+            (folder / "config.json").stat()
+        except PermissionError:
+            pass
+        except OSError:
+            continue
+        found.append(folder)
+    return found
+
+
+def _entry(name: str, parts: Mapping[str, Any], problems: Sequence[str]) -> dict[str, Any]:
+    status = parts.get("status", {}).get("status")
+    if problems:
+        status = DAMAGED
+    entry = {"name": name, "status": status if status in (*STATUSES, DAMAGED) else "unknown"}
+    told = {"problems": list(problems)} if problems else {}
+    return {**entry, **parts.get("config", {}), **entry, **told}
 
 
 def read(folder: Path) -> RunRecord:
     """Read one run: its folder or, where there is none, its row in the packed file of its store."""
-    return _read(folder) if not is_packed(folder) else Records(folder.parent)[folder.name]
+    return Records(folder.parent)[folder.name] if is_packed(folder) else _by_name(_read(folder))
 
 
 def is_packed(folder: Path) -> bool:
     """Whether a run is in the packed file of its store and has no folder."""
-    return not (folder / "config.json").exists() and folder.name in _located(folder.parent)[1]
+    return not is_there(folder / "config.json") and folder.name in _located(folder.parent)[1]
 
 
 def is_settled_packed(folder: Path) -> bool:
@@ -169,57 +217,86 @@ def is_settled_packed(folder: Path) -> bool:
     return is_packed(folder) and read(folder).status in ("finished", "diverged")
 
 
-def read_parts(folder: Path) -> tuple[dict[str, Any], list[str]]:
-    """What the files of a run folder hold, by their names without ".json", and what cannot be read."""
+def read_parts(
+    folder: Path, names: Sequence[str] = tuple(PARTS)
+) -> tuple[dict[str, Any], list[str]]:
+    """What the files of a run folder hold, by their names without ".json", and what is wrong with them.
+
+    The status is read besides `names`, for it has the sha256 of the others: what is not as it was written, or
+    not of the types it should be, is left out.
+    """
     parts: dict[str, Any] = {}
     problems: list[str] = []
-    for name in PARTS:
+    digests: Mapping[str, str] = {}
+    for name in dict.fromkeys(("status", *names)):
+        file = f"{name}.json"
         try:
-            value = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
+            data = (folder / file).read_bytes()
+            parts[name], known = parse_index(data, file)
         except FileNotFoundError:
+            problems += [f"{file} is missing"] if file in digests else []
             continue
         except (OSError, ValueError) as error:
-            problems.append(f"{name}.json cannot be read: {error}")
+            problems.append(f"{file} cannot be read: {getattr(error, 'strerror', None) or error}")
             continue
-        if isinstance(value, dict):
-            parts[name] = value
-        else:
-            problems.append(f"{name}.json holds no JSON object")
-    return parts, problems
+        if name == "status":
+            digests = known or {}
+        elif digests.get(file, sha256(data)) != sha256(data):
+            problems.append(f"{file} is not what was written (its sha256 is another)")
+            del parts[name]
+    sound, unsound = checked(parts)
+    return sound, problems + unsound
+
+
+def checked(parts: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """The parts of a run whose types are right, and what is wrong with the others."""
+    problems = {name: text for name in parts if (text := problem(name, parts[name]))}
+    sound = {name: value for name, value in parts.items() if name not in problems}
+    return sound, [f"{name}.json cannot be read: {text}" for name, text in problems.items()]
 
 
 def _read(folder: Path) -> RunRecord:
     return _record(folder, *read_parts(folder))
 
 
-def _record(folder: Path, parts: Mapping[str, Any], unreadable: Sequence[str] = ()) -> RunRecord:
-    """A run from what its files hold."""
+def _by_name(record: RunRecord) -> RunRecord:
+    """A record that somebody looks up by the name of its run, whose hash tells what was run."""
+    if record.status not in ("finished", "diverged"):
+        return record
+    own, name = recorded_name(record.config), record.folder.name
+    if own in (None, name) or not _HASHED.search(name):
+        return record
+    text = f"config.json is that of {own}: of another run, or of an earlier version (runs --rename)"
+    return replace(record, status=DAMAGED, problems=(*record.problems, text))
+
+
+def _record(folder: Path, parts: Mapping[str, Any], problems: Sequence[str] = ()) -> RunRecord:
+    """A run from what its files hold, and what is wrong with these."""
     status = parts.get("status", {})
-    name = status.get("status")
-    done = name == "finished"
-    needed = PARTS[:-1] if done else ("config", "status")
-    problems = [
+    name, message = status.get("status"), status.get("message", "")
+    needed = NEEDED if name == "finished" else ("config", "status")
+    missing = [
         f"{part}.json is missing"
         for part in needed
-        if part not in parts and not any(text.startswith(f"{part}.json ") for text in unreadable)
+        if part not in parts and not any(text.startswith(f"{part}.json ") for text in problems)
     ]
-    problems += unreadable
+    problems = [*missing, *problems]
     if name not in STATUSES:
         problems.append(f"status is {name!r}, not one of {', '.join(STATUSES)}")
+        name = "unknown"
     config, result = parts.get("config", {}), parts.get("result", {})
-    message = str(status.get("message", ""))
-    try:
-        epochs = epochs_from({"epochs": [], **parts.get("history", {})})
+    epochs = epochs_from({"epochs": [], **parts.get("history", {})})
+    if name in ("finished", "diverged") and problems:
+        name = DAMAGED
+        message = f"Delete {folder / 'status.json'} and give the same command again"
+    elif name == "finished":
+        trivial = {k: v for k, v in (result.get("trivial") or {}).items() if v is not None}
         # of a run that ended before runs looked at this themselves
-        exploded = done and explosion(epochs, config.get("loss", ""), result.get("trivial") or {})
-    except (AttributeError, TypeError) as error:
-        problems.append(f"history.json cannot be read: {error}")
-        epochs, exploded = [], None
-    if exploded:
-        name, message = "diverged", exploded
+        exploded = explosion(epochs, config.get("loss", ""), trivial)
+        name, message = ("diverged", exploded) if exploded else (name, message)
     return RunRecord(
         folder=folder,
-        status=str(name) if name in STATUSES else "unknown",
+        status=name,
         message=message,
         config=config,
         environment=parts.get("environment", {}),

@@ -8,14 +8,15 @@ from collections.abc import Callable, Iterable
 from contextlib import closing
 from pathlib import Path
 
-from timelocal.errors import ArgumentError
+from timelocal.errors import ArgumentError, TimelocalError
 from timelocal.experiments.config import CostConfig
+from timelocal.experiments.folder import set_status
 from timelocal.experiments.origins import changes, foreign
 from timelocal.experiments.trial import Trial
-from timelocal.files import make_folder, read_json
+from timelocal.files import is_there, make_folder, read_object, write_json
 from timelocal.studies.engines.engine import Engine
 from timelocal.studies.limits import Limits
-from timelocal.studies.store import Records, RunRecord, is_settled_packed, read
+from timelocal.studies.store import DAMAGED, Records, RunRecord, is_settled_packed, read
 
 _PATIENCE = 1.0
 """Seconds between two looks at trials that another driver is doing."""
@@ -109,6 +110,8 @@ def _do(
                 elif tries[name] <= retries and losses[name] <= _MOST_LOSSES and kind in _AGAIN:
                     again.append(trial)
                 else:
+                    if kind != "done":
+                        _leave_a_record(trial, store / name, message)
                     text = read(store / name).status if kind == "done" else f"{kind}: {message}"
                     told.ended(trial, text)
         if busy and not again:
@@ -116,13 +119,29 @@ def _do(
         pending = again + [t for t in busy if not _settled(store / t.folder_name(), limits)]
 
 
+def _leave_a_record(trial: Trial, folder: Path, message: str) -> None:
+    """Of a trial that ended before its folder was made, such as one whose process could not be started."""
+    if not is_there(folder / "config.json"):
+        make_folder(folder)
+        write_json(folder / "config.json", trial.model_dump(mode="json"))
+        set_status(folder, "failed", message)
+
+
 def _settled(folder: Path, limits: Limits) -> bool:
     """Whether a trial is at an end that another attempt would not change."""
     if is_settled_packed(folder):
         return True
-    if not (folder / "status.json").exists():
+    if not is_there(folder / "status.json"):
         return False
-    status = read_json(folder / "status.json").get("status")
-    if status == "stopped":
-        return not limits.allow_more_than(Limits(**read_json(folder / "limits.json")))
-    return status in {"finished", "diverged"}
+    record = read(folder)
+    if record.status == "stopped":
+        return not record.problems and not limits.allow_more_than(_limits(folder))
+    return record.status in {"finished", "diverged", DAMAGED}
+
+
+def _limits(folder: Path) -> Limits:
+    """The limits at which a run was stopped; none where they cannot be read: it is tried again."""
+    try:
+        return Limits(**read_object(folder / "limits.json"))
+    except (TimelocalError, TypeError):
+        return Limits(0.1**9)

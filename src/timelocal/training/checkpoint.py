@@ -2,11 +2,13 @@
 
 A checkpoint folder holds `checkpoint.json` and the tensor files it names. New tensor files get new
 names and are complete before `checkpoint.json` is replaced; files it does not name are rubbish and
-go afterwards. So a process killed at any moment leaves the old or the new checkpoint.
+go afterwards. So a process killed at any moment leaves the old or the new checkpoint. The index holds
+the sha256 of itself and of the tensor files: what is read back is what was written.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -16,53 +18,62 @@ from torch import Tensor
 
 from timelocal.errors import ArgumentError, Problem, RunError, raise_problems
 from timelocal.files import (
+    as_path,
+    damaged,
+    is_there,
     make_folder,
-    read_json,
+    read_index,
     read_tensors,
-    write_json,
+    tensors_sha256,
+    write_index,
     write_tensors,
 )
-from timelocal.training.history import History, epochs_from
+from timelocal.training.history import History, epochs_from, is_number
 from timelocal.training.identity import described
 from timelocal.training.snapshot import Snapshot, part_of
 from timelocal.training.state import unpacked
 
 _FORMAT = 3
 _READ = (1, 2, 3)
-"""Format 1 kept the network beside the rule, 2 had no `state` and knew less of a run's settings."""
+"""Format 1 kept the network beside the rule; 2 held no sha256 and no `state`, and told less of a run."""
 _INDEX = "checkpoint.json"
 
 
 def save(
     folder: Path, snapshot: Snapshot, history: History, settings: Mapping[str, object]
 ) -> None:
-    """Commit `snapshot` and `history` to `folder`; `settings` say which run they belong to."""
-    make_folder(folder)
+    """Commit `snapshot` and `history` to `folder`; `settings` say which run they belong to.
+
+    The folder above has to be there: that it is gone is an error, not a reason to make another.
+    """
+    make_folder(folder, parents=False)
     epoch = len(history.epochs)
-    last = f"last-{epoch:06d}.safetensors"
-    write_tensors(folder / last, _flatten(snapshot))
+    last = _last(epoch)
+    digests = {last: write_tensors(folder / last, _flatten(snapshot))}
     best = None
     if history.best is not None and history.best_weights is not None:
         best = f"best-{history.best['epoch']:06d}.safetensors"
-        if not (folder / best).exists():
-            write_tensors(folder / best, history.best_weights)
-    write_json(
-        folder / _INDEX,
-        {
-            "format": _FORMAT,
-            "epoch": epoch,
-            "last": last,
-            "best": best,
-            "settings": settings,
-            "optimizer_numbers": snapshot.numbers,
-            "state": snapshot.state,
-            "history": history.curves(),
-            "timing": history.timing(),
-        },
-    )
-    for path in folder.iterdir():
-        if path.name not in {_INDEX, last, best}:
-            with suppress(OSError):
+        if is_there(folder / _INDEX) and is_there(
+            folder / best
+        ):  # without an index it may be anyone's
+            digests[best] = tensors_sha256(history.best_weights)
+        else:
+            digests[best] = write_tensors(folder / best, history.best_weights)
+    index = {
+        "format": _FORMAT,
+        "epoch": epoch,
+        "last": last,
+        "best": best,
+        "settings": settings,
+        "optimizer_numbers": snapshot.numbers,
+        "state": snapshot.state,
+        "history": history.curves(),
+        "timing": history.timing(),
+    }
+    write_index(folder / _INDEX, index, digests)
+    with suppress(OSError):
+        for path in folder.iterdir():
+            if path.name not in {_INDEX, last, best}:
                 path.unlink()
 
 
@@ -71,10 +82,11 @@ def load(folder: Path, settings: Mapping[str, object]) -> tuple[Snapshot, Histor
 
     Raises `RunError` if it is damaged or was made under other `settings`.
     """
-    index = _index(folder)
-    if index is None:
+    found = _read(folder)
+    if found is None:
         return None
-    tensors = _of_this_format(index, read_tensors(folder / index["last"]))
+    index, digests = found
+    tensors = _of_this_format(index, _tensors(folder, index, digests, "last"))
     snapshot = Snapshot(
         part_of(tensors, "rule"),
         part_of(tensors, "optimizer"),
@@ -82,12 +94,14 @@ def load(folder: Path, settings: Mapping[str, object]) -> tuple[Snapshot, Histor
         index.get("state", {}),
         part_of(tensors, "state"),
     )
+    _check_state(folder, index, snapshot)
     _check_settings(folder, index, snapshot, settings)
+    _check_shapes(folder, index, snapshot)
     history = History(
         epochs=epochs_from(index["history"]),
         seconds=index["timing"]["seconds"],
         step_seconds=index["timing"]["step_seconds"],
-        best_weights=read_tensors(folder / index["best"]) if index["best"] else None,
+        best_weights=_tensors(folder, index, digests, "best") if index["best"] else None,
     )
     return snapshot, history
 
@@ -102,11 +116,11 @@ def load_weights(folder: str | Path, which: str = "best") -> dict[str, Tensor]:
     """
     if which not in {"best", "last"}:
         raise ArgumentError(str(Problem("which", repr(which), "'best' or 'last'")))
-    folder = Path(folder) / "checkpoint"
-    index = _index(folder)
-    if index is None or index[which] is None:
+    folder = as_path(folder) / "checkpoint"
+    index, digests = _read(folder) or ({which: None}, None)
+    if index[which] is None:
         raise RunError(f"{folder} holds no {which} weights. Train with this folder first.")
-    tensors = read_tensors(folder / index[which])
+    tensors = _tensors(folder, index, digests, which)
     if which == "best":
         return tensors
     return part_of(_of_this_format(index, tensors), "rule.network")
@@ -125,18 +139,98 @@ def _of_this_format(index: Mapping[str, Any], tensors: dict[str, Tensor]) -> dic
     return renamed
 
 
-def _index(folder: Path) -> dict[str, Any] | None:
-    """The parsed `checkpoint.json`, or None if there is none."""
+def _read(folder: Path) -> tuple[dict[str, Any], dict[str, str] | None] | None:
+    """The checked `checkpoint.json` and the sha256 of its files, or None if there is none."""
     path = folder / _INDEX
-    if not path.exists():
+    if not is_there(path):
         return None
-    index = read_json(path)
-    if not isinstance(index, dict) or index.get("format") not in _READ:
+    index, digests = read_index(path)
+    if index.get("format") not in _READ:
         raise RunError(
             f"{path} is not a checkpoint of format {_FORMAT}. Choose another folder, or delete "
             "this one to begin again."
         )
-    return index
+    problem = _problem(index, digests)
+    if problem:
+        raise damaged(path, problem)
+    return index, digests
+
+
+def _problem(index: Mapping[str, Any], digests: Mapping[str, str] | None) -> str | None:
+    """What an index of a checkpoint lacks, None for nothing."""
+    kinds = {"epoch": int, "last": str, "settings": dict, "history": dict, "timing": dict}
+    for name, kind in {**kinds, "optimizer_numbers": dict, "best": str | None}.items():
+        if name not in index or not isinstance(index[name], kind):
+            return f"it holds no {name}, or one of another type"
+    try:
+        history = History(epochs_from(index["history"]))
+    except ValueError as error:
+        return f"history: {error}"
+    epoch, timing, settings = len(history.epochs), index["timing"], index["settings"]
+    if index["epoch"] != epoch or index["last"] != _last(epoch):
+        return (
+            f"it is of epoch {index['epoch']}, its history of {epoch}, its tensors {index['last']}"
+        )
+    if (index["best"] is None) != (history.best is None) or not _BEST.fullmatch(
+        index["best"] or "best-000000.safetensors"
+    ):
+        return f"best: {index['best']!r}"
+    for name in ("seconds", "step_seconds"):
+        times = timing.get(name)
+        if not isinstance(times, list) or len(times) != epoch or not all(map(is_number, times)):
+            return f"timing: {name} is no list of {epoch} numbers"
+    for key, value in index["optimizer_numbers"].items():
+        if not (value is None or isinstance(value, bool) or is_number(value)):
+            return f"optimizer_numbers: {key} is no number"
+    if not all(isinstance(settings.get(name), dict) for name in ("rule_options", "rule_state")):
+        return "settings: of no rule"
+    files = {index["last"], *filter(None, [index["best"]])}
+    if (index["format"] >= 3 or digests is not None) and {*(digests or ())} != files:
+        return f"it holds not the sha256 of {' and '.join(sorted(files))}"
+    return None
+
+
+_BEST = re.compile(r"best-\d{6,}\.safetensors")
+
+
+def _last(epoch: int) -> str:
+    return f"last-{epoch:06d}.safetensors"
+
+
+def _tensors(
+    folder: Path, index: Mapping[str, Any], digests: Mapping[str, str] | None, which: str
+) -> dict[str, Tensor]:
+    """The tensors of the file that the index names; before format 3 there is no sha256 to tell it by."""
+    name = index[which]
+    return read_tensors(folder / name, None if digests is None else digests[name])
+
+
+def _check_shapes(folder: Path, index: Mapping[str, Any], snapshot: Snapshot) -> None:
+    """Refuse tensors that are not those of the run, of which the settings tell names and shapes."""
+    settings = index["settings"]
+    network = {f"network.{name}": shape for name, shape in settings["network"].items()}
+    wanted = {**settings["rule_state"], **network}
+    found = {name: list(tensor.shape) for name, tensor in snapshot.rule.items()}
+    different = sorted(name for name in {*found, *wanted} if found.get(name) != wanted.get(name))
+    if index["format"] > 1 and different:
+        raise damaged(
+            folder / index["last"], f"it does not hold {', '.join(different)} of this run"
+        )
+
+
+def _check_state(folder: Path, index: Mapping[str, Any], snapshot: Snapshot) -> None:
+    """Refuse a state that cannot have been saved: it is read back, and thrown away."""
+    try:
+        groups, state = snapshot.groups, unpacked(snapshot.state, snapshot.tensors)
+        stopped, callbacks = state.get("stopped", ""), state.get("callbacks", [])
+        readable = all(isinstance(group, dict) for group in groups) and (
+            isinstance(stopped, str) and isinstance(callbacks, list)
+        )
+        readable = readable and isinstance(state.get("generators", {}), dict)
+    except (LookupError, ValueError, TypeError, AttributeError, RecursionError):
+        readable = False
+    if not readable or (index["format"] >= 3 and "groups" not in snapshot.state):
+        raise damaged(folder / _INDEX, "its state is not one of a run")
 
 
 def _flatten(snapshot: Snapshot) -> dict[str, Tensor]:

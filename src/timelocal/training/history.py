@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from statistics import median
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeGuard
 
 from torch import Tensor
 
@@ -191,13 +191,35 @@ class History:
 def epochs_from(curves: Mapping[str, Any]) -> list[Record]:
     """The epochs in what `History.curves` was as JSON, where null stands for what was not finite.
 
+    Raises `ValueError` if they are not the records of epochs 1, 2, …, each of numbers by name.
+
     >>> epochs_from({"epochs": [{"epoch": 1, "cosine": None}]})
     [{'epoch': 1, 'cosine': nan}]
     """
+    epochs = curves.get("epochs")
+    if not isinstance(epochs, list):
+        raise ValueError(f"epochs: got {type(epochs).__name__}, expected a list")
+    for number, record in enumerate(epochs, 1):
+        if not isinstance(record, dict) or record.get("epoch") != number:
+            raise ValueError(f"epochs: got no record of epoch {number} at its place")
+        for name, value in record.items():
+            if value is not None and not is_number(value):
+                raise ValueError(f"{name} of epoch {number}: got {value!r:.40}, expected a number")
     return [
         {name: math.nan if value is None else value for name, value in record.items()}
-        for record in curves["epochs"]
+        for record in epochs
     ]
+
+
+def is_number(value: object) -> TypeGuard[float]:
+    """Whether a JSON value is a number that Python can count with; true and false are none.
+
+    >>> is_number(0.5), is_number(True), is_number(10**400)
+    (True, False, False)
+    """
+    if isinstance(value, float):
+        return True
+    return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63
 
 
 def _short(value: float) -> str:

@@ -18,7 +18,7 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from timelocal import fast, seeding
 from timelocal.data import Sequences, minibatches
 from timelocal.fast.epoch import Estimator
-from timelocal.files import exclusive, make_folder
+from timelocal.files import as_path, exclusive, make_folder
 from timelocal.network import Network, mean_decorrelation_loss
 from timelocal.rules import Estimate, Evaluation, Rule, update_locally
 from timelocal.training.callbacks import Callback, name_of, wants_to_stop
@@ -30,7 +30,15 @@ from timelocal.training.metrics import Metric, number, scores
 from timelocal.training.parts import Part, as_sequences, check_parts, entering
 from timelocal.training.progress import Show, no_bar, progress_bar
 from timelocal.training.saver import Saver, run_settings
-from timelocal.training.snapshot import Live, Snapshot, is_finite, put_back, stateful, take
+from timelocal.training.snapshot import (
+    Live,
+    Snapshot,
+    go_on_from,
+    is_finite,
+    put_back,
+    stateful,
+    take,
+)
 from timelocal.training.stream import Stream
 
 _EVALUATION_BATCH = 256
@@ -149,7 +157,7 @@ def fit(
     check_parts(rule, parts)
     check_batches(rule, parts, batch_size, _EVALUATION_BATCH, drop_last=drop_last, online=online)
     live, metrics = Live(rule, optimizer, scheduler, stateful(callbacks)), metrics or {}
-    home = None if folder is None else make_folder(Path(folder))
+    home = None if folder is None else make_folder(as_path(folder))
     with exclusive(home / ".fit.lock") if home else nullcontext():
         saver = home and Saver(
             home,
@@ -166,8 +174,8 @@ def fit(
         )
         state, history = take(live), History()
         if saver and (saved := saver.load()):
+            go_on_from(saved[0], live, home)
             state, history = saved
-            put_back(state, live)
             state = take(live, state.stopped)  # an older checkpoint does not hold all
         if device is not None:
             place = torch.empty(0, device=device).device

@@ -12,7 +12,7 @@ from torch import nn
 from torch.optim.lr_scheduler import LRScheduler
 
 from timelocal.data import Sequences
-from timelocal.files import to_json, write_json
+from timelocal.files import to_json, write_index, write_json
 from timelocal.network import Network
 from timelocal.training import checkpoint
 from timelocal.training.history import History
@@ -49,7 +49,7 @@ class Saver:
         """Save now."""
         start = time.perf_counter()
         checkpoint.save(self.folder / "checkpoint", state, history, self.settings)
-        write_json(self.folder / "history.json", history.curves())
+        write_index(self.folder / "history.json", history.curves(), {})
         write_json(self.folder / "timing.json", history.timing())
         end = time.perf_counter()
         self._next_save = end + (end - start) / _SHARE

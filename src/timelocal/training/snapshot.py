@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from timelocal.errors import UnsupportedError
+from timelocal.errors import RunError, UnsupportedError
 from timelocal.rules import Rule
 from timelocal.training.generators import Generator, generators
 from timelocal.training.state import packed, unpacked
@@ -186,6 +186,19 @@ def _draw_on(generator: Generator, state: Any) -> None:
         generator.set_state(state)
     else:
         generator.bit_generator.state = state
+
+
+def go_on_from(saved: Snapshot, live: Live, folder: object) -> None:
+    """`put_back` what `folder` held; a `RunError` if it does not fit, and nothing is changed then."""
+    before = take(live)
+    try:
+        put_back(saved, live)
+    except (LookupError, ValueError, TypeError, RuntimeError, AttributeError) as error:
+        put_back(before, live)
+        raise RunError(
+            f"the checkpoint in {folder} does not fit this rule and optimizer ({error}). Give the same "
+            "objects to go on, or another folder to begin a new run."
+        ) from error
 
 
 def _copy(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

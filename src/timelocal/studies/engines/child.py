@@ -14,11 +14,12 @@ import threading
 import time
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 from timelocal.errors import TimelocalError
-from timelocal.experiments.run import set_status
+from timelocal.experiments.folder import set_status
 from timelocal.experiments.trial import Trial, from_json
-from timelocal.files import make_folder, write_json
+from timelocal.files import is_there, make_folder, write_json
 from timelocal.studies.engines.attempt import attempt
 from timelocal.studies.engines.engine import Kind
 from timelocal.studies.limits import Limits
@@ -26,11 +27,20 @@ from timelocal.studies.limits import Limits
 _LOOK = 0.2
 """Seconds between two looks at a child's clock and memory."""
 
-_context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(
-    # the last three are what torch's optimizers and the trivial predictors import when first used
-    [__name__, "torch._dynamo", "sklearn.datasets", "sklearn.linear_model"]
-)
+
+def _start_method() -> Any:
+    """A server that has imported everything, where the system can fork (not on Windows)."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(
+        # the last three are what torch's optimizers and the trivial predictors import when first used
+        [__name__, "torch._dynamo", "sklearn.datasets", "sklearn.linear_model"]
+    )
+    return context
+
+
+_context = _start_method()
 
 
 def supervise(
@@ -41,8 +51,13 @@ def supervise(
     child = _context.Process(
         target=_work, args=(theirs, trial.canonical(), str(store), data_dir), daemon=True
     )
-    child.start()
-    theirs.close()
+    try:
+        child.start()
+    except (OSError, EOFError) as error:  # no more processes, no memory, a server that died
+        ours.close()
+        return "failed", f"its process could not be started: {error or type(error).__name__}"
+    finally:
+        theirs.close()
     start, reason = time.monotonic(), ""
     try:
         while not ours.poll(_LOOK):
@@ -57,7 +72,8 @@ def supervise(
             except EOFError:
                 child.join()
                 message = _death(child.exitcode)
-                _record(store / trial.folder_name(), "failed", message)
+                if is_there(store / trial.folder_name() / "config.json"):
+                    set_status(store / trial.folder_name(), "failed", message)
                 return "failed", message
             return kind, message
     finally:
@@ -114,8 +130,3 @@ def _death(exit_code: int | None) -> str:
     if exit_code is not None and exit_code < 0:
         return f"its process was killed by signal {-exit_code}"
     return f"its process ended with exit code {exit_code}"
-
-
-def _record(folder: Path, status: str, message: str) -> None:
-    if (folder / "config.json").exists():
-        set_status(folder, status, message)

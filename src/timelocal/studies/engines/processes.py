@@ -14,6 +14,13 @@ from timelocal.studies.engines.engine import Outcome
 from timelocal.studies.limits import Limits
 
 
+def processors() -> int:
+    """How many processors this process may use, as far as the system tells."""
+    if hasattr(os, "sched_getaffinity"):  # Linux
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 class Processes:
     """A pool of threads, each of which looks after one child process at a time.
 
@@ -26,7 +33,7 @@ class Processes:
         """workers: trials at a time; None: one a core."""
         if workers is not None and workers < 1:
             raise_problems([Problem("workers", workers, "1 or more")])
-        self.workers = workers or len(os.sched_getaffinity(0))
+        self.workers = workers or processors()
 
     def run(
         self, trials: Sequence[Trial], store: Path, data_dir: Path | None, limits: Limits
