@@ -245,6 +245,7 @@ def _check_settings(
     saved = index["settings"]
     given = _where_it_stopped(saved, snapshot, given)
     if index["format"] < 3:
+        saved = {name: told for name, told in saved.items() if name not in _UNTOLD_BEFORE_3}
         given = _told_before_3(saved, given)
     if index["format"] == 1:
         given = _told_in_format_1(saved, given)
@@ -281,6 +282,9 @@ def _where_it_stopped(
     return {**given, **changed}
 
 
+_UNTOLD_BEFORE_3 = {"cell", "modules", "generators", "frozen", "in evaluation mode"}
+
+
 def _told_before_3(saved: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
     """What is given, as formats 1 and 2 would have told it.
 
@@ -294,8 +298,7 @@ def _told_before_3(saved: Mapping[str, Any], given: Mapping[str, Any]) -> dict[s
             return told
         return told["is"] if "is" in told else {name: plain(one) for name, one in told.items()}
 
-    untold = {"cell", "modules", "generators", "frozen", "in evaluation mode"}
-    as_before = {name: plain(told) for name, told in given.items() if name not in untold}
+    as_before = {name: plain(told) for name, told in given.items() if name not in _UNTOLD_BEFORE_3}
     for name in ("rule_options", "loss"):  # private attributes
         as_before[name] = {k: v for k, v in as_before[name].items() if k in saved[name]}
     return as_before
