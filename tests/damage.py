@@ -59,7 +59,7 @@ def outcomes(
 
 
 def refuse_at(patch: pytest.MonkeyPatch, moment: int, number: int) -> list[str]:
-    """Let the `moment`-th of the system calls that write fail with this error number; its name is listed then."""
+    """Let the `moment`-th of the calls that write fail with this error number; then its name is listed."""
     count, refused = 0, []
 
     def guarded(

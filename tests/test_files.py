@@ -18,7 +18,7 @@ import pytest
 import torch
 
 from timelocal import files
-from timelocal.errors import BusyError, RunError
+from timelocal.errors import ArgumentError, BusyError, RunError
 
 
 def test_written_values_come_back(tmp_path):
@@ -182,3 +182,63 @@ def test_a_folder_that_cannot_be_synced_is_written_all_the_same(tmp_path, monkey
     files.write_json(tmp_path / "a.json", 1)
     assert refused
     assert files.read_json(tmp_path / "a.json") == 1
+
+
+def test_an_index_tells_what_has_changed(tmp_path):
+    path = tmp_path / "index.json"
+    value = {"loss": [0.1, math.nan, np.float32(0.5)], "seed": np.int64(3), "é": "\udcff"}
+    files.write_index(path, value, {"a": "1" * 64})
+    read = {"loss": [0.1, None, 0.5], "seed": 3, "é": "\udcff"}
+    assert files.read_index(path) == (read, {"a": "1" * 64})
+    text = path.read_text()
+    for old, new in (("0.1", "0.2"), ("1" * 64, "2" * 64), ("index.json", "other.json")):
+        path.write_text(text.replace(old, new))
+        with pytest.raises(RunError, match=r"index\.json is damaged .*sha256.*Delete it"):
+            files.read_index(path)
+    path.write_text(
+        json.dumps(json.loads(text), separators=(",", ":"))
+    )  # the same in another layout
+    assert files.read_index(path)[0] == read
+    path.write_text('{"seed": 3}')  # of an earlier version
+    assert files.read_index(path) == ({"seed": 3}, None)
+
+
+@pytest.mark.parametrize("text", ["[" * 101, '{"a":' * 5000, "1" * 5000, "\ufeff1", '"\\'])
+def test_json_that_is_none_of_ours_is_one_clear_error(tmp_path, text):
+    (tmp_path / "a.json").write_text(text, encoding="utf-8")
+    with pytest.raises(RunError, match=r"a\.json is damaged"):
+        files.read_json(tmp_path / "a.json")
+    assert files.parse_json(b"[" * 100 + b"]" * 100)
+
+
+def test_what_is_no_utf8_is_written_as_an_escape(tmp_path):
+    files.write_text(tmp_path / "a.html", os.fsdecode(b"run-\xff"))
+    assert (tmp_path / "a.html").read_bytes() == b"run-\\udcff"
+
+
+def test_paths_that_are_none_are_one_clear_error(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert files.as_path("~/runs") == tmp_path / "runs"
+    for path in (None, 3, "a\0b", "\ud800", b"bytes"):
+        with pytest.raises(ArgumentError, match=r"folder: got .*, expected a path"):
+            files.as_path(path)
+
+
+def test_where_nobody_may_look_is_one_clear_error(tmp_path, monkeypatch):
+    assert not files.is_there(tmp_path / "absent")
+    assert files.is_there(tmp_path)
+    (tmp_path / "file").touch()
+    assert not files.is_there(tmp_path / "file" / "below")
+    with pytest.raises(RunError, match=r"cannot read .*name too long"):
+        files.is_there(tmp_path / ("a" * 300))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.bool, torch.complex64])
+def test_tensors_of_any_type_come_back(tmp_path, dtype):
+    tensors = {"a": torch.ones(3, dtype=dtype), "empty": torch.empty(0, 2, dtype=dtype)}
+    digest = files.write_tensors(tmp_path / "a", tensors)
+    assert digest == files.tensors_sha256(tensors)
+    found = files.read_tensors(tmp_path / "a", digest)
+    torch.testing.assert_close(found, tensors, rtol=0, atol=0)
+    with pytest.raises(RunError, match="another file"):
+        files.read_tensors(tmp_path / "a", "0" * 64)

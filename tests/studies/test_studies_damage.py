@@ -108,7 +108,10 @@ def test_a_file_of_another_run_is_told(store: Path, part: str) -> None:
     with pytest.raises(RunError, match=rf"{part}\.json is not what was written"):
         pack(store)
     before = table(runs(store))
-    assert [one.status for one in run_study([small()], store, engine=InProcess())] == [DAMAGED]
+    told: list[str] = []
+    (record,) = run_study([small()], store, engine=InProcess(), tell=told.append)
+    assert record.status == DAMAGED
+    assert told[-1].startswith(f"warning: {one.name} does not count: {part}.json is not what was")
     (one / "status.json").unlink()
     run(small(), store)
     assert read(one).status == "finished"
@@ -308,6 +311,16 @@ def test_names_that_are_no_utf8_and_tildes(
     page = write_report([store], tmp_path / "report.html").read_text()
     assert "run-\\udcff" in page
     assert read(odd).status == "finished"
+    for name in ("run-\udcff", "[red]", "\x1b[31mred"):
+        odd = odd.rename(store / name)
+        for arguments in (
+            ["runs", str(store)],
+            ["runs", str(store), "--csv"],
+            ["list", "--out", str(store)],
+        ):
+            shown = CliRunner().invoke(app, arguments, env={"COLUMNS": "200"})
+            assert shown.exit_code == 0, shown.output
+            assert name.encode("unicode_escape").decode() in shown.stdout
     odd.rename(store / small().folder_name())
     with pytest.raises(ArgumentError, match="expected a path"):
         runs("a\ud800")
@@ -340,7 +353,7 @@ def test_a_run_that_goes_on_makes_no_claims_it_does_not_keep(tmp_path: Path) -> 
 
 
 def survives(store: Path, number: int, moment: int) -> bool:
-    """A run whose `moment`-th write fails is told, and goes on when asked again. False past the last write."""
+    """A run whose `moment`-th write fails is told, and goes on when asked again. False past the last."""
     with pytest.MonkeyPatch.context() as patch:
         refused = refuse_at(patch, moment, number)
         try:

@@ -78,6 +78,14 @@ def test_what_diverged_or_failed_is_out_and_what_is_missing_is_waited_for() -> N
     assert choose(made, every, {}) is None
 
 
+def test_a_damaged_run_decides_nothing() -> None:
+    """It is not known how it ended: the search waits until it is made again."""
+    made = line(Search(GRID, epochs=1))
+    every = choices(made.search)
+    losses = dict(zip(every, (0.5, "damaged", 0.2, 0.9), strict=True))
+    assert choose(made, every, records(made, losses)) is None
+
+
 def test_a_choice_that_diverges_in_the_long_run_is_passed_over() -> None:
     made = line(Search(GRID, epochs=1))
     every = choices(made.search)

@@ -15,6 +15,7 @@ import timelocal as tl
 from damage import FLIPS, flipped, outcomes, truncated
 from timelocal.files import read_tensors, write_tensors
 from timelocal.training import checkpoint, load_weights
+from timelocal.training.history import epochs_from
 
 FILES = ("checkpoint.json", "last", "best")
 
@@ -180,6 +181,27 @@ def test_any_other_file_is_one_clear_error(begun: Path, problem: Any, text: str)
     file_of(begun, "checkpoint").write_text(text)
     with pytest.raises(tl.RunError, match=r"checkpoint\.json is "):
         run(problem, 4, begun)
+
+
+@pytest.mark.parametrize(
+    "epochs",
+    [
+        None,
+        {"1": {}},
+        [3],
+        [{"epoch": 2}],
+        [{"epoch": 1}, {"epoch": 1}],
+        [{"epoch": True}],
+        [{"train_loss": 0.1}],
+        [{"epoch": 1, "train_loss": "0.1"}],
+        [{"epoch": 1, "train_loss": [0.1]}],
+        [{"epoch": 1, "train_loss": 10**400}],
+        [{"epoch": 1, "train_loss": False}],
+    ],
+)
+def test_epochs_are_records_of_numbers_in_their_order(epochs: Any) -> None:
+    with pytest.raises(ValueError, match="epoch"):
+        epochs_from({"epochs": epochs})
 
 
 def test_tensors_that_do_not_fit_change_nothing(begun: Path, problem: Any) -> None:

@@ -33,6 +33,7 @@ def runs(
     from rich.console import Console
     from rich.table import Table
 
+    from timelocal.cli.tables import plain
     from timelocal.errors import Problem, raise_problems, unknown_name
     from timelocal.files import to_json
     from timelocal.studies.packing import rename
@@ -62,19 +63,19 @@ def runs(
         for entry in found:
             typer.echo(to_json(entry))
         return
-    shown = Table(title=f"{len(found)} runs in {store}")
+    shown = Table(title=f"{len(found)} runs in {plain(str(store))}")
     columns = ("name", "dataset", "cell", "rule", "seed", "status")
     for name in columns:
         shown.add_column(name)
     for entry in found[:_SHOWN]:
-        shown.add_row(*(str(entry.get(name, "–")) for name in columns))
+        shown.add_row(*(plain(str(entry.get(name, "–"))) for name in columns))
     console = Console()
     console.print(shown)
     if len(found) > _SHOWN:
         console.print(f"… and {len(found) - _SHOWN} more; --json lists all")
     for entry in found[:_SHOWN]:
         for problem in entry.get("problems", ()):
-            console.print(f"{entry['name']}: {problem}", markup=False, highlight=False)
+            console.print(plain(f"{entry['name']}: {problem}"), highlight=False, soft_wrap=True)
     counts = Counter(entry["status"] for entry in found)
     told = {"running": "running (or cut off: the same command goes on)"}
     console.print(

@@ -11,6 +11,7 @@ from timelocal import data, plugins
 from timelocal.errors import TimelocalError
 from timelocal.experiments.build import find_rule
 from timelocal.experiments.origins import BUILT_IN, described
+from timelocal.files import printable
 from timelocal.rules import RULES, RuleSpec
 from timelocal.studies.store import RunRecord
 
@@ -75,6 +76,11 @@ def _told(what: plugins.What, one: plugins.Installed) -> str:
         return f"[red]{escape(str(error))}[/red]"
 
 
+def plain(text: str) -> str:
+    """Text from a file or a folder's name, of which nothing is markup or a command to the terminal."""
+    return escape(printable(text))
+
+
 def runs_table(records: Sequence[RunRecord]) -> Table:
     """Status and test result of every run, and what is wrong with its folder."""
     table = Table(title="runs")
@@ -84,10 +90,10 @@ def runs_table(records: Sequence[RunRecord]) -> Table:
         last = (record.result or {}).get("last") or {}
         test = last.get("test_accuracy", last.get("test_loss"))
         table.add_row(
-            record.folder.name,
+            plain(record.folder.name),
             record.status,
             str(len(record.epochs)),
             "–" if test is None else f"{test:.4f}",
-            "; ".join(filter(None, (record.message, *record.problems))),
+            plain("; ".join(filter(None, (record.message, *record.problems)))),
         )
     return table

@@ -13,6 +13,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from io import BufferedIOBase
 from pathlib import Path, PurePosixPath
 from typing import IO, TypeVar
 
@@ -234,7 +235,7 @@ def _is(member: zipfile.ZipInfo, name: str) -> bool:
     return path.name == name and not path.is_absolute() and ".." not in path.parts
 
 
-def read_at_most(stream: IO[bytes]) -> bytes:
+def read_at_most(stream: IO[bytes] | BufferedIOBase) -> bytes:
     """All that a stream unpacks to; a `DataError` if that is more than `LARGEST`, and no more is read."""
     data = stream.read(LARGEST + 1)
     if len(data) > LARGEST:

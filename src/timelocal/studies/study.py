@@ -70,8 +70,13 @@ def run_study(
     batches = [others, *([trial] for trial in timed)]
     for batch in batches:
         _do(batch, store, engine, data_dir, retries, limits, told)
-    records = Records(store)
-    return [records[name] for name in wanted if name in records]
+    found = Records(store)
+    records = [found[name] for name in wanted if name in found]
+    for record in records:
+        if record.status == DAMAGED:
+            told_of = "; ".join([*record.problems, record.message])
+            tell(f"warning: {record.folder.name} does not count: {told_of}")
+    return records
 
 
 class _Told:

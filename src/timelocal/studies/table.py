@@ -6,7 +6,7 @@ import csv
 import io
 from collections.abc import Iterable
 
-from timelocal.files import to_json
+from timelocal.files import printable, to_json
 from timelocal.studies.store import RunRecord
 
 _FIELDS = ("run", "status", "epochs", "config", "result")
@@ -26,7 +26,7 @@ def table(records: Iterable[RunRecord]) -> str:
         result = {k: v for k, v in (record.result or {}).items() if k not in _TIMES}
         writer.writerow(
             (
-                record.folder.name,
+                printable(record.folder.name),
                 record.status,
                 len(record.epochs),
                 _json(record.config),
