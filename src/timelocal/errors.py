@@ -80,12 +80,15 @@ def raise_problems(
 def unknown_name(what: str, given: object, known: Iterable[str]) -> Problem | None:
     """A problem that lists the known names and the nearest one, or None if `given` is known."""
     names = sorted(known)
-    if given in names:
+    if isinstance(given, str) and given in names:
         return None
-    near = difflib.get_close_matches(str(given), names, n=1)
+    near = difflib.get_close_matches(given, names, n=1) if isinstance(given, str) else []
+    shown = (
+        repr(given) if isinstance(given, str | int | float | None) else f"a {type(given).__name__}"
+    )
     return Problem(
         what,
-        repr(given),
+        shown,
         "one of " + ", ".join(repr(name) for name in names),
         f"Did you mean {near[0]!r}?" if near else "",
     )

@@ -7,13 +7,13 @@ class weights; a rule sees e already divided by Σ w.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from numbers import Real
 from typing import ClassVar
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
+from timelocal.arguments import TO_LABELS, as_real, as_tensor, described
 from timelocal.errors import Problem, raise_problems, unknown_name
 from timelocal.typing import LossFunction
 
@@ -79,19 +79,17 @@ class CrossEntropy(Loss):
 
     def __init__(self, label_smoothing: float = 0.0, class_weights: Tensor | None = None) -> None:
         problems = []
-        if not (isinstance(label_smoothing, Real) and 0 <= label_smoothing <= 1):
-            problems.append(Problem("label_smoothing", repr(label_smoothing), "a number in [0, 1]"))
-        if class_weights is not None and not isinstance(class_weights, Tensor):
-            remedy = "Use torch.as_tensor(class_weights)."
-            got = f"a {type(class_weights).__name__}"
-            problems.append(Problem("class_weights", got, "a tensor of shape (o,)", remedy))
-        elif class_weights is not None and not bool(
-            (class_weights.isfinite() & (class_weights >= 0)).all()
-        ):
-            got = "negative or non-finite values"
-            problems.append(Problem("class_weights", got, "non-negative numbers"))
+        if not (0 <= as_real(label_smoothing) <= 1):
+            problems.append(
+                Problem("label_smoothing", described(label_smoothing), "a number in [0, 1]")
+            )
         raise_problems(problems)
-        self.label_smoothing = label_smoothing
+        if class_weights is not None:
+            class_weights = as_tensor("class_weights", class_weights, floating=True)
+            if not bool((class_weights.isfinite() & (class_weights >= 0)).all()):
+                got = "negative or non-finite values"
+                raise_problems([Problem("class_weights", got, "non-negative numbers")])
+        self.label_smoothing = as_real(label_smoothing)
         self.class_weights = class_weights
 
     def _weights(self, outputs: Tensor) -> Tensor | None:
@@ -128,11 +126,9 @@ class CrossEntropy(Loss):
         counted: Tensor | None,
     ) -> list[Problem]:
         if targets.dtype != torch.int64:
-            remedy = (
-                "Use targets.long()."
-                if not targets.is_floating_point()
-                else ("Cross-entropy wants class indices; for real-valued targets use loss='mse'.")
-            )
+            remedy = "Use targets.long()."
+            if targets.is_floating_point():
+                remedy = f"{TO_LABELS} For real-valued targets use loss='mse'."
             return [Problem("targets", f"{targets.dtype}", "class indices, torch.int64", remedy)]
         problems = _shape_problem(targets, entries, "of class indices")
         if not problems:
@@ -141,7 +137,7 @@ class CrossEntropy(Loss):
             if low < 0 or high >= outputs:
                 got = f"labels between {low} and {high}"
                 expected = f"labels between 0 and {outputs - 1} (the readout has {outputs} outputs)"
-                problems.append(Problem("targets", got, expected))
+                problems.append(Problem("targets", got, expected, TO_LABELS if low < 0 else ""))
         weights = self.class_weights
         if weights is not None and tuple(weights.shape) != (outputs,):
             got = f"shape {tuple(weights.shape)}"

@@ -9,12 +9,12 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from numbers import Integral
 
 import numpy as np
 import torch
 
-from timelocal.errors import Problem, raise_problems
+from timelocal.arguments import seed_problem
+from timelocal.errors import raise_problems
 
 
 def derive_seed(seed: int, *names: str | int) -> int:
@@ -30,8 +30,7 @@ def derive_seed(seed: int, *names: str | int) -> int:
     Raises:
         ArgumentError: unless `seed` is a non-negative integer; None would mean another one each time.
     """
-    if not isinstance(seed, Integral) or seed < 0:
-        raise_problems([Problem("seed", repr(seed), "a non-negative integer")])
+    raise_problems([seed_problem(seed)])
     keys = tuple(zlib.crc32(str(name).encode()) for name in names)
     state = np.random.SeedSequence(int(seed), spawn_key=keys).generate_state(1, np.uint64)
     return int(state[0] >> np.uint64(1))

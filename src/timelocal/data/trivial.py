@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from timelocal.arguments import as_real, described, is_whole
 from timelocal.data.sequences import Sequences
 from timelocal.errors import Problem, raise_problems
 
@@ -78,11 +79,13 @@ def linear_on_lags(train: Sequences, test: Sequences, lags: int, ridge: float) -
     """
     raise_problems(
         [
-            None if ridge > 0 else Problem("ridge", ridge, "a number above 0"),
+            None if as_real(ridge) > 0 else Problem("ridge", described(ridge), "a number above 0"),
             *(
                 None
-                if isinstance(lags, int) and 1 <= lags <= part.inputs.shape[1]
-                else Problem("lags", lags, f"1 to {part.inputs.shape[1]}, the steps of `{name}`")
+                if is_whole(lags, 1, part.inputs.shape[1])
+                else Problem(
+                    "lags", described(lags), f"1 to {part.inputs.shape[1]}, the steps of `{name}`"
+                )
                 for name, part in (("train", train), ("test", test))
             ),
             *(

@@ -14,6 +14,7 @@ from timelocal.data.dataset import Arrays, Card
 from timelocal.data.fetch import Source
 from timelocal.data.files import FileDataset, Form
 from timelocal.data.metrics import mse
+from timelocal.data.parsers import text_lines
 from timelocal.data.sequences import Split
 from timelocal.data.trivial import linear_on_lags, persistence
 from timelocal.errors import DataError
@@ -53,7 +54,7 @@ def read_columns(path: Path, names: Sequence[str]) -> NDArray[np.float64]:
     Raises:
         DataError: a column is missing, or a line is damaged.
     """
-    rows = csv.reader(path.read_text(encoding="latin-1").splitlines())
+    rows = csv.reader(text_lines(path))
     header = next(rows, [])
     missing = [name for name in names if name not in header]
     if missing:
@@ -62,7 +63,7 @@ def read_columns(path: Path, names: Sequence[str]) -> NDArray[np.float64]:
         )
     columns = [header.index(name) for name in names]
     values = []
-    for row in rows:
+    for row in filter(None, rows):  # blank lines have no fields
         try:
             values.append([float(row[column]) for column in columns])
         except (ValueError, IndexError):

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from timelocal.arguments import memory_problem, whole_problem
 from timelocal.cells import (
     AutogradCell,
     BlackBox,
@@ -23,7 +24,7 @@ from timelocal.errors import Problem, UnsupportedError, raise_problems
 from timelocal.network.decorrelation import Decorrelation
 from timelocal.network.network import Network
 from timelocal.network.readout import evaluation_mode
-from timelocal.network.recurrent import Recurrent, positive
+from timelocal.network.recurrent import Recurrent
 from timelocal.seeding import generator as seeded_generator
 
 
@@ -254,7 +255,7 @@ def from_cell(
     >>> tl.from_cell(Decay(), 3, 8, output_size=2).recurrent.rate_l0.shape
     torch.Size([8])
     """
-    raise_problems((*cell_problems(cell), positive("output_size", output_size)))
+    raise_problems((*cell_problems(cell), whole_problem("output_size", output_size)))
     recurrent = Recurrent(
         cell, input_size, hidden_size,
         num_layers=num_layers, bias=bias, bidirectional=bidirectional, dropout=dropout,
@@ -263,7 +264,8 @@ def from_cell(
     if isinstance(cell, AutogradCell):
         raise_problems(cell.step_problems(recurrent.weights(0, 0), input_size, hidden_size))
     like = recurrent.like
-    features = hidden_size * recurrent.directions
+    features, output_size = recurrent.hidden_size * recurrent.directions, int(output_size)
+    raise_problems([memory_problem("readout", features * output_size * like.element_size())])
     readout = nn.utils.skip_init(
         nn.Linear, features, output_size, device=like.device, dtype=like.dtype
     )

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from numbers import Real
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
+from timelocal.arguments import as_real, described, is_one_of
 from timelocal.distributed import mean_over_ranks
 from timelocal.errors import Problem, raise_problems
 
@@ -59,19 +59,20 @@ class Decorrelation:
     sync: bool = field(default=False, repr=False)
 
     def __post_init__(self) -> None:
-        real = isinstance(self.lr, Real) and not isinstance(self.lr, bool)
         norms = (None, *get_args(Norm))
         raise_problems(
             (
                 None
-                if real and 0 <= self.lr < math.inf
-                else Problem("decorrelate: lr", repr(self.lr), "a finite number of at least 0"),
+                if 0 <= as_real(self.lr) < math.inf
+                else Problem(
+                    "decorrelate: lr", described(self.lr), "a finite number of at least 0"
+                ),
                 None
-                if self.norm in norms
-                else Problem("decorrelate: norm", repr(self.norm), "None or 'preserve'"),
+                if is_one_of(self.norm, norms)
+                else Problem("decorrelate: norm", described(self.norm), "None or 'preserve'"),
                 None
                 if isinstance(self.sync, bool)
-                else Problem("decorrelate: sync", repr(self.sync), "True or False"),
+                else Problem("decorrelate: sync", described(self.sync), "True or False"),
             )
         )
 

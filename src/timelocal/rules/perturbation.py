@@ -11,13 +11,13 @@ import re
 from abc import abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from numbers import Real
 from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
 
 from timelocal import kernels
+from timelocal.arguments import as_real, described, flag_problem, whole_problem
 from timelocal.cells import outer_each
 from timelocal.distributed import of_this_rank
 from timelocal.errors import Problem, UnsupportedError, unknown_name
@@ -28,7 +28,6 @@ from timelocal.network import (
     at_last_valid,
     is_linear,
     parameter_name,
-    positive,
 )
 from timelocal.rules.batch import Batch
 from timelocal.rules.estimate import ForwardPass
@@ -60,14 +59,12 @@ class PerturbationRule(Rule):
         problems: Iterable[Problem | None] = (),
     ) -> None:
         """silent: whether σ may be 0."""
-        fits = isinstance(sigma, Real) and 0 <= float(sigma) < math.inf and (silent or sigma != 0)
+        fits = 0 <= as_real(sigma) < math.inf and (silent or sigma != 0)
         problems = [
-            None if fits else Problem("sigma", repr(sigma), "a positive number"),
+            None if fits else Problem("sigma", described(sigma), "a positive number"),
             _credit_problem(credit),
-            None
-            if isinstance(antithetic, bool)
-            else Problem("antithetic", repr(antithetic), "True or False"),
-            positive("directions", directions),
+            flag_problem("antithetic", antithetic),
+            whole_problem("directions", directions),
             *problems,
         ]
         super().__init__(network, loss=loss, at=at, seed=seed, problems=problems)
@@ -76,11 +73,11 @@ class PerturbationRule(Rule):
                 f"{self.spec.name}: got a {type(network.readout).__name__} readout, expected nn.Linear: its "
                 "nodes are perturbed too. Use DFA or BPTT, or put the other layers in front of the network."
             )
-        self.sigma = sigma
+        self.sigma = as_real(sigma)
         self.decay = decay_of(credit)
         self.credit = credit
-        self.antithetic = antithetic
-        self.directions = directions
+        self.antithetic = bool(antithetic)
+        self.directions = int(directions)
         if self.spec.estimates == "unbiased":
             self.spec = replace(self.spec, **self._declared())
 

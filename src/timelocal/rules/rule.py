@@ -59,13 +59,15 @@ class Rule(nn.Module, ABC):
     ) -> None:
         """problems: what the rule has found wrong with arguments of its own, told with the rest."""
         super().__init__()
-        check_construction(network, loss, at, self.spec.name, self.spec.bidirectional, problems)
+        check_construction(
+            network, loss, at, seed, self.spec.name, self.spec.bidirectional, problems
+        )
         if isinstance(network.cell, BlackBox) and not self.spec.derivative_free:
             network.cell.refuse(self.spec.name)
         self.network = network
         self.loss = losses.resolve(loss)
         self.at: Place = at
-        self.seed = seed
+        self.seed = int(seed)
         self.generator = generator(seed, self.spec.name)
         self._promises = Promises()
 
@@ -327,13 +329,12 @@ class Rule(nn.Module, ABC):
 
     def _check_placement(self) -> None:
         """The rule's own tensors are where the network's are, in the same type."""
-        own = [(name, b) for name, b in self.named_buffers(recurse=False)]
-        if not own:
+        if not self._buffers:
             return
         weight = self.network.recurrent.like
         place = weight.dtype, weight.device
-        for name, buffer in own:
-            if (buffer.dtype, buffer.device) != place:
+        for name, buffer in self._buffers.items():
+            if buffer is not None and (buffer.dtype, buffer.device) != place:
                 got = f"{name} in {buffer.dtype} on {buffer.device}"
                 expected = f"{weight.dtype} on {weight.device}, as the network"
                 remedy = "Move the rule, not its network: rule.to(...) moves both."

@@ -7,6 +7,7 @@ import math
 
 from torch.optim import Optimizer
 
+from timelocal.arguments import as_real, described, seed_problem, whole_problem
 from timelocal.data import Sequences
 from timelocal.errors import Problem, UnsupportedError, raise_problems
 from timelocal.rules import Rule
@@ -19,6 +20,7 @@ def check_fit(
     *,
     epochs: int,
     batch_size: int,
+    seed: int,
     clip: float | None,
     online: bool,
 ) -> None:
@@ -35,14 +37,12 @@ def check_fit(
     elif isinstance(rule, Rule):
         problems += _check_optimizer(rule, optimizer)
     problems += [
-        Problem(name, repr(value), "a whole number of at least 1")
-        for name, value in (("epochs", epochs), ("batch_size", batch_size))
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1
+        whole_problem("epochs", epochs),
+        whole_problem("batch_size", batch_size),
+        seed_problem(seed),
     ]
-    if clip is not None and not (
-        isinstance(clip, int | float) and math.isfinite(clip) and clip > 0
-    ):
-        problems.append(Problem("clip", repr(clip), "a positive finite number, or None"))
+    if clip is not None and not 0 < as_real(clip) < math.inf:
+        problems.append(Problem("clip", described(clip), "a positive finite number, or None"))
     elif online and clip is not None:
         remedy = "Clipping is for whole batches: leave it out."
         problems.append(Problem("clip", repr(clip), "None with online=True", remedy))

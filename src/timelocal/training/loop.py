@@ -15,13 +15,14 @@ from torch.optim import Optimizer
 
 from timelocal import fast, seeding
 from timelocal.data import Sequences, minibatches
+from timelocal.data.sources import Source
 from timelocal.fast.epoch import Estimator
 from timelocal.files import exclusive, make_folder
 from timelocal.network import mean_decorrelation_loss
 from timelocal.rules import Estimate, Evaluation, Rule, update_locally
 from timelocal.training.checks import check_fit, check_online
 from timelocal.training.history import History, Record
-from timelocal.training.parts import Part, as_sequences, check_parts, entering
+from timelocal.training.parts import as_sequences, check_parts, entering
 from timelocal.training.progress import Show, no_bar, progress_bar
 from timelocal.training.saver import Saver, run_settings
 from timelocal.training.snapshot import is_finite, put_back, take
@@ -38,10 +39,10 @@ class _DivergedError(Exception):
 def fit(
     rule: Rule,
     optimizer: Optimizer,
-    train: Part,
-    validation: Part | None = None,
+    train: Source,
+    validation: Source | None = None,
     *,
-    test: Part | None = None,
+    test: Source | None = None,
     epochs: int,
     batch_size: int,
     seed: int = 0,
@@ -56,9 +57,10 @@ def fit(
     Arguments:
         rule: what fills the gradients, for example `tl.DFA(network)`.
         optimizer: any `torch.optim` optimizer over `rule.parameters()`.
-        train, validation, test: `Sequences`, or `(inputs, targets[, lengths])`, tensors or arrays:
-            inputs (n, t, i), batch first whatever the network takes, and targets as the loss wants
-            them. `validation` selects the best epoch; `test` is only measured.
+        train, validation, test: `Sequences`; `(inputs, targets[, lengths])`, tensors or arrays, or lists
+            of series of unequal length; a torch `Dataset` of such items, or a `DataLoader`, which is read
+            once. Inputs (n, t, i), batch first whatever the network takes, and targets as the loss
+            wants them. `validation` selects the best epoch; `test` is only measured.
         epochs: passes over `train` in all, those of an earlier, interrupted call included.
         batch_size: sequences per step; the last batch of an epoch may be smaller.
         seed: of the order of the minibatches, and of what modules of the network draw from torch's own
@@ -87,7 +89,11 @@ def fit(
     >>> history.epochs[-1]["train_loss"] < history.epochs[0]["train_loss"]
     True
     """
-    check_fit(rule, optimizer, epochs=epochs, batch_size=batch_size, clip=clip, online=online)
+    check_fit(
+        rule, optimizer, epochs=epochs, batch_size=batch_size, seed=seed, clip=clip, online=online
+    )
+    epochs, batch_size, seed = int(epochs), int(batch_size), int(seed)
+    clip = None if clip is None else float(clip)
     network = rule.network
     place = next(network.parameters()).device
     named = {"train": train, "validation": validation, "test": test}

@@ -12,9 +12,10 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from timelocal import fast
+from timelocal.arguments import whole_problem
 from timelocal.distributed import of_this_rank, ranks
 from timelocal.errors import Problem, UnsupportedError, raise_problems
-from timelocal.network import Network, positive
+from timelocal.network import Network
 from timelocal.rules import (
     Estimate,
     Rule,
@@ -82,7 +83,7 @@ class Stream:
     ) -> None:
         check_stream(rule)
         raise_problems(
-            [positive("batch_size", batch_size), optimizer_problem(rule.network, optimizer)]
+            [whole_problem("batch_size", batch_size), optimizer_problem(rule.network, optimizer)]
         )
         if ranks() > 1 and sync is not False:
             raise UnsupportedError(
@@ -92,7 +93,7 @@ class Stream:
             )
         self.rule = rule
         self.optimizer = optimizer
-        self.batch_size = batch_size
+        self.batch_size = int(batch_size)
         self.steps = 0
         self.key = draw_key(of_this_rank(rule.generator))
         self.memory: Memory = rule.begin(batch_size)
