@@ -152,14 +152,17 @@ def is_plain(value: object) -> bool:
         and value.layout is torch.strided
         and not value.is_nested
         and value.dtype in _NUMBERS
-        and value.device.type != "meta"
     )
 
 
-def tensor_problem(what: str, value: object, expected: str = "a tensor") -> Problem | None:
-    """A problem unless `value` is a plain tensor."""
+def tensor_problem(
+    what: str, value: object, expected: str = "a tensor", *, may_be_meta: bool = False
+) -> Problem | None:
+    """A problem unless `value` is a plain tensor, and has values."""
     if is_plain(value):
-        return None
+        if may_be_meta or not value.is_meta:  # type: ignore[attr-defined]
+            return None
+        return Problem(what, "a meta tensor, which has no values", expected)
     if not isinstance(value, Tensor):
         remedy = f"Use torch.as_tensor({what})."
         return Problem(what, described(value), expected, remedy)
@@ -170,8 +173,6 @@ def tensor_problem(what: str, value: object, expected: str = "a tensor") -> Prob
     if value.layout is not torch.strided:
         got = f"a tensor of layout {str(value.layout).removeprefix('torch.')}"
         return Problem(what, got, expected, f"Use {what}.to_dense().")
-    if value.device.type == "meta":
-        return Problem(what, "a meta tensor, which has no values", expected)
     if value.is_complex():
         return Problem(what, f"{value.dtype}", expected, _NOT_NUMBERS["c"][1])
     remedy = "dequantize()" if value.is_quantized else "long() or .float()"
@@ -181,8 +182,9 @@ def tensor_problem(what: str, value: object, expected: str = "a tensor") -> Prob
 def lengths_problem(lengths: object, sequences: int, steps: int) -> Problem | None:
     """A problem unless `lengths` (b,) are numbers of valid steps."""
     expected = f"a tensor of {sequences} integers between 1 and {steps}, one per sequence"
-    if not isinstance(lengths, Tensor) or not is_plain(lengths):
-        return tensor_problem("lengths", lengths, expected)
+    problem = tensor_problem("lengths", lengths, expected)
+    if problem is not None or not isinstance(lengths, Tensor):
+        return problem
     if lengths.shape != (sequences,) or lengths.is_floating_point() or lengths.dtype == torch.bool:
         return Problem("lengths", described(lengths), expected)
     low, high = map(int, lengths.aminmax()) if sequences else (1, steps)

@@ -129,8 +129,8 @@ def test_collate_refuses(parts, targets) -> None:
         (torch.zeros(3, 2, 1), torch.zeros(2), None, "targets"),
         (torch.zeros(3, 2, 1), torch.zeros(3), torch.tensor([1, 2]), "lengths"),
         (torch.zeros(3, 2, 1), torch.zeros(3), torch.tensor([1.0, 2, 2]), "lengths"),
-        (torch.zeros(3, 2, 1), torch.zeros(3), torch.tensor([0, 2, 2]), "0 to 2"),
-        (torch.zeros(3, 2, 1), torch.zeros(3), torch.tensor([1, 2, 3]), "1 to 3"),
+        (torch.zeros(3, 2, 1), torch.zeros(3), torch.tensor([0, 2, 2]), "0 and 2"),
+        (torch.zeros(3, 2, 1), torch.zeros(3), torch.tensor([1, 2, 3]), "1 and 3"),
         (torch.zeros(3, 2), torch.zeros(2), torch.tensor([1]), "3 problems"),
     ],
 )

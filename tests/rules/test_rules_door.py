@@ -243,7 +243,7 @@ def test_unknown_names_are_told_together_with_the_nearest() -> None:
         (lambda: tl.DFA(NET, seed=-1), "seed: got -1"),
         (lambda: derive_seed(0.5, "x"), "seed: got 0.5"),
         (lambda: tl.losses.CrossEntropy(label_smoothing=2), "label_smoothing: got 2"),
-        (lambda: tl.losses.CrossEntropy(class_weights=[1.0]), "class_weights: got a list"),
+        (lambda: tl.losses.CrossEntropy(class_weights=["a"]), "class_weights: got text"),
         (lambda: tl.losses.CrossEntropy(class_weights=-torch.ones(2)), "negative or non-finite"),
         (
             lambda: estimate(loss=tl.losses.CrossEntropy(class_weights=torch.ones(3))),

@@ -54,7 +54,7 @@ def sequences_from(source: object, like: Tensor) -> Sequences:
         items = _fields(_items(source), "an item of the data set")
         return sequences_like(like, *items)
     if not isinstance(source, tuple | list) or len(source) not in (2, 3):
-        raise_problems([Problem("data", described(source), _EXPECTED)])
+        raise_problems([Problem("data", f"a {type(source).__name__}", _EXPECTED)])
     return sequences_like(like, *source)
 
 

@@ -22,7 +22,7 @@ def input_problems(
     if isinstance(inputs, PackedSequence):
         remedy = "Use inputs, lengths = torch.nn.utils.rnn.pad_packed_sequence(...)."
         return [Problem("inputs", "a PackedSequence", expected, remedy)]
-    problem = tensor_problem("inputs", inputs, expected)
+    problem = tensor_problem("inputs", inputs, expected, may_be_meta=True)  # told as another device
     if problem is not None or not isinstance(inputs, Tensor):
         return [problem] if problem else []
     problems = []
@@ -45,6 +45,8 @@ def input_problems(
     if inputs.device != weight.device:
         remedy = f"Use inputs.to({str(weight.device)!r})."
         problems.append(Problem("inputs", f"device {inputs.device}", f"{weight.device}", remedy))
+    elif inputs.is_meta:
+        problems.append(Problem("inputs", "a meta tensor, which has no values", expected))
     if inputs.dim() == 3 and 0 not in inputs.shape:
         problems += _length_problems(inputs, lengths, batch_first)
     if not problems and not _finite(inputs, lengths, batch_first):

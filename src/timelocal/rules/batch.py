@@ -221,7 +221,7 @@ def _mask_problems(
         return []
     expected = f"a tensor of shape {surface}, bool or non-negative weights"
     if not isinstance(mask, Tensor) or not is_plain(mask):
-        return [tensor_problem("mask", mask, expected)]
+        return [tensor_problem("mask", mask, expected, may_be_meta=True)]
     if tuple(mask.shape) != surface:
         return [Problem("mask", f"shape {tuple(mask.shape)}", expected)]
     if mask.device != device:
@@ -241,7 +241,7 @@ def _target_problems(
     counted: Tensor | None,
 ) -> Sequence[Problem | None]:
     if not isinstance(targets, Tensor) or not is_plain(targets):
-        return [tensor_problem("targets", targets)]
+        return [tensor_problem("targets", targets, may_be_meta=True)]
     if targets.device != inputs.device:
         remedy = f"Use targets.to({str(inputs.device)!r})."
         return [Problem("targets", f"device {targets.device}", f"{inputs.device}", remedy)]
