@@ -10,6 +10,7 @@ import math
 import os
 from collections.abc import Iterable
 from numbers import Integral, Real
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence, pad_sequence
 
-from timelocal.errors import Problem, raise_problems
+from timelocal.errors import Problem, described, raise_problems
 
 LARGEST = 2**31 - 1
 """The largest size or count that is taken: beyond it indices overflow, and no machine has the memory."""
@@ -38,19 +39,6 @@ _NOT_NUMBERS = {
     "c": ("complex numbers", "Use the real and the imaginary part as two features."),
     "V": ("records", "Use an array with an axis of features instead of fields."),
 }
-
-
-def described(value: object) -> str:
-    """A value in a message: a number or short text as it is; of anything else, what it is."""
-    if isinstance(value, Integral) and not isinstance(value, bool):
-        number = int(value)
-        return str(number) if abs(number) < 10**15 else "an integer of more than 15 digits"
-    if isinstance(value, bool | float | np.number | np.bool_ | str | None):
-        shown = repr(value)
-        return shown if len(shown) <= 60 else f"{shown[:57]}..."
-    if isinstance(value, np.ndarray) or is_plain(value):
-        return f"shape {tuple(value.shape)}, {value.dtype}"  # type: ignore[attr-defined]
-    return f"the class {value.__name__}" if isinstance(value, type) else f"a {type(value).__name__}"
 
 
 # --- numbers ------------------------------------------------------------------------------------
@@ -140,6 +128,23 @@ def placement_problems(device: object, dtype: object) -> list[Problem]:
             )
         )
     return problems
+
+
+def as_path(what: str, value: object) -> Path:
+    """A path from text or a path, `~` the home folder.
+
+    Raises:
+        ArgumentError: for anything else, and for text that no file system takes.
+    """
+    try:
+        path = Path(value).expanduser()  # type: ignore[arg-type]
+        if b"\0" not in os.fsencode(path):
+            return path
+        got = "text with a null character"
+    except (TypeError, ValueError, RuntimeError):
+        got = described(value)
+    raise_problems([Problem(what, got, "the path of a folder")])
+    raise AssertionError
 
 
 # --- tensors ------------------------------------------------------------------------------------
@@ -294,6 +299,34 @@ def _joined(what: str, rows: list[Tensor]) -> tuple[Tensor, Tensor | None]:
         return torch.stack(rows), None
     lengths = torch.tensor([len(row) for row in rows])
     return pad_sequence(rows, batch_first=True), lengths
+
+
+def as_positions(what: str, index: object, count: int) -> Tensor:
+    """What NumPy's indexing picks out of `count` rows, as positions (n,) that are there.
+
+    Raises:
+        ArgumentError: for what is no index, by the name `what`.
+
+    >>> as_positions("index", [True, False, True], 3), as_positions("index", slice(1), 3)
+    (tensor([0, 2]), tensor([0]))
+    """
+    expected = f"positions among {count}, a mask ({count},) or a slice"
+    chosen: Any = index
+    if isinstance(index, Tensor):
+        raise_problems([tensor_problem(what, index, expected)])
+        floating = (
+            index.is_floating_point()
+        )  # no index: NumPy says so, but has not all of these types
+        chosen = (index.double() if floating else index).detach().cpu().resolve_neg().numpy()
+    elif isinstance(index, list | tuple) and not index:
+        chosen = slice(0)
+    try:
+        positions = np.arange(count)[chosen]
+    except Exception as error:  # whatever NumPy, or a foreign object when asked, ends in
+        raise_problems([Problem(what, f"{described(index)} ({error})", expected)])
+        raise
+    raise_problems([None if np.ndim(positions) < 2 else Problem(what, described(index), expected)])
+    return torch.from_numpy(np.array(positions, np.int64, ndmin=1))
 
 
 def _numbers(what: str, value: object) -> NDArray[Any]:

@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from timelocal.arguments import TO_LABELS, as_real, as_tensor, described
-from timelocal.errors import Problem, raise_problems, unknown_name
+from timelocal.arguments import TO_LABELS, as_real, as_tensor
+from timelocal.errors import Problem, described, raise_problems, unknown_name
 from timelocal.typing import LossFunction
 
 
@@ -192,7 +192,7 @@ class BCE(_RealTargets):
     ) -> list[Problem]:
         problems = super().target_problems(targets, entries, outputs, dtype, counted)
         if not problems:
-            read = targets if counted is None else targets[counted]
+            read = (targets if counted is None else targets[counted]).detach()
             if read.numel() and not (float(read.min()) >= 0 and float(read.max()) <= 1):
                 got = f"values between {float(read.min()):g} and {float(read.max()):g}"
                 problems.append(Problem("targets", got, "probabilities in [0, 1]"))
@@ -248,7 +248,7 @@ def loss_problem(loss: object) -> Problem | None:
         return unknown_name("loss", loss, LOSSES)
     if isinstance(loss, Loss) or callable(loss):
         return None
-    return Problem("loss", repr(loss), "a name, a timelocal.losses.Loss or a function")
+    return Problem("loss", described(loss), "a name, a timelocal.losses.Loss or a function")
 
 
 def resolve(loss: str | Loss | LossFunction) -> Loss:

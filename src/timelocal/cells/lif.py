@@ -13,11 +13,11 @@ import math
 import torch
 from torch import Tensor
 
-from timelocal.arguments import as_real, described
+from timelocal.arguments import as_real
 from timelocal.cells.black_box import BlackBox
 from timelocal.cells.cell import LayerTrajectory
 from timelocal.cells.weights import CellWeights
-from timelocal.errors import Problem, raise_problems
+from timelocal.errors import Problem, described, raise_problems
 from timelocal.typing import State
 
 

@@ -12,7 +12,7 @@ import math
 import torch
 from torch import Tensor
 
-from timelocal.arguments import as_real, described
+from timelocal.arguments import as_real
 from timelocal.cells.cell import (
     Cell,
     LayerTrajectory,
@@ -22,7 +22,7 @@ from timelocal.cells.cell import (
     Trace,
 )
 from timelocal.cells.weights import CellWeights
-from timelocal.errors import Problem, raise_problems
+from timelocal.errors import Problem, described, raise_problems
 from timelocal.typing import State
 
 

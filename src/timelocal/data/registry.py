@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from timelocal import plugins
+from timelocal.arguments import as_path
 from timelocal.data import (
     copying,
     digits_rows,
@@ -134,4 +135,4 @@ def _entry(name: str) -> Entry:
 
 
 def _path(data_dir: str | os.PathLike[str] | None) -> Path | None:
-    return None if data_dir is None else Path(data_dir).expanduser()
+    return None if data_dir is None else as_path("data_dir", data_dir)

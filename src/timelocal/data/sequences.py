@@ -10,21 +10,19 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeAlias
 
-import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
 from timelocal.arguments import (
+    as_positions,
     as_series,
     as_tensor,
     at_least_float32,
-    described,
     lengths_problem,
-    tensor_problem,
     whole_problem,
 )
-from timelocal.errors import ArgumentError, Problem, raise_problems
+from timelocal.errors import Problem, described, raise_problems
 
 PARTS = ("train", "validation", "test")
 
@@ -81,7 +79,9 @@ class Sequences:
                 None
                 if lengths is None
                 else lengths_problem(
-                    lengths, len(inputs), inputs.shape[1] if inputs.ndim > 1 else 0
+                    lengths,
+                    inputs.shape[0] if inputs.ndim else 0,
+                    inputs.shape[1] if inputs.ndim > 1 else 0,
                 ),
             ]
         )
@@ -99,7 +99,7 @@ class Sequences:
         >>> part[1:].targets.tolist(), part[-1].targets.tolist(), part[part.targets > 2].targets.tolist()
         ([1, 2, 3, 4], [4], [3, 4])
         """
-        return self._at(_positions(index, len(self)))
+        return self._at(as_positions("index", index, len(self)))
 
     def _at(self, positions: Tensor) -> Sequences:
         """The sequences at positions (n,) that are there."""
@@ -163,26 +163,6 @@ def _list(lengths: Tensor) -> str:
     return shown if len(lengths) <= 5 else f"{shown}, …"
 
 
-def _positions(index: Any, count: int) -> Tensor:
-    """What NumPy's indexing picks out of `count` rows, as positions (n,)."""
-    expected = f"positions in {count} sequences, a mask ({count},) or a slice"
-    if isinstance(index, Tensor):
-        raise_problems([tensor_problem("index", index, expected)])
-        index = index.detach().cpu().numpy()
-    elif isinstance(index, list | tuple) and not index:
-        index = slice(0)
-    try:
-        positions = np.arange(count)[index]
-    except Exception as error:  # whatever NumPy, or what a foreign object does when asked, ends in
-        raise ArgumentError(
-            str(Problem("index", f"{described(index)} ({error})", expected))
-        ) from None
-    raise_problems(
-        [None if np.ndim(positions) < 2 else Problem("index", described(index), expected)]
-    )
-    return torch.from_numpy(np.array(positions, np.int64, ndmin=1))
-
-
 @dataclass(frozen=True, eq=False)
 class Split:
     """Three parts of one dataset."""
@@ -241,7 +221,7 @@ def collate(sequences: SequenceOf[Values], targets: Values) -> Sequences:
     >>> batch.inputs[0, :, 0].tolist(), batch.lengths.tolist()
     ([1.0, 1.0, 0.0], [2, 3])
     """
-    if not isinstance(sequences, SequenceOf | np.ndarray | Tensor) or not len(sequences):
+    if not isinstance(sequences, list | tuple) or not sequences:
         raise_problems([Problem("sequences", described(sequences), "a list of at least one")])
     rows = [as_tensor(f"sequences[{n}]", row, floating=True) for n, row in enumerate(sequences)]
     features = rows[0].shape[1:]

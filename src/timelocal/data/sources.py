@@ -10,10 +10,9 @@ from torch.nn.functional import pad
 from torch.utils.data import DataLoader, IterableDataset, RandomSampler, SequentialSampler
 from torch.utils.data import Dataset as TorchDataset
 
-from timelocal.arguments import described
 from timelocal.data.dataset import Dataset
 from timelocal.data.sequences import Sequences, Values, sequences_like
-from timelocal.errors import ArgumentError, Problem, raise_problems
+from timelocal.errors import ArgumentError, Problem, described, raise_problems
 
 Source: TypeAlias = (
     Sequences

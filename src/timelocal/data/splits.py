@@ -9,10 +9,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from timelocal.arguments import as_real, at_least_float32, described, flag_problem, seed_problem
+from timelocal.arguments import as_real, at_least_float32, flag_problem, is_flag, seed_problem
 from timelocal.data.dataset import Dataset
 from timelocal.data.sequences import PARTS, Sequences, Split, sequences_problem
-from timelocal.errors import Problem, raise_problems
+from timelocal.errors import Problem, described, raise_problems
 from timelocal.seeding import generator
 
 FRACTIONS = (0.6, 0.2, 0.2)
@@ -69,7 +69,9 @@ def split(
                 "fractions", _told(fractions), "three numbers that sum to 1, the first above 0"
             ),
             None
-            if not stratified or (labels.ndim == 1 and not labels.is_floating_point())
+            if not is_flag(stratified)
+            or not stratified
+            or (labels.ndim == 1 and not labels.is_floating_point())
             else Problem(
                 "stratified",
                 f"targets {tuple(labels.shape)} {labels.dtype}",

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from timelocal.arguments import as_real, described, is_whole
+from timelocal.arguments import as_real, is_whole
 from timelocal.data.sequences import Sequences
-from timelocal.errors import Problem, raise_problems
+from timelocal.errors import Problem, described, raise_problems
 
 
 def majority_class(train_targets: Tensor, test_targets: Tensor) -> float:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from timelocal.arguments import memory_problem, whole_problem
+from timelocal.arguments import flag_problem, memory_problem, whole_problem
 from timelocal.cells import (
     AutogradCell,
     BlackBox,
@@ -20,7 +20,7 @@ from timelocal.cells import (
     RNNCell,
     cell_problems,
 )
-from timelocal.errors import Problem, UnsupportedError, raise_problems
+from timelocal.errors import Problem, UnsupportedError, described, raise_problems
 from timelocal.network.decorrelation import Decorrelation
 from timelocal.network.network import Network
 from timelocal.network.readout import evaluation_mode
@@ -100,6 +100,7 @@ def GRU(  # noqa: N802
     >>> tl.GRU(28, 512, output_size=10, reset_after=False).cell
     GRUResetBefore()
     """
+    raise_problems([flag_problem("reset_after", reset_after)])
     return from_cell(
         GRUResetAfter() if reset_after else GRUResetBefore(),
         input_size, hidden_size, output_size,
@@ -207,7 +208,7 @@ def black_box(
     """
     if not isinstance(cell, BlackBox):
         remedy = "Subclass timelocal.BlackBox and give it a scan."
-        raise_problems([Problem("cell", f"a {type(cell).__name__}", "a BlackBox", remedy)])
+        raise_problems([Problem("cell", described(cell), "a BlackBox", remedy)])
     return from_cell(
         cell, input_size, hidden_size, output_size,
         num_layers=num_layers, bias=bias, decorrelate=decorrelate, seed=seed, device=device, dtype=dtype,
@@ -327,12 +328,12 @@ def from_torch(
     """
     problems = []
     if type(recurrent) not in TORCH_CELLS:
-        got = f"a {type(recurrent).__name__}"
+        got = described(recurrent)
         problems.append(
             Problem("recurrent", got, "a torch.nn.RNN, GRU or LSTM", _way_in(recurrent))
         )
     if not isinstance(readout, nn.Module):
-        got = f"a {type(readout).__name__}"
+        got = described(readout)
         problems.append(Problem("readout", got, "a torch.nn.Module such as nn.Linear"))
     raise_problems(problems)
     if recurrent.proj_size:
@@ -416,6 +417,8 @@ def to_torch(network: Network) -> tuple[nn.RNNBase, nn.Module]:
     >>> recurrent
     GRU(3, 8, batch_first=True)
     """
+    if not isinstance(network, Network):
+        raise_problems([Problem("network", described(network), "a timelocal network")])
     stack, cell = network.recurrent, network.cell
     kinds = [kind for kind, own in TORCH_CELLS.items() if type(cell) is own]
     if not kinds or (isinstance(cell, RNNCell) and cell.tau != 1.0):

@@ -10,9 +10,9 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from timelocal.arguments import as_real, described, is_one_of
+from timelocal.arguments import as_real, flag_problem, is_one_of, tensor_problem
 from timelocal.distributed import mean_over_ranks
-from timelocal.errors import Problem, raise_problems
+from timelocal.errors import Problem, described, raise_problems
 
 Norm = Literal["preserve"]
 
@@ -70,9 +70,7 @@ class Decorrelation:
                 None
                 if is_one_of(self.norm, norms)
                 else Problem("decorrelate: norm", described(self.norm), "None or 'preserve'"),
-                None
-                if isinstance(self.sync, bool)
-                else Problem("decorrelate: sync", described(self.sync), "True or False"),
+                flag_problem("decorrelate: sync", self.sync),
             )
         )
 
@@ -115,6 +113,14 @@ def decorrelation_loss(features: Tensor) -> Tensor:
 
     Source: the perturbation paper's section 3.5 and figure 8.
     """
+    problem = tensor_problem("features", features, "states (n, h), floating point")
+    if not problem and not (
+        features.is_floating_point() and features.dim() > 1 and features.numel()
+    ):
+        problem = Problem(
+            "features", described(features), "states (n, h), floating point, at least one"
+        )
+    raise_problems([problem])
     rows = features.flatten(0, -2)
     count, units = rows.shape
     if units == 1:

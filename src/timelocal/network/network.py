@@ -83,17 +83,19 @@ class Network(nn.Module):
         Raises:
             ArgumentError: as `scan`.
         """
-        if (
-            not torch.compiler.is_compiling()
-        ):  # the values of an exported network's inputs are unknown
-            raise_problems(self._input_problems(inputs, lengths))
+        self._check(inputs, lengths)
         trajectory = self.unroll(self.time_first(inputs), lengths)
         with torch.no_grad():
             outputs: Tensor = self.readout(trajectory.outputs)
         return outputs.transpose(0, 1) if self.batch_first else outputs
 
     def features(self, inputs: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """What a readout at the last step sees: (b, t, i) -> (b, h·directions)."""
+        """What a readout at the last step sees: (b, t, i) -> (b, h·directions).
+
+        Raises:
+            ArgumentError: as `scan`.
+        """
+        self._check(inputs, lengths)
         return self.unroll(self.time_first(inputs), lengths).last()
 
     def scan(
@@ -123,6 +125,12 @@ class Network(nn.Module):
             problems = initial_problems(self.recurrent, initial, batch)
         raise_problems(problems)
         return self.unroll(self.time_first(inputs), lengths, initial)
+
+    def _check(self, inputs: object, lengths: object) -> None:
+        if (
+            not torch.compiler.is_compiling()
+        ):  # the values of an exported network's inputs are unknown
+            raise_problems(self._input_problems(inputs, lengths))
 
     def _input_problems(self, inputs: object, lengths: object) -> list[Problem]:
         return input_problems(self.recurrent, inputs, lengths, batch_first=self.batch_first)

@@ -11,15 +11,16 @@ from torch import Tensor, nn
 
 from timelocal.arguments import (
     as_real,
-    described,
     flag_problem,
+    is_flag,
+    is_whole,
     memory_problem,
     placement_problems,
     seed_problem,
     whole_problem,
 )
 from timelocal.cells import Cell, CellWeights, cell_problems, weights_type
-from timelocal.errors import Problem, UnsupportedError, raise_problems
+from timelocal.errors import Problem, UnsupportedError, described, raise_problems
 from timelocal.network.decorrelation import Decorrelation, resolve
 from timelocal.seeding import generator as seeded_generator
 
@@ -75,10 +76,10 @@ class Recurrent(nn.Module):
         ]
         if not 0 <= as_real(dropout) < 1:
             problems.append(Problem("dropout", described(dropout), "a probability in [0, 1)"))
-        elif dropout and num_layers == 1:
+        elif dropout and is_whole(num_layers) and num_layers == 1:
             remedy = "It acts between layers: add a layer, or leave it out."
             problems.append(Problem("dropout", dropout, "0 when num_layers is 1", remedy))
-        if not bias and not cell.biases:
+        if is_flag(bias) and not bias and not cell.biases:
             remedy = f"Leave it out, or name them in the class attribute `biases` of {type(cell).__name__}."
             problems.append(
                 Problem("bias", False, f"True: {cell.name} has no biases to leave out", remedy)

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
-from timelocal.arguments import described, is_plain, seed_problem, tensor_problem
-from timelocal.errors import Problem, UnsupportedError, raise_problems, unknown_name
+from timelocal.arguments import is_plain, seed_problem, tensor_problem
+from timelocal.errors import Problem, UnsupportedError, described, raise_problems, unknown_name
 from timelocal.losses import Loss, loss_problem
 from timelocal.network import Network, initial_problems, input_problems, valid_steps
 from timelocal.typing import Place, States
@@ -168,6 +168,8 @@ def arrange(
 
     may_be_empty: where nothing counts the loss and its errors are 0, instead of a problem.
     """
+    if lengths is not None:
+        lengths = lengths.to(inputs.device, torch.int64)  # the type that indexes
     counted = _counted(network, at, inputs, lengths, mask)
     weights = None
     if counted is not None:

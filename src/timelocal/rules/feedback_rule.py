@@ -16,10 +16,10 @@ from torch import Tensor, nn
 
 from timelocal import feedback as matrices
 from timelocal import kernels
-from timelocal.arguments import as_real, described, flag_problem, is_one_of
+from timelocal.arguments import as_real, flag_problem, is_one_of
 from timelocal.cells import CellWeights, LayerTrajectory, Trace
 from timelocal.distributed import mean_over_ranks
-from timelocal.errors import ArgumentError, Problem, UnsupportedError, unknown_name
+from timelocal.errors import ArgumentError, Problem, UnsupportedError, described, unknown_name
 from timelocal.losses import Loss
 from timelocal.network import Network, Trajectory, at_last_valid, flip, parameter_name
 from timelocal.rules import eligibility
@@ -407,7 +407,7 @@ def _check_following(network: Network, feedback: str, feedback_per: str) -> None
 
 
 def _check_width(matrix: Tensor, outputs: int) -> None:
-    """A feedback matrix (…, h, o) has a column for each of the readout's outputs, which may be another one by now."""
+    """A feedback (…, h, o) has a column for each output of the readout, which may have been replaced."""
     if matrix.shape[-1] != outputs:
         problem = Problem(
             "rule",

@@ -10,6 +10,7 @@ import math
 import re
 from abc import abstractmethod
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
@@ -17,10 +18,10 @@ import torch
 from torch import Tensor
 
 from timelocal import kernels
-from timelocal.arguments import as_real, described, flag_problem, whole_problem
+from timelocal.arguments import as_real, flag_problem, is_flag, is_one_of, whole_problem
 from timelocal.cells import outer_each
 from timelocal.distributed import of_this_rank
-from timelocal.errors import Problem, UnsupportedError, unknown_name
+from timelocal.errors import Problem, UnsupportedError, described, unknown_name
 from timelocal.losses import Loss
 from timelocal.network import (
     Network,
@@ -135,7 +136,7 @@ class NodeRule(PerturbationRule):
             ],
         )
         self.reward = reward
-        self.carry = carry
+        self.carry = bool(carry)
         self.noise = noise
 
     @abstractmethod
@@ -416,20 +417,20 @@ def decay_of(credit: str) -> float | None:
 
 
 def _credit_problem(credit: object) -> Problem | None:
-    found = _TRACE.fullmatch(str(credit))
-    try:
-        if credit in ("local", "to_go", "global") or (found and 0 <= float(found[1]) <= 1):
+    if is_one_of(credit, ("local", "to_go", "global")):
+        return None
+    found = _TRACE.fullmatch(credit) if isinstance(credit, str) else None
+    with suppress(ValueError):
+        if found and 0 <= float(found[1]) <= 1:
             return None
-    except ValueError:
-        pass
     expected = "'local', 'trace(λ)' with λ in [0, 1] such as 'trace(0.9)', 'to_go' or 'global'"
-    return Problem("credit", repr(credit), expected)
+    return Problem("credit", described(credit), expected)
 
 
 def _carry_problem(carry: object, credit: object) -> Problem | None:
-    if not isinstance(carry, bool):
-        return Problem("carry", repr(carry), "True or False")
-    if carry or credit == "local":
+    if not is_flag(carry):
+        return flag_problem("carry", carry)
+    if carry or is_one_of(credit, ("local",)):
         return None
     expected = "True unless credit='local'"
     remedy = "Noise that lasts one step tells nothing of later losses."

@@ -7,11 +7,11 @@ import math
 
 from torch.optim import Optimizer
 
-from timelocal.arguments import as_real, described, seed_problem, whole_problem
+from timelocal.arguments import as_real, flag_problem, is_flag, seed_problem, whole_problem
 from timelocal.data import Sequences
-from timelocal.errors import Problem, UnsupportedError, raise_problems
+from timelocal.errors import Problem, UnsupportedError, described, raise_problems
 from timelocal.rules import Rule
-from timelocal.training.stream import check_stream, optimizer_problem
+from timelocal.training.stream import check_stream, optimizer_problem, rule_problem
 
 
 def check_fit(
@@ -23,29 +23,31 @@ def check_fit(
     seed: int,
     clip: float | None,
     online: bool,
+    progress: bool,
+    watch: object,
 ) -> None:
     """Raise an `ArgumentError` that lists all that is wrong."""
     problems: list[Problem | None] = []
-    if not isinstance(rule, Rule):
-        problems.append(
-            Problem("rule", type(rule).__name__, "a learning rule such as tl.DFA(network)")
-        )
-    if not isinstance(optimizer, Optimizer):
-        problems.append(
-            Problem("optimizer", type(optimizer).__name__, "an optimizer of torch.optim")
-        )
-    elif isinstance(rule, Rule):
+    problems.append(rule_problem(rule))
+    if isinstance(rule, Rule) and isinstance(optimizer, Optimizer):
         problems += _check_optimizer(rule, optimizer)
+    elif not isinstance(optimizer, Optimizer):
+        problems.append(Problem("optimizer", described(optimizer), "an optimizer of torch.optim"))
     problems += [
+        flag_problem("online", online),
+        flag_problem("progress", progress),
+        None
+        if watch is None or callable(watch)
+        else Problem("watch", described(watch), "a function or None"),
         whole_problem("epochs", epochs),
         whole_problem("batch_size", batch_size),
         seed_problem(seed),
     ]
     if clip is not None and not 0 < as_real(clip) < math.inf:
         problems.append(Problem("clip", described(clip), "a positive finite number, or None"))
-    elif online and clip is not None:
+    elif is_flag(online) and online and clip is not None:
         remedy = "Clipping is for whole batches: leave it out."
-        problems.append(Problem("clip", repr(clip), "None with online=True", remedy))
+        problems.append(Problem("clip", described(clip), "None with online=True", remedy))
     raise_problems(problems)
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from timelocal import fast, seeding
+from timelocal.arguments import as_path
 from timelocal.data import Sequences, minibatches
 from timelocal.data.sources import Source
 from timelocal.fast.epoch import Estimator
@@ -90,8 +91,9 @@ def fit(
     True
     """
     check_fit(
-        rule, optimizer, epochs=epochs, batch_size=batch_size, seed=seed, clip=clip, online=online
-    )
+        rule, optimizer, epochs=epochs, batch_size=batch_size, seed=seed, clip=clip, online=online,
+        progress=progress, watch=watch,
+    )  # fmt: skip
     epochs, batch_size, seed = int(epochs), int(batch_size), int(seed)
     clip = None if clip is None else float(clip)
     network = rule.network
@@ -101,7 +103,7 @@ def fit(
     if online:
         check_online(rule, parts["train"])
     check_parts(rule, parts)
-    home = None if folder is None else make_folder(Path(folder))
+    home = None if folder is None else make_folder(as_path("folder", folder))
     with exclusive(home / ".fit.lock") if home else nullcontext():
         saver = home and Saver(
             home, run_settings(rule, optimizer, parts, batch_size, seed, clip, online)
@@ -131,7 +133,7 @@ def fit(
                         for name in [name for name in parts if name != "train"]:
                             record |= _measure(rule, parts[name], name, epoch)
                         if watch is not None:
-                            record |= watch()
+                            record |= watch() or {}
                     state = take(rule, optimizer)
                     history.epochs.append(record)
                     history.seconds.append(sum(seconds for seconds, _ in spent))

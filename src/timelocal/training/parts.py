@@ -21,7 +21,7 @@ def as_sequences(parts: Mapping[str, Source | None], network: Network) -> dict[s
     """
     made: dict[str, Sequences] = {}
     for name, part in parts.items():
-        if part is None:
+        if part is None and name != "train":
             continue
         try:
             made[name] = sequences_from(part, network.recurrent.like)

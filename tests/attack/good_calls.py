@@ -1,0 +1,279 @@
+"""Good calls of everything public, from which one argument at a time is made bad."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import timelocal as tl
+from timelocal.cells import RNNCell
+from timelocal.network import decorrelation_loss
+
+
+@dataclass
+class Call:
+    """A function with good arguments, and what a refusal must leave as it was."""
+
+    function: Callable[..., object]
+    arguments: dict[str, Any]
+    watched: list[Any] = field(default_factory=list)
+
+    def bits(self) -> list[Tensor]:
+        """Everything that a refusal must not change."""
+        return [own.detach().clone() for own in chain.from_iterable(map(_tensors, self.watched))]
+
+
+def _tensors(owner: Any) -> Iterator[Tensor]:
+    """All tensors and numbers in an object's state."""
+    if isinstance(owner, Tensor):
+        yield owner
+        if owner.grad is not None:
+            yield owner.grad
+    elif isinstance(owner, int | float):
+        yield torch.tensor(float(owner))
+    elif isinstance(owner, dict):
+        for value in owner.values():
+            yield from _tensors(value)
+    elif isinstance(owner, list | tuple):
+        for value in owner:
+            yield from _tensors(value)
+    elif isinstance(owner, nn.Module):
+        yield from _tensors(owner.state_dict())
+        yield from _tensors([p.grad for p in owner.parameters() if p.grad is not None])
+    elif isinstance(owner, torch.optim.Optimizer | tl.Stream):
+        yield from _tensors(owner.state_dict())
+
+
+NETWORKS: dict[str, Callable[[int], tl.Network]] = {
+    "rnn": lambda o: tl.RNN(2, 3, o, tau=2.0),
+    "gru": lambda o: tl.GRU(2, 3, o),
+    "lstm": lambda o: tl.LSTM(2, 3, o),
+    "two layers": lambda o: tl.GRU(2, 3, o, num_layers=2, dropout=0.5),
+    "decorrelating": lambda o: tl.RNN(2, 3, o, decorrelate=0.1),
+    "time first": lambda o: tl.from_torch(nn.GRU(2, 3), nn.Linear(3, o)),
+    "deep readout": lambda o: tl.from_torch(
+        nn.RNN(2, 3, batch_first=True), nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, o))
+    ),
+    "both ways": lambda o: tl.GRU(2, 3, o, bidirectional=True),
+}
+RULES = sorted(tl.RULES)
+
+
+def good_rule(name: str, network: str, loss: str, at: str) -> tl.Rule:
+    """A rule of a registered name; raises `UnsupportedError` for what does not go together."""
+    return tl.RULES[name](NETWORKS[network](2), loss=loss, at=at)
+
+
+def good_batch(loss: str, at: str, batch_first: bool = True) -> tuple[Tensor, Tensor]:
+    """Inputs (3, 4, 2) and targets for 2 outputs."""
+    shape = (3,) if at == "last" else (3, 4)
+    targets = torch.zeros(shape).long() if loss == "cross_entropy" else torch.full((*shape, 2), 0.5)
+    inputs = torch.linspace(-1, 1, 24).view(3, 4, 2).clone()
+    if batch_first:
+        return inputs, targets
+    return inputs.transpose(0, 1).contiguous(), targets if at == "last" else targets.transpose(
+        0, 1
+    ).contiguous()
+
+
+def options_of(function: Callable[..., object]) -> dict[str, Any]:
+    """The defaults of a function's options, those of a rule's author left out."""
+    return {
+        name: parameter.default
+        for name, parameter in inspect.signature(function).parameters.items()
+        if parameter.default is not inspect.Parameter.empty and name not in ("problems", "silent")
+    }
+
+
+def makers() -> dict[str, Callable[[], Call]]:
+    """Calls that make something."""
+    sizes = {"input_size": 2, "hidden_size": 3, "output_size": 2}
+    made: dict[str, Callable[[], Call]] = {
+        name: lambda make=make: Call(make, sizes | options_of(make))
+        for name, make in (("RNN", tl.RNN), ("GRU", tl.GRU), ("LSTM", tl.LSTM), ("LIF", tl.LIF))
+    }
+    made["from_cell"] = lambda: Call(
+        tl.from_cell, {"cell": RNNCell()} | sizes | options_of(tl.from_cell)
+    )
+    made["from_torch"] = lambda: Call(
+        tl.from_torch, {"recurrent": nn.GRU(2, 3), "readout": nn.Linear(3, 2), "decorrelate": None}
+    )
+    made["to_torch"] = lambda: Call(tl.to_torch, {"network": tl.GRU(2, 3, 2)})
+    made["Decorrelation"] = lambda: Call(tl.Decorrelation, {"lr": 0.1, "norm": None, "sync": False})
+    made["CrossEntropy"] = lambda: Call(
+        tl.losses.CrossEntropy, {"label_smoothing": 0.1, "class_weights": torch.ones(2)}
+    )
+    made["decorrelation_loss"] = lambda: Call(decorrelation_loss, {"features": torch.ones(3, 4, 2)})
+    for name, rule in tl.RULES.items():
+        made[name] = lambda rule=rule: Call(
+            rule, {"network": tl.RNN(2, 3, 2)} | options_of(rule.__init__)
+        )
+    return made
+
+
+def part(count: int = 10) -> tl.data.Sequences:
+    inputs = torch.linspace(-1, 1, count * 8).view(count, 4, 2)
+    return tl.data.Sequences(inputs, torch.arange(count) % 2)
+
+
+def data_calls() -> dict[str, Callable[[], Call]]:
+    """Calls of `timelocal.data`."""
+    data = tl.data
+    series = [torch.ones(2, 2), torch.ones(3, 2)]
+    return {
+        "Sequences": lambda: Call(
+            data.Sequences,
+            {
+                "inputs": torch.ones(3, 4, 2),
+                "targets": torch.zeros(3),
+                "lengths": torch.tensor([1, 4, 2]),
+            },
+        ),
+        "index": lambda: Call(lambda index: part()[index], {"index": torch.tensor([0, 3])}),
+        "collate": lambda: Call(
+            data.collate, {"sequences": series, "targets": torch.tensor([0, 1])}
+        ),
+        "minibatches": lambda: Call(
+            lambda **given: list(data.minibatches(**given)),
+            {"sequences": part(), "batch_size": 4, "generator": torch.Generator()},
+        ),
+        "split": lambda: Call(
+            data.split,
+            {"dataset": part(), "seed": 0, "fractions": (0.6, 0.2, 0.2), "stratified": True},
+        ),
+        "Split": lambda: Call(
+            lambda **given: data.Split(**given).duplicates,
+            {"train": part(), "validation": part(), "test": part()},
+        ),
+        "standardize": lambda: Call(data.standardize, {"split": data.split(part(), 0)}),
+        "moments": lambda: Call(data.moments, {"sequences": part()}),
+        "copying": lambda: Call(
+            data.copying_sequences, {"count": 2, "length": 3, "delay": 1, "seed": 0}
+        ),
+        "mackey_glass": lambda: Call(
+            data.mackey_glass_streams, {"streams": 1, "steps": 3, "horizon": 2, "seed": 0}
+        ),
+        "load": lambda: Call(data.load, {"name": "digits-rows", "data_dir": None}),
+        "card": lambda: Call(data.card, {"name": "digits-rows"}),
+        "locate": lambda: Call(data.locate, {"name": "digits-rows", "data_dir": None}),
+    }
+
+
+def network_calls(network: str) -> dict[str, Callable[[], Call]]:
+    """Calls of a network's methods."""
+
+    def call(method: str) -> Call:
+        made = NETWORKS[network](2)
+        inputs, _ = good_batch("mse", "last", made.batch_first)
+        arguments = {"inputs": inputs, "lengths": torch.tensor([4, 1, 2])}
+        if method == "scan":
+            arguments["initial"] = made.scan(inputs).final_states()
+        return Call(getattr(made, method), arguments, [made])
+
+    return {
+        "network": lambda: call("__call__"),
+        "network.scan": lambda: call("scan"),
+        "network.features": lambda: call("features"),
+    }
+
+
+def rule_calls(name: str, network: str, loss: str, at: str) -> dict[str, Callable[[], Call]]:
+    """Calls of a rule's methods, of a stream's, and of `fit`."""
+
+    def call(method: str) -> Call:
+        rule = good_rule(name, network, loss, at)
+        inputs, targets = good_batch(loss, at, rule.network.batch_first)
+        arguments = {"inputs": inputs, "targets": targets, "lengths": torch.tensor([4, 1, 2])}
+        if method != "check":
+            arguments["initial"] = rule.network.scan(inputs).final_states()
+        if method == "predict":
+            del arguments["targets"]
+        else:
+            surface = inputs.shape[:2] if at == "every" else (3,)
+            arguments["mask"] = torch.linspace(0, 1, 3 if at == "last" else 12).view(surface)
+        return Call(getattr(rule, method), arguments, [rule])
+
+    def accumulate() -> Call:
+        rule = good_rule(name, network, loss, at)
+        inputs, targets = good_batch(loss, at, rule.network.batch_first)
+        return Call(rule.accumulate, {"estimate": rule.estimate(inputs, targets)}, [rule])
+
+    def fit(online: bool) -> Call:
+        rule = good_rule(name, network, loss, "every" if online else at)
+        inputs, targets = good_batch(loss, rule.at)
+        optimizer = torch.optim.Adam(rule.parameters(), lr=0.01)
+        return Call(
+            tl.fit,
+            {
+                "rule": rule,
+                "optimizer": optimizer,
+                "train": (inputs, targets),
+                "validation": (inputs, targets),
+                "test": None,
+                "epochs": 1,
+                "batch_size": 2,
+                "seed": 0,
+                "clip": None if online else 1.0,
+                "online": online,
+                "folder": None,
+                "progress": False,
+                "watch": None,
+            },
+            [rule, optimizer],
+        )
+
+    def fit_on(inputs: Any, targets: Any, lengths: Any) -> Any:
+        rule = good_rule(name, network, loss, at)
+        optimizer = torch.optim.SGD(rule.parameters(), lr=0.01)
+        return tl.fit(rule, optimizer, (inputs, targets, lengths), epochs=1, batch_size=2)
+
+    def fit_data() -> Call:
+        inputs, targets = good_batch(loss, at)
+        return Call(
+            fit_on, {"inputs": inputs, "targets": targets, "lengths": torch.tensor([4, 1, 2])}
+        )
+
+    def stream(method: str) -> Call:
+        rule = good_rule(name, network, loss, at)
+        optimizer = torch.optim.Adam(rule.parameters(), lr=0.01)
+        if method == "make":
+            arguments = {"rule": rule, "optimizer": optimizer, "batch_size": 3, "sync": None}
+            return Call(tl.Stream, arguments, [rule, optimizer])
+        made = tl.Stream(rule, optimizer, 3)
+        inputs, targets = good_batch(loss, "every", rule.network.batch_first)
+        time = 1 if rule.network.batch_first else 0
+        made.step(inputs.select(time, 0), targets.select(time, 0))
+        watched = [rule, optimizer, made]
+        if method == "reset":
+            return Call(made.reset, {"rows": torch.tensor([True, False, True])}, watched)
+        if method == "load_state_dict":
+            return Call(made.load_state_dict, {"state": made.state_dict()}, watched)
+        if method == "run":
+            mask = torch.ones(inputs.shape[:2])
+            return Call(made.run, {"inputs": inputs, "targets": targets, "mask": mask}, watched)
+        arguments = {
+            "inputs": inputs.select(time, 0).clone(),
+            "targets": targets.select(time, 0).clone(),
+            "mask": torch.ones(3),
+            "gradients": False,
+        }
+        return Call(made.step, arguments, watched)
+
+    return {
+        **{f"rule.{m}": lambda m=m: call(m) for m in ("estimate", "evaluate", "predict", "check")},
+        "rule": lambda: call("__call__"),
+        "rule.accumulate": accumulate,
+        "fit": lambda: fit(False),
+        "fit online": lambda: fit(True),
+        "fit data": fit_data,
+        **{
+            f"stream.{m}": lambda m=m: stream(m)
+            for m in ("make", "step", "run", "reset", "load_state_dict")
+        },
+    }
