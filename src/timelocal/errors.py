@@ -20,7 +20,6 @@ __all__ = [
     "RunError",
     "TimelocalError",
     "UnsupportedError",
-    "described",
     "raise_problems",
     "unknown_name",
 ]

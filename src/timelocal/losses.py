@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from timelocal.arguments import TO_LABELS, as_real, as_tensor
+from timelocal.arguments import TO_LABELS, as_real, as_tensor, is_plain
 from timelocal.errors import Problem, described, raise_problems, unknown_name
 from timelocal.typing import LossFunction
 
@@ -210,19 +210,26 @@ class Custom(Loss):
 
     def losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
         losses = self.function(outputs, targets)
-        if losses.shape != outputs.shape[:1]:
+        plain = is_plain(losses) and not losses.is_meta
+        if not plain or losses.shape != outputs.shape[:1]:
+            got = f"shape {tuple(losses.shape)}" if plain else described(losses)
             expected = f"shape {tuple(outputs.shape[:1])}, one loss per entry"
             remedy = "Average over the outputs, not over the entries (reduction='none')."
-            raise_problems(
-                [Problem("loss function", f"shape {tuple(losses.shape)}", expected, remedy)]
-            )
-        return losses
+            raise_problems([Problem("loss function", got, expected, remedy)])
+        return losses.to(outputs.dtype)
 
     def losses_and_errors(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         with torch.enable_grad():
             leaf = outputs.detach().requires_grad_()
             losses = self.losses(leaf, targets)
-            (errors,) = torch.autograd.grad(losses.sum(), leaf)
+            errors = None
+            if losses.requires_grad:
+                (errors,) = torch.autograd.grad(losses.sum(), leaf, allow_unused=True)
+        if errors is None:
+            got = "losses that do not depend on the outputs by torch's operations"
+            remedy = "Leave out detach(), argmax and NumPy; rules that perturb can do without."
+            raise_problems([Problem("loss function", got, "a function with a gradient", remedy)])
+        assert errors is not None
         return losses.detach(), errors
 
     def target_problems(

@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 import timelocal as tl
 from timelocal.cells import RNNCell
+from timelocal.data import metrics, trivial
+from timelocal.data.sources import sequences_from
 from timelocal.network import decorrelation_loss
 
 
@@ -122,6 +124,34 @@ def part(count: int = 10) -> tl.data.Sequences:
     return tl.data.Sequences(inputs, torch.arange(count) % 2)
 
 
+def values(outputs: int = 1) -> tl.data.Sequences:
+    return tl.data.Sequences(part().inputs, torch.linspace(0, 1, 40 * outputs).view(10, 4, outputs))
+
+
+class Items(torch.utils.data.Dataset[Any]):
+    """A data set of these items."""
+
+    def __init__(self, items: list[Any]) -> None:
+        self.items = items
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, index: int) -> Any:
+        return self.items[index]
+
+
+def from_items(inputs: Any, targets: Any, length: Any) -> tl.data.Sequences:
+    items = [(torch.ones(4, 2), 1, 3), (inputs, targets, length)]
+    return sequences_from(Items(items), torch.zeros(1))
+
+
+def from_loader(inputs: Any, targets: Any, lengths: Any) -> tl.data.Sequences:
+    batches = [(torch.ones(3, 3, 2), torch.zeros(3), None), (inputs, targets, lengths)]
+    loader = torch.utils.data.DataLoader(Items(batches), batch_size=None, collate_fn=lambda x: x)
+    return sequences_from(loader, torch.zeros(1))
+
+
 def data_calls() -> dict[str, Callable[[], Call]]:
     """Calls of `timelocal.data`."""
     data = tl.data
@@ -158,6 +188,35 @@ def data_calls() -> dict[str, Callable[[], Call]]:
         ),
         "mackey_glass": lambda: Call(
             data.mackey_glass_streams, {"streams": 1, "steps": 3, "horizon": 2, "seed": 0}
+        ),
+        "mse": lambda: Call(
+            metrics.mse, {"outputs": torch.ones(3, 2), "targets": torch.zeros(3, 2)}
+        ),
+        "nrmse": lambda: Call(
+            metrics.nrmse, {"outputs": torch.ones(3, 2), "targets": torch.arange(6.0).view(3, 2)}
+        ),
+        "bit_errors": lambda: Call(
+            metrics.bit_errors, {"outputs": torch.eye(3), "targets": torch.eye(3)}
+        ),
+        "majority_class": lambda: Call(
+            trivial.majority_class,
+            {"train_targets": torch.tensor([0, 1, 1]), "test_targets": torch.tensor([1, 0])},
+        ),
+        "persistence": lambda: Call(trivial.persistence, {"part": part(), "feature": 0}),
+        "linear_on_lags": lambda: Call(
+            trivial.linear_on_lags, {"train": values(), "test": values(), "lags": 2, "ridge": 1.0}
+        ),
+        "blank_then_uniform": lambda: Call(trivial.blank_then_uniform, {"part": values(4)}),
+        "from a data set": lambda: Call(
+            from_items, {"inputs": torch.ones(4, 2), "targets": 1, "length": 3}
+        ),
+        "from a loader": lambda: Call(
+            from_loader,
+            {
+                "inputs": torch.ones(3, 4, 2),
+                "targets": torch.zeros(3),
+                "lengths": torch.tensor([1, 4, 2]),
+            },
         ),
         "load": lambda: Call(data.load, {"name": "digits-rows", "data_dir": None}),
         "card": lambda: Call(data.card, {"name": "digits-rows"}),
@@ -277,3 +336,45 @@ def rule_calls(name: str, network: str, loss: str, at: str) -> dict[str, Callabl
             for m in ("make", "step", "run", "reset", "load_state_dict")
         },
     }
+
+
+FUNCTIONS: dict[str, Callable[[Tensor, Tensor], Any]] = {
+    "nothing": lambda y, t: None,
+    "a number": lambda y, t: 1.0,
+    "one loss": lambda y, t: y.mean(),
+    "integers": lambda y, t: y.argmax(-1),
+    "no graph": lambda y, t: y.detach().sum(-1),
+    "another": lambda y, t: torch.ones(len(y), requires_grad=True),
+    "a pair": lambda y, t: (y.sum(-1), t),
+    "nan": lambda y, t: y.sum(-1) * float("nan"),
+    "an array": lambda y, t: y.detach().numpy().sum(-1),
+    "sparse": lambda y, t: y.sum(-1).to_sparse(),
+    "complex": lambda y, t: y.sum(-1) * 1j,
+    "float64": lambda y, t: y.double().sum(-1),
+}
+"""Losses that are not what a loss should be."""
+
+
+def replaced_readout(rule: tl.Rule, outputs: int, features: int) -> None:
+    rule.network.readout = nn.Linear(features, outputs)
+
+
+CIRCUMSTANCES: dict[str, Callable[[tl.Rule], object]] = {
+    "a wider readout": lambda rule: replaced_readout(rule, 5, 3),
+    "a narrower readout": lambda rule: replaced_readout(rule, 1, 3),
+    "a readout of other features": lambda rule: replaced_readout(rule, 2, 7),
+    "no readout": lambda rule: setattr(rule.network, "readout", None),
+    "a readout that fails": lambda rule: setattr(rule.network, "readout", nn.Conv2d(1, 1, 1)),
+    "a readout in float64": lambda rule: rule.network.readout.double(),
+    "a network in float64": lambda rule: rule.network.double(),
+    "a stack in float64": lambda rule: rule.network.recurrent.double(),
+    "a rule in float64": lambda rule: rule.double(),
+    "a rule in bfloat16": lambda rule: rule.bfloat16(),
+    "a network without memory": lambda rule: rule.network.to("meta"),
+    "a rule without memory": lambda rule: rule.to("meta"),
+    "frozen": lambda rule: rule.requires_grad_(False),
+    "weights that are NaN": lambda rule: [p.data.fill_(float("nan")) for p in rule.parameters()],
+    "no bias": lambda rule: setattr(rule.network.readout, "bias", None),
+    "evaluation": lambda rule: rule.eval(),
+}
+"""What may have become of a rule since it was made."""

@@ -280,7 +280,7 @@ class Headless(nn.Module):
     [
         (lambda: tl.from_torch(nn.Linear(3, 8), nn.Linear(8, 2)), "recurrent: got a Linear"),
         (lambda: tl.from_torch(nn.GRUCell(3, 8), nn.Linear(8, 2)), "recurrent: got a GRUCell"),
-        (lambda: tl.from_torch(nn.Linear(3, 8), None), "readout: got a NoneType"),
+        (lambda: tl.from_torch(nn.Linear(3, 8), None), "readout: got None"),
         (lambda: tl.from_torch(nn.GRU(3, 8), nn.Linear(7, 2)), "a module from (n, 8)"),
         (lambda: tl.from_torch(nn.GRU(3, 8, bidirectional=True), nn.Linear(8, 2)), "(n, 16)"),
         (lambda: tl.from_torch(nn.GRU(3, 8), nn.Sequential(nn.Linear(7, 2))), "(n, 8)"),

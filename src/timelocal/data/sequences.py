@@ -50,7 +50,7 @@ class Sequences:
     >>> part = Sequences(torch.zeros(5, 3, 2), torch.tensor([0, 1, 0, 1, 1]))
     >>> len(part), len(part[[0, 4]])
     (5, 2)
-    >>> Sequences([np.ones((2, 1)), np.ones((3, 1))], [0, 1]).lengths
+    >>> Sequences([torch.ones(2, 1), torch.ones(3, 1)], [0, 1]).lengths
     tensor([2, 3])
     """
 

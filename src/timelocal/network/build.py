@@ -23,7 +23,6 @@ from timelocal.cells import (
 from timelocal.errors import Problem, UnsupportedError, described, raise_problems
 from timelocal.network.decorrelation import Decorrelation
 from timelocal.network.network import Network
-from timelocal.network.readout import evaluation_mode
 from timelocal.network.recurrent import Recurrent
 from timelocal.seeding import generator as seeded_generator
 
@@ -368,8 +367,8 @@ def from_torch(
         decorrelate=decorrelate,
         parameters=named,
     )
-    _check_readout(stack, readout)
     network = Network(stack, readout, batch_first=recurrent.batch_first)
+    assert network.output_size  # refuses a readout that does not fit
     network.training, stack.training = recurrent.training, recurrent.training
     return network
 
@@ -383,26 +382,6 @@ def _way_in(recurrent: object) -> str:
         return "Pass the module itself."
     name = name.removesuffix("Cell")
     return _OWN_CELL.format(name=name, lower=name.lower())
-
-
-@torch.no_grad()
-def _check_readout(stack: Recurrent, readout: nn.Module) -> None:
-    """Ask the readout once: it takes the stack's features, in their type and on their device."""
-    features = stack.hidden_size * stack.directions
-    weight = stack.like
-    try:
-        with evaluation_mode(readout):
-            found = readout(weight.new_zeros(1, features))
-        got = f"{tuple(found.shape)}" if isinstance(found, torch.Tensor) else repr(type(found))
-        if isinstance(found, torch.Tensor) and found.dim() == 2 and len(found) == 1:
-            return
-    except RuntimeError as error:
-        got = str(error)
-    expected = (
-        f"a module from (n, {features}), hidden_size × directions, in {weight.dtype} on {weight.device} "
-        "to (n, outputs)"
-    )
-    raise_problems([Problem("readout", got, expected)])
 
 
 def to_torch(network: Network) -> tuple[nn.RNNBase, nn.Module]:

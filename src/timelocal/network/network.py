@@ -17,7 +17,7 @@ from timelocal.cells import Cell, CellWeights, zero_state
 from timelocal.errors import Problem, UnsupportedError, raise_problems
 from timelocal.network.checks import initial_problems, input_problems
 from timelocal.network.lengths import flip, masked, valid_steps
-from timelocal.network.readout import evaluation_mode, is_linear
+from timelocal.network.readout import output_size
 from timelocal.network.recurrent import Recurrent
 from timelocal.network.trajectory import Trajectory
 from timelocal.typing import Gradients, State, States
@@ -58,14 +58,14 @@ class Network(nn.Module):
 
     @property
     def output_size(self) -> int:
-        """O: from a linear readout's sizes, else by asking the readout once."""
-        readout = self.readout
-        if isinstance(readout, nn.Linear) and is_linear(readout):
-            return readout.out_features
-        like = self.recurrent.like
-        with torch.no_grad(), evaluation_mode(self.readout):
-            probe: Tensor = self.readout(like.new_zeros(1, self.hidden_size * self.directions))
-        return probe.shape[-1]
+        """O: from a linear readout's sizes, else by asking the readout once.
+
+        Raises:
+            ArgumentError: for a readout that does not fit, or no longer does.
+        """
+        recurrent = self.recurrent
+        features = recurrent.hidden_size * recurrent.directions
+        return output_size(self.readout, features, recurrent.like)
 
     @property
     def num_layers(self) -> int:

@@ -203,6 +203,7 @@ class Rule(nn.Module, ABC):
         torch.Size([5, 2])
         """
         inputs, lengths = inputs_batch(self.network, inputs, lengths, initial)
+        assert self.network.output_size  # refuses a readout that does not fit
         with evaluation_mode(self.network), own_precision(inputs):
             return read_outputs(self.network, self.at, inputs, lengths, initial)
 
@@ -366,6 +367,10 @@ class Rule(nn.Module, ABC):
         self._promises = Promises()
 
 
+def _form(tensor: Tensor) -> str:
+    return f"{tuple(tensor.shape)} {tensor.dtype} on {tensor.device}"
+
+
 def _estimate_problems(estimate: object, parameters: Mapping[str, Tensor]) -> list[Problem | None]:
     """What is wrong with an estimate that is to join the `.grad` of these parameters."""
     if not isinstance(estimate, Estimate):
@@ -374,13 +379,14 @@ def _estimate_problems(estimate: object, parameters: Mapping[str, Tensor]) -> li
     wrong = [
         (name, gradient)
         for name, gradient in estimate.gradients.items()
-        if name not in parameters or gradient.shape != parameters[name].shape
+        if (own := parameters.get(name)) is None
+        or (gradient.shape, gradient.dtype, gradient.device) != (own.shape, own.dtype, own.device)
     ]
     return [
         Problem(
             "estimate",
-            f"a gradient of {name}, {tuple(gradient.shape)}",
-            f"{tuple(parameters[name].shape)}" if name in parameters else "names of this network",
+            f"a gradient of {name}, {_form(gradient)}",
+            f"{_form(parameters[name])}" if name in parameters else "the names of this network",
             "Use the estimate of this rule.",
         )
         for name, gradient in wrong
