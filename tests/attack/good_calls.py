@@ -25,31 +25,32 @@ class Call:
     function: Callable[..., object]
     arguments: dict[str, Any]
     watched: list[Any] = field(default_factory=list)
+    chance_counts: bool = True
 
     def bits(self) -> list[Tensor]:
-        """Everything that a refusal must not change."""
-        return [own.detach().clone() for own in chain.from_iterable(map(_tensors, self.watched))]
+        """Everything that a refusal must not change; generators too, if chance counts."""
+        found = chain.from_iterable(_tensors(own, self.chance_counts) for own in self.watched)
+        return [own.detach().clone() for own in found]
 
 
-def _tensors(owner: Any) -> Iterator[Tensor]:
+def _tensors(owner: Any, chance: bool) -> Iterator[Tensor]:
     """All tensors and numbers in an object's state."""
     if isinstance(owner, Tensor):
         yield owner
-        if owner.grad is not None:
-            yield owner.grad
     elif isinstance(owner, int | float):
         yield torch.tensor(float(owner))
     elif isinstance(owner, dict):
-        for value in owner.values():
-            yield from _tensors(value)
+        for name, value in owner.items():
+            if chance or not str(name).endswith(("_extra_state", "generator")):
+                yield from _tensors(value, chance)
     elif isinstance(owner, list | tuple):
         for value in owner:
-            yield from _tensors(value)
+            yield from _tensors(value, chance)
     elif isinstance(owner, nn.Module):
-        yield from _tensors(owner.state_dict())
-        yield from _tensors([p.grad for p in owner.parameters() if p.grad is not None])
+        yield from _tensors(owner.state_dict(), chance)
+        yield from _tensors([p.grad for p in owner.parameters() if p.grad is not None], chance)
     elif isinstance(owner, torch.optim.Optimizer | tl.Stream):
-        yield from _tensors(owner.state_dict())
+        yield from _tensors(owner.state_dict(), chance)
 
 
 NETWORKS: dict[str, Callable[[int], tl.Network]] = {
