@@ -46,7 +46,9 @@ _NOT_NUMBERS = {
 
 def is_whole(value: object, least: int = 1, most: int = LARGEST) -> bool:
     """Whether a value is an integer of Python or NumPy in a range; True and False are not."""
-    return isinstance(value, Integral) and not isinstance(value, bool) and least <= value <= most
+    return (
+        isinstance(value, Integral) and not isinstance(value, bool) and least <= int(value) <= most
+    )
 
 
 def whole_problem(what: str, value: object, least: int = 1, most: int = LARGEST) -> Problem | None:
@@ -57,7 +59,7 @@ def whole_problem(what: str, value: object, least: int = 1, most: int = LARGEST)
     """
     if is_whole(value, least, most):
         return None
-    too_large = isinstance(value, Integral) and value > most
+    too_large = isinstance(value, Integral) and int(value) > most
     expected = (
         f"an integer from {least} to {most:,}" if too_large else f"an integer of at least {least}"
     )
@@ -66,7 +68,7 @@ def whole_problem(what: str, value: object, least: int = 1, most: int = LARGEST)
 
 def seed_problem(value: object) -> Problem | None:
     """A problem unless `value` is what every random number can be derived from."""
-    if isinstance(value, Integral) and not isinstance(value, bool) and value >= 0:
+    if isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= 0:
         return None
     return Problem("seed", described(value), "a non-negative integer")
 
@@ -82,7 +84,7 @@ def as_real(value: object) -> float:
     try:
         return float(value)
     except OverflowError:
-        return math.inf if value > 0 else -math.inf
+        return math.inf if value > 0 else -math.inf  # type: ignore[operator]
 
 
 def is_flag(value: object) -> bool:
@@ -116,7 +118,7 @@ def placement_problems(device: object, dtype: object) -> list[Problem]:
     """The problems of a device and a type that parameters are to have; None is torch's default."""
     problems = []
     try:
-        torch.device("cpu" if device is None else device)  # type: ignore[arg-type]
+        torch.device("cpu" if device is None else device)  # type: ignore[call-overload]
     except (RuntimeError, TypeError, ValueError) as error:
         line = str(error).partition("\n")[0]
         problems.append(Problem("device", described(device), f"a device of torch ({line})"))
@@ -336,8 +338,8 @@ def _numbers(what: str, value: object) -> NDArray[Any]:
         raise_problems([Problem(what, "an array with masked values", "numbers", remedy)])
     problem = Problem(what, described(value), "numbers: a tensor, an array or a list")
     try:
-        read = value.to_numpy() if not hasattr(value, "__array__") and _is_array(value) else value
-        array = np.asarray(read)
+        own = getattr(value, "to_numpy", None)
+        array = np.asarray(own() if own and not hasattr(value, "__array__") else value)
         if array.dtype.kind == "O":
             array = _of_objects(array)
         kind = array.dtype.kind

@@ -65,12 +65,23 @@ NETWORKS: dict[str, Callable[[int], tl.Network]] = {
     ),
     "both ways": lambda o: tl.GRU(2, 3, o, bidirectional=True),
 }
-RULES = sorted(tl.RULES)
+VARIANTS: dict[str, Callable[..., tl.Rule]] = {
+    "dfa diagonal": lambda n, **k: tl.DFA(n, trace="diagonal", **k),
+    "dfa symmetric": lambda n, **k: tl.DFA(n, feedback="symmetric", **k),
+    "dfa kolen_pollack": lambda n, **k: tl.DFA(n, feedback="kolen_pollack", **k),
+    "dfa per parameter": lambda n, **k: tl.DFA(n, feedback_per="parameter", **k),
+    "dfa exact": lambda n, **k: tl.DFA(n, feedback="exact", **k),
+    "np to go": lambda n, **k: tl.NP(n, credit="to_go", antithetic=True, directions=2, **k),
+    "np orthogonal": lambda n, **k: tl.NP(n, noise="orthogonal", **k),
+    "wp sequence": lambda n, **k: tl.WP(n, redraw="sequence", **k),
+    "tbptt 2": lambda n, **k: tl.TBPTT(n, 2, **k),
+}
+RULES = sorted({*tl.RULES, *VARIANTS})
 
 
 def good_rule(name: str, network: str, loss: str, at: str) -> tl.Rule:
     """A rule of a registered name; raises `UnsupportedError` for what does not go together."""
-    return tl.RULES[name](NETWORKS[network](2), loss=loss, at=at)
+    return (VARIANTS | tl.RULES)[name](NETWORKS[network](2), loss=loss, at=at)
 
 
 def good_batch(loss: str, at: str, batch_first: bool = True) -> tuple[Tensor, Tensor]:
@@ -364,6 +375,12 @@ CIRCUMSTANCES: dict[str, Callable[[tl.Rule], object]] = {
     "a wider readout": lambda rule: replaced_readout(rule, 5, 3),
     "a narrower readout": lambda rule: replaced_readout(rule, 1, 3),
     "a readout of other features": lambda rule: replaced_readout(rule, 2, 7),
+    "a deep readout": lambda rule: setattr(
+        rule.network, "readout", nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2))
+    ),
+    "a deep readout of other outputs": lambda rule: setattr(
+        rule.network, "readout", nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 5))
+    ),
     "no readout": lambda rule: setattr(rule.network, "readout", None),
     "a readout that fails": lambda rule: setattr(rule.network, "readout", nn.Conv2d(1, 1, 1)),
     "a readout in float64": lambda rule: rule.network.readout.double(),

@@ -103,12 +103,12 @@ class Sequences:
 
     def _at(self, positions: Tensor) -> Sequences:
         """The sequences at positions (n,) that are there."""
-        return Sequences(
-            *(
-                own if own is None else own.index_select(0, positions.to(own.device))
-                for own in (self.inputs, self.targets, self.lengths)
-            )
-        )
+
+        def at(own: Tensor) -> Tensor:
+            return own.index_select(0, positions.to(own.device))
+
+        lengths = None if self.lengths is None else at(self.lengths)
+        return Sequences(at(self.inputs), at(self.targets), lengths)
 
     def __iter__(self) -> Iterator[Sequences]:
         """One sequence after the other."""

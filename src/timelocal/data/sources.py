@@ -52,9 +52,9 @@ def sequences_from(source: object, like: Tensor) -> Sequences:
     if isinstance(source, TorchDataset):
         items = _fields(_items(source), "an item of the data set")
         return sequences_like(like, *items)
-    if not isinstance(source, tuple | list) or len(source) not in (2, 3):
-        raise_problems([Problem("data", f"a {type(source).__name__}", _EXPECTED)])
-    return sequences_like(like, *source)
+    if isinstance(source, tuple | list) and len(source) in (2, 3):
+        return sequences_like(like, *source)
+    raise ArgumentError(str(Problem("data", f"a {type(source).__name__}", _EXPECTED)))
 
 
 def _items(source: TorchDataset[Any]) -> list[Any]:

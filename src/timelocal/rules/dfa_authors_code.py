@@ -110,7 +110,7 @@ class DFAAuthorsCode(FeedbackRule):
             own = shift_time(own)
         if "untransposed-candidate" in self.quirks:
             weights = transpose_last_gate(weights)
-        signal = self._projected(0, forward, self.feedback_matrix())
+        signal = forward.errors @ self.feedback_matrix().t()
         delta = cell.node_signal(weights, cell.local_jacobian(own), signal)
         gates = len(cell.gate_names)
         for kind in self.network.recurrent.kinds:

@@ -129,16 +129,16 @@ class FeedbackRule(Rule):
                 "feedback_matrix: got feedback='exact', expected a feedback that has a matrix: the error "
                 "goes down through the layers themselves. Use feedback='symmetric' for W_out."
             )
+        readout = self.network.readout
         if self.feedback in matrices.FOLLOWING:
-            readout = self.network.readout
-            assert isinstance(readout, nn.Linear)
+            if not isinstance(readout, nn.Linear):  # no longer
+                _check_following(self.network, self.feedback, self.feedback_per)
             last = self.network.num_layers - 1
             weight = self.network.signal_at_states(readout.weight, last)
-            matrix = matrices.FOLLOWING[self.feedback](weight)
-            return matrix.chunk(self.network.directions)[direction]
+            followed = matrices.FOLLOWING[self.feedback](weight)
+            return followed.chunk(self.network.directions)[direction]
         prefix = f"feedback_{kind}" if kind else "feedback"
         matrix: Tensor = getattr(self, parameter_name(prefix, layer, direction))
-        readout = self.network.readout
         if isinstance(readout, nn.Linear):
             _check_width(matrix, readout.weight.shape[0])
         if (

@@ -12,10 +12,10 @@ from abc import abstractmethod
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NoReturn, get_args
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from timelocal import kernels
 from timelocal.arguments import as_real, flag_problem, is_flag, is_one_of, whole_problem
@@ -70,10 +70,7 @@ class PerturbationRule(Rule):
         ]
         super().__init__(network, loss=loss, at=at, seed=seed, problems=problems)
         if not is_linear(network.readout):
-            raise UnsupportedError(
-                f"{self.spec.name}: got a {type(network.readout).__name__} readout, expected nn.Linear: its "
-                "nodes are perturbed too. Use DFA or BPTT, or put the other layers in front of the network."
-            )
+            self._refuse(network.readout)
         self.sigma = as_real(sigma)
         self.decay = decay_of(credit)
         self.credit = credit
@@ -87,6 +84,20 @@ class PerturbationRule(Rule):
         if self.decay in (0, 1, None):
             return {"target": "tbptt1" if self.decay == 0 else "bptt"}
         return {"estimates": "biased", "target": "oracle"}  # λ between 0 and 1: neither gradient
+
+    @property
+    def readout(self) -> nn.Linear:
+        """The readout, which may be another one by now, but not of another kind."""
+        readout = self.network.readout
+        if type(readout) is not nn.Linear:
+            self._refuse(readout)
+        return readout  # type: ignore[return-value]
+
+    def _refuse(self, readout: object) -> NoReturn:
+        raise UnsupportedError(
+            f"{self.spec.name}: got a {type(readout).__name__} readout, expected nn.Linear: its nodes are "
+            "perturbed too. Use DFA or BPTT, or put the other layers in front of the network."
+        )
 
     @property
     def copies(self) -> int:
@@ -166,7 +177,7 @@ class NodeRule(PerturbationRule):
         generator: torch.Generator,
     ) -> Runs:
         """All copies in one batch; noise is a function of the key, the step and the place."""
-        network, copies = self.network, 1 + self.copies
+        network, copies, readout = self.network, 1 + self.copies, self.readout
         steps, sequences = batch.inputs.shape[:2]
         noise = [
             self._noise(key, first_step, steps, layer, (sequences, nodes), batch.inputs)
@@ -187,11 +198,11 @@ class NodeRule(PerturbationRule):
         if batch.at == "last":
             features = rows.last()
             last = _last_steps(readout_noise, batch.lengths)
-            outputs = network.readout(features).unflatten(0, (copies, sequences)) + last
+            outputs = readout(features).unflatten(0, (copies, sequences)) + last
             readout_noise = last
         else:
             features = rows.outputs
-            outputs = network.readout(features).unflatten(1, (copies, sequences)) + readout_noise
+            outputs = readout(features).unflatten(1, (copies, sequences)) + readout_noise
         return Runs(rows, noise, features, outputs, readout_noise, sequences)
 
     def _nodes(self) -> list[int]:

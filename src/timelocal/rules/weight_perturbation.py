@@ -7,7 +7,7 @@ from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F  # noqa: N812
-from torch import Tensor, nn
+from torch import Tensor
 
 from timelocal import kernels
 from timelocal.arguments import is_one_of
@@ -220,8 +220,7 @@ class WP(PerturbationRule):
 
     def _read(self, features: Tensor, noise: Gradients) -> Tensor:
         """The outputs of the readout with noise on its weights."""
-        readout = self.network.readout
-        assert isinstance(readout, nn.Linear)
+        readout = self.readout
         bias = None if readout.bias is None else readout.bias + noise["readout.bias"]
         return F.linear(features, readout.weight + noise["readout.weight"], bias)
 

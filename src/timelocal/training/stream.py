@@ -96,8 +96,9 @@ class Stream:
         self.optimizer = optimizer
         self.batch_size = int(batch_size)
         self.steps = 0
+        self.memory: Memory = rule.begin(self.batch_size)  # first: it may refuse
         self.key = draw_key(of_this_rank(rule.generator))
-        self.memory: Memory = rule.begin(batch_size)
+        self._readout = rule.network.readout
 
     @overload
     def step(
@@ -157,6 +158,7 @@ class Stream:
             ArgumentError: for anything wrong with the tensors, all at once; nothing has moved then.
         """
         rule, network = self.rule, self.rule.network
+        self._check_readout()
         check_batch(network, rule.loss, "every", inputs, targets, mask=mask)
         time = 1 if network.batch_first else 0
         _check_width(self, inputs.shape[1 - time])
@@ -182,12 +184,27 @@ class Stream:
     def _checked_estimate(self, inputs: Tensor, targets: Tensor, mask: Tensor | None) -> Estimate:
         """The estimate of one step (b, …), checked at the door."""
         network = self.rule.network
+        self._check_readout()
         _check_step(self, inputs)
         time = 1 if network.batch_first else 0
         x = inputs.unsqueeze(time)
         # the entries of one step are (b,), as those at a last step
         check_batch(network, self.rule.loss, "last", x, targets, mask=mask)
         return self._estimate(x, targets.unsqueeze(time), mask)
+
+    def _check_readout(self) -> None:
+        """A readout that has replaced the one at the start may have no place in what is carried."""
+        readout = self.rule.network.readout
+        if readout is self._readout:
+            return
+        fresh = self.rule.begin(self.batch_size)
+        if {n: own.shape for n, own in fresh.items()} != {
+            n: own.shape for n, own in self.memory.items()
+        }:
+            got = "another readout than at the start, and traces of the old one"
+            remedy = "Make the stream anew, and its optimizer."
+            raise_problems([Problem("stream", got, "the same readout throughout", remedy)])
+        self._readout = readout
 
     @torch.no_grad()
     def _estimate(self, x: Tensor, y: Tensor, mask: Tensor | None) -> Estimate:
