@@ -68,6 +68,16 @@ def test_arrays_in_any_form_are_the_same_tensor(form: str) -> None:
     assert found.is_contiguous()
 
 
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_an_axis_of_one_may_have_any_stride(axis: int) -> None:
+    """NumPy calls such arrays contiguous; torch refuses them."""
+    one = X.take([0], axis)
+    expected = torch.from_numpy(one).float()
+    assert torch.equal(as_tensor("x", np.flip(one, axis)), expected)
+    field = np.rec.fromarrays([one, one.astype("i1")], names="a,b")["a"]
+    assert torch.equal(as_tensor("x", field), expected)
+
+
 @pytest.mark.parametrize("form", sorted(SAME.keys() - {"long double", "a tuple of tensors"}))
 @pytest.mark.parametrize("dtype", [np.int8, np.int16, np.uint8, np.uint32, np.int64, np.bool_])
 def test_integers_have_64_bits(form: str, dtype: type) -> None:
@@ -163,8 +173,10 @@ def test_whole_numbers(value: object) -> None:
 
 @pytest.mark.parametrize(
     "value",
-    [3.0, "3", True, np.True_, None, np.array(3), torch.tensor(3), 2**31, 10**30]
-    + [pytest.param(10**5000, id="10**5000")],
+    [
+        *(3.0, "3", True, np.True_, None, np.array(3), torch.tensor(3), 2**31, 10**30),
+        pytest.param(10**5000, id="10**5000"),
+    ],
 )
 def test_what_is_no_whole_number_or_too_large(value: object) -> None:
     assert not is_whole(value)

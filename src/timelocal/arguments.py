@@ -358,7 +358,8 @@ def _numbers(what: str, value: object) -> NDArray[Any]:
             dtype = np.float64 if wide else array.dtype.newbyteorder("=")
             with np.errstate(over="ignore"):
                 array = np.asarray(array, dtype if kind == "f" else np.int64, order="C")
-            return array if array.flags.writeable else array.copy()
+            plain = all(step >= 0 and step % array.itemsize == 0 for step in array.strides)
+            return array if plain and array.flags.writeable else array.copy()
     except Exception as error:  # whatever a foreign object's own way to an array ends in
         problem = Problem(what, f"{described(value)} ({error})", problem.expected)
     raise_problems([problem])

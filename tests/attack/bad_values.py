@@ -139,6 +139,7 @@ TWISTS: dict[str, Callable[[Tensor], object]] = {
     "as list of rows": lambda x: list(x),
     "as list of arrays": lambda x: [row.numpy() for row in x],
     "flipped array": lambda x: x.numpy()[::-1],
+    "flipped array of one": lambda x: x[:1].numpy()[::-1],
     "foreign byte order": lambda x: x.numpy().astype(x.numpy().dtype.newbyteorder(">")),
     "long double": lambda x: x.numpy().astype(np.longdouble),
     "strided array": lambda x: np.repeat(x.numpy(), 2, -1)[..., ::2],

@@ -223,12 +223,14 @@ def _mask_problems(
         return []
     expected = f"a tensor of shape {surface}, bool or non-negative weights"
     if not isinstance(mask, Tensor) or not is_plain(mask):
-        return [tensor_problem("mask", mask, expected, may_be_meta=True)]
+        return [tensor_problem("mask", mask, expected)]
     if tuple(mask.shape) != surface:
         return [Problem("mask", f"shape {tuple(mask.shape)}", expected)]
     if mask.device != device:
         remedy = f"Use mask.to({str(device)!r})."
         return [Problem("mask", f"device {mask.device}", f"{device}", remedy)]
+    if mask.is_meta:
+        return [tensor_problem("mask", mask, expected)]
     if mask.dtype != torch.bool and not bool((mask.isfinite() & (mask >= 0)).all()):
         return [Problem("mask", "negative or non-finite weights", expected)]
     return []
@@ -243,10 +245,12 @@ def _target_problems(
     counted: Tensor | None,
 ) -> Sequence[Problem | None]:
     if not isinstance(targets, Tensor) or not is_plain(targets):
-        return [tensor_problem("targets", targets, may_be_meta=True)]
+        return [tensor_problem("targets", targets)]
     if targets.device != inputs.device:
         remedy = f"Use targets.to({str(inputs.device)!r})."
         return [Problem("targets", f"device {targets.device}", f"{inputs.device}", remedy)]
+    if targets.is_meta:
+        return [tensor_problem("targets", targets)]
     return loss.target_problems(targets, surface, network.output_size, inputs.dtype, counted)
 
 
