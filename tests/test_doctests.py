@@ -14,7 +14,8 @@ PACKAGES = (
     "cells", "experiments", "fast", "kernels", "network", "rules", "studies", "testing", "training",
 )  # fmt: skip
 SINGLE = (
-    "deprecated", "distributed", "errors", "feedback", "files", "losses", "optional", "seeding", "typing",
+    "arguments", "deprecated", "distributed", "errors", "feedback", "files", "losses", "optional",
+    "seeding", "typing",
 )  # fmt: skip
 MODULES = [
     *(f"timelocal.{name}" for name in SINGLE),

@@ -92,3 +92,31 @@ def test_a_loss_that_explodes_where_nothing_counts(rule: type[tl.Rule]) -> None:
     found = learner.estimate(inputs, targets + 1, lengths, mask=mask)
     assert found.loss.isfinite()
     assert all(gradient.isfinite().all() for gradient in found.gradients.values())
+
+
+@pytest.mark.parametrize(
+    ("function", "told"),
+    [
+        (lambda y, t: None, "got None"),
+        (lambda y, t: 1.0, "got 1.0"),
+        (lambda y, t: y.detach().numpy().sum(-1), "got shape"),
+        (lambda y, t: y.sum(-1) * 1j, "complex"),
+        (lambda y, t: y.detach().sum(-1), "do not depend on the outputs"),
+        (lambda y, t: y.argmax(-1), "do not depend on the outputs"),
+        (lambda y, t: torch.ones(len(y), requires_grad=True), "do not depend on the outputs"),
+    ],
+)
+def test_functions_that_are_no_loss_are_told(function, told: str) -> None:
+    rule = tl.BPTT(tl.RNN(2, 3, 2), loss=function)
+    with pytest.raises(tl.ArgumentError, match=f"loss function: .*{told}"):
+        rule.estimate(torch.zeros(4, 5, 2), torch.zeros(4))
+
+
+def test_rules_that_perturb_need_no_gradient_of_the_loss_and_take_any_numbers() -> None:
+    def count(y: Tensor, t: Tensor) -> Tensor:
+        return y.argmax(-1) != t
+
+    rule = tl.NP(tl.RNN(2, 3, 2), loss=count, sigma=1.0)
+    loss = rule.estimate(torch.zeros(4, 5, 2), torch.tensor([0, 1, 0, 1])).loss
+    assert loss.dtype == torch.float32
+    assert loss.item() == 0.5

@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from numbers import Integral, Real
 
 __all__ = [
     "ArgumentError",
@@ -66,6 +67,30 @@ class Problem:
         return f"{self.what}: got {self.got}, expected {self.expected}{remedy}"
 
 
+def described(value: object) -> str:
+    """A value in a message: a number or short text as it is; an array by its shape; else what it is.
+
+    >>> described(2.5), described([1, 2]), described(dict)
+    ('2.5', 'a list', 'the class dict')
+    """
+    name = value.__name__ if isinstance(value, type) else type(value).__name__
+    try:
+        if isinstance(value, Integral) and not isinstance(value, bool):
+            whole = int(value)
+            return str(whole) if abs(whole) < 10**15 else "an integer of more than 15 digits"
+        if isinstance(value, bool | Real | str | None):
+            text = repr(value)
+            return text if len(text) <= 60 else f"{text[:57]}..."
+        shape, dtype = getattr(value, "shape", None), getattr(value, "dtype", None)
+        if isinstance(shape, tuple) and dtype is not None:
+            return f"shape {tuple(shape)}, {dtype}"
+    except Exception:  # a foreign object need not know how to show itself
+        pass
+    if isinstance(value, type):
+        return f"the class {name}"
+    return f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"
+
+
 def raise_problems(
     problems: Iterable[Problem | None], kind: type[TimelocalError] = ArgumentError
 ) -> None:
@@ -80,12 +105,12 @@ def raise_problems(
 def unknown_name(what: str, given: object, known: Iterable[str]) -> Problem | None:
     """A problem that lists the known names and the nearest one, or None if `given` is known."""
     names = sorted(known)
-    if given in names:
+    if isinstance(given, str) and given in names:
         return None
-    near = difflib.get_close_matches(str(given), names, n=1)
+    near = difflib.get_close_matches(given, names, n=1) if isinstance(given, str) else []
     return Problem(
         what,
-        repr(given),
+        described(given),
         "one of " + ", ".join(repr(name) for name in names),
         f"Did you mean {near[0]!r}?" if near else "",
     )

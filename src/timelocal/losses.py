@@ -7,14 +7,14 @@ class weights; a rule sees e already divided by Σ w.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from numbers import Real
 from typing import ClassVar
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from timelocal.errors import Problem, raise_problems, unknown_name
+from timelocal.arguments import TO_LABELS, as_real, as_tensor, is_plain
+from timelocal.errors import Problem, described, raise_problems, unknown_name
 from timelocal.typing import LossFunction
 
 
@@ -79,19 +79,17 @@ class CrossEntropy(Loss):
 
     def __init__(self, label_smoothing: float = 0.0, class_weights: Tensor | None = None) -> None:
         problems = []
-        if not (isinstance(label_smoothing, Real) and 0 <= label_smoothing <= 1):
-            problems.append(Problem("label_smoothing", repr(label_smoothing), "a number in [0, 1]"))
-        if class_weights is not None and not isinstance(class_weights, Tensor):
-            remedy = "Use torch.as_tensor(class_weights)."
-            got = f"a {type(class_weights).__name__}"
-            problems.append(Problem("class_weights", got, "a tensor of shape (o,)", remedy))
-        elif class_weights is not None and not bool(
-            (class_weights.isfinite() & (class_weights >= 0)).all()
-        ):
-            got = "negative or non-finite values"
-            problems.append(Problem("class_weights", got, "non-negative numbers"))
+        if not (0 <= as_real(label_smoothing) <= 1):
+            problems.append(
+                Problem("label_smoothing", described(label_smoothing), "a number in [0, 1]")
+            )
         raise_problems(problems)
-        self.label_smoothing = label_smoothing
+        if class_weights is not None:
+            class_weights = as_tensor("class_weights", class_weights, floating=True)
+            if not bool((class_weights.isfinite() & (class_weights >= 0)).all()):
+                got = "negative or non-finite values"
+                raise_problems([Problem("class_weights", got, "non-negative numbers")])
+        self.label_smoothing = as_real(label_smoothing)
         self.class_weights = class_weights
 
     def _weights(self, outputs: Tensor) -> Tensor | None:
@@ -128,11 +126,9 @@ class CrossEntropy(Loss):
         counted: Tensor | None,
     ) -> list[Problem]:
         if targets.dtype != torch.int64:
-            remedy = (
-                "Use targets.long()."
-                if not targets.is_floating_point()
-                else ("Cross-entropy wants class indices; for real-valued targets use loss='mse'.")
-            )
+            remedy = "Use targets.long()."
+            if targets.is_floating_point():
+                remedy = f"{TO_LABELS} For real-valued targets use loss='mse'."
             return [Problem("targets", f"{targets.dtype}", "class indices, torch.int64", remedy)]
         problems = _shape_problem(targets, entries, "of class indices")
         if not problems:
@@ -141,7 +137,7 @@ class CrossEntropy(Loss):
             if low < 0 or high >= outputs:
                 got = f"labels between {low} and {high}"
                 expected = f"labels between 0 and {outputs - 1} (the readout has {outputs} outputs)"
-                problems.append(Problem("targets", got, expected))
+                problems.append(Problem("targets", got, expected, TO_LABELS if low < 0 else ""))
         weights = self.class_weights
         if weights is not None and tuple(weights.shape) != (outputs,):
             got = f"shape {tuple(weights.shape)}"
@@ -196,7 +192,7 @@ class BCE(_RealTargets):
     ) -> list[Problem]:
         problems = super().target_problems(targets, entries, outputs, dtype, counted)
         if not problems:
-            read = targets if counted is None else targets[counted]
+            read = (targets if counted is None else targets[counted]).detach()
             if read.numel() and not (float(read.min()) >= 0 and float(read.max()) <= 1):
                 got = f"values between {float(read.min()):g} and {float(read.max()):g}"
                 problems.append(Problem("targets", got, "probabilities in [0, 1]"))
@@ -214,19 +210,26 @@ class Custom(Loss):
 
     def losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
         losses = self.function(outputs, targets)
-        if losses.shape != outputs.shape[:1]:
+        plain = is_plain(losses) and not losses.is_meta
+        if not plain or losses.shape != outputs.shape[:1]:
+            got = f"shape {tuple(losses.shape)}" if plain else described(losses)
             expected = f"shape {tuple(outputs.shape[:1])}, one loss per entry"
             remedy = "Average over the outputs, not over the entries (reduction='none')."
-            raise_problems(
-                [Problem("loss function", f"shape {tuple(losses.shape)}", expected, remedy)]
-            )
-        return losses
+            raise_problems([Problem("loss function", got, expected, remedy)])
+        return losses.to(outputs.dtype)
 
     def losses_and_errors(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         with torch.enable_grad():
             leaf = outputs.detach().requires_grad_()
             losses = self.losses(leaf, targets)
-            (errors,) = torch.autograd.grad(losses.sum(), leaf)
+            errors = None
+            if losses.requires_grad:
+                (errors,) = torch.autograd.grad(losses.sum(), leaf, allow_unused=True)
+        if errors is None:
+            got = "losses that do not depend on the outputs by torch's operations"
+            remedy = "Leave out detach(), argmax and NumPy; rules that perturb can do without."
+            raise_problems([Problem("loss function", got, "a function with a gradient", remedy)])
+        assert errors is not None
         return losses.detach(), errors
 
     def target_problems(
@@ -252,7 +255,7 @@ def loss_problem(loss: object) -> Problem | None:
         return unknown_name("loss", loss, LOSSES)
     if isinstance(loss, Loss) or callable(loss):
         return None
-    return Problem("loss", repr(loss), "a name, a timelocal.losses.Loss or a function")
+    return Problem("loss", described(loss), "a name, a timelocal.losses.Loss or a function")
 
 
 def resolve(loss: str | Loss | LossFunction) -> Loss:

@@ -27,7 +27,14 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from timelocal.errors import ArgumentError, TimelocalError, unknown_name
+from timelocal.errors import (
+    ArgumentError,
+    Problem,
+    TimelocalError,
+    described,
+    raise_problems,
+    unknown_name,
+)
 
 if TYPE_CHECKING:  # it takes a tenth of a second to import, and few commands need it
     from importlib.metadata import EntryPoint
@@ -63,6 +70,8 @@ def find(what: What, name: str, built_in: Mapping[str, Any]) -> Any:
     Traceback (most recent call last):
     timelocal.errors.ArgumentError: rule: got 'fractions:Fractoin', but module fractions has no...
     """
+    if not isinstance(name, str):
+        raise_problems([Problem(what, described(name), "a name")])
     if name in built_in:
         return built_in[name]
     if ":" in name:

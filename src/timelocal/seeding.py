@@ -10,7 +10,6 @@ import threading
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,8 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from timelocal.errors import Problem, raise_problems
+from timelocal.arguments import seed_problem
+from timelocal.errors import raise_problems
 
 _TURN = threading.RLock()
 _OF_THREAD = threading.local()
@@ -39,8 +39,7 @@ def derive_seed(seed: int, *names: str | int) -> int:
     Raises:
         ArgumentError: unless `seed` is a non-negative integer; None would mean another one each time.
     """
-    if not isinstance(seed, Integral) or seed < 0:
-        raise_problems([Problem("seed", repr(seed), "a non-negative integer")])
+    raise_problems([seed_problem(seed)])
     keys = tuple(zlib.crc32(str(name).encode()) for name in names)
     state = np.random.SeedSequence(int(seed), spawn_key=keys).generate_state(1, np.uint64)
     return int(state[0] >> np.uint64(1))

@@ -131,3 +131,28 @@ def test_files_of_different_shapes_do_not_join() -> None:
     assert join([part, part])[0].shape == (4, 3, 1)
     with pytest.raises(DataError, match="different shapes"):
         join([part, other])
+
+
+@pytest.mark.parametrize(
+    "comment",
+    [b"one \x85 two", "by Åse".encode(), b"one \x0c two", b"a\x1cb\x1db\x1ec", b"one \x0b two"],
+)
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
+def test_lines_end_at_line_ends_alone(comment: bytes, end: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "x.ts"
+    path.write_bytes(end.join([b"# " + comment, b"@data", b"1,2,3:1", b"", b"4,5,x:2", b""]))
+    with pytest.raises(DataError, match="line 5"):
+        read_ts(path)
+    path.write_bytes(path.read_bytes().replace(b"x", b"6"))
+    values, labels = read_ts(path)
+    assert values[..., 0].tolist() == [[1, 2, 3], [4, 5, 6]]
+    assert labels.tolist() == [1, 2]
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_a_byte_order_mark_is_no_value(name: str, tmp_path: Path) -> None:
+    write, read, features = FORMS[name]
+    values = np.arange(6.0).reshape(1, 3, 2)[:, :, : min(features)]
+    path = tmp_path / f"x.{name}"
+    path.write_bytes(b"\xef\xbb\xbf" + write(values, np.array([1])).encode("latin-1"))
+    assert np.array_equal(read(path)[0], values)

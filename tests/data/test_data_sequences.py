@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -129,8 +130,8 @@ def test_collate_refuses(parts, targets) -> None:
         (torch.zeros(3, 2, 1), torch.zeros(2), None, "targets"),
         (torch.zeros(3, 2, 1), torch.zeros(3), torch.tensor([1, 2]), "lengths"),
         (torch.zeros(3, 2, 1), torch.zeros(3), torch.tensor([1.0, 2, 2]), "lengths"),
-        (torch.zeros(3, 2, 1), torch.zeros(3), torch.tensor([0, 2, 2]), "0 to 2"),
-        (torch.zeros(3, 2, 1), torch.zeros(3), torch.tensor([1, 2, 3]), "1 to 3"),
+        (torch.zeros(3, 2, 1), torch.zeros(3), torch.tensor([0, 2, 2]), "0 and 2"),
+        (torch.zeros(3, 2, 1), torch.zeros(3), torch.tensor([1, 2, 3]), "1 and 3"),
         (torch.zeros(3, 2), torch.zeros(2), torch.tensor([1]), "3 problems"),
     ],
 )
@@ -144,3 +145,93 @@ def test_majority_class() -> None:
     assert majority_class(torch.tensor([3, 1]), torch.tensor([1, 3, 3])) == pytest.approx(1 / 3)
     with pytest.raises(ArgumentError, match=r"2 problems[\s\S]*train_targets[\s\S]*test_targets"):
         majority_class(torch.zeros(0, dtype=torch.int64), torch.zeros(3))
+
+
+@pytest.mark.parametrize(
+    ("index", "expected"),
+    [
+        (np.array([4, 0, 2]), [4, 0, 2]),
+        ([4, 0], [4, 0]),
+        ((1, 3), None),
+        ([], []),
+        (slice(2), [0, 1]),
+        (slice(None, None, -2), [4, 2, 0]),
+        (3, [3]),
+        (-1, [4]),
+        (np.int64(1), [1]),
+        (torch.tensor(2), [2]),
+        (torch.tensor([3, 3]), [3, 3]),
+        (torch.tensor([True, False, False, True, False]), [0, 3]),
+        (np.array([False, True, False, False, False]), [1]),
+        (5, None),
+        ([0, -6], None),
+        (torch.tensor([7]), None),
+        (torch.tensor([True, False]), None),
+        (torch.tensor([1.0]), None),
+        (None, None),
+        ("a", None),
+    ],
+)
+def test_sequences_are_cut_as_numpy_cuts(index, expected) -> None:
+    part = Sequences(
+        torch.arange(10.0).view(5, 2, 1), torch.arange(5), torch.tensor([1, 2, 1, 2, 1])
+    )
+    if expected is None:
+        with pytest.raises(ArgumentError, match="index: got"):
+            part[index]
+        return
+    cut = part[index]
+    assert cut.targets.tolist() == expected
+    assert cut.inputs[:, 0, 0].tolist() == [2 * n for n in expected]
+    assert cut.lengths is not None
+    assert cut.lengths.tolist() == [1 + n % 2 for n in expected]
+
+
+def test_sequences_come_one_after_the_other() -> None:
+    assert [one.targets.tolist() for one in numbered(3)] == [[0], [1], [2]]
+
+
+@pytest.mark.parametrize("batch_size", [np.int64(2), np.uint8(2)])
+def test_batch_sizes_from_numpy(batch_size) -> None:
+    assert [len(batch) for batch in minibatches(numbered(3), batch_size)] == [2, 1]
+
+
+@pytest.mark.parametrize(
+    "targets", [[0, 1], np.array([0, 1]), [np.int64(0), torch.tensor(1)], torch.tensor([0, 1])]
+)
+@pytest.mark.parametrize(
+    "series",
+    [
+        [np.ones((3, 2), ">f4"), np.ones((5, 2), np.longdouble)[::-1]],
+        [torch.ones(3, 2), torch.ones(5, 2)],
+        [[[1, 1]] * 3, [[1, 1]] * 5],
+    ],
+    ids=["arrays", "tensors", "lists"],
+)
+@pytest.mark.parametrize("make", [Sequences, collate])
+def test_unequal_series_with_labels_as_people_have_them(make, series, targets) -> None:
+    part = make(series, targets)
+    assert part.inputs.shape == (2, 5, 2)
+    assert part.inputs.dtype == torch.float32
+    assert part.inputs.sum((1, 2)).tolist() == [6, 10]
+    assert part.targets.tolist() == [0, 1]
+    assert part.lengths.tolist() == [3, 5]
+
+
+def test_unequal_series_with_targets_at_every_step() -> None:
+    part = Sequences([np.ones((2, 1)), np.ones((3, 1))], [[1, 2], [3, 4, 5]])
+    assert part.targets.tolist() == [[1, 2, 0], [3, 4, 5]]
+
+
+@pytest.mark.parametrize(
+    ("series", "targets", "lengths", "told"),
+    [
+        ([np.ones((2, 1)), np.ones((3, 1))], [[1, 2], [3, 4]], [2, 2], "lengths.*those of the series, 2, 3"),
+        ([np.ones((2, 1)), np.ones((3, 1))], [[1], [3, 4]], None, "targets: got rows of 1, 2 steps"),
+        ([np.ones((2, 1)), np.ones((3, 2))], [0, 1], None, r"inputs\[1\]: got shape \(3, 2\)"),
+        ([np.ones((2, 1)), np.ones((0, 1))], [0, 1], None, "lengths: got values between 0 and 2"),
+    ],
+)  # fmt: skip
+def test_series_that_do_not_fit_are_told(series, targets, lengths, told: str) -> None:
+    with pytest.raises(ArgumentError, match=told):
+        Sequences(series, targets, lengths)

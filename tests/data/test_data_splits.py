@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -211,3 +212,59 @@ def test_padding_neither_counts_nor_changes() -> None:
             expected = (series[target] - valid.mean(0)) / valid.std(0, correction=0)
             torch.testing.assert_close(row[:length], expected)
             assert not row[length:].any()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("value", [0.1, 14.62, 1e4, -0.3, 0.0])
+def test_a_constant_channel_is_zero(dtype: torch.dtype, value: float) -> None:
+    inputs = torch.full((30, 7, 2), value, dtype=dtype)
+    inputs[..., 1] = torch.randn(30, 7, generator=torch.Generator().manual_seed(0)).to(dtype)
+    parted = split(Sequences(inputs, torch.zeros(30)), 0)
+    parted.test.inputs[0] += 1e-6
+    scaled = standardize(parted)
+    assert not scaled.train.inputs[..., 0].any()
+    assert float(scaled.test.inputs[..., 0].abs().max()) < 1e-2
+    torch.testing.assert_close(
+        scaled.train.inputs[..., 1].float().std(correction=0), torch.tensor(1.0), rtol=0.01, atol=0
+    )
+
+
+def test_constant_up_to_rounding_is_constant_and_a_small_spread_is_not() -> None:
+    def of(values: torch.Tensor) -> float:
+        return moments(Sequences(values.view(-1, 1, 1), torch.zeros(len(values))))[1].item()
+
+    base = torch.full((200,), 0.1, dtype=torch.float64)
+    ulp = torch.finfo(torch.float64).eps * 0.1
+    wobbling = base + ulp * (torch.arange(200) % 2)
+    assert of(wobbling) == 1
+    assert of(base + 1e-9 * (torch.arange(200) % 2)) == pytest.approx(5e-10, rel=1e-4)
+
+
+def test_half_precision_neither_overflows_nor_stops() -> None:
+    inputs = torch.tensor([-3e4, 3e4], dtype=torch.float16).repeat(10).view(10, 2, 1)
+    assert moments(Sequences(inputs, torch.zeros(10)))[1].item() == 3e4
+    whole = Sequences(inputs.bfloat16(), torch.zeros(10))
+    assert Split(whole, whole, whole).duplicates["train/test"] == 100
+
+
+@pytest.mark.parametrize("seed", [np.int64(3), np.uint8(3)])
+def test_seeds_and_fractions_from_numpy(seed) -> None:
+    whole = numbered(torch.arange(20) % 2)
+    fractions = tuple(np.float32([0.5, 0.25, 0.25]))
+    found = split(whole, seed, fractions, stratified=np.True_)
+    assert torch.equal(found.test.inputs, split(whole, 3, (0.5, 0.25, 0.25), True).test.inputs)
+
+
+@pytest.mark.parametrize(
+    ("call", "told"),
+    [
+        (lambda: split((torch.zeros(9, 2, 1), torch.zeros(9)), 0), "dataset: got a tuple, expected Seq"),
+        (lambda: standardize(numbered(torch.arange(5))), "split: got a Sequences, expected a Split"),
+        (lambda: moments(numbered(torch.arange(0))), "sequences: got no values"),
+        (lambda: Split(1, 2, 3), "3 problems"),
+        (lambda: split(numbered(torch.arange(9)), 0, fractions="abc"), "fractions: got 'abc'"),
+    ],
+)  # fmt: skip
+def test_what_is_no_part_is_told(call, told: str) -> None:
+    with pytest.raises(ArgumentError, match=told):
+        call()

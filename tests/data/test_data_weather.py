@@ -150,3 +150,26 @@ def test_download(tmp_path: Path, cache: Path, server, monkeypatch: pytest.Monke
 
 def test_the_three_horizons_share_a_file() -> None:
     assert len({(filed(h).folders, filed(h).sources) for h in HORIZONS}) == 1
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        "D,Station,T\n1,Ålesund,2\n".encode(),
+        b"D,Station,T\n1,a\x85b,2\n",
+        b"\xef\xbb\xbfT,S\n2,1\n",
+        b"D,T\na,2\n\n",
+        b"\r\nD,T\r\n\r\na,2\r\n\r\n",
+    ],
+)
+def test_encodings_marks_and_blank_lines_do_no_harm(data: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "w.csv"
+    path.write_bytes(data)
+    assert read_columns(path, ["T"]).tolist() == [[2]]
+
+
+def test_a_field_without_an_end_is_damage(tmp_path: Path) -> None:
+    path = tmp_path / "w.csv"
+    path.write_bytes(b'D,T\n1,2\n1,"' + b"3" * 200_000)
+    with pytest.raises(DataError, match="line 3"):
+        read_columns(path, ["T"])

@@ -243,7 +243,7 @@ def test_unknown_names_are_told_together_with_the_nearest() -> None:
         (lambda: tl.DFA(NET, seed=-1), "seed: got -1"),
         (lambda: derive_seed(0.5, "x"), "seed: got 0.5"),
         (lambda: tl.losses.CrossEntropy(label_smoothing=2), "label_smoothing: got 2"),
-        (lambda: tl.losses.CrossEntropy(class_weights=[1.0]), "class_weights: got a list"),
+        (lambda: tl.losses.CrossEntropy(class_weights=["a"]), "class_weights: got text"),
         (lambda: tl.losses.CrossEntropy(class_weights=-torch.ones(2)), "negative or non-finite"),
         (
             lambda: estimate(loss=tl.losses.CrossEntropy(class_weights=torch.ones(3))),
@@ -254,6 +254,137 @@ def test_unknown_names_are_told_together_with_the_nearest() -> None:
     ],
 )
 def test_hyperparameters(make: Callable[[], object], told: str) -> None:
+    raises(make, told)
+
+
+SPECIAL = {
+    "sparse": lambda x: x.to_sparse(),
+    "nested": lambda x: torch.nested.nested_tensor([*x], layout=torch.jagged),
+    "complex": lambda x: x.to(torch.complex64),
+    "uint16": lambda x: x.to(torch.uint16),
+}
+
+
+@pytest.mark.parametrize("form", SPECIAL)
+@pytest.mark.parametrize("name", ["inputs", "targets", "lengths", "mask"])
+def test_tensors_that_are_no_plain_numbers(form: str, name: str) -> None:
+    given = {
+        "inputs": X,
+        "targets": EVERY,
+        "lengths": torch.full((4,), 5),
+        "mask": torch.ones(4, 5),
+    }
+    given[name] = SPECIAL[form](given["inputs"] if form == "nested" else given[name])
+    raises(lambda: estimate(**given, at="every"), f"{name}: got")
+
+
+def test_inputs_that_are_no_real_numbers_need_not_make_such_a_network() -> None:
+    with pytest.raises(ArgumentError) as caught:
+        estimate(X.to(torch.uint8))
+    assert str(caught.value) == (
+        "inputs: got torch.uint8, expected torch.float32. Use inputs.to(torch.float32)."
+    )
+
+
+def test_a_network_without_memory_is_told() -> None:
+    network = tl.GRU(3, 8, 2).to("meta")
+    rule = tl.BPTT(network)
+    mask = torch.ones(4, device="meta")
+    raises(
+        lambda: rule.estimate(X.to("meta"), Y.to("meta"), mask=mask),
+        *(f"{name}: got a meta tensor" for name in ("inputs", "targets", "mask")),
+    )
+
+
+@pytest.mark.parametrize(
+    ("estimate", "told"),
+    [
+        (None, "estimate: got None, expected an Estimate"),
+        (tl.BPTT(tl.GRU(3, 8, 2).double()).estimate(X.double(), Y), "torch.float64 on cpu"),
+        (tl.BPTT(tl.GRU(3, 7, 2)).estimate(X, Y), "(21, 3) torch.float32"),
+        (tl.BPTT(tl.GRU(3, 8, 2, num_layers=2)).estimate(X, Y), "the names of this network"),
+    ],
+)
+def test_an_estimate_of_another_network_is_told_and_none_of_it_taken(
+    estimate: tl.Estimate, told: str
+) -> None:
+    rule = tl.BPTT(tl.GRU(3, 8, 2))
+    raises(lambda: rule.accumulate(estimate), told)
+    assert all(parameter.grad is None for parameter in rule.parameters())
+
+
+@pytest.mark.parametrize(
+    ("replaced", "told"),
+    [
+        (nn.Linear(7, 2), "readout: got one from (n, 7)"),
+        (nn.Linear(8, 2).double(), "torch.float64"),
+        (nn.Sequential(nn.Linear(7, 2)), "readout: got mat1 and mat2"),
+        (nn.Flatten(0), "readout: got (8,)"),
+        (None, "readout: got None"),
+    ],
+)
+@pytest.mark.parametrize("rule", [tl.BPTT, tl.DFA, tl.NP, tl.UORO])
+def test_a_readout_that_no_longer_fits(rule: type[tl.Rule], replaced: nn.Module, told: str) -> None:
+    made = rule(tl.GRU(3, 8, 2))
+    made.network.readout = replaced
+    for call in (made.estimate, made.evaluate, made, made.check):
+        raises(lambda call=call: call(X, Y), told)
+    raises(lambda: made.predict(X), told)
+
+
+@pytest.mark.parametrize("rule", [tl.NP, tl.ANP, tl.WP])
+def test_a_readout_that_is_no_longer_linear(rule: Callable[..., tl.Rule]) -> None:
+    made = rule(tl.GRU(3, 8, 2))
+    made.network.readout = nn.Sequential(nn.Linear(8, 2))
+    raises(lambda: made.estimate(X, Y), "got a Sequential readout", kind=UnsupportedError)
+
+
+def test_feedback_that_follows_a_readout_that_is_no_longer_linear() -> None:
+    made = tl.DFA(tl.GRU(3, 8, 2), feedback="symmetric")
+    made.network.readout = nn.Sequential(nn.Linear(8, 2))
+    raises(lambda: made.estimate(X, Y), "got a Sequential readout", kind=UnsupportedError)
+
+
+def test_numbers_are_numpys_too() -> None:
+    import numpy as np
+
+    assert tl.RNN(2, 4, 3, tau=np.float32(2)).cell.tau == 2.0
+    assert tl.LIF(2, 4, 3, membrane=np.float32(0.5), threshold=1).cell.membrane == 0.5
+    assert tl.GRU(2, 4, 3, num_layers=np.int64(2), dropout=np.float32(0.5)).num_layers == 2
+    assert type(tl.TBPTT(NET, np.int64(3)).k) is int
+    assert type(tl.NP(NET, sigma=np.float32(0.5), directions=np.uint8(2)).sigma) is float
+    assert tl.NP(NET, seed=np.int64(3)).seed == 3
+    assert tl.DFA(NET, feedback_lr=np.float32(0.5)).feedback_lr == 0.5
+    assert tl.Decorrelation(np.float32(0.5)).lr == 0.5
+    weights = tl.losses.CrossEntropy(class_weights=np.array([1, 2], ">i4")).class_weights
+    assert weights is not None
+    assert weights.tolist() == [1.0, 2.0]
+
+
+@pytest.mark.parametrize(
+    ("make", "told"),
+    [
+        (lambda: tl.RNN(3, 8, 2, num_layers=10**30), "num_layers: got an integer of more than 15"),
+        (lambda: tl.RNN(3, 10**30, 2), "hidden_size: got an integer"),
+        (lambda: tl.RNN(3, 2**31 - 1, 2), "network: got sizes that take"),
+        (lambda: tl.RNN(3, 8, 2**31 - 1, dtype=torch.float64), "readout: got sizes that take"),
+        (lambda: tl.RNN(3, 8, 2, device="gpu"), "device: got 'gpu'"),
+        (lambda: tl.RNN(3, 8, 2, dtype=torch.int64), "dtype: got torch.int64"),
+        (lambda: tl.RNN(3, 8, 2, bias="no"), "bias: got 'no', expected True or False"),
+        (lambda: tl.GRU(3, 8, 2, reset_after=None), "reset_after: got None"),
+        (lambda: tl.to_torch(nn.GRU(2, 3)), "network: got a GRU"),
+        (lambda: tl.NP(NET, directions=10**30), "directions: got an integer"),
+        (lambda: tl.DFAAuthorsCode(tl.RNN(3, 8, 2), quirks=3), "quirks: got 3"),
+        (lambda: tl.decorrelation_loss([1.0]), "features: got a list"),
+        (lambda: tl.data.copying_sequences(10**30), "count: got an integer"),
+        (lambda: tl.data.copying_sequences(2**31 - 1, 2**20), "sizes that take"),
+        (lambda: tl.data.mackey_glass_streams(2**30), "sizes that take"),
+        (lambda: tl.Stream(None, None), "rule: got None, expected a learning rule"),
+        (lambda: tl.data.load(["iris"]), "dataset: got a list"),
+        (lambda: tl.data.load("digits-rows", 3), "data_dir: got 3"),
+    ],
+)
+def test_sizes_and_options_that_nothing_could_do(make: Callable[[], object], told: str) -> None:
     raises(make, told)
 
 
@@ -280,7 +411,7 @@ class Headless(nn.Module):
     [
         (lambda: tl.from_torch(nn.Linear(3, 8), nn.Linear(8, 2)), "recurrent: got a Linear"),
         (lambda: tl.from_torch(nn.GRUCell(3, 8), nn.Linear(8, 2)), "recurrent: got a GRUCell"),
-        (lambda: tl.from_torch(nn.Linear(3, 8), None), "readout: got a NoneType"),
+        (lambda: tl.from_torch(nn.Linear(3, 8), None), "readout: got None"),
         (lambda: tl.from_torch(nn.GRU(3, 8), nn.Linear(7, 2)), "a module from (n, 8)"),
         (lambda: tl.from_torch(nn.GRU(3, 8, bidirectional=True), nn.Linear(8, 2)), "(n, 16)"),
         (lambda: tl.from_torch(nn.GRU(3, 8), nn.Sequential(nn.Linear(7, 2))), "(n, 8)"),

@@ -344,3 +344,73 @@ def test_seconds_are_all_of_an_epochs_and_step_seconds_those_of_one_update(monke
     )
     assert history.seconds == [3.0, 3.0]  # three batches
     assert history.step_seconds == [0.25 if online else 1.0] * 2  # of four steps each
+
+
+@pytest.mark.parametrize(
+    "numbers",
+    [
+        {
+            "epochs": np.int64(1),
+            "batch_size": np.uint8(4),
+            "seed": np.int32(0),
+            "clip": np.float32(1),
+        },
+        {"epochs": 1, "batch_size": 4, "seed": 0, "clip": 1},
+        {"online": np.False_, "progress": np.False_, "clip": np.longdouble(1)},
+    ],
+)
+def test_numbers_are_numpys_too(problem, numbers):
+    wanted = _call(problem, clip=1.0)
+    assert _call(problem, **numbers).epochs == wanted.epochs
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"epochs": 10**30}, ["epochs", "from 1 to 2,147,483,647"]),
+        ({"batch_size": 2**31}, ["batch_size", "from 1 to"]),
+        ({"seed": -1, "clip": "1", "online": 2}, ["3 problems", "seed", "clip", "online"]),
+        ({"progress": "yes", "watch": 3}, ["2 problems", "progress", "watch"]),
+        ({"train": None}, ["train", "NoneType"]),
+        ({"folder": 3}, ["folder: got 3"]),
+        ({"train": (np.zeros((3, 2, 3)), np.array([-1.0, 1.0, 1.0]))}, ["np.unique"]),
+        ({"train": (np.zeros((3, 2, 3)), np.array([-1, 1, 1]))}, ["between -1 and 1", "np.unique"]),
+    ],
+)
+def test_more_mistakes_are_told(problem, changes, words):
+    with pytest.raises(tl.ArgumentError) as raised:
+        _call(problem, **changes)
+    assert all(word in str(raised.value) for word in words), raised.value
+
+
+def test_unequal_series_train_as_their_padded_form(problem):
+    lengths = torch.arange(40) % 5 + 1
+    inputs, targets = problem.train.inputs, problem.train.targets
+    flipped = [x[:n].double().flip(0).numpy() for x, n in zip(inputs, lengths, strict=True)]
+    series = [x[::-1] for x in flipped]
+    labels = targets.tolist()
+    padded = _call(problem, train=(inputs, targets, lengths))
+    assert _call(problem, train=(series, labels)).epochs == padded.epochs
+    items = Listed(list(zip(series, labels, strict=True)))
+    assert _call(problem, train=items).epochs == padded.epochs
+
+
+class Listed(torch.utils.data.Dataset):
+    def __init__(self, items):
+        self.items = items
+
+    def __len__(self):
+        return len(self.items)
+
+    def __getitem__(self, n):
+        return self.items[n]
+
+
+def test_a_loader_is_read_once_and_trained_on_in_batches_of_fits_own(problem):
+    data = torch.utils.data.TensorDataset(problem.train.inputs, problem.train.targets)
+    loader = torch.utils.data.DataLoader(data, batch_size=7, shuffle=True)
+    assert _call(problem, train=loader).epochs == _call(problem).epochs
+
+
+def test_a_watch_that_returns_nothing_adds_nothing(problem):
+    assert _call(problem, watch=lambda: None).epochs == _call(problem).epochs

@@ -71,7 +71,7 @@ def test_the_state_of_another_stream_is_refused_and_nothing_changed(
 @pytest.mark.parametrize(
     ("inputs", "targets", "mask", "told"),
     [
-        (torch.zeros(4, 2), None, None, "targets: got a NoneType"),
+        (torch.zeros(4, 2), None, None, "targets: got None"),
         (torch.zeros(4, 2), [[0.0] * 3] * 4, None, "targets: got a list"),
         (
             torch.zeros(4, 2),
@@ -184,3 +184,108 @@ def test_a_chunk_with_a_mask_is_its_steps_and_weights_rest_where_nothing_counts(
     assert_close(chunk.state_dict(), steps.state_dict(), rtol=0, atol=0)
     with pytest.raises(ArgumentError, match=r"mask: got shape \(4,\)"):
         whole.run(x, y, mask=mask[:, 0])
+
+
+KINDS = {
+    "dfa": tl.DFA,
+    "rflo": tl.RFLO,
+    "eprop": tl.EProp,
+    "dfa, diagonal": lambda n, **k: tl.DFA(n, trace="diagonal", **k),
+    "dfa, kolen_pollack": lambda n, **k: tl.DFA(n, feedback="kolen_pollack", **k),
+    "dfa, one F a parameter": lambda n, **k: tl.DFA(n, feedback_per="parameter", **k),
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "deep"),
+    [
+        (kind, deep)
+        for kind in KINDS
+        for deep in (False, True)
+        if not (deep and kind == "dfa, kolen_pollack")  # its feedback follows a linear readout
+    ],
+)
+def test_a_widened_readout_is_told_by_its_cause(kind: str, deep: bool) -> None:
+    def readout(outputs: int) -> torch.nn.Module:
+        linear = torch.nn.Linear(8, outputs)
+        return torch.nn.Sequential(linear) if deep else linear
+
+    network = tl.from_torch(torch.nn.RNN(2, 8, batch_first=True), readout(3))
+    rule = KINDS[kind](network)
+    stream = stream_of(rule)
+    x, y = torch.zeros(4, 6, 2), torch.full((4, 6), 3)
+    stream.step(x[:, 0], y[:, 0] - 1)
+    before = copy.deepcopy((rule.state_dict(), stream.state_dict()))
+    network.readout = readout(4)
+    told = "a feedback with 3 outputs and a readout with 4.*make the rule anew"
+    for call in (lambda: stream.run(x, y), lambda: stream.step(x[:, 0], y[:, 0])):
+        with pytest.raises(ArgumentError, match=told):
+            call()
+    with pytest.raises(ArgumentError, match=told):
+        rule.estimate(x, y[:, 0])
+    assert_close(stream.state_dict(), before[1], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("kind", [tl.NP, tl.ANP, tl.WP, tl.RTRL, tl.UORO, lambda n: tl.TBPTT(n, 1)])
+def test_a_widened_readout_goes_on_where_nothing_is_carried_of_it(kind) -> None:
+    network = tl.RNN(2, 8, 3)
+    stream = stream_of(kind(network))
+    stream.step(torch.zeros(4, 2), torch.full((4,), 2))
+    network.readout = torch.nn.Linear(8, 4)
+    assert stream.step(torch.zeros(4, 2), torch.full((4,), 3)).outputs.shape == (4, 4)
+
+
+def test_traces_of_a_readout_that_is_gone_are_told() -> None:
+    network = tl.RNN(2, 8, 3)
+    stream = stream_of(tl.NP(network, credit="to_go"))
+    stream.step(torch.zeros(4, 2), torch.full((4,), 2))
+    network.readout = torch.nn.Linear(8, 4)
+    with pytest.raises(ArgumentError, match=r"traces of the old one.*Make the stream anew"):
+        stream.step(torch.zeros(4, 2), torch.full((4,), 3))
+
+
+@pytest.mark.parametrize(
+    "rows", [torch.tensor([True, False, True, False]), [0, 2], slice(0, None, 2)]
+)
+def test_rows_are_reset_however_they_are_told(rows) -> None:
+    x, y = data()
+    stream = stream_of(made()[1])
+    stream.run(x, y)
+    kept = {name: carried.clone() for name, carried in stream.memory.items()}
+    stream.reset(rows)
+    for name, carried in stream.memory.items():
+        assert not carried[[0, 2]].any()
+        assert torch.equal(carried[[1, 3]], kept[name][[1, 3]])
+
+
+@pytest.mark.parametrize("rows", [[4], torch.ones(3) > 0, "all", 1.5])
+def test_rows_that_are_not_there_are_told_and_nothing_reset(rows) -> None:
+    x, y = data()
+    stream = stream_of(made()[1])
+    stream.run(x, y)
+    before = copy.deepcopy(stream.state_dict())
+    with pytest.raises(ArgumentError, match="rows: got"):
+        stream.reset(rows)
+    assert_close(stream.state_dict(), before, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("state", [None, {}, {1: torch.zeros(1)}, torch.zeros(2), "generator"])
+def test_what_is_no_state_is_told_and_nothing_changed(state) -> None:
+    x, y = data()
+    stream = stream_of(made()[1])
+    stream.run(x, y)
+    before = copy.deepcopy(stream.state_dict())
+    if state == "generator":  # of the right form, but no generator's
+        state = {**stream.state_dict(), "generator": torch.zeros(5056, dtype=torch.uint8)}
+        state["steps"] = torch.tensor(77)
+    with pytest.raises(ArgumentError, match="state"):
+        stream.load_state_dict(state)
+    assert_close(stream.state_dict(), before, rtol=0, atol=0)
+
+
+def test_a_stream_that_is_refused_draws_nothing() -> None:
+    rule = tl.WP(tl.RNN(2, 4, 3), redraw="sequence")
+    before = rule.get_extra_state()
+    with pytest.raises(tl.UnsupportedError):
+        stream_of(rule)
+    assert torch.equal(rule.get_extra_state(), before)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from keyword import iskeyword
 
+from timelocal.arguments import is_whole
 from timelocal.cells.cell import Cell
 from timelocal.cells.weights import RESERVED
 from timelocal.errors import Problem
@@ -41,7 +42,7 @@ def _parameter_problems(cell: Cell) -> list[Problem]:
         if not isinstance(name, str) or not _can_be_a_field(name):
             expected_name = "a name that can be an attribute, without an underscore in front"
             problems.append(Problem(where, f"a parameter {name!r}", expected_name))
-        whole = isinstance(shape, tuple) and all(isinstance(n, int) and n >= 1 for n in shape)
+        whole = isinstance(shape, tuple) and all(map(is_whole, shape))
         if not whole:
             problems.append(Problem(f"{where}: {name}", repr(shape), "a tuple of sizes"))
     missing = [name for name in cell.biases if name not in shapes]

@@ -13,10 +13,11 @@ import math
 import torch
 from torch import Tensor
 
+from timelocal.arguments import as_real
 from timelocal.cells.black_box import BlackBox
 from timelocal.cells.cell import LayerTrajectory
 from timelocal.cells.weights import CellWeights
-from timelocal.errors import Problem, raise_problems
+from timelocal.errors import Problem, described, raise_problems
 from timelocal.typing import State
 
 
@@ -30,16 +31,16 @@ class LIFCell(BlackBox):
     def __init__(self, membrane: float = 0.8, synapse: float = 0.8, threshold: float = 0.3) -> None:
         constants = {"membrane": membrane, "synapse": synapse}
         problems = [
-            Problem(name, repr(value), "a number in [0, 1)")
+            Problem(name, described(value), "a number in [0, 1)")
             for name, value in constants.items()
-            if not (isinstance(value, int | float) and 0 <= value < 1)
+            if not 0 <= as_real(value) < 1
         ]
-        if not (isinstance(threshold, int | float) and 0 < threshold < math.inf):
-            problems.append(Problem("threshold", repr(threshold), "a positive number"))
+        if not 0 < as_real(threshold) < math.inf:
+            problems.append(Problem("threshold", described(threshold), "a positive number"))
         raise_problems(problems)
-        self.membrane = membrane
-        self.synapse = synapse
-        self.threshold = threshold
+        self.membrane = as_real(membrane)
+        self.synapse = as_real(synapse)
+        self.threshold = as_real(threshold)
 
     def scan(
         self,

@@ -12,6 +12,7 @@ import math
 import torch
 from torch import Tensor
 
+from timelocal.arguments import as_real
 from timelocal.cells.cell import (
     Cell,
     LayerTrajectory,
@@ -21,7 +22,7 @@ from timelocal.cells.cell import (
     Trace,
 )
 from timelocal.cells.weights import CellWeights
-from timelocal.errors import Problem, raise_problems
+from timelocal.errors import Problem, described, raise_problems
 from timelocal.typing import State
 
 
@@ -33,11 +34,11 @@ class RNNCell(Cell):
     gate_names = ("a",)
 
     def __init__(self, tau: float = 1.0) -> None:
-        if not (isinstance(tau, int | float) and math.isfinite(tau) and tau >= 1):
-            raise_problems([Problem("tau", repr(tau), "a number of at least 1, in steps")])
-        self.tau = float(tau)
-        self.gates_are_hidden = tau == 1.0
-        self.leaks = tau != 1.0
+        self.tau = as_real(tau)
+        if not 1 <= self.tau < math.inf:
+            raise_problems([Problem("tau", described(tau), "a number of at least 1, in steps")])
+        self.gates_are_hidden = self.tau == 1.0
+        self.leaks = self.tau != 1.0
 
     def step(self, weights: CellWeights, drive: Tensor, state: State, out: StepBuffers) -> None:
         (hidden,) = state

@@ -5,11 +5,12 @@ from __future__ import annotations
 import torch
 from torch.nn.functional import one_hot
 
+from timelocal.arguments import memory_problem, seed_problem, whole_problem
 from timelocal.data.dataset import Arrays, BuiltIn, Card
 from timelocal.data.metrics import mse
 from timelocal.data.sequences import Sequences, Split
 from timelocal.data.trivial import blank_then_uniform
-from timelocal.errors import Problem, raise_problems
+from timelocal.errors import raise_problems
 from timelocal.seeding import generator
 
 _SYMBOLS = 8  # classes 1..8; the blank is class 0 and the marker the last
@@ -46,11 +47,16 @@ def copying_sequences(count: int, length: int = 100, delay: int = 10, seed: int 
     ([[8, 2, 0, 9, 9]], [[0, 0, 0, 8, 2]])
     """
     raise_problems(
-        None
-        if isinstance(value, int) and value >= least
-        else Problem(name, value, f"a whole number, {least} or more")
-        for name, value, least in (("count", count, 1), ("length", length, 1), ("delay", delay, 0))
+        [
+            whole_problem("count", count),
+            whole_problem("length", length),
+            whole_problem("delay", delay, 0),
+            seed_problem(seed),
+        ]
     )
+    count, length, delay = int(count), int(length), int(delay)
+    needed = 8 * count * (2 * length + delay) * _CLASSES
+    raise_problems([memory_problem("count, length, delay", needed)])
     symbols = torch.stack(
         [
             torch.randint(1, _MARKER, (length,), generator=generator(seed, "copying", n))

@@ -6,11 +6,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from timelocal.arguments import LARGEST, memory_problem, seed_problem, whole_problem
 from timelocal.data.dataset import Arrays, BuiltIn, Card
 from timelocal.data.metrics import mse, nrmse
 from timelocal.data.sequences import Sequences, Split
 from timelocal.data.trivial import linear_on_lags, persistence
-from timelocal.errors import Problem, raise_problems
+from timelocal.errors import raise_problems
 from timelocal.seeding import generator
 
 TAU = 17
@@ -52,12 +53,17 @@ def mackey_glass_streams(
     (torch.Size([2, 100, 1]), True)
     """
     raise_problems(
-        None
-        if isinstance(value, int) and value >= 1
-        else Problem(name, value, "a whole number, 1 or more")
-        for name, value in (("streams", streams), ("steps", steps))
+        [
+            whole_problem("streams", streams),
+            whole_problem("steps", steps),
+            whole_problem("horizon", horizon, -LARGEST),
+            seed_problem(seed),
+        ]
     )
+    streams, steps, horizon = int(streams), int(steps), int(horizon)
     length = steps + abs(horizon)
+    needed = 8 * streams * (_WASHOUT + length) * _SUBSTEPS
+    raise_problems([memory_problem("streams, steps, horizon", needed)])
     x = solve(_histories(streams, seed), _WASHOUT + length)[_WASHOUT:]
     curve = torch.from_numpy((np.tanh(x - 1) - _MEAN).astype(np.float32).T.copy()).unsqueeze(-1)
     early, late = curve[:, :steps], curve[:, length - steps :]

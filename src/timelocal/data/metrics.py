@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from timelocal.arguments import as_tensor
 from timelocal.errors import Problem, raise_problems
 
 
@@ -24,8 +25,8 @@ def mse(outputs: Tensor, targets: Tensor) -> float:
     >>> mse(torch.zeros(1, 2, 1), torch.tensor([[[1.0], [3.0]]]))
     5.0
     """
-    _check(outputs, targets)
-    return (outputs.double() - targets.double()).square().mean().item()
+    outputs, targets = _checked(outputs, targets)
+    return (outputs - targets).square().mean().item()
 
 
 def nrmse(outputs: Tensor, targets: Tensor) -> float:
@@ -47,8 +48,8 @@ def nrmse(outputs: Tensor, targets: Tensor) -> float:
     >>> nrmse(torch.full((1, 2, 1), 2.0), torch.tensor([[[1.0], [3.0]]]))
     1.0
     """
-    _check(outputs, targets)
-    deviation = targets.double().std(correction=0).item()
+    outputs, targets = _checked(outputs, targets)
+    deviation = targets.std(correction=0).item()
     raise_problems(
         [None if deviation else Problem("targets", "all equal", "values that differ", "Use mse")]
     )
@@ -76,7 +77,8 @@ def bit_errors(outputs: Tensor, targets: Tensor) -> float:
     >>> bit_errors(one_hot[[1, 1, 1]], one_hot[[0, 1, 2]])
     0.5
     """
-    _check(outputs, targets)
+    outputs, targets = _checked(outputs, targets)
+    raise_problems([None if targets.dim() else Problem("targets", "a number", "(..., classes)")])
     wanted = targets.argmax(-1)
     symbols = wanted != 0
     raise_problems(
@@ -85,15 +87,16 @@ def bit_errors(outputs: Tensor, targets: Tensor) -> float:
     return (outputs.argmax(-1) != wanted)[symbols].double().mean().item()
 
 
-def _check(outputs: Tensor, targets: Tensor) -> None:
+def _checked(outputs: object, targets: object) -> tuple[Tensor, Tensor]:
+    """Both as tensors of one shape, in float64."""
+    given, wanted = as_tensor("outputs", outputs), as_tensor("targets", targets)
     raise_problems(
         [
             None
-            if outputs.shape == targets.shape and targets.numel()
+            if given.shape == wanted.shape and wanted.numel()
             else Problem(
-                "outputs",
-                tuple(outputs.shape),
-                f"{tuple(targets.shape)}, as the targets, not empty",
+                "outputs", tuple(given.shape), f"{tuple(wanted.shape)}, as the targets, not empty"
             )
         ]
     )
+    return given.detach().double(), wanted.detach().double()

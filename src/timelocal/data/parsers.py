@@ -6,6 +6,7 @@ file raises a `DataError` that names it and the line.
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import math
 import re
@@ -100,12 +101,20 @@ def _whole(text: str) -> int:
 
 
 def _data_lines(path: Path) -> Iterator[tuple[int, str]]:
-    # Latin-1 decodes any byte: the headers carry Portuguese names in one encoding or another.
-    text = path.read_text(encoding="latin-1")
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(text_lines(path), start=1):
         stripped = line.strip()
         if stripped and not stripped.startswith(_HEADER):
             yield number, stripped
+
+
+def text_lines(path: Path) -> list[str]:
+    """The lines of a text file, at its line ends alone and without a byte order mark.
+
+    `str.splitlines` would cut at a form feed, and at the byte 0x85 that many encodings have in a letter.
+    """
+    # Latin-1 decodes any byte: the headers carry Portuguese names in one encoding or another.
+    text = path.read_bytes().removeprefix(codecs.BOM_UTF8).decode("latin-1")
+    return text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
 
 
 def _shorten(line: str) -> str:

@@ -8,32 +8,50 @@ from collections.abc import Iterator
 from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any, TypeAlias
 
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
-from timelocal.errors import Problem, raise_problems
+from timelocal.arguments import (
+    as_positions,
+    as_series,
+    as_tensor,
+    at_least_float32,
+    lengths_problem,
+    whole_problem,
+)
+from timelocal.errors import Problem, described, raise_problems
 
 PARTS = ("train", "validation", "test")
+
+Values: TypeAlias = Tensor | ArrayLike | SequenceOf[Tensor] | SequenceOf[ArrayLike]
+"""A tensor, or what becomes one: an array, a list, a data frame, a list of series."""
 
 
 @dataclass(frozen=True, eq=False)
 class Sequences:
     """N sequences, what should come out of each, and how long each is.
 
+    Tensors are kept as they are. Arrays of any strides, byte order and precision, lists and data frames
+    become tensors: floating-point values and all inputs of torch's default type, other integers of 64
+    bits. Series of unequal length, as a list, are padded with zeros on the right, and their lengths kept.
+
     Args:
-        inputs: (N, T, I), floating point.
+        inputs: (N, T, I), floating point; or N series (T_n, I).
         targets: N rows of anything: (N,) labels, (N, T) labels at every step, (N, T, O) values.
         lengths: (N,) integers in 1..T, the number of valid steps, counted from the first; what
             follows is padding. None if every sequence has T steps.
 
     Raises:
-        ArgumentError: shapes that do not agree.
+        ArgumentError: shapes that do not agree, and what is no numbers.
 
     >>> part = Sequences(torch.zeros(5, 3, 2), torch.tensor([0, 1, 0, 1, 1]))
-    >>> len(part), len(part[torch.tensor([0, 4])])
+    >>> len(part), len(part[[0, 4]])
     (5, 2)
+    >>> Sequences([torch.ones(2, 1), torch.ones(3, 1)], [0, 1]).lengths
+    tensor([2, 3])
     """
 
     inputs: Tensor
@@ -41,7 +59,10 @@ class Sequences:
     lengths: Tensor | None = None
 
     def __post_init__(self) -> None:
-        inputs, targets, lengths = self.inputs, self.targets, self.lengths
+        made = _tensors(self.inputs, self.targets, self.lengths)
+        for name, tensor in zip(("inputs", "targets", "lengths"), made, strict=True):
+            object.__setattr__(self, name, tensor)
+        inputs, targets, lengths = made
         raise_problems(
             [
                 None
@@ -55,18 +76,91 @@ class Sequences:
                 None
                 if targets.ndim >= 1 and targets.shape[:1] == inputs.shape[:1]
                 else Problem("targets", f"{tuple(targets.shape)}", "one row for each sequence"),
-                None if lengths is None else _lengths_problem(lengths, inputs),
+                None
+                if lengths is None
+                else lengths_problem(
+                    lengths,
+                    inputs.shape[0] if inputs.ndim else 0,
+                    inputs.shape[1] if inputs.ndim > 1 else 0,
+                ),
             ]
         )
 
     def __len__(self) -> int:
         return self.inputs.shape[0]
 
-    def __getitem__(self, index: Tensor) -> Sequences:
-        """The sequences at `index`, a tensor of positions."""
-        lengths = None if self.lengths is None else self.lengths.index_select(0, index)
-        inputs, targets = self.inputs.index_select(0, index), self.targets.index_select(0, index)
-        return Sequences(inputs, targets, lengths)
+    def __getitem__(self, index: Any) -> Sequences:
+        """The sequences at `index`: positions, a mask, a slice or one position, as NumPy takes them.
+
+        Raises:
+            ArgumentError: for what is no index, and positions that are not there.
+
+        >>> part = Sequences(torch.zeros(5, 3, 2), torch.arange(5))
+        >>> part[1:].targets.tolist(), part[-1].targets.tolist(), part[part.targets > 2].targets.tolist()
+        ([1, 2, 3, 4], [4], [3, 4])
+        """
+        return self._at(as_positions("index", index, len(self)))
+
+    def _at(self, positions: Tensor) -> Sequences:
+        """The sequences at positions (n,) that are there."""
+
+        def at(own: Tensor) -> Tensor:
+            return own.index_select(0, positions.to(own.device))
+
+        lengths = None if self.lengths is None else at(self.lengths)
+        return Sequences(at(self.inputs), at(self.targets), lengths)
+
+    def __iter__(self) -> Iterator[Sequences]:
+        """One sequence after the other."""
+        return (self[n] for n in range(len(self)))
+
+
+def sequences_problem(what: str, value: object) -> Problem | None:
+    """A problem unless `value` is `Sequences`."""
+    if isinstance(value, Sequences):
+        return None
+    remedy = "Use tl.data.Sequences(inputs, targets)."
+    return Problem(what, described(value), "Sequences", remedy)
+
+
+def sequences_like(
+    like: Tensor, inputs: object, targets: object, lengths: object = None
+) -> Sequences:
+    """`Sequences` whose arrays become tensors of the type and on the device of `like`; tensors stay."""
+    return Sequences(*_tensors(inputs, targets, lengths, like))
+
+
+def _tensors(
+    inputs: object, targets: object, lengths: object, like: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    padded, steps = as_series("inputs", inputs, like=like, floating=True)
+    rows, target_steps = as_series("targets", targets, like=like)
+    told = steps if lengths is None else as_tensor("lengths", lengths)
+    raise_problems(
+        [
+            None
+            if target_steps is None or (steps is not None and torch.equal(target_steps, steps))
+            else Problem(
+                "targets",
+                f"rows of {_list(target_steps)} steps",
+                "one row for each sequence, or one for each step of it",
+            ),
+            None
+            if steps is None or told is steps or (told is not None and torch.equal(told, steps))
+            else Problem(
+                "lengths",
+                described(told),
+                f"those of the series, {_list(steps)}",
+                "Leave them out.",
+            ),
+        ]
+    )
+    return padded, rows, told
+
+
+def _list(lengths: Tensor) -> str:
+    shown = ", ".join(map(str, lengths[:5].tolist()))
+    return shown if len(lengths) <= 5 else f"{shown}, …"
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,6 +170,9 @@ class Split:
     train: Sequences
     validation: Sequences
     test: Sequences
+
+    def __post_init__(self) -> None:
+        raise_problems(sequences_problem(part, getattr(self, part)) for part in PARTS)
 
     @cached_property
     def duplicates(self) -> dict[str, int]:
@@ -96,7 +193,8 @@ class Split:
 
 def _keys(sequences: Sequences) -> list[bytes]:
     """A digest of each input that is equal where the valid steps are."""
-    inputs = (sequences.inputs + 0.0).cpu().numpy()  # -0.0 becomes 0.0: equal, but of other bits
+    # -0.0 becomes 0.0: equal, but of other bits. NumPy has no bfloat16, and float32 holds all of it.
+    inputs = (at_least_float32(sequences.inputs.detach()) + 0.0).cpu().numpy()
     steps = inputs.shape[1]
     lengths = [steps] * len(inputs) if sequences.lengths is None else sequences.lengths.tolist()
     return [
@@ -105,24 +203,13 @@ def _keys(sequences: Sequences) -> list[bytes]:
     ]
 
 
-def _lengths_problem(lengths: Tensor, inputs: Tensor) -> Problem | None:
-    if lengths.shape != inputs.shape[:1] or lengths.is_floating_point():
-        got = f"{tuple(lengths.shape)} {lengths.dtype}"
-        return Problem("lengths", got, f"{tuple(inputs.shape[:1])} integers, one per sequence")
-    steps = inputs.shape[1] if inputs.ndim > 1 else 0
-    if lengths.numel() and not (lengths.min() >= 1 and lengths.max() <= steps):
-        got = f"{int(lengths.min())} to {int(lengths.max())}"
-        return Problem("lengths", got, f"values from 1 to {steps}, the number of steps")
-    return None
-
-
-def collate(sequences: SequenceOf[Tensor], targets: Tensor | SequenceOf[Tensor]) -> Sequences:
+def collate(sequences: SequenceOf[Values], targets: Values) -> Sequences:
     """Pad sequences of unequal length with zeros, on the right, to the longest.
 
     Args:
-        sequences: N tensors (T_n, I).
-        targets: (N, ...), one row per sequence; or N tensors (T_n, ...), one row per step, which
-            are padded alike.
+        sequences: N tensors, arrays, data frames or lists (T_n, I).
+        targets: (N, ...), one row per sequence; or a list of N of them (T_n, ...), one row per step,
+            which are padded alike.
 
     Returns:
         Sequences with inputs (N, max T_n, I) and `lengths`, None if all are equal.
@@ -134,28 +221,36 @@ def collate(sequences: SequenceOf[Tensor], targets: Tensor | SequenceOf[Tensor])
     >>> batch.inputs[0, :, 0].tolist(), batch.lengths.tolist()
     ([1.0, 1.0, 0.0], [2, 3])
     """
-    raise_problems([None if len(sequences) else Problem("sequences", "none", "at least one")])
-    features = sequences[0].shape[1:]
+    if not isinstance(sequences, list | tuple) or not sequences:
+        raise_problems([Problem("sequences", described(sequences), "a list of at least one")])
+    rows = [as_tensor(f"sequences[{n}]", row, floating=True) for n, row in enumerate(sequences)]
+    features = rows[0].shape[1:]
     raise_problems(
         None
-        if s.ndim == 2 and s.shape[0] > 0 and s.shape[1:] == features
+        if row.ndim == 2 and row.shape[0] > 0 and row.shape[1:] == features
         else Problem(
-            f"sequences[{n}]", tuple(s.shape), "(steps, features), one step or more, alike in all"
+            f"sequences[{n}]", tuple(row.shape), "(steps, features), one step or more, alike in all"
         )
-        for n, s in enumerate(sequences)
+        for n, row in enumerate(rows)
     )
-    steps = [len(s) for s in sequences]
-    if not isinstance(targets, Tensor):
+    part = Sequences(*_tensors(rows, targets, None))
+    if isinstance(targets, list | tuple) and part.targets.shape[1:2] not in (
+        (),
+        part.inputs.shape[1:2],
+    ):
+        got = f"a list of rows of {part.targets.shape[1]}"
+        steps = [len(row) for row in rows]
         raise_problems(
             [
-                None
-                if [len(t) for t in targets] == steps
-                else Problem("targets", [len(t) for t in targets], f"one row per step: {steps}")
+                Problem(
+                    "targets",
+                    got,
+                    f"one row per step: {steps}",
+                    "For one row per sequence use a tensor (N, ...).",
+                )
             ]
         )
-        targets = pad_sequence(list(targets), batch_first=True)
-    lengths = None if len(set(steps)) == 1 else torch.tensor(steps)
-    return Sequences(pad_sequence(list(sequences), batch_first=True), targets, lengths)
+    return part
 
 
 def minibatches(
@@ -177,9 +272,11 @@ def minibatches(
     """
     raise_problems(
         [
+            sequences_problem("sequences", sequences),
+            whole_problem("batch_size", batch_size),
             None
-            if isinstance(batch_size, int) and batch_size >= 1
-            else Problem("batch_size", batch_size, "a whole number of sequences, 1 or more")
+            if generator is None or isinstance(generator, torch.Generator)
+            else Problem("generator", described(generator), "a torch.Generator or None"),
         ]
     )
     return _batches(sequences, batch_size, generator)
@@ -194,5 +291,5 @@ def _batches(
         if generator is None
         else torch.randperm(count, generator=generator, device=generator.device)
     ).to(sequences.inputs.device)
-    for start in range(0, count, batch_size):
-        yield sequences[order[start : start + batch_size]]
+    for start in range(0, count, int(batch_size)):
+        yield sequences._at(order[start : start + batch_size])

@@ -9,9 +9,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from timelocal.arguments import as_real, at_least_float32, flag_problem, is_flag, seed_problem
 from timelocal.data.dataset import Dataset
-from timelocal.data.sequences import PARTS, Sequences, Split
-from timelocal.errors import Problem, raise_problems
+from timelocal.data.sequences import PARTS, Sequences, Split, sequences_problem
+from timelocal.errors import Problem, described, raise_problems
 from timelocal.seeding import generator
 
 FRACTIONS = (0.6, 0.2, 0.2)
@@ -48,22 +49,29 @@ def split(
     >>> len(parts.train), len(parts.validation), len(parts.test)
     (6, 2, 2)
     """
-    count = len(dataset.inputs)
-    labels = dataset.targets
+    if not isinstance(dataset, Dataset):
+        raise_problems([sequences_problem("dataset", dataset)])
+    listed = isinstance(fractions, list | tuple)
+    shares = tuple(map(as_real, fractions)) if listed else ()
+    whole = Sequences(dataset.inputs, dataset.targets, dataset.lengths)
+    count, labels = len(whole), whole.targets
     given = dataset.card.parts if isinstance(dataset, Dataset) else None
     raise_problems(
         [
+            seed_problem(seed),
+            flag_problem("stratified", stratified),
             None
-            if isinstance(seed, int) and seed >= 0
-            else Problem("seed", seed, "a whole number, 0 or more"),
+            if len(shares) == 3
+            and min(shares) >= 0
+            and shares[0] > 0
+            and math.isclose(sum(shares), 1)
+            else Problem(
+                "fractions", _told(fractions), "three numbers that sum to 1, the first above 0"
+            ),
             None
-            if len(fractions) == 3
-            and min(fractions) >= 0
-            and fractions[0] > 0
-            and math.isclose(sum(fractions), 1)
-            else Problem("fractions", fractions, "three numbers that sum to 1, the first above 0"),
-            None
-            if not stratified or (labels.ndim == 1 and not labels.is_floating_point())
+            if not is_flag(stratified)
+            or not stratified
+            or (labels.ndim == 1 and not labels.is_floating_point())
             else Problem(
                 "stratified",
                 f"targets {tuple(labels.shape)} {labels.dtype}",
@@ -71,29 +79,39 @@ def split(
                 "Use stratified=False",
             ),
             None
-            if given is None or fractions == FRACTIONS
+            if given is None or shares == FRACTIONS
             else Problem(
-                "fractions", fractions, f"none: the dataset comes divided into {given}", "Omit them"
+                "fractions",
+                _told(fractions),
+                f"none: the dataset comes divided into {given}",
+                "Omit them",
             ),
         ]
     )
-    whole = Sequences(dataset.inputs, labels, dataset.lengths)
     if given is not None:
         positions = torch.arange(count).split(given)
         train, validation, test = (_trimmed(whole[part]) for part in positions)
         return Split(train, validation, test)
-    sizes = _sizes(count, fractions)
+    sizes = _sizes(count, shares)
     raise_problems(
         None
         if size > 0 or fraction == 0
         else Problem("dataset", f"{count} sequences", f"enough for a {name} part of {fraction:.0%}")
-        for name, size, fraction in zip(PARTS, sizes, fractions, strict=True)
+        for name, size, fraction in zip(PARTS, sizes, shares, strict=True)
     )
     order = torch.randperm(count, generator=generator(seed, "split"))
     if stratified:
         order = _dealt_by_class(order, labels, sizes)
     first, second = sizes[0], sizes[0] + sizes[1]
     return Split(whole[order[:first]], whole[order[first:second]], whole[order[second:]])
+
+
+def _told(fractions: object) -> object:
+    return (
+        tuple(map(described, fractions))
+        if isinstance(fractions, list | tuple)
+        else described(fractions)
+    )
 
 
 def _trimmed(sequences: Sequences) -> Sequences:
@@ -109,7 +127,7 @@ def _trimmed(sequences: Sequences) -> Sequences:
     return Sequences(sequences.inputs[:, :steps], targets, None if alike else lengths)
 
 
-def _sizes(count: int, fractions: tuple[float, float, float]) -> list[int]:
+def _sizes(count: int, fractions: tuple[float, ...]) -> list[int]:
     # The small number undoes that 0.7 + 0.1 falls just short of 0.8, when it decides a half.
     first, second = (
         math.floor(count * f + 0.5 + 1e-9) for f in (fractions[0], fractions[0] + fractions[1])
@@ -140,20 +158,28 @@ def _evenly(items: Tensor, size: int) -> Tensor:
 
 
 def moments(sequences: Sequences) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation (I,) of each feature over all valid steps; 0 deviation becomes 1.
+    """Mean and standard deviation (I,) of each feature over all valid steps.
+
+    A feature that is constant, up to rounding, has its value as the mean and a deviation of 1. What
+    rounding may make of equal values is bounded as in scikit-learn: var ≤ n ε var + (n ε mean)².
 
     >>> mean, deviation = moments(Sequences(torch.tensor([[[1.0], [3.0]]]), torch.zeros(1)))
     >>> mean.item(), deviation.item()
     (2.0, 1.0)
     """
-    inputs = sequences.inputs
-    lengths = sequences.lengths
+    raise_problems([sequences_problem("sequences", sequences)])
+    inputs, lengths = sequences.inputs, sequences.lengths
+    if not inputs.numel():
+        raise_problems([Problem("sequences", "no values", "at least one")])
     rows = inputs.flatten(0, 1) if lengths is None else inputs[_valid(inputs, lengths)]
-    values: NDArray[np.floating] = rows.cpu().numpy()
+    values: NDArray[np.floating] = at_least_float32(rows.detach()).cpu().numpy()
     # numpy, because its sums do not depend on the number of threads; twice, against cancellation.
     mean = values.mean(0, dtype=np.float64)
-    deviation = np.sqrt(np.square(values - mean.astype(values.dtype)).mean(0, dtype=np.float64))
-    deviation[deviation == 0] = 1
+    variance = np.square(values - mean.astype(values.dtype)).mean(0, dtype=np.float64)
+    rounding = len(values) * np.finfo(np.float64).eps
+    constant = variance <= rounding * variance + np.square(rounding * mean)
+    mean[constant] = values[0, constant]
+    deviation = np.where(constant, 1, np.sqrt(variance))
     return torch.from_numpy(mean).to(inputs), torch.from_numpy(deviation).to(inputs)
 
 
@@ -174,6 +200,8 @@ def standardize(split: Split) -> Split:
     >>> bool(scaled.train.inputs.mean().abs() < 1e-5)
     True
     """
+    if not isinstance(split, Split):
+        raise_problems([Problem("split", described(split), "a Split, as tl.data.split makes it")])
     mean, deviation = moments(split.train)
     train, validation, test = (_scaled(getattr(split, part), mean, deviation) for part in PARTS)
     return Split(train, validation, test)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
-from timelocal.data.sequences import Sequences
-from timelocal.errors import Problem, raise_problems
+from timelocal.arguments import as_real, as_tensor, is_whole, whole_problem
+from timelocal.data.sequences import Sequences, sequences_problem
+from timelocal.errors import Problem, described, raise_problems
 
 
 def majority_class(train_targets: Tensor, test_targets: Tensor) -> float:
@@ -25,13 +28,15 @@ def majority_class(train_targets: Tensor, test_targets: Tensor) -> float:
     >>> majority_class(torch.tensor([0, 1, 1]), torch.tensor([1, 1, 1, 0]))
     0.75
     """
+    train_targets = as_tensor("train_targets", train_targets)
+    test_targets = as_tensor("test_targets", test_targets)
     raise_problems(
         None
-        if targets.numel() and not targets.is_floating_point()
-        else Problem(name, f"{tuple(targets.shape)} {targets.dtype}", "at least one integer label")
+        if targets.numel() and not targets.is_floating_point() and int(targets.min()) >= 0
+        else Problem(name, described(targets), "at least one integer label, none below 0")
         for name, targets in (("train_targets", train_targets), ("test_targets", test_targets))
     )
-    majority = train_targets.flatten().bincount().argmax()
+    majority = train_targets.flatten().long().bincount().argmax()
     return (test_targets == majority).double().mean().item()
 
 
@@ -48,7 +53,10 @@ def persistence(part: Sequences, feature: int = 0) -> Tensor:
     >>> persistence(Sequences(torch.tensor([[[1.0], [2.0]]]), torch.zeros(1, 2, 1))).tolist()
     [[[1.0], [2.0]]]
     """
-    return part.inputs[..., feature].unsqueeze(-1)
+    raise_problems([sequences_problem("part", part)])
+    features = part.inputs.shape[2]
+    raise_problems([whole_problem("feature", feature, -features, features - 1)])
+    return part.inputs[..., int(feature)].unsqueeze(-1)
 
 
 def linear_on_lags(train: Sequences, test: Sequences, lags: int, ridge: float) -> Tensor:
@@ -76,13 +84,18 @@ def linear_on_lags(train: Sequences, test: Sequences, lags: int, ridge: float) -
     >>> torch.allclose(predicted, part.targets[:, 1:], atol=1e-6)
     True
     """
+    raise_problems([sequences_problem("train", train), sequences_problem("test", test)])
     raise_problems(
         [
-            None if ridge > 0 else Problem("ridge", ridge, "a number above 0"),
+            None
+            if 0 < as_real(ridge) < math.inf
+            else Problem("ridge", described(ridge), "a finite number above 0"),
             *(
                 None
-                if isinstance(lags, int) and 1 <= lags <= part.inputs.shape[1]
-                else Problem("lags", lags, f"1 to {part.inputs.shape[1]}, the steps of `{name}`")
+                if is_whole(lags, 1, part.inputs.shape[1])
+                else Problem(
+                    "lags", described(lags), f"1 to {part.inputs.shape[1]}, the steps of `{name}`"
+                )
                 for name, part in (("train", train), ("test", test))
             ),
             *(
@@ -91,8 +104,17 @@ def linear_on_lags(train: Sequences, test: Sequences, lags: int, ridge: float) -
                 else Problem(f"{name}.lengths", "several", "sequences of one length")
                 for name, part in (("train", train), ("test", test))
             ),
+            None
+            if train.targets.shape[:-1] == train.inputs.shape[:-1]
+            else Problem(
+                "train.targets", described(train.targets), "(N, T, O), values at every step"
+            ),
+            None
+            if test.inputs.shape[2] == train.inputs.shape[2]
+            else Problem("test", f"{test.inputs.shape[2]} features", f"{train.inputs.shape[2]}"),
         ]
     )
+    lags, ridge = int(lags), as_real(ridge)
     x = _windows(train.inputs, lags)
     y = train.targets[:, lags - 1 :].double()
     mean_x, mean_y = x.mean((0, 1)), y.mean((0, 1))
@@ -126,7 +148,11 @@ def blank_then_uniform(part: Sequences) -> Tensor:
     >>> blank_then_uniform(part).tolist()
     [[[1.0, 0.0, 0.0, 0.0], [0.0, 0.5, 0.5, 0.0]]]
     """
+    raise_problems([sequences_problem("part", part)])
     classes = part.targets.shape[-1]
+    if part.targets.dim() != 3 or classes < 3:
+        expected = "(N, T, C), one-hot: blank, symbols, marker"
+        raise_problems([Problem("part", f"targets of {described(part.targets)}", expected)])
     uniform = torch.full((classes,), 1 / (classes - 2)).to(part.targets)
     uniform[[0, -1]] = 0
     blank = part.targets[..., :1]

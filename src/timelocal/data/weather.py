@@ -14,6 +14,7 @@ from timelocal.data.dataset import Arrays, Card
 from timelocal.data.fetch import Source
 from timelocal.data.files import FileDataset, Form
 from timelocal.data.metrics import mse
+from timelocal.data.parsers import text_lines
 from timelocal.data.sequences import Split
 from timelocal.data.trivial import linear_on_lags, persistence
 from timelocal.errors import DataError
@@ -53,7 +54,8 @@ def read_columns(path: Path, names: Sequence[str]) -> NDArray[np.float64]:
     Raises:
         DataError: a column is missing, or a line is damaged.
     """
-    rows = csv.reader(path.read_text(encoding="latin-1").splitlines())
+    reader = csv.reader(text_lines(path))
+    rows = filter(None, reader)  # blank lines have no fields
     header = next(rows, [])
     missing = [name for name in names if name not in header]
     if missing:
@@ -62,14 +64,15 @@ def read_columns(path: Path, names: Sequence[str]) -> NDArray[np.float64]:
         )
     columns = [header.index(name) for name in names]
     values = []
-    for row in rows:
-        try:
+    row: list[str] = []
+    try:
+        for row in rows:
             values.append([float(row[column]) for column in columns])
-        except (ValueError, IndexError):
-            raise DataError(
-                f"{path}, line {rows.line_num}: got {','.join(row)!r}, expected {len(header)} "
-                "fields, numbers all but the first. The file is damaged or truncated: fetch it again"
-            ) from None
+    except (ValueError, IndexError, csv.Error):
+        raise DataError(
+            f"{path}, line {reader.line_num}: got {','.join(row)!r}, expected {len(header)} "
+            "fields, numbers all but the first. The file is damaged or truncated: fetch it again"
+        ) from None
     return np.array(values).reshape(-1, len(names))
 
 

@@ -16,7 +16,7 @@ from timelocal.network.readout import (
     readout_gradients,
     readout_signal,
 )
-from timelocal.network.recurrent import Recurrent, parameter_name, positive
+from timelocal.network.recurrent import Recurrent, parameter_name
 from timelocal.network.trajectory import Trajectory
 
 __all__ = [
@@ -42,7 +42,6 @@ __all__ = [
     "masked",
     "mean_decorrelation_loss",
     "parameter_name",
-    "positive",
     "read",
     "readout_gradients",
     "readout_signal",

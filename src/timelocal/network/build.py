@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from timelocal.arguments import flag_problem, memory_problem, whole_problem
 from timelocal.cells import (
     AutogradCell,
     BlackBox,
@@ -19,11 +20,10 @@ from timelocal.cells import (
     RNNCell,
     cell_problems,
 )
-from timelocal.errors import Problem, UnsupportedError, raise_problems
+from timelocal.errors import Problem, UnsupportedError, described, raise_problems
 from timelocal.network.decorrelation import Decorrelation
 from timelocal.network.network import Network
-from timelocal.network.readout import evaluation_mode
-from timelocal.network.recurrent import Recurrent, positive
+from timelocal.network.recurrent import Recurrent
 from timelocal.seeding import generator as seeded_generator
 
 
@@ -99,6 +99,7 @@ def GRU(  # noqa: N802
     >>> tl.GRU(28, 512, output_size=10, reset_after=False).cell
     GRUResetBefore()
     """
+    raise_problems([flag_problem("reset_after", reset_after)])
     return from_cell(
         GRUResetAfter() if reset_after else GRUResetBefore(),
         input_size, hidden_size, output_size,
@@ -206,7 +207,7 @@ def black_box(
     """
     if not isinstance(cell, BlackBox):
         remedy = "Subclass timelocal.BlackBox and give it a scan."
-        raise_problems([Problem("cell", f"a {type(cell).__name__}", "a BlackBox", remedy)])
+        raise_problems([Problem("cell", described(cell), "a BlackBox", remedy)])
     return from_cell(
         cell, input_size, hidden_size, output_size,
         num_layers=num_layers, bias=bias, decorrelate=decorrelate, seed=seed, device=device, dtype=dtype,
@@ -254,7 +255,7 @@ def from_cell(
     >>> tl.from_cell(Decay(), 3, 8, output_size=2).recurrent.rate_l0.shape
     torch.Size([8])
     """
-    raise_problems((*cell_problems(cell), positive("output_size", output_size)))
+    raise_problems((*cell_problems(cell), whole_problem("output_size", output_size)))
     recurrent = Recurrent(
         cell, input_size, hidden_size,
         num_layers=num_layers, bias=bias, bidirectional=bidirectional, dropout=dropout,
@@ -263,7 +264,8 @@ def from_cell(
     if isinstance(cell, AutogradCell):
         raise_problems(cell.step_problems(recurrent.weights(0, 0), input_size, hidden_size))
     like = recurrent.like
-    features = hidden_size * recurrent.directions
+    features, output_size = recurrent.hidden_size * recurrent.directions, int(output_size)
+    raise_problems([memory_problem("readout", features * output_size * like.element_size())])
     readout = nn.utils.skip_init(
         nn.Linear, features, output_size, device=like.device, dtype=like.dtype
     )
@@ -325,12 +327,12 @@ def from_torch(
     """
     problems = []
     if type(recurrent) not in TORCH_CELLS:
-        got = f"a {type(recurrent).__name__}"
+        got = described(recurrent)
         problems.append(
             Problem("recurrent", got, "a torch.nn.RNN, GRU or LSTM", _way_in(recurrent))
         )
     if not isinstance(readout, nn.Module):
-        got = f"a {type(readout).__name__}"
+        got = described(readout)
         problems.append(Problem("readout", got, "a torch.nn.Module such as nn.Linear"))
     raise_problems(problems)
     if recurrent.proj_size:
@@ -365,8 +367,8 @@ def from_torch(
         decorrelate=decorrelate,
         parameters=named,
     )
-    _check_readout(stack, readout)
     network = Network(stack, readout, batch_first=recurrent.batch_first)
+    assert network.output_size  # refuses a readout that does not fit
     network.training, stack.training = recurrent.training, recurrent.training
     return network
 
@@ -382,26 +384,6 @@ def _way_in(recurrent: object) -> str:
     return _OWN_CELL.format(name=name, lower=name.lower())
 
 
-@torch.no_grad()
-def _check_readout(stack: Recurrent, readout: nn.Module) -> None:
-    """Ask the readout once: it takes the stack's features, in their type and on their device."""
-    features = stack.hidden_size * stack.directions
-    weight = stack.like
-    try:
-        with evaluation_mode(readout):
-            found = readout(weight.new_zeros(2, features))
-        got = f"{tuple(found.shape)}" if isinstance(found, torch.Tensor) else repr(type(found))
-        if isinstance(found, torch.Tensor) and found.dim() == 2 and len(found) == 2:
-            return
-    except RuntimeError as error:
-        got = str(error)
-    expected = (
-        f"a module from (n, {features}), hidden_size × directions, in {weight.dtype} on {weight.device} "
-        "to (n, outputs)"
-    )
-    raise_problems([Problem("readout", got, expected)])
-
-
 def to_torch(network: Network) -> tuple[nn.RNNBase, nn.Module]:
     """The torch.nn module and readout that compute the same, sharing the network's parameters.
 
@@ -414,6 +396,8 @@ def to_torch(network: Network) -> tuple[nn.RNNBase, nn.Module]:
     >>> recurrent
     GRU(3, 8, batch_first=True)
     """
+    if not isinstance(network, Network):
+        raise_problems([Problem("network", described(network), "a timelocal network")])
     stack, cell = network.recurrent, network.cell
     kinds = [kind for kind, own in TORCH_CELLS.items() if type(cell) is own]
     if not kinds or (isinstance(cell, RNNCell) and cell.tau != 1.0):

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
+from timelocal.arguments import is_plain, lengths_problem, tensor_problem
 from timelocal.errors import Problem
 from timelocal.network.recurrent import Recurrent
 
@@ -21,9 +22,9 @@ def input_problems(
     if isinstance(inputs, PackedSequence):
         remedy = "Use inputs, lengths = torch.nn.utils.rnn.pad_packed_sequence(...)."
         return [Problem("inputs", "a PackedSequence", expected, remedy)]
-    if not isinstance(inputs, Tensor):
-        remedy = "Use torch.as_tensor(inputs)."
-        return [Problem("inputs", f"a {type(inputs).__name__}", expected, remedy)]
+    problem = tensor_problem("inputs", inputs, expected, may_be_meta=True)  # told as another device
+    if problem is not None or not isinstance(inputs, Tensor):
+        return [problem] if problem else []
     problems = []
     weight = recurrent.like
     if inputs.dim() != 3:
@@ -38,14 +39,17 @@ def input_problems(
             Problem("inputs", f"{empty}, shape {tuple(inputs.shape)}", expected, remedy)
         )
     if inputs.dtype != weight.dtype:
-        remedy = f"Use inputs.to({weight.dtype}), or network.to({inputs.dtype})."
+        remedy = f"Use inputs.to({weight.dtype})"
+        remedy += f", or network.to({inputs.dtype})." if inputs.is_floating_point() else "."
         problems.append(Problem("inputs", f"{inputs.dtype}", f"{weight.dtype}", remedy))
     if inputs.device != weight.device:
         remedy = f"Use inputs.to({str(weight.device)!r})."
         problems.append(Problem("inputs", f"device {inputs.device}", f"{weight.device}", remedy))
+    elif inputs.is_meta:
+        problems.append(Problem("inputs", "a meta tensor, which has no values", expected))
     if inputs.dim() == 3 and 0 not in inputs.shape:
         problems += _length_problems(inputs, lengths, batch_first)
-    if not problems and inputs.is_floating_point() and not _finite(inputs, lengths, batch_first):
+    if not problems and not _finite(inputs, lengths, batch_first):
         remedy = "Remove or impute these values before training."
         problems.append(Problem("inputs", "NaN or infinite values", "finite numbers", remedy))
     return problems
@@ -67,7 +71,7 @@ def initial_problems(recurrent: Recurrent, initial: object, batch: int) -> list[
 
 def _described(states: object) -> str:
     """States as their shapes, types and devices."""
-    if isinstance(states, Tensor):
+    if isinstance(states, Tensor) and is_plain(states):
         return f"{tuple(states.shape)} {states.dtype} {states.device}"
     if isinstance(states, list | tuple):
         return f"[{', '.join(_described(part) for part in states)}]"
@@ -78,17 +82,8 @@ def _length_problems(inputs: Tensor, lengths: object, batch_first: bool) -> list
     if lengths is None:
         return []
     batch, steps = inputs.shape[:2] if batch_first else (inputs.shape[1], inputs.shape[0])
-    expected = f"a tensor of {batch} integers between 1 and {steps}, one per sequence"
-    if not isinstance(lengths, Tensor):
-        remedy = "Use torch.as_tensor(lengths)."
-        return [Problem("lengths", f"a {type(lengths).__name__}", expected, remedy)]
-    if lengths.shape != (batch,) or lengths.is_floating_point() or lengths.dtype == torch.bool:
-        got = f"shape {tuple(lengths.shape)}, {lengths.dtype}"
-        return [Problem("lengths", got, expected)]
-    low, high = int(lengths.min()), int(lengths.max())
-    if low < 1 or high > steps:
-        return [Problem("lengths", f"values between {low} and {high}", expected)]
-    return []
+    problem = lengths_problem(lengths, batch, steps)
+    return [] if problem is None else [problem]
 
 
 def _finite(inputs: Tensor, lengths: object, batch_first: bool) -> bool:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from numbers import Real
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
+from timelocal.arguments import as_real, flag_problem, is_one_of, tensor_problem
 from timelocal.distributed import mean_over_ranks
-from timelocal.errors import Problem, raise_problems
+from timelocal.errors import Problem, described, raise_problems
 
 Norm = Literal["preserve"]
 
@@ -59,19 +59,18 @@ class Decorrelation:
     sync: bool = field(default=False, repr=False)
 
     def __post_init__(self) -> None:
-        real = isinstance(self.lr, Real) and not isinstance(self.lr, bool)
         norms = (None, *get_args(Norm))
         raise_problems(
             (
                 None
-                if real and 0 <= self.lr < math.inf
-                else Problem("decorrelate: lr", repr(self.lr), "a finite number of at least 0"),
+                if 0 <= as_real(self.lr) < math.inf
+                else Problem(
+                    "decorrelate: lr", described(self.lr), "a finite number of at least 0"
+                ),
                 None
-                if self.norm in norms
-                else Problem("decorrelate: norm", repr(self.norm), "None or 'preserve'"),
-                None
-                if isinstance(self.sync, bool)
-                else Problem("decorrelate: sync", repr(self.sync), "True or False"),
+                if is_one_of(self.norm, norms)
+                else Problem("decorrelate: norm", described(self.norm), "None or 'preserve'"),
+                flag_problem("decorrelate: sync", self.sync),
             )
         )
 
@@ -114,6 +113,14 @@ def decorrelation_loss(features: Tensor) -> Tensor:
 
     Source: the perturbation paper's section 3.5 and figure 8.
     """
+    problem = tensor_problem("features", features, "states (n, h), floating point")
+    if not problem and not (
+        features.is_floating_point() and features.dim() > 1 and features.numel()
+    ):
+        problem = Problem(
+            "features", described(features), "states (n, h), floating point, at least one"
+        )
+    raise_problems([problem])
     rows = features.flatten(0, -2)
     count, units = rows.shape
     if units == 1:

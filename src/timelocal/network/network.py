@@ -17,7 +17,7 @@ from timelocal.cells import Cell, CellWeights, zero_state
 from timelocal.errors import Problem, UnsupportedError, raise_problems
 from timelocal.network.checks import initial_problems, input_problems
 from timelocal.network.lengths import flip, masked, valid_steps
-from timelocal.network.readout import evaluation_mode, is_linear
+from timelocal.network.readout import output_size
 from timelocal.network.recurrent import Recurrent
 from timelocal.network.trajectory import Trajectory
 from timelocal.typing import Gradients, State, States
@@ -58,15 +58,14 @@ class Network(nn.Module):
 
     @property
     def output_size(self) -> int:
-        """O: from a linear readout's sizes, else by asking the readout once."""
-        readout = self.readout
-        if isinstance(readout, nn.Linear) and is_linear(readout):
-            return readout.out_features
-        like = self.recurrent.like
-        with torch.no_grad(), evaluation_mode(self.readout):
-            # two rows: batch normalisation may refuse a single one
-            probe: Tensor = self.readout(like.new_zeros(2, self.hidden_size * self.directions))
-        return probe.shape[-1]
+        """O: from a linear readout's sizes, else by asking the readout once.
+
+        Raises:
+            ArgumentError: for a readout that does not fit, or no longer does.
+        """
+        recurrent = self.recurrent
+        features = recurrent.hidden_size * recurrent.directions
+        return output_size(self.readout, features, recurrent.like)
 
     @property
     def num_layers(self) -> int:
@@ -84,17 +83,19 @@ class Network(nn.Module):
         Raises:
             ArgumentError: as `scan`.
         """
-        if (
-            not torch.compiler.is_compiling()
-        ):  # the values of an exported network's inputs are unknown
-            raise_problems(self._input_problems(inputs, lengths))
+        self._check(inputs, lengths)
         trajectory = self.unroll(self.time_first(inputs), lengths)
         with torch.no_grad():
             outputs: Tensor = self.readout(trajectory.outputs)
         return outputs.transpose(0, 1) if self.batch_first else outputs
 
     def features(self, inputs: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """What a readout at the last step sees: (b, t, i) -> (b, h·directions)."""
+        """What a readout at the last step sees: (b, t, i) -> (b, h·directions).
+
+        Raises:
+            ArgumentError: as `scan`.
+        """
+        self._check(inputs, lengths)
         return self.unroll(self.time_first(inputs), lengths).last()
 
     def scan(
@@ -124,6 +125,12 @@ class Network(nn.Module):
             problems = initial_problems(self.recurrent, initial, batch)
         raise_problems(problems)
         return self.unroll(self.time_first(inputs), lengths, initial)
+
+    def _check(self, inputs: object, lengths: object) -> None:
+        if (
+            not torch.compiler.is_compiling()
+        ):  # the values of an exported network's inputs are unknown
+            raise_problems(self._input_problems(inputs, lengths))
 
     def _input_problems(self, inputs: object, lengths: object) -> list[Problem]:
         return input_problems(self.recurrent, inputs, lengths, batch_first=self.batch_first)

@@ -12,6 +12,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from timelocal.arguments import is_plain
+from timelocal.errors import ArgumentError, Problem, described
 from timelocal.network.hooks import has_forward_hooks
 from timelocal.seeding import own_draws
 from timelocal.typing import Gradients
@@ -25,6 +27,38 @@ def is_linear(readout: nn.Module) -> bool:
         and not has_forward_hooks(readout)
         and next(readout.children(), None) is None
     )
+
+
+def output_size(readout: object, features: int, like: Tensor) -> int:
+    """O of a readout of (n, features) in the type and on the device of `like`; one not linear is asked once.
+
+    Raises:
+        ArgumentError: for a readout that cannot read such features.
+    """
+    cause: Exception | None = None
+    if not isinstance(readout, nn.Module):
+        got = described(readout)
+    elif is_linear(readout):
+        weight: Tensor = readout.weight  # type: ignore[assignment]
+        fits = weight.shape[1] == features
+        if fits and weight.dtype == like.dtype and weight.device == like.device:
+            return weight.shape[0]
+        got = f"one from (n, {weight.shape[1]}) in {weight.dtype} on {weight.device}"
+    else:
+        try:
+            with torch.no_grad(), evaluation_mode(readout):
+                # two rows: batch normalisation may refuse a single one
+                outputs = readout(like.new_zeros(2, features))
+            got = f"{tuple(outputs.shape)}" if is_plain(outputs) else repr(type(outputs))
+            if is_plain(outputs) and outputs.dim() == 2 and len(outputs) == 2:
+                return outputs.shape[1]
+        except Exception as error:  # whatever a module of the user's raises
+            got, cause = str(error), error
+    expected = (
+        f"a module from (n, {features}), hidden_size × directions, in {like.dtype} on {like.device} "
+        "to (n, outputs)"
+    )
+    raise ArgumentError(str(Problem("readout", got, expected))) from cause
 
 
 def read(

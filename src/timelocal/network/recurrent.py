@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from functools import cache
-from numbers import Integral, Real
 
 import torch
 from torch import Tensor, nn
 
+from timelocal.arguments import (
+    as_real,
+    flag_problem,
+    is_flag,
+    is_whole,
+    memory_problem,
+    placement_problems,
+    seed_problem,
+    whole_problem,
+)
 from timelocal.cells import Cell, CellWeights, cell_problems, weights_type
-from timelocal.errors import Problem, UnsupportedError, raise_problems
+from timelocal.errors import Problem, UnsupportedError, described, raise_problems
 from timelocal.network.decorrelation import Decorrelation, resolve
 from timelocal.seeding import generator as seeded_generator
+
+_MOST_LAYERS = 10_000
 
 
 @cache
@@ -24,13 +36,6 @@ def parameter_name(kind: str, layer: int, direction: int) -> str:
 @cache
 def _parameter_names(kinds: tuple[str, ...], layer: int, direction: int) -> tuple[str, ...]:
     return tuple(parameter_name(kind, layer, direction) for kind in kinds)
-
-
-def positive(what: str, value: object) -> Problem | None:
-    """A problem unless `value` is an integer of at least 1."""
-    if isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= 1:
-        return None
-    return Problem(what, repr(value), "an integer of at least 1")
 
 
 class Recurrent(nn.Module):
@@ -61,16 +66,20 @@ class Recurrent(nn.Module):
         super().__init__()
         raise_problems(cell_problems(cell))
         problems = [
-            positive("input_size", input_size),
-            positive("hidden_size", hidden_size),
-            positive("num_layers", num_layers),
+            whole_problem("input_size", input_size),
+            whole_problem("hidden_size", hidden_size),
+            whole_problem("num_layers", num_layers, most=_MOST_LAYERS),
+            flag_problem("bias", bias),
+            flag_problem("bidirectional", bidirectional),
+            seed_problem(seed),
+            *placement_problems(device, dtype),
         ]
-        if not (isinstance(dropout, Real) and 0 <= dropout < 1):
-            problems.append(Problem("dropout", repr(dropout), "a probability in [0, 1)"))
-        elif dropout and num_layers == 1:
+        if not 0 <= as_real(dropout) < 1:
+            problems.append(Problem("dropout", described(dropout), "a probability in [0, 1)"))
+        elif dropout and is_whole(num_layers) and num_layers == 1:
             remedy = "It acts between layers: add a layer, or leave it out."
             problems.append(Problem("dropout", dropout, "0 when num_layers is 1", remedy))
-        if not bias and not cell.biases:
+        if is_flag(bias) and not bias and not cell.biases:
             remedy = f"Leave it out, or name them in the class attribute `biases` of {type(cell).__name__}."
             problems.append(
                 Problem("bias", False, f"True: {cell.name} has no biases to leave out", remedy)
@@ -82,13 +91,14 @@ class Recurrent(nn.Module):
                 "D h cannot take the place of h. Use decorrelate=None, or another cell."
             )
         self.cell = cell
-        self.input_size = input_size
-        self.hidden_size = hidden_size
-        self.num_layers = num_layers
-        self.bias = bias
-        self.bidirectional = bidirectional
-        self.dropout = dropout
+        self.input_size = int(input_size)
+        self.hidden_size = int(hidden_size)
+        self.num_layers = int(num_layers)
+        self.bias = bool(bias)
+        self.bidirectional = bool(bidirectional)
+        self.dropout = as_real(dropout)
         self.decorrelate = resolve(decorrelate)
+        raise_problems([memory_problem("network", self._bytes(dtype))])
         generator = seeded_generator(seed, "recurrent")
         for kind, name, shape in self._shapes():
             if parameters is None:
@@ -107,11 +117,16 @@ class Recurrent(nn.Module):
     def directions(self) -> int:
         return 2 if self.bidirectional else 1
 
+    def _bytes(self, dtype: torch.dtype | None) -> float:
+        """What the parameters take."""
+        size = (dtype or torch.get_default_dtype()).itemsize
+        return float(size) * sum(math.prod(shape) for _, _, shape in self._shapes())
+
     def _shapes(self) -> Iterator[tuple[str, str, tuple[int, ...]]]:
         """Each parameter's name in its cell, its name here, and its shape."""
         for layer in range(self.num_layers):
             entering = self.input_size if layer == 0 else self.hidden_size * self.directions
-            shapes = self.cell.parameter_shapes(int(entering), int(self.hidden_size))
+            shapes = self.cell.parameter_shapes(entering, self.hidden_size)
             for direction in range(self.directions):
                 for kind in self.parameter_kinds:
                     yield kind, parameter_name(kind, layer, direction), shapes[kind]

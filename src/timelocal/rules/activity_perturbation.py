@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from timelocal import kernels
-from timelocal.errors import Problem, unknown_name
+from timelocal.arguments import flag_problem, is_flag
+from timelocal.errors import unknown_name
 from timelocal.losses import Loss
 from timelocal.network import Network, at_last_valid
 from timelocal.rules.estimate import RuleSpec
@@ -85,7 +86,6 @@ class ANP(NodeRule):
         norm: Norm = "network",
         seed: int = 0,
     ) -> None:
-        wrong = not isinstance(clean, bool)
         super().__init__(
             network,
             loss=loss,
@@ -98,13 +98,13 @@ class ANP(NodeRule):
             carry=carry,
             noise=noise,
             seed=seed,
-            silent=clean is False,
+            silent=is_flag(clean) and not clean,
             problems=[
-                Problem("clean", repr(clean), "True or False") if wrong else None,
+                flag_problem("clean", clean),
                 unknown_name("norm", norm, get_args(Norm)),
             ],
         )
-        self.clean = clean
+        self.clean = bool(clean)
         self.norm = norm
 
     def _reference_noise(

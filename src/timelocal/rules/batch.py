@@ -5,7 +5,7 @@ An *entry* is one place where the loss is taken: a sequence at "last", a step of
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import get_args
@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
-from timelocal.errors import Problem, UnsupportedError, raise_problems, unknown_name
+from timelocal.arguments import is_plain, seed_problem, tensor_problem
+from timelocal.errors import Problem, UnsupportedError, described, raise_problems, unknown_name
 from timelocal.losses import Loss, loss_problem
 from timelocal.network import Network, initial_problems, input_problems, valid_steps
 from timelocal.typing import Place, States
@@ -88,8 +89,10 @@ def check_batch(
     initial: States | None = None,
 ) -> None:
     """Raise an `ArgumentError` that lists all that is wrong with what the user gave."""
-    problems = input_problems(network.recurrent, inputs, lengths, batch_first=network.batch_first)
-    if problems and not (isinstance(inputs, Tensor) and inputs.dim() == 3):
+    problems: list[Problem | None] = [
+        *input_problems(network.recurrent, inputs, lengths, batch_first=network.batch_first)
+    ]
+    if problems and not (is_plain(inputs) and inputs.dim() == 3):
         raise_problems(problems)  # without axes nothing more can be said
     sequences = inputs.shape[0 if network.batch_first else 1]
     surface = inputs.shape[:2] if at == "every" else (sequences,)
@@ -165,6 +168,8 @@ def arrange(
 
     may_be_empty: where nothing counts the loss and its errors are 0, instead of a problem.
     """
+    if lengths is not None:
+        lengths = lengths.to(inputs.device, torch.int64)  # the type that indexes
     counted = _counted(network, at, inputs, lengths, mask)
     weights = None
     if counted is not None:
@@ -211,17 +216,21 @@ def _counted(
     return counted
 
 
-def _mask_problems(mask: object, surface: tuple[int, ...], device: torch.device) -> list[Problem]:
+def _mask_problems(
+    mask: object, surface: tuple[int, ...], device: torch.device
+) -> list[Problem | None]:
     if mask is None:
         return []
     expected = f"a tensor of shape {surface}, bool or non-negative weights"
-    if not isinstance(mask, Tensor):
-        return [Problem("mask", f"a {type(mask).__name__}", expected)]
+    if not isinstance(mask, Tensor) or not is_plain(mask):
+        return [tensor_problem("mask", mask, expected)]
     if tuple(mask.shape) != surface:
         return [Problem("mask", f"shape {tuple(mask.shape)}", expected)]
     if mask.device != device:
         remedy = f"Use mask.to({str(device)!r})."
         return [Problem("mask", f"device {mask.device}", f"{device}", remedy)]
+    if mask.is_meta:
+        return [tensor_problem("mask", mask, expected)]
     if mask.dtype != torch.bool and not bool((mask.isfinite() & (mask >= 0)).all()):
         return [Problem("mask", "negative or non-finite weights", expected)]
     return []
@@ -234,13 +243,14 @@ def _target_problems(
     inputs: Tensor,
     surface: tuple[int, ...],
     counted: Tensor | None,
-) -> list[Problem]:
-    if not isinstance(targets, Tensor):
-        remedy = "Use torch.as_tensor(targets)."
-        return [Problem("targets", f"a {type(targets).__name__}", "a tensor", remedy)]
+) -> Sequence[Problem | None]:
+    if not isinstance(targets, Tensor) or not is_plain(targets):
+        return [tensor_problem("targets", targets)]
     if targets.device != inputs.device:
         remedy = f"Use targets.to({str(inputs.device)!r})."
         return [Problem("targets", f"device {targets.device}", f"{inputs.device}", remedy)]
+    if targets.is_meta:
+        return [tensor_problem("targets", targets)]
     return loss.target_problems(targets, surface, network.output_size, inputs.dtype, counted)
 
 
@@ -248,6 +258,7 @@ def check_construction(
     network: object,
     loss: object,
     at: object,
+    seed: object,
     name: str,
     bidirectional: bool,
     others: Iterable[Problem | None],
@@ -256,9 +267,14 @@ def check_construction(
     problems: list[Problem | None] = []
     if not isinstance(network, Network):
         remedy = "Use timelocal.from_torch(recurrent, readout) on torch.nn modules."
-        got = f"a {type(network).__name__}"
+        got = described(network)
         problems.append(Problem("network", got, "a timelocal network", remedy))
-    problems += [loss_problem(loss), unknown_name("at", at, get_args(Place)), *others]
+    problems += [
+        loss_problem(loss),
+        unknown_name("at", at, get_args(Place)),
+        seed_problem(seed),
+        *others,
+    ]
     raise_problems(problems)
     assert isinstance(network, Network)
     if network.directions > 1 and not bidirectional:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from timelocal.cells import CellWeights, GRUResetBefore, LayerTrajectory, RNNCell
-from timelocal.errors import UnsupportedError, unknown_name
+from timelocal.errors import Problem, UnsupportedError, described, unknown_name
 from timelocal.losses import Loss
 from timelocal.network import Network
 from timelocal.rules.batch import Batch
@@ -78,7 +78,7 @@ class DFAAuthorsCode(FeedbackRule):
             sync=False,
             seed=seed,
             drawn_as=DFA.spec.name,
-            problems=[unknown_name("quirks", quirk, QUIRKS) for quirk in quirks],
+            problems=_quirk_problems(quirks),
         )
         if at != "last":
             raise UnsupportedError(
@@ -127,6 +127,12 @@ class DFAAuthorsCode(FeedbackRule):
         if "frobenius" in self.quirks:
             blocks = [unit_norm(block) for block in blocks]
         return torch.cat(blocks)
+
+
+def _quirk_problems(quirks: object) -> list[Problem | None]:
+    if not isinstance(quirks, list | tuple | set | frozenset):
+        return [Problem("quirks", described(quirks), f"a list of some of {', '.join(QUIRKS)}")]
+    return [unknown_name("quirks", quirk, QUIRKS) for quirk in quirks]
 
 
 def shift_time(own: LayerTrajectory) -> LayerTrajectory:

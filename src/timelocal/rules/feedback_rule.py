@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from numbers import Real
 from typing import ClassVar, Literal, get_args
 
 import torch
@@ -17,9 +16,10 @@ from torch import Tensor, nn
 
 from timelocal import feedback as matrices
 from timelocal import kernels
+from timelocal.arguments import as_real, flag_problem, is_one_of
 from timelocal.cells import CellWeights, LayerTrajectory, Trace
 from timelocal.distributed import mean_over_ranks
-from timelocal.errors import Problem, UnsupportedError, unknown_name
+from timelocal.errors import ArgumentError, Problem, UnsupportedError, described, unknown_name
 from timelocal.losses import Loss
 from timelocal.network import Network, Trajectory, at_last_valid, flip, parameter_name
 from timelocal.rules import eligibility
@@ -74,20 +74,20 @@ class FeedbackRule(Rule):
             unknown_name("feedback_per", feedback_per, get_args(FeedbackPer)),
             unknown_name("trace", trace, get_args(Trace)),
             None
-            if normalize in (None, *get_args(Normalize))
-            else Problem("normalize", repr(normalize), "None or 'frobenius'"),
+            if is_one_of(normalize, (None, *get_args(Normalize)))
+            else Problem("normalize", described(normalize), "None or 'frobenius'"),
             _not_negative("feedback_lr", feedback_lr),
             _not_negative("feedback_decay", feedback_decay),
-            None if isinstance(sync, bool) else Problem("sync", repr(sync), "True or False"),
+            flag_problem("sync", sync),
         )
         super().__init__(network, loss=loss, at=at, seed=seed, problems=problems)
         self.feedback = feedback
         self.feedback_per = feedback_per
         self.trace: Trace = trace
         self.normalize = normalize
-        self.feedback_lr = feedback_lr
-        self.feedback_decay = feedback_decay
-        self.sync = sync
+        self.feedback_lr = as_real(feedback_lr)
+        self.feedback_decay = as_real(feedback_decay)
+        self.sync = bool(sync)
         if feedback in (*matrices.FOLLOWING, EXACT) or not network.cell.acts_locally:
             self.spec = replace(self.spec, weight_transport=True)
         if feedback not in matrices.FIXED:
@@ -129,15 +129,19 @@ class FeedbackRule(Rule):
                 "feedback_matrix: got feedback='exact', expected a feedback that has a matrix: the error "
                 "goes down through the layers themselves. Use feedback='symmetric' for W_out."
             )
+        readout = self.network.readout
         if self.feedback in matrices.FOLLOWING:
-            readout = self.network.readout
+            if not isinstance(readout, nn.Linear):  # no longer
+                _check_following(self.network, self.feedback, self.feedback_per)
             assert isinstance(readout, nn.Linear)
             last = self.network.num_layers - 1
             weight = self.network.signal_at_states(readout.weight, last)
-            matrix = matrices.FOLLOWING[self.feedback](weight)
-            return matrix.chunk(self.network.directions)[direction]
+            followed = matrices.FOLLOWING[self.feedback](weight)
+            return followed.chunk(self.network.directions)[direction]
         prefix = f"feedback_{kind}" if kind else "feedback"
-        matrix = getattr(self, parameter_name(prefix, layer, direction))
+        matrix: Tensor = getattr(self, parameter_name(prefix, layer, direction))
+        if isinstance(readout, nn.Linear):
+            _check_width(matrix, readout.weight.shape[0])
         if (
             self.feedback in matrices.LEARNED
         ):  # what is like the readout reaches h as from the readout
@@ -184,6 +188,7 @@ class FeedbackRule(Rule):
 
     def _projected(self, direction: int, forward: ForwardPass, matrix: Tensor) -> Tensor:
         """G = F e, (b, h) or (t, b, h), in a direction's own time."""
+        _check_width(matrix, forward.errors.shape[-1])
         projected = kernels.project(forward.errors, matrix)
         if forward.batch.at == "last":
             return projected
@@ -402,6 +407,18 @@ def _check_following(network: Network, feedback: str, feedback_per: str) -> None
         )
 
 
+def _check_width(matrix: Tensor, outputs: int) -> None:
+    """A feedback (…, h, o) has a column for each output of the readout, which may have been replaced."""
+    if matrix.shape[-1] != outputs:
+        problem = Problem(
+            "rule",
+            f"a feedback with {matrix.shape[-1]} outputs and a readout with {outputs}",
+            "as many in both",
+            "The readout was replaced: make the rule anew, and its optimizer.",
+        )
+        raise ArgumentError(str(problem))
+
+
 def _the_one(signal: Tensor | None) -> Tensor:
     """The signal at a node, where not each of its parameters has another."""
     if signal is None:
@@ -414,6 +431,6 @@ def _the_one(signal: Tensor | None) -> Tensor:
 
 
 def _not_negative(what: str, value: object) -> Problem | None:
-    if isinstance(value, Real) and 0 <= float(value) < math.inf:
+    if 0 <= as_real(value) < math.inf:
         return None
-    return Problem(what, repr(value), "a number of at least 0")
+    return Problem(what, described(value), "a number of at least 0")

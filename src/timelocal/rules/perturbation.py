@@ -10,17 +10,18 @@ import math
 import re
 from abc import abstractmethod
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from numbers import Real
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NoReturn, get_args
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from timelocal import kernels
+from timelocal.arguments import as_real, flag_problem, is_flag, is_one_of, whole_problem
 from timelocal.cells import outer_each
 from timelocal.distributed import of_this_rank
-from timelocal.errors import Problem, UnsupportedError, unknown_name
+from timelocal.errors import Problem, UnsupportedError, described, unknown_name
 from timelocal.losses import Loss
 from timelocal.network import (
     Network,
@@ -28,7 +29,6 @@ from timelocal.network import (
     at_last_valid,
     is_linear,
     parameter_name,
-    positive,
 )
 from timelocal.rules.batch import Batch
 from timelocal.rules.estimate import ForwardPass
@@ -60,27 +60,22 @@ class PerturbationRule(Rule):
         problems: Iterable[Problem | None] = (),
     ) -> None:
         """silent: whether σ may be 0."""
-        fits = isinstance(sigma, Real) and 0 <= float(sigma) < math.inf and (silent or sigma != 0)
+        fits = 0 <= as_real(sigma) < math.inf and (silent or sigma != 0)
         problems = [
-            None if fits else Problem("sigma", repr(sigma), "a positive number"),
+            None if fits else Problem("sigma", described(sigma), "a positive number"),
             _credit_problem(credit),
-            None
-            if isinstance(antithetic, bool)
-            else Problem("antithetic", repr(antithetic), "True or False"),
-            positive("directions", directions),
+            flag_problem("antithetic", antithetic),
+            whole_problem("directions", directions),
             *problems,
         ]
         super().__init__(network, loss=loss, at=at, seed=seed, problems=problems)
         if not is_linear(network.readout):
-            raise UnsupportedError(
-                f"{self.spec.name}: got a {type(network.readout).__name__} readout, expected nn.Linear: its "
-                "nodes are perturbed too. Use DFA or BPTT, or put the other layers in front of the network."
-            )
-        self.sigma = sigma
+            self._refuse(network.readout)
+        self.sigma = as_real(sigma)
         self.decay = decay_of(credit)
         self.credit = credit
-        self.antithetic = antithetic
-        self.directions = directions
+        self.antithetic = bool(antithetic)
+        self.directions = int(directions)
         if self.spec.estimates == "unbiased":
             self.spec = replace(self.spec, **self._declared())
 
@@ -89,6 +84,20 @@ class PerturbationRule(Rule):
         if self.decay in (0, 1, None):
             return {"target": "tbptt1" if self.decay == 0 else "bptt"}
         return {"estimates": "biased", "target": "oracle"}  # λ between 0 and 1: neither gradient
+
+    @property
+    def readout(self) -> nn.Linear:
+        """The readout, which may be another one by now, but not of another kind."""
+        readout = self.network.readout
+        if type(readout) is not nn.Linear:
+            self._refuse(readout)
+        return readout
+
+    def _refuse(self, readout: object) -> NoReturn:
+        raise UnsupportedError(
+            f"{self.spec.name}: got a {type(readout).__name__} readout, expected nn.Linear: its nodes are "
+            "perturbed too. Use DFA or BPTT, or put the other layers in front of the network."
+        )
 
     @property
     def copies(self) -> int:
@@ -138,7 +147,7 @@ class NodeRule(PerturbationRule):
             ],
         )
         self.reward = reward
-        self.carry = carry
+        self.carry = bool(carry)
         self.noise = noise
 
     @abstractmethod
@@ -168,7 +177,7 @@ class NodeRule(PerturbationRule):
         generator: torch.Generator,
     ) -> Runs:
         """All copies in one batch; noise is a function of the key, the step and the place."""
-        network, copies = self.network, 1 + self.copies
+        network, copies, readout = self.network, 1 + self.copies, self.readout
         steps, sequences = batch.inputs.shape[:2]
         noise = [
             self._noise(key, first_step, steps, layer, (sequences, nodes), batch.inputs)
@@ -189,11 +198,11 @@ class NodeRule(PerturbationRule):
         if batch.at == "last":
             features = rows.last()
             last = _last_steps(readout_noise, batch.lengths)
-            outputs = network.readout(features).unflatten(0, (copies, sequences)) + last
+            outputs = readout(features).unflatten(0, (copies, sequences)) + last
             readout_noise = last
         else:
             features = rows.outputs
-            outputs = network.readout(features).unflatten(1, (copies, sequences)) + readout_noise
+            outputs = readout(features).unflatten(1, (copies, sequences)) + readout_noise
         return Runs(rows, noise, features, outputs, readout_noise, sequences)
 
     def _nodes(self) -> list[int]:
@@ -419,20 +428,20 @@ def decay_of(credit: str) -> float | None:
 
 
 def _credit_problem(credit: object) -> Problem | None:
-    found = _TRACE.fullmatch(str(credit))
-    try:
-        if credit in ("local", "to_go", "global") or (found and 0 <= float(found[1]) <= 1):
+    if is_one_of(credit, ("local", "to_go", "global")):
+        return None
+    found = _TRACE.fullmatch(credit) if isinstance(credit, str) else None
+    with suppress(ValueError):
+        if found and 0 <= float(found[1]) <= 1:
             return None
-    except ValueError:
-        pass
     expected = "'local', 'trace(λ)' with λ in [0, 1] such as 'trace(0.9)', 'to_go' or 'global'"
-    return Problem("credit", repr(credit), expected)
+    return Problem("credit", described(credit), expected)
 
 
 def _carry_problem(carry: object, credit: object) -> Problem | None:
-    if not isinstance(carry, bool):
-        return Problem("carry", repr(carry), "True or False")
-    if carry or credit == "local":
+    if not is_flag(carry):
+        return flag_problem("carry", carry)
+    if carry or is_one_of(credit, ("local",)):
         return None
     expected = "True unless credit='local'"
     remedy = "Noise that lasts one step tells nothing of later losses."

@@ -7,7 +7,7 @@ A rule's author writes `recurrent_gradients`, and `begin` and `advance` for stre
 from __future__ import annotations
 
 from abc import ABC
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
 import torch
@@ -17,7 +17,7 @@ from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 from timelocal import deprecated, losses
 from timelocal.cells import BlackBox
 from timelocal.distributed import of_this_rank
-from timelocal.errors import Problem, UnsupportedError, raise_problems
+from timelocal.errors import ArgumentError, Problem, UnsupportedError, described, raise_problems
 from timelocal.losses import Loss
 from timelocal.network import Network, evaluation_mode, mean_decorrelation_loss
 from timelocal.rules.batch import (
@@ -59,13 +59,15 @@ class Rule(nn.Module, ABC):
     ) -> None:
         """problems: what the rule has found wrong with arguments of its own, told with the rest."""
         super().__init__()
-        check_construction(network, loss, at, self.spec.name, self.spec.bidirectional, problems)
+        check_construction(
+            network, loss, at, seed, self.spec.name, self.spec.bidirectional, problems
+        )
         if isinstance(network.cell, BlackBox) and not self.spec.derivative_free:
             network.cell.refuse(self.spec.name)
         self.network = network
         self.loss = losses.resolve(loss)
         self.at: Place = at
-        self.seed = seed
+        self.seed = int(seed)
         self.generator = generator(seed, self.spec.name)
         self._promises = Promises()
 
@@ -149,7 +151,9 @@ class Rule(nn.Module, ABC):
         For loops without autograd. Frozen parameters are left alone. The estimate stays what it was,
         whatever is done to `.grad` afterwards (clipping, zeroing).
         """
-        for name, parameter in self.network.named_parameters():
+        named = dict(self.network.named_parameters())
+        raise_problems(_estimate_problems(estimate, named))
+        for name, parameter in named.items():
             gradient = estimate.gradients.get(name)
             if gradient is None or not parameter.requires_grad:
                 continue
@@ -199,6 +203,7 @@ class Rule(nn.Module, ABC):
         torch.Size([5, 2])
         """
         inputs, lengths = inputs_batch(self.network, inputs, lengths, initial)
+        assert self.network.output_size  # refuses a readout that does not fit
         with evaluation_mode(self.network), own_precision(inputs):
             return read_outputs(self.network, self.at, inputs, lengths, initial)
 
@@ -291,8 +296,8 @@ class Rule(nn.Module, ABC):
 
         if isinstance(initial, Tensor):
             initial = cast(initial)
-        elif initial is not None:
-            initial = tuple(map(cast, initial))
+        elif isinstance(initial, tuple | list):
+            initial = tuple(cast(own) if isinstance(own, Tensor) else own for own in initial)
         return cast(inputs), initial
 
     def _refuse_graphs(self, entering: dict[str, tuple[Tensor, ...]]) -> None:
@@ -327,13 +332,12 @@ class Rule(nn.Module, ABC):
 
     def _check_placement(self) -> None:
         """The rule's own tensors are where the network's are, in the same type."""
-        own = [(name, b) for name, b in self.named_buffers(recurse=False)]
-        if not own:
+        if not self._buffers:
             return
         weight = self.network.recurrent.like
         place = weight.dtype, weight.device
-        for name, buffer in own:
-            if (buffer.dtype, buffer.device) != place:
+        for name, buffer in self._buffers.items():
+            if buffer is not None and (buffer.dtype, buffer.device) != place:
                 got = f"{name} in {buffer.dtype} on {buffer.device}"
                 expected = f"{weight.dtype} on {weight.device}, as the network"
                 remedy = "Move the rule, not its network: rule.to(...) moves both."
@@ -344,7 +348,11 @@ class Rule(nn.Module, ABC):
         return self.generator.get_state()
 
     def set_extra_state(self, state: Tensor) -> None:
-        self.generator.set_state(state)
+        try:
+            self.generator.set_state(state)
+        except (RuntimeError, TypeError) as error:
+            problem = Problem("state", described(state), f"a generator's state ({error})")
+            raise ArgumentError(str(problem)) from None
 
     def __getstate__(self) -> dict[str, Any]:
         """A generator cannot be sent to another process: its state can."""
@@ -359,6 +367,32 @@ class Rule(nn.Module, ABC):
         self._promises = Promises()
 
 
+def _form(tensor: Tensor) -> str:
+    return f"{tuple(tensor.shape)} {tensor.dtype} on {tensor.device}"
+
+
+def _estimate_problems(estimate: object, parameters: Mapping[str, Tensor]) -> list[Problem | None]:
+    """What is wrong with an estimate that is to join the `.grad` of these parameters."""
+    if not isinstance(estimate, Estimate):
+        expected = "an Estimate, as rule.estimate(inputs, targets) gives it"
+        return [Problem("estimate", described(estimate), expected)]
+    wrong = [
+        (name, gradient)
+        for name, gradient in estimate.gradients.items()
+        if (own := parameters.get(name)) is None
+        or (gradient.shape, gradient.dtype, gradient.device) != (own.shape, own.dtype, own.device)
+    ]
+    return [
+        Problem(
+            "estimate",
+            f"a gradient of {name}, {_form(gradient)}",
+            f"{_form(parameters[name])}" if name in parameters else "the names of this network",
+            "Use the estimate of this rule.",
+        )
+        for name, gradient in wrong
+    ]
+
+
 def _with_a_graph(
     inputs: Tensor | PackedSequence, initial: States | None
 ) -> dict[str, tuple[Tensor, ...]]:
@@ -367,9 +401,9 @@ def _with_a_graph(
     if isinstance(inputs, Tensor) and inputs.requires_grad:
         found["inputs"] = (inputs,)
     if initial is not None:
-        states = (initial,) if isinstance(initial, Tensor) else tuple(initial)
+        states = initial if isinstance(initial, tuple | list) else (initial,)
         if any(isinstance(state, Tensor) and state.requires_grad for state in states):
-            found["initial"] = states
+            found["initial"] = tuple(states)
     return found
 
 

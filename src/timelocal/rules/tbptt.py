@@ -8,9 +8,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from timelocal.arguments import whole_problem
 from timelocal.cells import LayerTrajectory
 from timelocal.losses import Loss
-from timelocal.network import Network, Trajectory, positive
+from timelocal.network import Network, Trajectory
 from timelocal.rules.batch import Batch
 from timelocal.rules.bptt import backpropagate, signal_at_inputs, signal_below
 from timelocal.rules.estimate import ForwardPass, RuleSpec
@@ -77,8 +78,8 @@ class TBPTT(Rule):
         at: Place = "last",
         seed: int = 0,
     ) -> None:
-        super().__init__(network, loss=loss, at=at, seed=seed, problems=[positive("k", k)])
-        self.k = k
+        super().__init__(network, loss=loss, at=at, seed=seed, problems=[whole_problem("k", k)])
+        self.k = int(k)
         if k > 1:
             self.spec = replace(self.spec, target="oracle")
 

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from timelocal import kernels
+from timelocal.arguments import whole_problem
 from timelocal.cells import outer_each
 from timelocal.losses import Loss
-from timelocal.network import Network, Trajectory, parameter_name, positive
+from timelocal.network import Network, Trajectory, parameter_name
 from timelocal.rules.carried_rule import CarriedRule
 from timelocal.rules.estimate import RuleSpec
 from timelocal.rules.states import no_states
@@ -78,9 +79,9 @@ class UORO(CarriedRule):
         directions: int = 1,
         seed: int = 0,
     ) -> None:
-        problems = [positive("directions", directions)]
+        problems = [whole_problem("directions", directions)]
         super().__init__(network, loss=loss, at=at, seed=seed, problems=problems)
-        self.directions = directions
+        self.directions = int(directions)
 
     def no_traces(self, batch_size: int) -> Memory:
         """s̃ (b, k, states, l, h), and θ̃ of each recurrent parameter, (b, k, *parameter)."""

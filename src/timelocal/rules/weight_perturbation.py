@@ -7,12 +7,13 @@ from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F  # noqa: N812
-from torch import Tensor, nn
+from torch import Tensor
 
 from timelocal import kernels
+from timelocal.arguments import is_one_of
 from timelocal.cells import CellWeights
 from timelocal.distributed import of_this_rank
-from timelocal.errors import Problem, UnsupportedError, raise_problems, unknown_name
+from timelocal.errors import Problem, UnsupportedError, described, raise_problems, unknown_name
 from timelocal.losses import Loss
 from timelocal.network import Network, parameter_name
 from timelocal.rules.batch import Batch
@@ -87,9 +88,9 @@ class WP(PerturbationRule):
         seed: int = 0,
     ) -> None:
         problems = [unknown_name("redraw", redraw, get_args(Redraw))]
-        if redraw == "sequence" and credit != "local":
+        if is_one_of(redraw, ("sequence",)) and not is_one_of(credit, ("local",)):
             remedy = "Noise that stays is credited with all the losses: leave credit out."
-            problems.append(Problem("credit", repr(credit), "'local' with 'sequence'", remedy))
+            problems.append(Problem("credit", described(credit), "'local' with 'sequence'", remedy))
         super().__init__(
             network,
             loss=loss,
@@ -219,8 +220,7 @@ class WP(PerturbationRule):
 
     def _read(self, features: Tensor, noise: Gradients) -> Tensor:
         """The outputs of the readout with noise on its weights."""
-        readout = self.network.readout
-        assert isinstance(readout, nn.Linear)
+        readout = self.readout
         bias = None if readout.bias is None else readout.bias + noise["readout.bias"]
         return F.linear(features, readout.weight + noise["readout.weight"], bias)
 

@@ -13,12 +13,13 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
 
+from timelocal.arguments import as_real, flag_problem, is_flag, seed_problem, whole_problem
 from timelocal.data import Sequences
-from timelocal.errors import Problem, UnsupportedError, raise_problems
+from timelocal.errors import Problem, UnsupportedError, described, raise_problems
 from timelocal.network import Network
 from timelocal.rules import Rule
 from timelocal.training.device import device_problem
-from timelocal.training.stream import check_stream, optimizer_problem
+from timelocal.training.stream import check_stream, optimizer_problem, rule_problem
 
 
 def check_fit(
@@ -27,8 +28,11 @@ def check_fit(
     *,
     epochs: int,
     batch_size: int,
+    seed: int,
     clip: float | None,
     online: bool,
+    progress: bool,
+    watch: object,
     scheduler: object,
     patience: object,
     restore_best: object,
@@ -40,28 +44,26 @@ def check_fit(
 ) -> None:
     """Raise an `ArgumentError` that lists all that is wrong."""
     problems: list[Problem | None] = []
-    if not isinstance(rule, Rule):
-        problems.append(
-            Problem("rule", type(rule).__name__, "a learning rule such as tl.DFA(network)")
-        )
-    if not isinstance(optimizer, Optimizer):
-        problems.append(
-            Problem("optimizer", type(optimizer).__name__, "an optimizer of torch.optim")
-        )
-    elif isinstance(rule, Rule):
+    problems.append(rule_problem(rule))
+    if isinstance(rule, Rule) and isinstance(optimizer, Optimizer):
         problems += _check_optimizer(rule, optimizer)
+    elif not isinstance(optimizer, Optimizer):
+        problems.append(Problem("optimizer", described(optimizer), "an optimizer of torch.optim"))
     problems += [
-        Problem(name, repr(value), "a whole number of at least 1")
-        for name, value in (("epochs", epochs), ("batch_size", batch_size))
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1
+        flag_problem("online", online),
+        flag_problem("progress", progress),
+        None
+        if watch is None or callable(watch)
+        else Problem("watch", described(watch), "a function or None"),
+        whole_problem("epochs", epochs),
+        whole_problem("batch_size", batch_size),
+        seed_problem(seed),
     ]
-    if clip is not None and not (
-        isinstance(clip, int | float) and math.isfinite(clip) and clip > 0
-    ):
-        problems.append(Problem("clip", repr(clip), "a positive finite number, or None"))
-    elif online and clip is not None:
+    if clip is not None and not 0 < as_real(clip) < math.inf:
+        problems.append(Problem("clip", described(clip), "a positive finite number, or None"))
+    elif is_flag(online) and online and clip is not None:
         remedy = "Clipping is for whole batches: leave it out."
-        problems.append(Problem("clip", repr(clip), "None with online=True", remedy))
+        problems.append(Problem("clip", described(clip), "None with online=True", remedy))
     problems += [
         _scheduler_problem(scheduler, optimizer, epochs),
         _patience_problem(patience, validated),
@@ -70,7 +72,7 @@ def check_fit(
         None if device is None else device_problem(device),
     ]
     if restore_best not in (None, True, False):
-        problems.append(Problem("restore_best", repr(restore_best), "True, False or None"))
+        problems.append(Problem("restore_best", described(restore_best), "True, False or None"))
     elif restore_best and not validated:
         remedy = (
             "The best epoch is that of the validation part: give one, or leave restore_best out."

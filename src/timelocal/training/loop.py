@@ -17,6 +17,7 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from timelocal import fast, seeding
 from timelocal.data import Sequences, minibatches
+from timelocal.data.sources import Source
 from timelocal.fast.epoch import Estimator
 from timelocal.files import as_path, exclusive, make_folder
 from timelocal.network import Network, mean_decorrelation_loss
@@ -27,7 +28,7 @@ from timelocal.training.checks import check_batches, check_fit, check_online
 from timelocal.training.device import move, moved
 from timelocal.training.history import History, Record, without_progress
 from timelocal.training.metrics import Metric, number, scores
-from timelocal.training.parts import Part, as_sequences, check_parts, entering
+from timelocal.training.parts import as_sequences, check_parts, entering
 from timelocal.training.progress import Show, no_bar, progress_bar
 from timelocal.training.saver import Saver, run_settings
 from timelocal.training.snapshot import (
@@ -52,10 +53,10 @@ class _DivergedError(Exception):
 def fit(
     rule: Rule,
     optimizer: Optimizer,
-    train: Part,
-    validation: Part | None = None,
+    train: Source,
+    validation: Source | None = None,
     *,
-    test: Part | None = None,
+    test: Source | None = None,
     epochs: int,
     batch_size: int,
     seed: int = 0,
@@ -77,9 +78,10 @@ def fit(
     Arguments:
         rule: what fills the gradients, for example `tl.DFA(network)`.
         optimizer: any `torch.optim` optimizer over `rule.parameters()`.
-        train, validation, test: `Sequences`, or `(inputs, targets[, lengths])`, tensors or arrays:
-            inputs (n, t, i), batch first whatever the network takes, and targets as the loss wants
-            them. `validation` selects the best epoch; `test` is only measured.
+        train, validation, test: `Sequences`; `(inputs, targets[, lengths])`, tensors or arrays, or lists
+            of series of unequal length; a torch `Dataset` of such items, or a `DataLoader`, which is read
+            once. Inputs (n, t, i), batch first whatever the network takes, and targets as the loss
+            wants them. `validation` selects the best epoch; `test` is only measured.
         epochs: passes over `train` in all, those of an earlier, interrupted call included.
         batch_size: sequences per step; the last batch of an epoch may be smaller.
         seed: of the order of the minibatches, and of what modules of the network draw from torch's own
@@ -135,8 +137,11 @@ def fit(
         optimizer,
         epochs=epochs,
         batch_size=batch_size,
+        seed=seed,
         clip=clip,
         online=online,
+        progress=progress,
+        watch=watch,
         scheduler=scheduler,
         patience=patience,
         restore_best=restore_best,
@@ -146,6 +151,8 @@ def fit(
         validated=validation is not None,
         tested=test is not None,
     )
+    epochs, batch_size, seed = int(epochs), int(batch_size), int(seed)
+    clip = None if clip is None else float(clip)
     network = rule.network
     place = next(network.parameters()).device
     named = {"train": train, "validation": validation, "test": test}
@@ -216,7 +223,7 @@ def fit(
                             record["lr"] = number("lr", optimizer.param_groups[0]["lr"])
                             _step(scheduler, record)
                         if watch is not None:
-                            found = watch().items()
+                            found = (watch() or {}).items()
                             record |= {name: number(f"watch: {name!r}", n) for name, n in found}
                         stopping = [one for one in callbacks if wants_to_stop(one, epoch, record)]
                     stopped = ", ".join(map(name_of, stopping))

@@ -12,9 +12,10 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from timelocal import fast
+from timelocal.arguments import as_positions, flag_problem, tensor_problem, whole_problem
 from timelocal.distributed import of_this_rank, ranks
-from timelocal.errors import Problem, UnsupportedError, raise_problems
-from timelocal.network import Network, positive
+from timelocal.errors import Problem, UnsupportedError, described, raise_problems
+from timelocal.network import Network
 from timelocal.rules import (
     Estimate,
     Rule,
@@ -80,11 +81,12 @@ class Stream:
     def __init__(
         self, rule: Rule, optimizer: Optimizer, batch_size: int = 1, *, sync: bool | None = None
     ) -> None:
+        raise_problems([rule_problem(rule), None if sync is None else flag_problem("sync", sync)])
         check_stream(rule)
         raise_problems(
-            [positive("batch_size", batch_size), optimizer_problem(rule.network, optimizer)]
+            [whole_problem("batch_size", batch_size), optimizer_problem(rule.network, optimizer)]
         )
-        if ranks() > 1 and sync is not False:
+        if ranks() > 1 and (sync is None or sync):
             raise UnsupportedError(
                 f"stream: got a process group of {ranks()} ranks, expected one process: a stream updates "
                 "weights at every step, past DDP, and the ranks would drift apart. Use rule(inputs, targets) "
@@ -92,10 +94,11 @@ class Stream:
             )
         self.rule = rule
         self.optimizer = optimizer
-        self.batch_size = batch_size
+        self.batch_size = int(batch_size)
         self.steps = 0
+        self.memory: Memory = rule.begin(self.batch_size)  # first: it may refuse
         self.key = draw_key(of_this_rank(rule.generator))
-        self.memory: Memory = rule.begin(batch_size)
+        self._readout = rule.network.readout
 
     @overload
     def step(
@@ -136,6 +139,7 @@ class Stream:
         Raises:
             ArgumentError: for anything wrong with these, all at once; nothing has moved then.
         """
+        raise_problems([flag_problem("gradients", gradients)])
         estimate = self._checked_estimate(inputs, targets, mask)
         self._update(estimate)
         if gradients:
@@ -154,6 +158,7 @@ class Stream:
             ArgumentError: for anything wrong with the tensors, all at once; nothing has moved then.
         """
         rule, network = self.rule, self.rule.network
+        self._check_readout()
         check_batch(network, rule.loss, "every", inputs, targets, mask=mask)
         time = 1 if network.batch_first else 0
         _check_width(self, inputs.shape[1 - time])
@@ -179,12 +184,27 @@ class Stream:
     def _checked_estimate(self, inputs: Tensor, targets: Tensor, mask: Tensor | None) -> Estimate:
         """The estimate of one step (b, …), checked at the door."""
         network = self.rule.network
+        self._check_readout()
         _check_step(self, inputs)
         time = 1 if network.batch_first else 0
         x = inputs.unsqueeze(time)
         # the entries of one step are (b,), as those at a last step
         check_batch(network, self.rule.loss, "last", x, targets, mask=mask)
         return self._estimate(x, targets.unsqueeze(time), mask)
+
+    def _check_readout(self) -> None:
+        """A readout that has replaced the one at the start may have no place in what is carried."""
+        readout = self.rule.network.readout
+        if readout is self._readout:
+            return
+        fresh = self.rule.begin(self.batch_size)
+        if {n: own.shape for n, own in fresh.items()} != {
+            n: own.shape for n, own in self.memory.items()
+        }:
+            got = "another readout than at the start, and traces of the old one"
+            remedy = "Make the stream anew, and its optimizer."
+            raise_problems([Problem("stream", got, "the same readout throughout", remedy)])
+        self._readout = readout
 
     @torch.no_grad()
     def _estimate(self, x: Tensor, y: Tensor, mask: Tensor | None) -> Estimate:
@@ -216,12 +236,15 @@ class Stream:
 
     @torch.no_grad()
     def reset(self, rows: Tensor | None = None) -> None:
-        """Begin again with zero states: all sequences, or those of `rows` (b,) bool or indices."""
+        """Begin again with zero states: all sequences, or those of `rows`, (b,) bool or positions.
+
+        Raises:
+            ArgumentError: for what is neither; nothing is changed.
+        """
+        index = slice(None) if rows is None else rows
+        positions = as_positions("rows", index, self.batch_size)
         for carried in self.memory.values():
-            if rows is None:
-                carried.zero_()
-            else:
-                carried[rows] = 0
+            carried[positions.to(carried.device)] = 0
 
     def state_dict(self) -> dict[str, Tensor]:
         """All that must be kept to go on later, as tensors: the state of the rule's generator too."""
@@ -235,9 +258,9 @@ class Stream:
             ArgumentError: for the state of a stream of another size or of another rule; nothing is changed.
         """
         _check_state(self.state_dict(), state)
+        self.rule.set_extra_state(state["generator"])  # first: it may refuse
         self.steps, self.key = int(state["steps"]), int(state["key"])
         self.memory = {name: state[name].clone() for name in self.memory}
-        self.rule.set_extra_state(state["generator"])
 
 
 def check_stream(rule: Rule) -> None:
@@ -254,10 +277,17 @@ def check_stream(rule: Rule) -> None:
         )
 
 
+def rule_problem(rule: object) -> Problem | None:
+    """A problem unless `rule` is a learning rule."""
+    if isinstance(rule, Rule):
+        return None
+    return Problem("rule", described(rule), "a learning rule such as tl.DFA(network)")
+
+
 def optimizer_problem(network: Network, optimizer: object) -> Problem | None:
     """A problem if the optimizer holds no parameter of the network: it would train nothing."""
     if not isinstance(optimizer, Optimizer):
-        return Problem("optimizer", f"a {type(optimizer).__name__}", "an optimizer of torch.optim")
+        return Problem("optimizer", described(optimizer), "an optimizer of torch.optim")
     held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
     if any(id(parameter) in held for parameter in network.parameters()):
         return None
@@ -266,13 +296,12 @@ def optimizer_problem(network: Network, optimizer: object) -> Problem | None:
     return Problem("optimizer", got, "some of them", remedy)
 
 
-def _check_step(stream: Stream, inputs: object) -> None:
+def _check_step(stream: Stream, inputs: Tensor) -> None:
     shape = (stream.batch_size, stream.rule.network.input_size)
-    if not isinstance(inputs, Tensor):
-        raise_problems(
-            [Problem("inputs", f"a {type(inputs).__name__}", f"a tensor of shape {shape}")]
-        )
-    elif inputs.shape != shape:
+    raise_problems(
+        [tensor_problem("inputs", inputs, f"a tensor of shape {shape}", may_be_meta=True)]
+    )
+    if inputs.shape != shape:
         remedy = "A stream takes one step of each of its sequences; `run` takes many steps."
         raise_problems(
             [Problem("inputs", f"shape {tuple(inputs.shape)}", f"shape {shape}", remedy)]
@@ -289,11 +318,11 @@ def _check_width(stream: Stream, sequences: int) -> None:
 
 def _check_state(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> None:
     def told(tensor: object) -> str:
-        if isinstance(tensor, Tensor):
-            return f"{tuple(tensor.shape)} {tensor.dtype}"
-        return "nothing" if tensor is None else f"a {type(tensor).__name__}"
+        return "nothing" if tensor is None else described(tensor)
 
     remedy = "Make the stream of the same rule, network and batch size as the saved one."
+    if not isinstance(given, Mapping) or not all(isinstance(name, str) for name in given):
+        raise_problems([Problem("state", described(given), "what state_dict() gave", remedy)])
     raise_problems(
         Problem(f"state {name!r}", told(given.get(name)), told(own.get(name)), remedy)
         for name in sorted({*own, *given})
