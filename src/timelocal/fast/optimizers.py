@@ -36,6 +36,7 @@ NATIVE: dict[type[Optimizer], Native] = {
     RMSprop: Native("rmsprop", None, "square_avg", True, (*_COMMON, "centered", "momentum")),
 }
 """By the exact type: a variation on an optimizer computes something else."""
+_DECISIVE = (*_COMMON, "amsgrad", "centered", "decoupled_weight_decay")
 
 
 def native_of(optimizer: Optimizer, parameters: Iterable[Tensor]) -> Native | None:
@@ -63,7 +64,12 @@ def _decouples(optimizer: Optimizer, group: Mapping[str, Any]) -> bool:
     return bool(group.get("decoupled_weight_decay", type(optimizer) is AdamW))
 
 
-def group_call(group: Mapping[str, Any], call: GroupCall) -> None:
+def options(group: Mapping[str, Any]) -> tuple[object, ...]:
+    """Of a group's options those that decide whether the kernels know them."""
+    return (*map(group.get, _DECISIVE), bool(group.get("momentum")))
+
+
+def write_group(call: GroupCall, group: Mapping[str, Any]) -> None:
     """Write what a group says now: a scheduler may have changed it since the last step."""
     call.lr = float(group["lr"])
     call.weight_decay = float(group["weight_decay"])

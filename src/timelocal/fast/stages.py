@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import Module
 from torch.optim import Optimizer
 
 from timelocal import kernels
@@ -99,7 +100,8 @@ CREDITS: dict[type[Rule], _Write] = {
 class Program:
     """The native call of one stream: what it says is written anew each time, from where everything now lies.
 
-    Weights and moments are the tensors of the network and of the optimizer.
+    Weights and moments are the tensors of the network and of the optimizer. What kind of network, loss and
+    optimizer they are is looked at again only where one of them is another one.
     """
 
     def __init__(self, rule: Rule, optimizer: Optimizer, batch_size: int) -> None:
@@ -109,32 +111,57 @@ class Program:
         self.groups = (GroupCall * len(optimizer.param_groups))()
         self.call.layer = ctypes.addressof(self.layers)
         self.call.groups = ctypes.addressof(self.groups)
+        self._known: tuple[object, ...] | None = None
+        self._fits = False
 
     def is_served(self) -> bool:
         """Whether the kernels know this rule, cell, readout, loss and optimizer; writes all but addresses."""
-        rule, network, call = self.rule, self.rule.network, self.call
-        recurrent, write = network.recurrent, CREDITS.get(type(rule))
-        weight = recurrent.like
+        network, optimizer = self.rule.network, self.optimizer
+        recurrent, readout, groups = network.recurrent, network.readout, optimizer.param_groups
         known = (
-            write is not None
+            recurrent, recurrent.cell, recurrent.decorrelate, readout, self.rule.loss,
+            recurrent.dropout and network.training, torch.get_num_threads(), is_linear(readout),
+            optimizers.is_hooked(optimizer), *map(optimizers.options, groups),
+            [id(parameter) for group in groups for parameter in group["params"]],
+        )  # fmt: skip
+        if known != self._known:
+            self._known, self._fits = known, self._check()
+        return self._fits and CREDITS[type(self.rule)](self.rule, self.call, self.layers)
+
+    def _check(self) -> bool:
+        rule, network, call = self.rule, self.rule.network, self.call
+        recurrent, readout = network.recurrent, network.readout
+        weight = recurrent.like
+        fits = (
+            type(rule) in CREDITS
             and kernels.serves(weight.dtype, weight.device)
             and type(recurrent) is Recurrent
             and type(network.cell) in CELLS
             and recurrent.directions == 1
             and recurrent.decorrelate is None
             and not (recurrent.dropout and network.training and recurrent.num_layers > 1)
-            and is_linear(network.readout)
+            and is_linear(readout)
             and network.output_size <= _WIDEST_READOUT
             and type(rule.loss) in LOSSES
         )
-        if not known or write is None:
+        native = optimizers.native_of(self.optimizer, network.parameters())
+        if not fits or native is None or len(self.groups) != len(self.optimizer.param_groups):
             return False
-        parameters = list(network.parameters())
-        native = optimizers.native_of(self.optimizer, parameters)
-        alike = all(p.is_contiguous() and p.dtype == weight.dtype for p in parameters)
-        if native is None or not alike or len(self.groups) != len(self.optimizer.param_groups):
-            return False
-        self.native = native
+        self.native, self.dtype = native, weight.dtype
+        self.places: list[tuple[ParameterCall, Module, str]] = [
+            (own.parameters[kind], recurrent, parameter_name(name, layer, 0))
+            for layer, own in enumerate(self.layers)
+            for kind, name in enumerate(native_stream.KINDS)
+            if recurrent.bias or kind < 2
+        ]
+        self.places.append((call.readout, readout, "weight"))
+        if readout.bias is not None:
+            self.places.append((call.readout_bias, readout, "bias"))
+        self.number = {
+            id(parameter): number
+            for number, group in enumerate(self.optimizer.param_groups)
+            for parameter in group["params"]
+        }
         call.bytes, call.threads = weight.element_size(), torch.get_num_threads()
         call.inputs, call.hidden = network.input_size, network.hidden_size
         call.outputs, call.layers = network.output_size, recurrent.num_layers
@@ -143,59 +170,34 @@ class Program:
         call.loss = native_stream.LOSSES.index(LOSSES[type(rule.loss)])
         call.optimizer = native_stream.OPTIMIZERS.index(native.kind)
         call.optimizer_decouples = optimizers.decouples(self.optimizer)
-        call.directions, call.antithetic, call.trace, call.credit_decay = 1, False, 0, 0.0
-        call.carries, call.batch_reward, call.layer_norms = True, False, False
-        return write(rule, call, self.layers)
+        call.directions, call.carries = 1, True
+        return True
 
     def has_begun(self) -> bool:
         """Whether the optimizer has made its first step, which makes what it keeps; writes all addresses."""
-        network = self.rule.network
-        groups: dict[Tensor, int] = {}
-        for number, group in enumerate(self.optimizer.param_groups):
-            optimizers.group_call(group, self.groups[number])
-            groups |= dict.fromkeys(group["params"], number)
-        written: list[Tensor] = []
-        for layer, own in enumerate(self.layers):
-            weights = network.recurrent.weights(layer, 0)
-            parts = (weights.ih, weights.hh, weights.b_ih, weights.b_hh)
-            for kind, parameter in enumerate(parts):
-                if not self._write(own.parameters[kind], parameter, groups, written):
-                    return False
-        readout = network.readout
-        for call, parameter in (
-            (self.call.readout, readout.weight),
-            (self.call.readout_bias, readout.bias),
-        ):
-            if not self._write(call, parameter, groups, written):
+        groups, state = self.optimizer.param_groups, self.optimizer.state
+        for own, group in zip(self.groups, groups, strict=True):
+            optimizers.write_group(own, group)
+        self.written: list[Tensor] = []
+        for call, module, name in self.places:
+            parameter: Tensor = getattr(module, name)
+            if parameter.dtype is not self.dtype or not parameter.is_contiguous():
                 return False
-        self.written = written
-        return True
-
-    def _write(
-        self,
-        call: ParameterCall,
-        parameter: Tensor | None,
-        groups: dict[Tensor, int],
-        written: list[Tensor],
-    ) -> bool:
-        """One parameter's addresses; False where the optimizer has not made its own first step yet."""
-        if parameter is None:
-            call.value, call.group = 0, -1
-            return True
-        call.value, call.group = parameter.data_ptr(), -1
-        if not parameter.requires_grad or parameter not in groups:
-            return True
-        number = groups[parameter]
-        group = self.optimizer.param_groups[number]
-        kept = optimizers.moments(
-            self.native, group, self.optimizer.state.get(parameter, {}), parameter
-        )
-        if kept is None:
-            return False
-        call.group = number
-        call.first, call.second, call.step = (0 if t is None else t.data_ptr() for t in kept)
-        written.append(parameter)
-        written += [tensor for tensor in kept if tensor is not None]
+            call.value, call.group = parameter.data_ptr(), -1
+            number = self.number.get(id(parameter))
+            if number is None or not parameter.requires_grad:
+                continue
+            kept = optimizers.moments(
+                self.native, groups[number], state.get(parameter, {}), parameter
+            )
+            if kept is None:
+                return False
+            call.group = number
+            call.first, call.second, call.step = (
+                0 if tensor is None else tensor.data_ptr() for tensor in kept
+            )
+            self.written.append(parameter)
+            self.written += [tensor for tensor in kept if tensor is not None]
         return True
 
     def run(
@@ -213,13 +215,14 @@ class Program:
         """
         call, loss = self.call, self.rule.loss
         inputs, targets = inputs.contiguous(), targets.contiguous()
-        losses = inputs.new_empty(len(inputs))
-        outputs = inputs.new_empty(*inputs.shape[:2], call.outputs)
+        steps, sequences = inputs.shape[:2]
+        losses = inputs.new_empty(steps)
+        outputs = inputs.new_empty(steps, sequences, call.outputs)
         weights = mask if mask is None else mask.to(inputs.dtype).contiguous()
         by_class = loss.class_weights if isinstance(loss, CrossEntropy) else None
         by_class = None if by_class is None else by_class.to(inputs).contiguous()
         call.label_smoothing = loss.label_smoothing if isinstance(loss, CrossEntropy) else 0.0
-        call.steps, call.key, call.first_step = len(inputs), key & (2**64 - 1), first_step
+        call.steps, call.key, call.first_step = steps, key & (2**64 - 1), first_step
         call.x, call.y = inputs.data_ptr(), targets.data_ptr()
         call.mask = 0 if weights is None else weights.data_ptr()
         call.class_weights = 0 if by_class is None else by_class.data_ptr()

@@ -40,7 +40,8 @@ class NativeStream:
         inputs (t, b, i), targets (t, b) or (t, b, o), mask (t, b) or None. None: nothing was done, and a first
         step by the loop may help: an optimizer makes what it keeps in a step of its own.
         """
-        if mask is None and len(inputs) >= _WORTH_COPYING:
+        steps = inputs.shape[0]
+        if mask is None and steps >= _WORTH_COPYING:
             found = run_tanh_layer(
                 self.rule, self.optimizer, memory, inputs, targets, key, first_step
             )
@@ -49,9 +50,11 @@ class NativeStream:
         program = self._served()
         if program is None or not program.has_begun():
             return None
-        if len(inputs) > 1:
-            count_an_update(self.optimizer, self.rule.network.parameters())
-        work = 4.0 * sum(p.numel() for p in self.rule.network.parameters()) * self.batch_size
+        if steps == 1:
+            return program.run(memory, inputs, targets, mask, key, first_step)
+        parameters = list(self.rule.network.parameters())
+        count_an_update(self.optimizer, parameters)
+        work = 4.0 * sum(p.numel() for p in parameters) * self.batch_size
         longest = max(1, int(_WORK_PER_CALL / work))
         parts = [
             program.run(
@@ -62,14 +65,10 @@ class NativeStream:
                 key,
                 first_step + start,
             )
-            for start in range(0, len(inputs), longest)
+            for start in range(0, steps, longest)
         ]
         losses, outputs = zip(*parts, strict=True)
-        return (losses[0], outputs[0]) if len(parts) == 1 else (torch.cat(losses), torch.cat(outputs))
-
-    def is_served(self) -> bool:
-        """Whether a native call does all that is asked, once the optimizer has begun."""
-        return self._served() is not None
+        return torch.cat(losses), torch.cat(outputs)
 
     def _served(self) -> Program | None:
         layers, groups = self.rule.network.num_layers, len(self.optimizer.param_groups)
