@@ -35,7 +35,7 @@ setup(
         Extension(
             f"timelocal.kernels._native_{name}",
             sources=[f"native/{name}.cpp"],
-            depends=sorted(str(path) for path in Path("native").glob("*.h")),
+            depends=sorted(str(path) for path in Path("native").rglob("*.h")),
             extra_compile_args=FLAGS + flags,
             language="c++",
             py_limited_api=True,

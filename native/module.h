@@ -14,6 +14,7 @@
 #include "gradients.h"
 #include "head.h"
 #include "online.h"
+#include "stream/stream.h"
 #include "traces.h"
 
 namespace kernels {
@@ -219,6 +220,19 @@ PyObject* online(PyObject*, PyObject* args) {
     });
 }
 
+// The address of a StreamCall; how large it and its parts are, so that both sides can agree.
+PyObject* stream(PyObject*, PyObject* args) {
+    Py_ssize_t at;
+    if (!PyArg_ParseTuple(args, "n", &at)) return nullptr;
+    const StreamCall& call = *address<const StreamCall>(at);
+    return released(call.bytes, [&](auto zero) { Stream<decltype(zero)>(call).run(); });
+}
+
+PyObject* stream_sizes(PyObject*, PyObject*) {
+    return Py_BuildValue("nnnn", Py_ssize_t(sizeof(StreamCall)), Py_ssize_t(sizeof(LayerCall)),
+                         Py_ssize_t(sizeof(GroupCall)), Py_ssize_t(sizeof(ParameterCall)));
+}
+
 // What `head` takes first, and whatever else has a readout.
 struct HeadArguments {
     Py_ssize_t kind, rows, hidden, outputs, features, weight, bias, classes, values;
@@ -308,6 +322,8 @@ PyMethodDef methods[] = {
     {"weight_gradients", weight_gradients, METH_VARARGS, "Sums of node signals (x) what entered."},
     {"credit", credit, METH_VARARGS, "State signals straight to weight gradients."},
     {"online", online, METH_VARARGS, "A stream with a step of learning at every step."},
+    {"stream", stream, METH_VARARGS, "A stream that learns at every step, by stages."},
+    {"stream_sizes", stream_sizes, METH_NOARGS, "Bytes of a call, a layer, a group and a parameter."},
     {"head", head, METH_VARARGS, "A linear readout, its loss, error and gradients."},
     {"direct", direct_feedback, METH_VARARGS, "Forward, head and direct feedback to every step."},
     {"project", project_errors, METH_VARARGS, "Output errors through a feedback matrix."},

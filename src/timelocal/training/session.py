@@ -22,7 +22,8 @@ class Session(Stream):
         self, inputs: Tensor, targets: Tensor, *, mask: Tensor | None = None
     ) -> Estimate:
         """One step of every sequence: the gradients join `.grad`, the states move on."""
-        estimate = self._checked_estimate(inputs, targets, mask)
+        self._check_step(inputs, targets, mask)
+        estimate = self._step_estimate(inputs, targets, mask)
         self.rule.accumulate(estimate)
         return estimate
 

@@ -99,6 +99,8 @@ class Stream:
         self.memory: Memory = rule.begin(self.batch_size)  # first: it may refuse
         self.key = draw_key(of_this_rank(rule.generator))
         self._readout = rule.network.readout
+        self._native = fast.NativeStream(rule, optimizer, self.batch_size)
+        self._seen: tuple[object, ...] | None = None
 
     @overload
     def step(
@@ -140,11 +142,16 @@ class Stream:
             ArgumentError: for anything wrong with these, all at once; nothing has moved then.
         """
         raise_problems([flag_problem("gradients", gradients)])
-        estimate = self._checked_estimate(inputs, targets, mask)
+        self._check_step(inputs, targets, mask)
+        if not gradients:
+            native = self._run_native(
+                inputs[None], targets[None], None if mask is None else mask[None]
+            )
+            if native is not None:
+                return Learned(native.loss[0], native.outputs[0])
+        estimate = self._step_estimate(inputs, targets, mask)
         self._update(estimate)
-        if gradients:
-            return estimate
-        return Learned(estimate.loss, estimate.outputs)
+        return estimate if gradients else Learned(estimate.loss, estimate.outputs)
 
     def run(self, inputs: Tensor, targets: Tensor, *, mask: Tensor | None = None) -> Learned:
         """A chunk of the stream with an update at every step: (b, t, i) in, losses and outputs out.
@@ -162,35 +169,60 @@ class Stream:
         check_batch(network, rule.loss, "every", inputs, targets, mask=mask)
         time = 1 if network.batch_first else 0
         _check_width(self, inputs.shape[1 - time])
-        if mask is None:
-            native = fast.native_run(
-                rule, self.optimizer, self.memory, inputs, targets, self.key, self.steps
-            )
-            if native is not None:
-                losses, outputs = native
-                self.steps += len(losses)
-                return Learned(losses, outputs.transpose(0, 1) if time else outputs)
-        masks = itertools.repeat(None) if mask is None else mask.unbind(time)
-        results = []
-        for x, y, counts in zip(inputs.split(1, time), targets.split(1, time), masks, strict=False):
+        weights = itertools.repeat(None) if mask is None else mask.unbind(time)
+        steps = zip(inputs.split(1, time), targets.split(1, time), weights, strict=False)
+        x_time, y_time = network.time_first(inputs), network.time_first(targets)
+        mask_time = None if mask is None else network.time_first(mask)
+        results: list[Learned] = []
+        begun = -1
+        for start, (x, y, counts) in enumerate(steps):
+            if (
+                len(self.optimizer.state) != begun
+            ):  # at the start, and after the optimizer's first step
+                begun = len(self.optimizer.state)
+                rest = None if mask_time is None else mask_time[start:]
+                native = self._run_native(x_time[start:], y_time[start:], rest)
+                if native is not None:
+                    results.append(native)
+                    break
             estimate = self._estimate(x, y, counts)
             self._update(estimate)
-            results.append((estimate.loss, estimate.outputs))
-        return Learned(
-            torch.stack([loss for loss, _ in results]),
-            torch.stack([outputs for _, outputs in results], time),
-        )
+            results.append(Learned(estimate.loss[None], estimate.outputs[None]))
+        losses, outputs = (torch.cat(parts) for parts in zip(*results, strict=True))
+        return Learned(losses, outputs.transpose(0, 1) if time else outputs)
 
-    def _checked_estimate(self, inputs: Tensor, targets: Tensor, mask: Tensor | None) -> Estimate:
-        """The estimate of one step (b, …), checked at the door."""
-        network = self.rule.network
+    def _check_step(self, inputs: Tensor, targets: Tensor, mask: Tensor | None) -> None:
+        """One step (b, …) at the door; of tensors like the last ones, the values of the targets alone."""
+        network, loss = self.rule.network, self.rule.loss
         self._check_readout()
+        seen = _signature(inputs, targets, mask)
+        if mask is None and seen is not None and seen == self._seen:
+            raise_problems(
+                loss.target_problems(
+                    targets, (self.batch_size,), network.output_size, inputs.dtype, None
+                )
+            )
+            return
         _check_step(self, inputs)
-        time = 1 if network.batch_first else 0
-        x = inputs.unsqueeze(time)
         # the entries of one step are (b,), as those at a last step
-        check_batch(network, self.rule.loss, "last", x, targets, mask=mask)
-        return self._estimate(x, targets.unsqueeze(time), mask)
+        x = inputs.unsqueeze(1 if network.batch_first else 0)
+        check_batch(network, loss, "last", x, targets, mask=mask)
+        self._seen = seen
+
+    def _step_estimate(self, inputs: Tensor, targets: Tensor, mask: Tensor | None) -> Estimate:
+        """The estimate of one step (b, …)."""
+        time = 1 if self.rule.network.batch_first else 0
+        return self._estimate(inputs.unsqueeze(time), targets.unsqueeze(time), mask)
+
+    def _run_native(self, x: Tensor, y: Tensor, mask: Tensor | None) -> Learned | None:
+        """Steps (t, b, …) in one native call, where one does them: losses (t,) and outputs (t, b, o)."""
+        if self._native.optimizer is not self.optimizer:
+            self._native = fast.NativeStream(self.rule, self.optimizer, self.batch_size)
+        found = self._native.run(self.memory, x, y, mask, self.key, self.steps)
+        if found is None:
+            return None
+        self.steps += len(x)
+        return Learned(*found)
 
     def _check_readout(self) -> None:
         """A readout that has replaced the one at the start may have no place in what is carried."""
@@ -249,7 +281,8 @@ class Stream:
     def state_dict(self) -> dict[str, Tensor]:
         """All that must be kept to go on later, as tensors: the state of the rule's generator too."""
         numbers = {"steps": torch.tensor(self.steps), "key": torch.tensor(self.key)}
-        return {**self.memory, **numbers, "generator": self.rule.get_extra_state()}
+        carried = {name: tensor.clone() for name, tensor in self.memory.items()}
+        return {**carried, **numbers, "generator": self.rule.get_extra_state()}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Go on where `state_dict()` was taken, the rule's generator too.
@@ -306,6 +339,13 @@ def _check_step(stream: Stream, inputs: Tensor) -> None:
         raise_problems(
             [Problem("inputs", f"shape {tuple(inputs.shape)}", f"shape {shape}", remedy)]
         )
+
+
+def _signature(inputs: object, targets: object, mask: object) -> tuple[object, ...] | None:
+    """What the checks of a step look at, but for values; None for what are no tensors."""
+    if not (isinstance(inputs, Tensor) and isinstance(targets, Tensor)):
+        return None
+    return inputs.shape, inputs.dtype, inputs.device, targets.shape, targets.dtype, targets.device
 
 
 def _check_width(stream: Stream, sequences: int) -> None:

@@ -1,4 +1,4 @@
-"""A stream in one native call makes the steps that the loop makes; where it cannot, the loop runs."""
+"""The call of one tanh layer makes the steps that the loop makes; what it cannot do it leaves alone."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from torch.testing import assert_close
 
 import timelocal as tl
 from timelocal import fast, kernels
-from timelocal.fast import NATIVE, native_run
+from timelocal.fast import stream as fast_stream
+from timelocal.fast.tanh_layer import NATIVE, run_tanh_layer
 
 pytestmark = pytest.mark.skipif(
     kernels.describe()["path"] != "native", reason="no native kernel is active"
@@ -37,7 +38,7 @@ def network(decorrelate=None, **options):
     return made.double()
 
 
-def data(steps=12, batch=4):
+def data(steps=18, batch=4):
     generator = torch.Generator().manual_seed(1)
     inputs = torch.randn(batch, steps, 2, generator=generator, dtype=torch.float64)
     return inputs, torch.randn(batch, steps, 3, generator=generator, dtype=torch.float64)
@@ -58,7 +59,8 @@ def learn(rule, chunks, batch=4):
 def native(rule, optimizer, inputs, targets):
     """What the native call gives for the first chunk of a stream of the rule's."""
     stream = tl.Stream(rule, optimizer, len(inputs))
-    return native_run(rule, optimizer, stream.memory, inputs, targets, stream.key, stream.steps)
+    chunk = inputs.transpose(0, 1), targets.transpose(0, 1)
+    return run_tanh_layer(rule, optimizer, stream.memory, *chunk, stream.key, stream.steps)
 
 
 def perturbed(net, rule=tl.NP, **options):
@@ -79,20 +81,20 @@ def test_a_native_run_is_the_loop(monkeypatch, name, decorrelate, tau):
     calls = []
 
     def watched(*args):
-        calls.append(native_run(*args))
+        calls.append(run_tanh_layer(*args))
         return calls[-1]
 
-    monkeypatch.setattr(fast, "native_run", watched)
-    chunks = [(inputs[:, :5], targets[:, :5]), (inputs[:, 5:], targets[:, 5:])]
+    monkeypatch.setattr(fast_stream, "run_tanh_layer", watched)
+    chunks = [(inputs[:, :9], targets[:, :9]), (inputs[:, 9:], targets[:, 9:])]
     options = {"loss": "mse", "trace": "leak"} if name == "dfa" else {"loss": "mse"}
     options |= {"sigma": 0.05} if RULES[name].spec.draws else {}
     found = learn(RULES[name](native_net, **options), chunks)
     assert len(calls) == 2
     assert all(made is not None for made in calls)
-    monkeypatch.setattr(fast, "native_run", lambda *_: None)
+    monkeypatch.setattr(fast.NativeStream, "run", lambda *_: None)
     expected = learn(RULES[name](loop_net, **options), [(inputs, targets)])
     assert_close(found, expected, atol=1e-9, rtol=1e-9)
-    assert found["losses"].shape == (12,)
+    assert found["losses"].shape == (18,)
 
 
 REFUSED = {

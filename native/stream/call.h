@@ -1,0 +1,52 @@
+// What one call of a stream is told: sizes, numbers and addresses, under the names that `kernels/native_stream.py`
+// gives them. Every field is eight bytes wide and both sides list them in the same order; an address is 0 for
+// "none". The tensors behind the addresses are torch's own and are changed in place.
+#pragma once
+
+#include <cstdint>
+
+namespace kernels {
+
+using Address = std::int64_t;
+
+// A parameter (rows, columns) and what the optimizer keeps of it. group < 0: it does not learn.
+struct ParameterCall {
+    Address value, first, second, step;
+    std::int64_t group;
+};
+
+// Of one group of the optimizer's parameters. decay: of the second moment.
+struct GroupCall {
+    double lr, weight_decay, momentum, dampening, decay, epsilon;
+    std::int64_t nesterov;
+};
+
+// One layer: ih, hh, b_ih, b_hh in this order wherever there are four.
+struct LayerCall {
+    ParameterCall parameters[4];
+    Address feedback;   // F (h, o), or none
+    Address traces[2][4];  // eligibility by state, (b, *parameter)
+    Address credits[4];    // traces of perturbation, (b, copies, *parameter)
+};
+
+struct StreamCall {
+    std::int64_t bytes, threads, steps, batch, inputs, hidden, outputs, layers;
+    std::int64_t cell, credit, trace, loss, optimizer, optimizer_decouples;
+    std::int64_t directions, antithetic, carries, batch_reward, layer_norms;
+    double gain, sigma, credit_decay, label_smoothing;
+    std::uint64_t key;
+    std::int64_t first_step;
+    Address x, y, mask, class_weights;      // (t, b, i), (t, b, o) or int64 (t, b), (t, b), (o,)
+    Address states, noisy_states;           // (b, copies, states, layers, h)
+    ParameterCall readout, readout_bias;
+    Address readout_credits[2];             // traces of perturbation
+    Address groups, layer;                  // GroupCall[], LayerCall[layers]
+    Address losses, out;                    // (t,), (t, b, o)
+};
+
+enum class Spread { feedback, exact, nodes, activity, weights };
+enum class Past { none, leak, diagonal };
+enum class Penalty { squares, cross_entropy, binary };
+enum class Descent { sgd, adam, rmsprop };
+
+}  // namespace kernels

@@ -1,0 +1,169 @@
+// One layer of a stream: its weights, what it carries, and its step forward.
+#pragma once
+
+#include "../activations.h"
+#include "optimizer.h"
+#include "products.h"
+
+namespace kernels {
+
+enum Kind { kIh, kHh, kBih, kBhh };
+enum class StreamCell { rnn, gru, gru_reset_before, lstm };
+
+inline Index gates_of(StreamCell cell) {
+    return cell == StreamCell::rnn ? 1 : cell == StreamCell::lstm ? 4 : 3;
+}
+
+// Which rows of a batch, and which units: one thread's share.
+struct Share {
+    Index first, rows, from, to;
+
+    Share of_rows(Index other, Index count) const { return {other, count, from, to}; }
+};
+
+template <class T, class Body>
+inline void each_unit(const Share& share, const Body& body) {
+    for (Index r = share.first; r < share.first + share.rows; ++r)
+        each_vector<T>(share.to - share.from, [&](Index j, auto which) __attribute__((always_inline)) {
+            body(r, share.from + j, which);
+        });
+}
+
+// The noise of a row of nodes: `by` times the vector at `at`; none where `at` is null.
+template <class T>
+struct NodeNoise {
+    const T* at;
+    T by;
+};
+
+template <class T>
+class StreamLayer {
+  public:
+    StreamLayer(const StreamCall& call, const LayerCall& own, Index inputs, Index rows, const GroupCall* groups)
+        : cell(static_cast<StreamCell>(call.cell)),
+          hidden(call.hidden),
+          inputs(inputs),
+          gates(gates_of(cell)),
+          nodes(gates * hidden),
+          gain(T(call.gain)),
+          learners{{own.parameters[kIh], inputs, groups},
+                   {own.parameters[kHh], hidden, groups},
+                   {own.parameters[kBih], nodes, groups},
+                   {own.parameters[kBhh], nodes, groups}},
+          weights{learners[kIh].value, learners[kHh].value, learners[kBih].value, learners[kBhh].value},
+          states{{rows, hidden}, {rows, hidden}},
+          cell_states{{lstm() ? rows : 0, hidden}, {lstm() ? rows : 0, hidden}},
+          pre(rows, nodes),
+          active(rows, nodes),
+          linear(cell == StreamCell::rnn ? 0 : rows, hidden) {}
+
+    bool lstm() const { return cell == StreamCell::lstm; }
+    bool reset_after() const { return cell == StreamCell::gru; }
+    bool reset_before() const { return cell == StreamCell::gru_reset_before; }
+    const Rows<T>& before() const { return states[now]; }
+    const Rows<T>& after() const { return states[1 - now]; }
+    const Rows<T>& cell_before() const { return cell_states[now]; }
+    const Rows<T>& cell_after() const { return cell_states[1 - now]; }
+    void move_on() { now = 1 - now; }
+
+    // Pre-activations from x and the states before; biases and noise join in `reset` and `activate`.
+    void drive(const T* const (&w)[4], const T* x, Index ldx, const Share& share) {
+        const Index units = share.to - share.from;
+        const T* h = before().row(share.first);
+        for (Index g = 0; g < gates; ++g) {
+            const Index row = g * hidden + share.from;
+            T* out = pre.row(share.first) + row;
+            multiply(w[kIh] + row * inputs, inputs, units, x, ldx, share.rows, out, pre.stride, false);
+            const T* own = w[kHh] + row * hidden;
+            if (g == 2 && reset_after())
+                multiply(own, hidden, units, h, before().stride, share.rows, linear.row(share.first) + share.from,
+                         linear.stride, false);
+            else if (!(g == 2 && reset_before()))
+                multiply(own, hidden, units, h, before().stride, share.rows, out, pre.stride, true);
+        }
+    }
+
+    // The GRU with reset before: r and r h, of which all candidates see all.
+    template <class Noise>
+    void reset(const T* const (&w)[4], const Share& share, const Noise& noise) {
+        each_unit<T>(share, [&](Index r, Index j, auto which) {
+            const Vec<T> gate = sigmoid<T>(joined(w, r, j, noise(r), which));
+            store(active.row(r) + j, gate, which);
+            store(linear.row(r) + j, gate * load(before().row(r) + j, which), which);
+        });
+    }
+    void drive_candidate(const T* const (&w)[4], const Share& share) {
+        const Index row = 2 * hidden + share.from;
+        multiply(w[kHh] + row * hidden, hidden, share.to - share.from, linear.row(share.first), linear.stride,
+                 share.rows, pre.row(share.first) + row, pre.stride, true);
+    }
+
+    // From pre-activations to the states after.
+    template <class Noise>
+    void activate(const T* const (&w)[4], const Share& share, const Noise& noise) {
+        each_unit<T>(share, [&](Index r, Index j, auto which) {
+            const auto node = [&](Index g) { return joined(w, r, g * hidden + j, noise(r), which); };
+            T* y = active.row(r) + j;
+            T* h = after().row(r) + j;
+            const Vec<T> old = load(before().row(r) + j, which);
+            if (cell == StreamCell::rnn) {
+                const Vec<T> a = tanh<T>(node(0));
+                store(y, a, which);
+                store(h, gain == 1 ? a : fma(a - old, broadcast(gain), old), which);
+            } else if (lstm()) {
+                const Vec<T> i = sigmoid<T>(node(0)), f = sigmoid<T>(node(1)), g = tanh<T>(node(2)),
+                             o = sigmoid<T>(node(3));
+                const Vec<T> c = fma(i, g, f * load(cell_before().row(r) + j, which)), squashed = tanh<T>(c);
+                store(y, i, which);
+                store(y + hidden, f, which);
+                store(y + 2 * hidden, g, which);
+                store(y + 3 * hidden, o, which);
+                store(cell_after().row(r) + j, c, which);
+                store(linear.row(r) + j, squashed, which);
+                store(h, o * squashed, which);
+            } else {
+                if (reset_after()) {
+                    const Vec<T> gate = sigmoid<T>(node(0));
+                    Vec<T> recurrent = load(linear.row(r) + j, which);
+                    if (w[kBhh]) recurrent += load(w[kBhh] + 2 * hidden + j, which);
+                    store(linear.row(r) + j, recurrent, which);
+                    T* at = pre.row(r) + 2 * hidden + j;
+                    store(at, fma(gate, recurrent, load(at, which)), which);
+                    store(y, gate, which);
+                }
+                const Vec<T> z = sigmoid<T>(node(1)), n = tanh<T>(node(2));
+                store(y + hidden, z, which);
+                store(y + 2 * hidden, n, which);
+                store(h, fma(old - n, z, n), which);
+            }
+        });
+    }
+
+    const StreamCell cell;
+    const Index hidden, inputs, gates, nodes;
+    const T gain;
+    const Learner<T> learners[4];
+    const T* const weights[4];
+    const Rows<T> states[2], cell_states[2];
+    const Rows<T> pre, active;  // pre-activations with noise on them, and what the gates made of them
+    const Rows<T> linear;       // GRU: W_n h + b_hn, or r h; LSTM: tanh c
+
+  private:
+    // A pre-activation with its biases and noise.
+    template <class Which>
+    Vec<T> joined(const T* const (&w)[4], Index r, Index node, const NodeNoise<T>& noise, Which which) {
+        T* at = pre.row(r) + node;
+        Vec<T> sum = load(at, which);
+        if (w[kBih]) {
+            sum += load(w[kBih] + node, which);
+            if (!(reset_after() && node >= 2 * hidden)) sum += load(w[kBhh] + node, which);
+        }
+        if (noise.at) sum = fma(load(noise.at + node, which), broadcast(noise.by), sum);
+        store(at, sum, which);
+        return sum;
+    }
+
+    int now = 0;
+};
+
+}  // namespace kernels

@@ -1,0 +1,143 @@
+// One step of descent on a row of a parameter, as torch.optim makes it. A rule is called with a vector of the
+// gradient, and where the weight and its moments are.
+#pragma once
+
+#include <cmath>
+
+#include "../noise.h"
+#include "call.h"
+
+namespace kernels {
+
+template <class T>
+struct Plain {
+    static constexpr bool keeps_first = false, keeps_second = false;
+    T lr, weight_decay;
+
+    Plain(const GroupCall& group, double, bool) : lr(T(group.lr)), weight_decay(T(group.weight_decay)) {}
+
+    template <class Which>
+    void operator()(Vec<T> gradient, T* value, T*, T*, Which which) const {
+        const Vec<T> w = load(value, which);
+        store(value, fma(fma(w, broadcast(weight_decay), gradient), broadcast(-lr), w), which);
+    }
+};
+
+template <class T>
+struct Momentum {
+    static constexpr bool keeps_first = true, keeps_second = false;
+    T lr, weight_decay, momentum, taken;
+    bool nesterov;
+
+    Momentum(const GroupCall& group, double, bool)
+        : lr(T(group.lr)), weight_decay(T(group.weight_decay)), momentum(T(group.momentum)),
+          taken(T(1 - group.dampening)), nesterov(group.nesterov != 0) {}
+
+    template <class Which>
+    void operator()(Vec<T> gradient, T* value, T* first, T*, Which which) const {
+        const Vec<T> w = load(value, which), g = fma(w, broadcast(weight_decay), gradient);
+        const Vec<T> moved = fma(load(first, which), broadcast(momentum), g * taken);
+        store(first, moved, which);
+        store(value, fma(nesterov ? fma(moved, broadcast(momentum), g) : moved, broadcast(-lr), w), which);
+    }
+};
+
+template <class T>
+struct Adam {
+    static constexpr bool keeps_first = true, keeps_second = true;
+    T shrink, weight_decay, taken, kept, decay, size, scale, epsilon;
+
+    // step: the number of this one, from 1. decouples: AdamW's weight decay, past the moments.
+    Adam(const GroupCall& group, double step, bool decouples)
+        : shrink(decouples ? T(1 - group.lr * group.weight_decay) : T(1)),
+          weight_decay(decouples ? T(0) : T(group.weight_decay)), taken(T(1 - group.momentum)),
+          kept(T(1 - group.decay)), decay(T(group.decay)),
+          size(T(group.lr / (1 - std::pow(group.momentum, step)))),
+          scale(T(1 / std::sqrt(1 - std::pow(group.decay, step)))), epsilon(T(group.epsilon)) {}
+
+    template <class Which>
+    void operator()(Vec<T> gradient, T* value, T* first, T* second, Which which) const {
+        const Vec<T> w = load(value, which) * shrink, g = fma(w, broadcast(weight_decay), gradient);
+        const Vec<T> before = load(first, which);
+        const Vec<T> m = fma(g - before, broadcast(taken), before);
+        const Vec<T> v = fma(load(second, which), broadcast(decay), g * g * kept);
+        store(first, m, which);
+        store(second, v, which);
+        store(value, w - m * size / fma(root(v), broadcast(scale), broadcast(epsilon)), which);
+    }
+};
+
+template <class T>
+struct RmsProp {
+    static constexpr bool keeps_first = false, keeps_second = true;
+    T lr, weight_decay, decay, kept, epsilon;
+
+    RmsProp(const GroupCall& group, double, bool)
+        : lr(T(group.lr)), weight_decay(T(group.weight_decay)), decay(T(group.decay)),
+          kept(T(1 - group.decay)), epsilon(T(group.epsilon)) {}
+
+    template <class Which>
+    void operator()(Vec<T> gradient, T* value, T*, T* second, Which which) const {
+        const Vec<T> w = load(value, which), g = fma(w, broadcast(weight_decay), gradient);
+        const Vec<T> v = fma(load(second, which), broadcast(decay), g * g * kept);
+        store(second, v, which);
+        store(value, w - g * lr / (root(v) + epsilon), which);
+    }
+};
+
+// A parameter (rows, columns) with its optimizer's state.
+template <class T>
+struct Learner {
+    T *value, *first, *second;
+    float* step;  // how many the optimizer has made, where it counts
+    Index columns;
+    const GroupCall* group;  // null: it does not learn
+
+    Learner(const ParameterCall& call, Index columns, const GroupCall* groups)
+        : value(reinterpret_cast<T*>(call.value)), first(reinterpret_cast<T*>(call.first)),
+          second(reinterpret_cast<T*>(call.second)), step(reinterpret_cast<float*>(call.step)),
+          columns(columns), group(value && call.group >= 0 ? groups + call.group : nullptr) {}
+
+    // Elements [at, at + count) as one row, for vectors.
+    Learner slice(Index at, Index count) const {
+        Learner part = *this;
+        part.value += at;
+        if (first) part.first += at;
+        if (second) part.second += at;
+        part.columns = count;
+        return part;
+    }
+
+    // Rows [from, to): the gradient of row i at column j is of(i)(j, which).
+    template <class Rule, class Of>
+    void learn_by(const Rule& rule, Index from, Index to, const Of& of) const {
+        for (Index i = from; i < to; ++i) {
+            const auto row = of(i);
+            T* w = value + i * columns;
+            T* m = Rule::keeps_first ? first + i * columns : nullptr;
+            T* v = Rule::keeps_second ? second + i * columns : nullptr;
+            each_vector<T>(columns, [&](Index j, auto which) __attribute__((always_inline)) {
+                rule(row(j, which), w + j, Rule::keeps_first ? m + j : nullptr,
+                     Rule::keeps_second ? v + j : nullptr, which);
+            });
+        }
+    }
+};
+
+// One step of the optimizer on rows [from, to).
+template <class T, class Of>
+void descend(const Learner<T>& learner, Descent kind, bool decouples, Index from, Index to, const Of& of) {
+    if (!learner.group) return;
+    const GroupCall& group = *learner.group;
+    const double step = learner.step ? double(*learner.step) + 1 : 1;
+    if (kind == Descent::adam)
+        learner.learn_by(Adam<T>(group, step, decouples), from, to, of);
+    else if (kind == Descent::rmsprop)
+        learner.learn_by(RmsProp<T>(group, step, decouples), from, to, of);
+    else if (group.momentum != 0)
+        learner.learn_by(Momentum<T>(group, step, decouples), from, to, of);
+    else
+        learner.learn_by(Plain<T>(group, step, decouples), from, to, of);
+}
+
+}  // namespace kernels

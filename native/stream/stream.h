@@ -1,0 +1,670 @@
+// A stream that learns at every step: forward, head, credit, optimizer, over buffers of one call.
+//
+// Threads share the units of every layer and the outputs, and meet after what all of them read. What is
+// computed for a unit does not depend on who computes it, so the result does not depend on the number of
+// threads. Rows of a batch are copies of its sequences: the clean ones, and those that carry noise.
+#pragma once
+
+#include <memory>
+
+#include "../barrier.h"
+#include "credit.h"
+#include "head.h"
+
+namespace kernels {
+
+template <class T>
+class Stream {
+  public:
+    explicit Stream(const StreamCall& call)
+        : c(call),
+          spread(static_cast<Spread>(call.credit)),
+          noisy(spread == Spread::nodes || spread == Spread::activity),
+          shaken(spread == Spread::weights),
+          copies(noisy || shaken ? call.directions * (call.antithetic ? 2 : 1) : 0),
+          rows(call.batch * (1 + copies)),
+          judge(call),
+          groups(reinterpret_cast<const GroupCall*>(call.groups)),
+          readout(call.readout, call.hidden, groups),
+          readout_bias(call.readout_bias, call.outputs, groups),
+          out(rows, call.outputs),
+          readout_noise(room(noisy ? call.directions * call.batch * call.outputs : 0)),
+          readout_way(noisy ? copies * call.batch : 0, call.outputs) {
+        const LayerCall* own = reinterpret_cast<const LayerCall*>(call.layer);
+        for (Index l = 0; l < call.layers; ++l) {
+            const Index inputs = l ? call.hidden : call.inputs;
+            layers.push_back(std::make_unique<StreamLayer<T>>(call, own[l], inputs, rows, groups));
+            credits.push_back(std::make_unique<LayerCredit<T>>(call, own[l], *layers[l], noisy ? copies : 0));
+            noise.emplace_back(room(noisy ? call.directions * call.batch * layers[l]->nodes : 0));
+        }
+        if (shaken) shake_all();
+    }
+
+    void run() {
+        double work = 0;
+        for (const auto& layer : layers) work += double(layer->nodes) * double(layer->inputs + c.hidden);
+        const Index wanted = work * double(rows) < kWorthSharing ? 1 : c.threads;
+        Team team(wanted);
+        load_states();
+        together(wanted, [&](Index) {
+            const Index number = team.enter();
+            if (number >= 0) work_as(team, number);
+        });
+        save_states();
+    }
+
+  private:
+    static constexpr double kWorthSharing = 4e5;  // multiply-adds a step: below, threads only meet
+
+    // What one thread keeps for itself: all threads judge all outputs.
+    struct Mine {
+        Mine(const Stream& s)
+            : losses(1, s.rows), errors(s.c.batch, s.c.outputs), worth(s.copies, s.c.batch),
+              gains(s.c.layers + 1, s.copies * s.c.batch) {}
+        Index from = 0, to = 0, first_output = 0, last_output = 0, number = 0, count = 1;
+        std::uint64_t round = 0;
+        bool counts = false;  // whether an entry of this step does
+        Rows<T> losses;       // by row
+        Rows<T> errors;       // ∂L/∂outputs of the clean rows, or what stands for it
+        Rows<T> worth;        // of each noisy copy's change, by copy and sequence
+        Rows<T> gains;        // what a change at the nodes is divided by, by layer (the readout last) and row
+    };
+
+    static Buffer<T> room(Index count) { return Buffer<T>(count + 2 * kNoiseGroup); }
+
+    // --- the order of things -------------------------------------------------------------------
+
+    void work_as(Team& team, Index number) {
+        Mine mine(*this);
+        mine.number = number, mine.count = team.size();
+        mine.from = c.hidden * number / mine.count, mine.to = c.hidden * (number + 1) / mine.count;
+        mine.first_output = c.outputs * number / mine.count;
+        mine.last_output = c.outputs * (number + 1) / mine.count;
+        const auto meet = [&] {
+            if (mine.count > 1) team.meet(mine.round);
+        };
+        for (Index t = 0; t < c.steps; ++t) {
+            if (noisy || shaken) {
+                draw(t, mine);
+                meet();
+            }
+            for (Index l = 0; l < c.layers; ++l) forward(l, t, mine, meet);
+            read(mine);
+            meet();
+            weigh(t, mine);
+            if (number == 0) tell(t, mine);
+            if (!shaken) credit(t, mine, meet);
+            meet();  // signals have come down through the weights that learn now
+            if (mine.counts) learn(t, mine);
+            meet();
+            if (number == 0) {
+                if (mine.counts) count_step();
+                for (auto& layer : layers) layer->move_on();
+            }
+            meet();
+        }
+    }
+
+    Share all_rows(const Mine& mine) const { return {0, rows, mine.from, mine.to}; }
+    Share clean_rows(const Mine& mine) const { return {0, c.batch, mine.from, mine.to}; }
+
+    // --- states --------------------------------------------------------------------------------
+
+    Index kept_runs() const { return shaken || !noisy ? 1 : c.carries ? 1 + copies : 1; }
+
+    // body(state of torch's, own state) for every row that is carried.
+    template <class Body>
+    void each_state(const Body& body) {
+        const auto some = [&](Address address, Index runs, Index first_run) {
+            T* at = reinterpret_cast<T*>(address);
+            const Index kinds = layers[0]->lstm() ? 2 : 1;
+            for (Index b = 0; b < c.batch; ++b)
+                for (Index run = 0; run < runs; ++run)
+                    for (Index s = 0; s < kinds; ++s)
+                        for (Index l = 0; l < c.layers; ++l, at += c.hidden) {
+                            const StreamLayer<T>& layer = *layers[l];
+                            const Rows<T>& own = s ? layer.cell_before() : layer.before();
+                            body(at, own.row((first_run + run) * c.batch + b));
+                        }
+        };
+        some(c.states, kept_runs(), 0);
+        if (shaken) some(c.noisy_states, copies, 1);
+    }
+    void load_states() {
+        each_state([&](const T* from, T* to) { std::memcpy(to, from, std::size_t(c.hidden) * sizeof(T)); });
+    }
+    void save_states() {
+        each_state([&](T* to, const T* from) { std::memcpy(to, from, std::size_t(c.hidden) * sizeof(T)); });
+    }
+
+    // --- noise ---------------------------------------------------------------------------------
+
+    // A thread's share of a whole step's noise at one place.
+    void draw_place(Index t, std::uint32_t place, Index count, T* to, const Mine& mine) const {
+        const Index all = (count + kNoiseGroup - 1) / kNoiseGroup;
+        const Index first = all * mine.number / mine.count * kNoiseGroup,
+                    end = all * (mine.number + 1) / mine.count * kNoiseGroup, last = end < count ? end : count;
+        if (first < last)
+            fill_noise<T>(noise_key(c.key, c.first_step + t, place), first, last, last - first, to + first, 0);
+    }
+
+    void draw(Index t, const Mine& mine) {
+        if (noisy) {
+            for (Index l = 0; l < c.layers; ++l)
+                draw_place(t, std::uint32_t(l), c.directions * c.batch * layers[l]->nodes, noise[l].get(), mine);
+            draw_place(t, std::uint32_t(c.layers), c.directions * c.batch * c.outputs, readout_noise.get(), mine);
+        } else {
+            const Index count = Index(shakes.size());
+            for (Index d = 0; d < c.directions; ++d)
+                for (Index p = 0; p < count; ++p)
+                    draw_place(t, std::uint32_t(d * count + p), shakes[p].size, shakes[p].drawn[d].get(), mine);
+        }
+    }
+
+    // The noise at the nodes of row (1 + copy) · b: copies beyond the directions carry its mirror image.
+    NodeNoise<T> noise_at(const T* at, Index width, Index row) const {
+        const Index n = row - c.batch;
+        if (!noisy || n < 0) return {nullptr, T(0)};
+        const Index drawn = c.directions * c.batch;
+        return {at + n % drawn * width, n < drawn ? T(c.sigma) : T(-c.sigma)};
+    }
+
+    // --- forward -------------------------------------------------------------------------------
+
+    template <class Meet>
+    void forward(Index l, Index t, const Mine& mine, const Meet& meet) {
+        StreamLayer<T>& layer = *layers[l];
+        if (noisy && !c.carries) begin_clean(layer, mine, meet);
+        const auto noise_of = [&](Index r) { return noise_at(noise[l].get(), layer.nodes, r); };
+        const Index runs = shaken ? 1 + copies : 1;  // each with weights of its own, or all with the same
+        const auto each_run = [&](const auto& body) {
+            for (Index run = 0; run < runs; ++run) {
+                const Index first = run * c.batch, count = shaken ? c.batch : rows;
+                body(run ? shaken_weights(l, run - 1, mine) : layer.weights, Share{first, count, mine.from, mine.to});
+            }
+        };
+        each_run([&](const T* const (&w)[4], const Share& share) {
+            drive(layer, l, t, w, share);
+            if (layer.reset_before())
+                layer.reset(w, share, noise_of);
+            else
+                layer.activate(w, share, noise_of);
+        });
+        meet();
+        if (!layer.reset_before()) return;
+        each_run([&](const T* const (&w)[4], const Share& share) {
+            layer.drive_candidate(w, share);
+            layer.activate(w, share, noise_of);
+        });
+        meet();
+    }
+
+    void drive(StreamLayer<T>& layer, Index l, Index t, const T* const (&w)[4], const Share& share) {
+        if (l) {
+            const Rows<T>& below = layers[l - 1]->after();
+            return layer.drive(w, below.row(share.first), below.stride, share);
+        }
+        const T* x = reinterpret_cast<const T*>(c.x) + t * c.batch * c.inputs;
+        for (Index first = 0; first < share.rows; first += c.batch)  // every copy sees the same inputs
+            layer.drive(w, x, c.inputs, share.of_rows(share.first + first, c.batch));
+    }
+
+    // Noise that lasts one step begins from the clean states.
+    template <class Meet>
+    void begin_clean(StreamLayer<T>& layer, const Mine& mine, const Meet& meet) {
+        each_unit<T>({c.batch, rows - c.batch, mine.from, mine.to}, [&](Index r, Index j, auto which) {
+            store(layer.before().row(r) + j, load(layer.before().row(r % c.batch) + j, which), which);
+            if (layer.lstm())
+                store(layer.cell_before().row(r) + j, load(layer.cell_before().row(r % c.batch) + j, which), which);
+        });
+        meet();
+    }
+
+    void read(const Mine& mine) {
+        const Rows<T>& top = layers.back()->after();
+        const Index first = mine.first_output, count = mine.last_output - first;
+        const auto read_rows = [&](const T* u, const T* bias, Index row, Index all) {
+            multiply(u + first * c.hidden, c.hidden, count, top.row(row), top.stride, all, out.row(row) + first,
+                     out.stride, false);
+            for (Index r = row; r < row + all; ++r) {
+                const NodeNoise<T> own = noise_at(readout_noise.get(), c.outputs, r);
+                for (Index o = first; o < first + count; ++o) {
+                    if (bias) out.row(r)[o] += bias[o];
+                    if (own.at) out.row(r)[o] += own.by * own.at[o];
+                }
+            }
+        };
+        if (!shaken) return read_rows(readout.value, readout_bias.value, 0, rows);
+        read_rows(readout.value, readout_bias.value, 0, c.batch);
+        for (Index copy = 0; copy < copies; ++copy) {
+            const Index p = 4 * c.layers;
+            const T* u = shake(p, copy, first * c.hidden, count * c.hidden);
+            const T* bias = readout_bias.value ? shake(p + 1, copy, first, count) : nullptr;
+            read_rows(u, bias, (1 + copy) * c.batch, c.batch);
+        }
+    }
+
+    // --- the loss ------------------------------------------------------------------------------
+
+    T mask_at(Index t, Index b) const {
+        return c.mask ? reinterpret_cast<const T*>(c.mask)[t * c.batch + b] : T(1);
+    }
+
+    // Losses, errors, and what each noisy copy's change is worth.
+    void weigh(Index t, Mine& mine) {
+        T denominator = 0;
+        for (Index b = 0; b < c.batch; ++b)
+            if (mask_at(t, b) != 0) denominator += mask_at(t, b) * judge.weight(t * c.batch + b);
+        mine.counts = denominator > 0;
+        for (Index b = 0; b < c.batch; ++b) {
+            const T share = mine.counts ? mask_at(t, b) / denominator : T(0);
+            T* errors = mine.errors.row(b);
+            for (Index run = 0; run < 1 + copies; ++run) {
+                const Index r = run * c.batch + b;
+                T loss = 0;
+                if (share != 0) loss = judge(t * c.batch + b, out.row(r), run ? nullptr : errors) * share;
+                mine.losses.begin()[r] = loss;
+                if (run) mine.worth.row(run - 1)[b] = (loss - mine.losses.begin()[b]) / T(copies);
+            }
+            for (Index o = 0; o < c.outputs; ++o) errors[o] = share != 0 ? errors[o] * share : T(0);
+        }
+        if (!c.batch_reward && !shaken) return;
+        for (Index copy = 0; copy < copies; ++copy) {
+            T sum = 0;
+            for (Index b = 0; b < c.batch; ++b) sum += mine.worth.row(copy)[b];
+            for (Index b = 0; b < c.batch; ++b) mine.worth.row(copy)[b] = sum;
+        }
+    }
+
+    void tell(Index t, const Mine& mine) {
+        T sum = 0;
+        for (Index b = 0; b < c.batch; ++b) {
+            sum += mine.losses.begin()[b];
+            std::memcpy(reinterpret_cast<T*>(c.out) + (t * c.batch + b) * c.outputs, out.row(b),
+                        std::size_t(c.outputs) * sizeof(T));
+        }
+        reinterpret_cast<T*>(c.losses)[t] = sum;
+    }
+
+    // --- credit --------------------------------------------------------------------------------
+
+    template <class Meet>
+    void credit(Index t, Mine& mine, const Meet& meet) {
+        const Share share = clean_rows(mine);
+        if (noisy) {
+            if (spread == Spread::activity) measure(mine);
+            ways_of_readout(mine);
+            if (c.credit_decay != 0) accumulate_readout(mine);
+            for (Index l = 0; l < c.layers; ++l) ways(l, t, mine);
+            return;
+        }
+        for (Index l = c.layers - 1; l >= 0; --l) {
+            LayerCredit<T>& own = *credits[l];
+            if (spread == Spread::feedback)
+                own.project(mine.errors, c.outputs, share);
+            else if (l == c.layers - 1)
+                carry_back(readout.value, c.hidden, c.outputs, mine.errors.begin(), mine.errors.stride, c.batch,
+                           share.from, share.to, own.signal.begin(), own.signal.stride);
+            else
+                carry_back(layers[l + 1]->weights[kIh], c.hidden, layers[l + 1]->nodes, credits[l + 1]->delta.begin(),
+                           credits[l + 1]->delta.stride, c.batch, share.from, share.to, own.signal.begin(),
+                           own.signal.stride);
+            if (own.traced()) {
+                own.reduce(share);
+                own.follow(inputs_of(l, t), stride_of(l), share);
+            }
+            if (!own.traced() || spread == Spread::exact) {
+                own.to_nodes(share);
+                if (own.layer.reset_before()) {
+                    meet();
+                    own.finish(share);
+                }
+                if (spread == Spread::exact && l) meet();
+            }
+        }
+    }
+
+    const T* inputs_of(Index l, Index t) const {
+        return l ? layers[l - 1]->after().begin() : reinterpret_cast<const T*>(c.x) + t * c.batch * c.inputs;
+    }
+    Index stride_of(Index l) const { return l ? layers[l - 1]->after().stride : c.inputs; }
+
+    // N / ‖δα‖² of every noisy row, over all nodes or layer by layer; 0 where nothing has changed.
+    void measure(Mine& mine) {
+        for (Index n = 0; n < copies * c.batch; ++n) {
+            const Index row = c.batch + n, clean = n % c.batch;
+            T all = 0, nodes = 0;
+            const auto gain = [](T count, T square) { return square > 0 ? count / square : T(0); };
+            for (Index l = 0; l <= c.layers; ++l) {
+                const Rows<T>& at = l < c.layers ? layers[l]->pre : out;
+                const Index width = l < c.layers ? layers[l]->nodes : c.outputs;
+                T square = 0;
+                for (Index i = 0; i < width; ++i) {
+                    const T moved = at.row(row)[i] - at.row(clean)[i];
+                    square += moved * moved;
+                }
+                mine.gains.row(l)[n] = gain(T(width), square);
+                all += square, nodes += T(width);
+            }
+            for (Index l = 0; !c.layer_norms && l <= c.layers; ++l) mine.gains.row(l)[n] = gain(nodes, all);
+        }
+    }
+
+    // d at the outputs, and Σ c d in place of their error.
+    void ways_of_readout(Mine& mine) {
+        for (Index b = 0; b < c.batch; ++b)
+            for (Index o = 0; o < c.outputs; ++o) mine.errors.row(b)[o] = 0;
+        for (Index n = 0; n < copies * c.batch; ++n) {
+            const Index b = n % c.batch;
+            const NodeNoise<T> drawn = noise_at(readout_noise.get(), c.outputs, c.batch + n);
+            const T worth = mine.worth.row(n / c.batch)[b];
+            for (Index o = 0; o < c.outputs; ++o) {
+                const T way = spread == Spread::activity
+                                  ? (out.row(c.batch + n)[o] - out.row(b)[o]) * mine.gains.row(c.layers)[n]
+                                  : drawn.at[o] * drawn.by / T(c.sigma * c.sigma);
+                if (mine.first_output <= o && o < mine.last_output) readout_way.row(n)[o] = way;
+                mine.errors.row(b)[o] += worth * way;
+            }
+        }
+    }
+
+    // d at the nodes of a layer, and δ = Σ c d.
+    void ways(Index l, Index t, Mine& mine) {
+        LayerCredit<T>& own = *credits[l];
+        const StreamLayer<T>& layer = *layers[l];
+        const Index hidden = c.hidden;
+        const bool kept = c.credit_decay != 0;
+        const Share share = clean_rows(mine);
+        for (Index n = 0; n < copies * c.batch; ++n) {
+            const Index b = n % c.batch, row = c.batch + n;
+            const NodeNoise<T> drawn = noise_at(noise[l].get(), layer.nodes, row);
+            const T by = spread == Spread::activity ? mine.gains.row(l)[n] : drawn.by / T(c.sigma * c.sigma);
+            const T worth = mine.worth.row(n / c.batch)[b];
+            for (Index g = 0; g < layer.gates; ++g)
+                each_unit<T>({0, 1, share.from, share.to}, [&](Index, Index unit, auto which) {
+                    const Index j = g * hidden + unit;
+                    Vec<T> way = spread == Spread::activity
+                                     ? load(layer.pre.row(row) + j, which) - load(layer.pre.row(b) + j, which)
+                                     : load(drawn.at + j, which);
+                    way *= by;
+                    if (kept) store(own.way.row(n) + j, way, which);
+                    T* to = own.delta.row(b) + j;
+                    const Vec<T> before = n < c.batch ? Vec<T>{} : load(to, which);
+                    store(to, fma(way, broadcast(worth), before), which);
+                });
+        }
+        if (kept)
+            own.gate_candidates(own.way, own.way_behind, copies * c.batch, share);
+        else
+            own.gate_candidates(own.delta, own.behind, c.batch, share);
+        if (kept) accumulate(own, t, l, share);
+    }
+
+    // E ← λ E + d ⊗ what entered, of every sequence and copy.
+    void accumulate(LayerCredit<T>& own, Index t, Index l, const Share& share) {
+        const StreamLayer<T>& layer = own.layer;
+        const T* x = inputs_of(l, t);
+        for (Index n = 0; n < copies * c.batch; ++n) {
+            const Index b = n % c.batch, at = b * copies + n / c.batch;
+            for (Index g = 0; g < layer.gates; ++g) {
+                const Index first = g * c.hidden + share.from, count = share.to - share.from;
+                for (Index i = first; i < first + count; ++i) {
+                    grow(own.credits[kIh] + (at * layer.nodes + i) * layer.inputs, own.way.row(n)[i],
+                         x + b * stride_of(l), layer.inputs);
+                    grow(own.credits[kHh] + (at * layer.nodes + i) * c.hidden, own.hidden_way().row(n)[i],
+                         own.entered(g).row(b), c.hidden);
+                }
+                if (!own.credits[kBih]) continue;
+                grow(own.credits[kBih] + at * layer.nodes + first, T(1), own.way.row(n) + first, count);
+                grow(own.credits[kBhh] + at * layer.nodes + first, T(1), own.hidden_way().row(n) + first, count);
+            }
+        }
+    }
+    void accumulate_readout(const Mine& mine) {
+        T *weight = address_of(c.readout_credits[0]), *bias = address_of(c.readout_credits[1]);
+        const Rows<T>& top = layers.back()->after();
+        const Index first = mine.first_output, last = mine.last_output;
+        for (Index n = 0; n < copies * c.batch; ++n) {
+            const Index b = n / copies;
+            const T* way = readout_way.row(n % copies * c.batch + b);
+            for (Index o = first; o < last; ++o)
+                grow(weight + (n * c.outputs + o) * c.hidden, way[o], top.row(b), c.hidden);
+            if (bias) grow(bias + n * c.outputs + first, T(1), way + first, last - first);
+        }
+    }
+    static T* address_of(Address address) { return reinterpret_cast<T*>(address); }
+    void grow(T* trace, T by, const T* entered, Index count) const {
+        const Vec<T> factor = broadcast(by), decay = broadcast(T(c.credit_decay));
+        each_vector<T>(count, [&](Index j, auto which) {
+            store(trace + j, fma(load(trace + j, which), decay, load(entered + j, which) * factor), which);
+        });
+    }
+
+    // --- noise on weights ----------------------------------------------------------------------
+
+    // A parameter's noise, and room for what it makes of the parameter.
+    struct Shake {
+        const T* value;
+        Index size;
+        std::vector<Buffer<T>> drawn;
+        Buffer<T> made;
+    };
+
+    // In the order of `network.named_parameters()`; `places` finds them by layer and kind.
+    void shake_all() {
+        const auto add = [&](const T* value, Index size) {
+            places.push_back(value ? Index(shakes.size()) : -1);
+            if (!value) return;
+            std::vector<Buffer<T>> drawn;
+            for (Index d = 0; d < c.directions; ++d) drawn.push_back(room(size));
+            shakes.push_back({value, size, std::move(drawn), room(size)});
+        };
+        for (const auto& layer : layers) {
+            add(layer->weights[kIh], layer->nodes * layer->inputs);
+            add(layer->weights[kHh], layer->nodes * c.hidden);
+            add(layer->weights[kBih], layer->nodes);
+            add(layer->weights[kBhh], layer->nodes);
+        }
+        add(readout.value, c.outputs * c.hidden);
+        add(readout_bias.value, c.outputs);
+    }
+
+    T sign_of(Index copy) const { return copy < c.directions ? T(1) : T(-1); }
+
+    // Elements [first, first + count) of parameter `place` with a copy's noise on them; the whole of it.
+    const T* shake(Index place, Index copy, Index first, Index count) {
+        const Shake& own = shakes[places[place]];
+        const T *drawn = own.drawn[copy % c.directions].get() + first, *from = own.value + first;
+        T* to = own.made.get() + first;
+        const Vec<T> by = broadcast(sign_of(copy) * T(c.sigma));
+        each_vector<T>(count, [&](Index j, auto which) {
+            store(to + j, fma(load(drawn + j, which), by, load(from + j, which)), which);
+        });
+        return own.made.get();
+    }
+
+    struct Weights {
+        const T* of[4];
+    };
+    using FourWeights = const T* const (&)[4];
+
+    FourWeights shaken_weights(Index l, Index copy, const Mine& mine) {
+        thread_local Weights made;
+        const StreamLayer<T>& layer = *layers[l];
+        const Index count = mine.to - mine.from;
+        for (int k = 0; k < 4; ++k) {
+            made.of[k] = nullptr;
+            if (!layer.weights[k]) continue;
+            const Index columns = k == kIh ? layer.inputs : k == kHh ? c.hidden : 1;
+            for (Index g = 0; g < layer.gates; ++g)
+                made.of[k] = shake(4 * l + k, copy, (g * c.hidden + mine.from) * columns, count * columns);
+        }
+        return made.of;
+    }
+
+    // --- learning ------------------------------------------------------------------------------
+
+    // Σ_n factor(n) vector_n: a gradient's row.
+    template <class At, class Factor>
+    static auto sum_of(Index count, const At& at, const Factor& factor) {
+        return [=](Index j, auto which) __attribute__((always_inline)) {
+            Vec<T> sum = load(at(0) + j, which) * factor(0);
+            for (Index n = 1; n < count; ++n) sum = fma(load(at(n) + j, which), broadcast(T(factor(n))), sum);
+            return sum;
+        };
+    }
+
+    template <class Of>
+    void descend_rows(const Learner<T>& learner, Index from, Index to, const Of& of) const {
+        descend(learner, static_cast<Descent>(c.optimizer), c.optimizer_decouples != 0, from, to, of);
+    }
+
+    void learn(Index t, const Mine& mine) {
+        if (shaken) return learn_shaken(mine);
+        for (Index l = 0; l < c.layers; ++l)
+            for (Index g = 0; g < layers[l]->gates; ++g) learn_gate(l, g, t, mine);
+        learn_readout(mine);
+    }
+
+    void learn_gate(Index l, Index g, Index t, const Mine& mine) {
+        const StreamLayer<T>& layer = *layers[l];
+        const LayerCredit<T>& own = *credits[l];
+        const Index nodes = layer.nodes, first = g * c.hidden + mine.from, count = mine.to - mine.from, last = first + count;
+        for (int k = kIh; k <= kBhh; ++k) {
+            const Learner<T>& learner = layer.learners[k];
+            if (!learner.group) continue;
+            const bool bias = k >= kBih;
+            const Index columns = k == kIh ? layer.inputs : c.hidden;
+            if (noisy && c.credit_decay != 0) {
+                const T* trace = own.credits[k];
+                const Index all = copies * c.batch;
+                const auto factor = [&](Index n) { return mine.worth.row(n % copies)[n / copies]; };
+                if (bias)
+                    descend_rows(learner.slice(first, count), 0, 1, [&](Index) {
+                        return sum_of(all, [=](Index n) { return trace + n * nodes + first; }, factor);
+                    });
+                else
+                    descend_rows(learner, first, last, [&](Index i) {
+                        return sum_of(all, [=](Index n) { return trace + (n * nodes + i) * columns; }, factor);
+                    });
+            } else if (own.traced()) {
+                const T* trace = own.traces[0][k];
+                const Rows<T>& signal = own.signal;
+                if (bias) {
+                    const Index from = mine.from;
+                    descend_rows(learner.slice(first, count), 0, 1, [&](Index) {
+                        return [&, from](Index j, auto which) {
+                            Vec<T> sum = {};
+                            for (Index b = 0; b < c.batch; ++b)
+                                sum = fma(load(trace + b * nodes + first + j, which),
+                                          load(signal.row(b) + from + j, which), sum);
+                            return sum;
+                        };
+                    });
+                } else {
+                    descend_rows(learner, first, last, [&](Index i) {
+                        const Index u = i - g * c.hidden;
+                        return sum_of(c.batch, [=](Index b) { return trace + (b * nodes + i) * columns; },
+                                      [&signal, u](Index b) { return signal.row(b)[u]; });
+                    });
+                }
+            } else {
+                const bool sees_states = k == kHh || k == kBhh;
+                const Rows<T>& delta = sees_states ? own.hidden_delta() : own.delta;
+                if (bias) {
+                    descend_rows(learner.slice(first, count), 0, 1, [&](Index) {
+                        return sum_of(c.batch, [&delta, first](Index b) { return delta.row(b) + first; },
+                                      [](Index) { return T(1); });
+                    });
+                    continue;
+                }
+                const T* entered = sees_states ? own.entered(g).begin() : inputs_of(l, t);
+                const Index stride = sees_states ? own.entered(g).stride : stride_of(l);
+                descend_rows(learner, first, last, [&](Index i) {
+                    return sum_of(c.batch, [=](Index b) { return entered + b * stride; },
+                                  [&delta, i](Index b) { return delta.row(b)[i]; });
+                });
+            }
+        }
+    }
+
+    void learn_readout(const Mine& mine) {
+        const Rows<T>& top = layers.back()->after();
+        const Index first = mine.first_output, last = mine.last_output;
+        if (noisy && c.credit_decay != 0) return learn_kept_readout(mine);
+        descend_rows(readout, first, last, [&](Index o) {
+            return sum_of(c.batch, [&top](Index b) { return top.row(b); },
+                          [&mine, o](Index b) { return mine.errors.row(b)[o]; });
+        });
+        if (last > first)
+            descend_rows(readout_bias.slice(first, last - first), 0, 1, [&](Index) {
+                return sum_of(c.batch, [&mine, first](Index b) { return mine.errors.row(b) + first; },
+                              [](Index) { return T(1); });
+            });
+    }
+
+    void learn_kept_readout(const Mine& mine) {
+        const T *weight = address_of(c.readout_credits[0]), *bias = address_of(c.readout_credits[1]);
+        const Index first = mine.first_output, last = mine.last_output, all = copies * c.batch;
+        const Index outputs = c.outputs, hidden = c.hidden;
+        const auto factor = [&](Index n) { return mine.worth.row(n % copies)[n / copies]; };
+        descend_rows(readout, first, last, [&](Index o) {
+            return sum_of(all, [=](Index n) { return weight + (n * outputs + o) * hidden; }, factor);
+        });
+        if (bias && last > first)
+            descend_rows(readout_bias.slice(first, last - first), 0, 1, [&](Index) {
+                return sum_of(all, [=](Index n) { return bias + n * outputs + first; }, factor);
+            });
+    }
+
+    void learn_shaken(const Mine& mine) {
+        std::vector<T> by(std::size_t(c.directions), T(0));
+        for (Index copy = 0; copy < copies; ++copy)
+            by[std::size_t(copy % c.directions)] += sign_of(copy) * mine.worth.row(copy)[0] / T(c.sigma);
+        const auto some = [&](Index place, const Learner<T>& learner, Index first, Index last) {
+            if (places[place] < 0 || last <= first) return;
+            const Shake& own = shakes[places[place]];
+            descend_rows(learner.slice(first, last - first), 0, 1, [&](Index) {
+                return sum_of(c.directions, [&own, first](Index d) { return own.drawn[d].get() + first; },
+                              [&by](Index d) { return by[std::size_t(d)]; });
+            });
+        };
+        for (Index l = 0; l < c.layers; ++l)
+            for (Index g = 0; g < layers[l]->gates; ++g)
+                for (int k = 0; k < 4; ++k) {
+                    const Index columns = k == kIh ? layers[l]->inputs : k == kHh ? c.hidden : 1;
+                    some(4 * l + k, layers[l]->learners[k], (g * c.hidden + mine.from) * columns,
+                         (g * c.hidden + mine.to) * columns);
+                }
+        some(4 * c.layers, readout, mine.first_output * c.hidden, mine.last_output * c.hidden);
+        some(4 * c.layers + 1, readout_bias, mine.first_output, mine.last_output);
+    }
+
+    void count_step() {
+        const auto one = [](const Learner<T>& learner) {
+            if (learner.group && learner.step) *learner.step += 1;
+        };
+        for (const auto& layer : layers)
+            for (const Learner<T>& learner : layer->learners) one(learner);
+        one(readout);
+        one(readout_bias);
+    }
+
+    const StreamCall& c;
+    const Spread spread;
+    const bool noisy, shaken;  // noise on nodes, noise on weights
+    const Index copies, rows;
+    const Judge<T> judge;
+    const GroupCall* const groups;
+    const Learner<T> readout, readout_bias;
+    const Rows<T> out;  // of all rows
+    std::vector<std::unique_ptr<StreamLayer<T>>> layers;
+    std::vector<std::unique_ptr<LayerCredit<T>>> credits;
+    std::vector<Buffer<T>> noise;
+    Buffer<T> readout_noise;
+    const Rows<T> readout_way;
+    std::vector<Shake> shakes;
+    std::vector<Index> places;
+};
+
+}  // namespace kernels

@@ -1,0 +1,142 @@
+"""Which optimizers a native stream makes the steps of, and where they keep their moments."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sized
+from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor
+from torch.optim import SGD, Adam, AdamW, Optimizer, RMSprop
+from torch.optim.optimizer import (
+    register_optimizer_step_post_hook,
+    register_optimizer_step_pre_hook,
+)
+
+from timelocal.kernels.native_stream import GroupCall
+
+
+class Native(NamedTuple):
+    """How the kernels know an optimizer: their name for it, and its names for what it keeps."""
+
+    kind: str
+    first: str | None
+    second: str | None
+    steps: bool
+    refused: tuple[str, ...]
+    """Options that only the optimizer itself knows, unless they are false."""
+
+
+_COMMON = ("maximize", "capturable", "differentiable")
+NATIVE: dict[type[Optimizer], Native] = {
+    SGD: Native("sgd", "momentum_buffer", None, False, _COMMON),
+    Adam: Native("adam", "exp_avg", "exp_avg_sq", True, (*_COMMON, "amsgrad")),
+    AdamW: Native("adam", "exp_avg", "exp_avg_sq", True, (*_COMMON, "amsgrad")),
+    RMSprop: Native("rmsprop", None, "square_avg", True, (*_COMMON, "centered", "momentum")),
+}
+"""By the exact type: a variation on an optimizer computes something else."""
+_DECISIVE = (*_COMMON, "amsgrad", "centered", "decoupled_weight_decay")
+
+
+def native_of(optimizer: Optimizer, parameters: Iterable[Tensor]) -> Native | None:
+    """How the kernels make this optimizer's steps; None where they do not."""
+    native = NATIVE.get(type(optimizer))
+    if native is None or is_hooked(optimizer):
+        return None
+    groups = optimizer.param_groups
+    if any(group.get(name) for group in groups for name in native.refused):
+        return None
+    own = set(map(id, parameters))  # others may have gradients that an optimizer step would use
+    if any(id(parameter) not in own for group in groups for parameter in group["params"]):
+        return None
+    decouples = {_decouples(optimizer, group) for group in groups}
+    momentum = {bool(group.get("momentum")) for group in groups}
+    return native if len(decouples) == 1 and len(momentum) == 1 else None
+
+
+def decouples(optimizer: Optimizer) -> bool:
+    """Whether weight decay goes past the moments, as in AdamW."""
+    return _decouples(optimizer, optimizer.param_groups[0])
+
+
+def _decouples(optimizer: Optimizer, group: Mapping[str, Any]) -> bool:
+    return bool(group.get("decoupled_weight_decay", type(optimizer) is AdamW))
+
+
+def options(group: Mapping[str, Any]) -> tuple[object, ...]:
+    """Of a group's options those that decide whether the kernels know them."""
+    return (*map(group.get, _DECISIVE), bool(group.get("momentum")))
+
+
+def write_group(call: GroupCall, group: Mapping[str, Any]) -> None:
+    """Write what a group says now: a scheduler may have changed it since the last step."""
+    call.lr = float(group["lr"])
+    call.weight_decay = float(group["weight_decay"])
+    if "betas" in group:
+        call.momentum, call.decay = map(float, group["betas"])
+    else:
+        call.momentum, call.decay = float(group.get("momentum", 0)), float(group.get("alpha", 0))
+    call.dampening = float(group.get("dampening", 0))
+    call.epsilon = float(group.get("eps", 0))
+    call.nesterov = bool(group.get("nesterov"))
+
+
+def moments(
+    native: Native, group: Mapping[str, Any], state: Mapping[str, Any], like: Tensor
+) -> tuple[Tensor | None, Tensor | None, Tensor | None] | None:
+    """The first moment, the second and the number of steps, as far as they are kept.
+
+    None before the optimizer's own first step, which makes them, or where they are laid out otherwise.
+    """
+    found = []
+    keeps = native.first is not None and (native.kind != "sgd" or bool(group["momentum"]))
+    for name in (native.first if keeps else None, native.second):
+        tensor = None if name is None else state.get(name)
+        laid_out = (
+            isinstance(tensor, Tensor) and tensor.is_contiguous() and tensor.dtype == like.dtype
+        )
+        if name is not None and not laid_out:
+            return None
+        found.append(tensor)
+    step = state.get("step") if native.steps else None
+    if native.steps and not (
+        isinstance(step, Tensor) and step.dtype == torch.float32 and step.is_cpu
+    ):
+        return None
+    return found[0], found[1], step
+
+
+_HOOKS: WeakKeyDictionary[Optimizer, tuple[Sized, ...]] = WeakKeyDictionary()
+"""The dictionaries of an optimizer's hooks and of all optimizers', as their own handles refer to them."""
+
+
+def is_hooked(optimizer: Optimizer) -> bool:
+    """Whether something of the user's is called at every step: seen by adding a hook, once, and looking."""
+    hooks = _HOOKS.get(optimizer)
+    if hooks is None:
+        handles = (
+            optimizer.register_step_pre_hook(_hook),
+            optimizer.register_step_post_hook(_hook),
+            register_optimizer_step_pre_hook(_hook),
+            register_optimizer_step_post_hook(_hook),
+        )
+        found = [handle.hooks_dict_ref() for handle in handles]
+        for handle in handles:
+            handle.remove()
+        hooks = _HOOKS[optimizer] = tuple(one for one in found if one is not None)
+    return any(map(len, hooks))
+
+
+def _hook(*_: object) -> None:
+    """Never called: it is removed before any step."""
+
+
+def count_an_update(optimizer: Optimizer, parameters: Iterable[Tensor]) -> None:
+    """One `optimizer.step()` without gradients: it moves nothing, and a scheduler sees that it came."""
+    kept = [(parameter, parameter.grad) for parameter in parameters]
+    for parameter, _ in kept:
+        parameter.grad = None
+    optimizer.step()
+    for parameter, gradient in kept:
+        parameter.grad = gradient

@@ -1,0 +1,255 @@
+"""A chunk of a stream in one native call of four stages: forward, head, credit, optimizer.
+
+`CREDITS` is the table of rules: how each hears of the loss, told to the kernel. A rule that is not in it, by
+its exact type, takes the loop; so does any cell, readout, loss or optimizer that the kernels do not know.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import Module
+from torch.optim import Optimizer
+
+from timelocal import kernels
+from timelocal.cells import Cell, GRUResetAfter, GRUResetBefore, LSTMCell, RNNCell
+from timelocal.fast import optimizers
+from timelocal.feedback import FIXED
+from timelocal.kernels import native_stream
+from timelocal.kernels.native_stream import GroupCall, LayerCall, ParameterCall, StreamCall
+from timelocal.losses import BCE, MSE, CrossEntropy, Loss
+from timelocal.network import Recurrent, is_linear, parameter_name
+from timelocal.rules import ANP, DFA, NP, RFLO, TBPTT, WP, EProp, Rule, SnAp1
+from timelocal.rules.eligibility import trace_name
+from timelocal.rules.feedback_rule import EXACT, FeedbackRule
+from timelocal.rules.perturbation import NodeRule
+from timelocal.typing import Memory
+
+CELLS: dict[type[Cell], int] = {RNNCell: 0, GRUResetAfter: 1, GRUResetBefore: 2, LSTMCell: 3}
+LOSSES: dict[type[Loss], str] = {MSE: "mse", CrossEntropy: "cross_entropy", BCE: "bce"}
+_WIDEST_READOUT = 1024
+
+_Write = Callable[[Any, StreamCall, Any], bool]
+"""Writes how a rule credits to a call and its layers; False where the kernel does not."""
+
+
+def _tbptt(rule: TBPTT, call: StreamCall, layers: Any) -> bool:
+    call.credit = native_stream.CREDITS.index("exact")
+    return rule.k == 1
+
+
+def _feedback(rule: FeedbackRule, call: StreamCall, layers: Any) -> bool:
+    exact = rule.feedback == EXACT or (rule.feedback == "symmetric" and call.layers == 1)
+    if rule.normalize is not None or rule.feedback_per != "layer":
+        return False
+    if not (exact or rule.feedback in FIXED):
+        return False
+    call.credit = native_stream.CREDITS.index("exact" if exact else "feedback")
+    call.trace = native_stream.TRACES.index(rule.trace if rule.carries_traces else "none")
+    for layer, own in enumerate(layers):
+        if exact:
+            continue
+        matrix = rule.feedback_matrix(layer)
+        if not matrix.is_contiguous() or matrix.shape != (call.hidden, call.outputs):
+            return False
+        own.feedback = matrix.data_ptr()
+    return True
+
+
+def _nodes(rule: NodeRule, call: StreamCall, layers: Any) -> bool:
+    if rule.decay is None or rule.noise != "gaussian":
+        return False
+    call.credit = native_stream.CREDITS.index("nodes")
+    call.sigma, call.credit_decay = rule.sigma, rule.decay
+    call.directions, call.antithetic = rule.directions, rule.antithetic
+    call.carries, call.batch_reward = rule.carry, rule.reward == "batch"
+    return True
+
+
+def _activity(rule: ANP, call: StreamCall, layers: Any) -> bool:
+    if not (_nodes(rule, call, layers) and rule.clean):
+        return False
+    call.credit = native_stream.CREDITS.index("activity")
+    call.layer_norms = rule.norm == "layer"
+    return True
+
+
+def _weights(rule: WP, call: StreamCall, layers: Any) -> bool:
+    call.credit = native_stream.CREDITS.index("weights")
+    call.sigma, call.directions, call.antithetic = rule.sigma, rule.directions, rule.antithetic
+    return rule.decay == 0 and rule.redraw == "step"
+
+
+CREDITS: dict[type[Rule], _Write] = {
+    TBPTT: _tbptt,
+    DFA: _feedback,
+    RFLO: _feedback,
+    EProp: _feedback,
+    SnAp1: _feedback,
+    NP: _nodes,
+    ANP: _activity,
+    WP: _weights,
+}
+"""By the rule's exact type: a variation on a rule computes something else."""
+
+
+class Program:
+    """The native call of one stream: what it says is written anew each time, from where everything now lies.
+
+    Weights and moments are the tensors of the network and of the optimizer. What kind of network, loss and
+    optimizer they are is looked at again only where one of them is another one.
+    """
+
+    def __init__(self, rule: Rule, optimizer: Optimizer, batch_size: int) -> None:
+        self.rule, self.optimizer = rule, optimizer
+        self.call = StreamCall(batch=batch_size)
+        self.layers = (LayerCall * rule.network.num_layers)()
+        self.groups = (GroupCall * len(optimizer.param_groups))()
+        self.call.layer = ctypes.addressof(self.layers)
+        self.call.groups = ctypes.addressof(self.groups)
+        self._known: tuple[object, ...] | None = None
+        self._fits = False
+
+    def is_served(self) -> bool:
+        """Whether the kernels know this rule, cell, readout, loss and optimizer; writes all but addresses."""
+        network, optimizer = self.rule.network, self.optimizer
+        recurrent, readout, groups = network.recurrent, network.readout, optimizer.param_groups
+        known = (
+            recurrent, recurrent.cell, recurrent.decorrelate, readout, self.rule.loss,
+            recurrent.dropout and network.training, torch.get_num_threads(), is_linear(readout),
+            optimizers.is_hooked(optimizer), *map(optimizers.options, groups),
+            [id(parameter) for group in groups for parameter in group["params"]],
+        )  # fmt: skip
+        if known != self._known:
+            self._known, self._fits = known, self._check()
+        return self._fits and CREDITS[type(self.rule)](self.rule, self.call, self.layers)
+
+    def _check(self) -> bool:
+        rule, network, call = self.rule, self.rule.network, self.call
+        recurrent, readout = network.recurrent, network.readout
+        weight = recurrent.like
+        fits = (
+            type(rule) in CREDITS
+            and kernels.serves(weight.dtype, weight.device)
+            and type(recurrent) is Recurrent
+            and type(network.cell) in CELLS
+            and recurrent.directions == 1
+            and recurrent.decorrelate is None
+            and not (recurrent.dropout and network.training and recurrent.num_layers > 1)
+            and is_linear(readout)
+            and network.output_size <= _WIDEST_READOUT
+            and type(rule.loss) in LOSSES
+        )
+        native = optimizers.native_of(self.optimizer, network.parameters())
+        if not fits or native is None or len(self.groups) != len(self.optimizer.param_groups):
+            return False
+        self.native, self.dtype = native, weight.dtype
+        self.places: list[tuple[ParameterCall, Module, str]] = [
+            (own.parameters[kind], recurrent, parameter_name(name, layer, 0))
+            for layer, own in enumerate(self.layers)
+            for kind, name in enumerate(native_stream.KINDS)
+            if recurrent.bias or kind < 2
+        ]
+        self.places.append((call.readout, readout, "weight"))
+        if readout.bias is not None:
+            self.places.append((call.readout_bias, readout, "bias"))
+        self.number = {
+            id(parameter): number
+            for number, group in enumerate(self.optimizer.param_groups)
+            for parameter in group["params"]
+        }
+        call.bytes, call.threads = weight.element_size(), torch.get_num_threads()
+        call.inputs, call.hidden = network.input_size, network.hidden_size
+        call.outputs, call.layers = network.output_size, recurrent.num_layers
+        call.cell = CELLS[type(network.cell)]
+        call.gain = 1 / network.cell.tau if isinstance(network.cell, RNNCell) else 1.0
+        call.loss = native_stream.LOSSES.index(LOSSES[type(rule.loss)])
+        call.optimizer = native_stream.OPTIMIZERS.index(native.kind)
+        call.optimizer_decouples = optimizers.decouples(self.optimizer)
+        call.directions, call.carries = 1, True
+        return True
+
+    def has_begun(self) -> bool:
+        """Whether the optimizer has made its first step, which makes what it keeps; writes all addresses."""
+        groups, state = self.optimizer.param_groups, self.optimizer.state
+        for own, group in zip(self.groups, groups, strict=True):
+            optimizers.write_group(own, group)
+        self.written: list[Tensor] = []
+        for call, module, name in self.places:
+            parameter: Tensor = getattr(module, name)
+            if parameter.dtype is not self.dtype or not parameter.is_contiguous():
+                return False
+            call.value, call.group = parameter.data_ptr(), -1
+            number = self.number.get(id(parameter))
+            if number is None or not parameter.requires_grad:
+                continue
+            kept = optimizers.moments(
+                self.native, groups[number], state.get(parameter, {}), parameter
+            )
+            if kept is None:
+                return False
+            call.group = number
+            call.first, call.second, call.step = (
+                0 if tensor is None else tensor.data_ptr() for tensor in kept
+            )
+            self.written.append(parameter)
+            self.written += [tensor for tensor in kept if tensor is not None]
+        return True
+
+    def run(
+        self,
+        memory: Memory,
+        inputs: Tensor,
+        targets: Tensor,
+        mask: Tensor | None,
+        key: int,
+        first_step: int,
+    ) -> tuple[Tensor, Tensor]:
+        """Losses (t,) and outputs (t, b, o) of inputs (t, b, i), after `is_served` and `has_begun`.
+
+        targets (t, b) or (t, b, o), mask (t, b) or None. Weights, moments and memory are changed in place.
+        """
+        call, loss = self.call, self.rule.loss
+        inputs, targets = inputs.contiguous(), targets.contiguous()
+        steps, sequences = inputs.shape[:2]
+        losses = inputs.new_empty(steps)
+        outputs = inputs.new_empty(steps, sequences, call.outputs)
+        weights = mask if mask is None else mask.to(inputs.dtype).contiguous()
+        by_class = loss.class_weights if isinstance(loss, CrossEntropy) else None
+        by_class = None if by_class is None else by_class.to(inputs).contiguous()
+        call.label_smoothing = loss.label_smoothing if isinstance(loss, CrossEntropy) else 0.0
+        call.steps, call.key, call.first_step = steps, key & (2**64 - 1), first_step
+        call.x, call.y = inputs.data_ptr(), targets.data_ptr()
+        call.mask = 0 if weights is None else weights.data_ptr()
+        call.class_weights = 0 if by_class is None else by_class.data_ptr()
+        call.losses, call.out = losses.data_ptr(), outputs.data_ptr()
+        self._write_memory(memory)
+        native_stream.stream(call)
+        torch.autograd.graph.increment_version(self.written)
+        return losses, outputs
+
+    def _write_memory(self, memory: Memory) -> None:
+        call, network = self.call, self.rule.network
+        for name, tensor in memory.items():
+            if not tensor.is_contiguous():
+                memory[name] = tensor.contiguous()
+        if "clean" in memory:
+            call.states, call.noisy_states = memory["clean"].data_ptr(), memory["noisy"].data_ptr()
+            return
+        call.states = memory["states"].data_ptr()
+        if len(memory) == 1:
+            return
+        for layer, own in enumerate(self.layers):
+            for kind, name in enumerate(native_stream.KINDS):
+                for state, letter in enumerate(network.cell.state_names):
+                    trace = memory.get(trace_name(letter, name, layer))
+                    own.traces[state][kind] = 0 if trace is None else trace.data_ptr()
+                credit = memory.get(f"trace_recurrent.{parameter_name(name, layer, 0)}")
+                own.credits[kind] = 0 if credit is None else credit.data_ptr()
+        for place, name in enumerate(("weight", "bias")):
+            credit = memory.get(f"trace_readout.{name}")
+            call.readout_credits[place] = 0 if credit is None else credit.data_ptr()

@@ -1,0 +1,89 @@
+"""A stream that learns at every step, stage by stage, in native code: what one call is told, by name.
+
+Four stages over the tensors themselves, in every step: forward (any built-in cell, layers), head (a linear
+readout and its loss), credit (how the nodes hear of it) and optimizer. The structures are those of
+`native/stream/call.h`; every field is eight bytes wide, and an address of 0 means "none".
+"""
+
+from __future__ import annotations
+
+import ctypes
+
+from timelocal.kernels import native
+
+CREDITS = ("feedback", "exact", "nodes", "activity", "weights")
+"""The error through F, or down through the layers within the step; noise on nodes, its effect, on weights."""
+TRACES = ("none", "leak", "diagonal")
+LOSSES = ("mse", "cross_entropy", "bce")
+OPTIMIZERS = ("sgd", "adam", "rmsprop")
+KINDS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+"""A layer's parameters, in the order of the calls."""
+
+
+def _integers(names: str) -> list[tuple[str, type]]:
+    return [(name, ctypes.c_int64) for name in names.split()]
+
+
+def _numbers(names: str) -> list[tuple[str, type]]:
+    return [(name, ctypes.c_double) for name in names.split()]
+
+
+class ParameterCall(ctypes.Structure):
+    """A parameter and what the optimizer keeps of it. group: its number, −1 if it does not learn."""
+
+    _fields_ = _integers("value first second step group")
+
+
+class GroupCall(ctypes.Structure):
+    """The options of one group of parameters; momentum is β₁ of Adam, decay β₂, and RMSprop's α."""
+
+    _fields_ = [
+        *_numbers("lr weight_decay momentum dampening decay epsilon"),
+        *_integers("nesterov"),
+    ]
+
+
+class LayerCall(ctypes.Structure):
+    """One layer: its parameters by `KINDS`, its F (h, o), and its traces by state and kind."""
+
+    _fields_ = [
+        ("parameters", ParameterCall * 4),
+        *_integers("feedback"),
+        ("traces", ctypes.c_int64 * 4 * 2),
+        ("credits", ctypes.c_int64 * 4),
+    ]
+
+
+class StreamCall(ctypes.Structure):
+    """Sizes, settings and addresses of a whole call."""
+
+    _fields_ = [
+        *_integers("bytes threads steps batch inputs hidden outputs layers"),
+        *_integers("cell credit trace loss optimizer optimizer_decouples"),
+        *_integers("directions antithetic carries batch_reward layer_norms"),
+        *_numbers("gain sigma credit_decay label_smoothing"),
+        ("key", ctypes.c_uint64),
+        *_integers("first_step x y mask class_weights states noisy_states"),
+        ("readout", ParameterCall),
+        ("readout_bias", ParameterCall),
+        ("readout_credits", ctypes.c_int64 * 2),
+        *_integers("groups layer losses out"),
+    ]
+
+
+def stream(call: StreamCall) -> None:
+    """Run and learn as the call says; what it points to is changed in place."""
+    native.extension().stream(ctypes.addressof(call))
+
+
+def _check_sizes() -> None:
+    ours = tuple(map(ctypes.sizeof, (StreamCall, LayerCall, GroupCall, ParameterCall)))
+    theirs = native.extension().stream_sizes()
+    if ours != theirs:
+        raise ImportError(
+            f"stream calls have {ours} bytes here and {theirs} in the kernels: build them anew"
+        )
+
+
+if native.describe()["path"] == "native":
+    _check_sizes()
