@@ -125,7 +125,7 @@ class LayerCredit {
             const T* y = l.active.row(b) + j;
             T* d = out.row(b) + j;
             const Vec<T> own = load(at_h.row(b) + j, which), a = load(y, which);
-            if (l.cell == StreamCell::rnn) {
+            if (l.cell == Cell::rnn) {
                 store(d, own * (fma(-a, a, broadcast<T>(1)) * l.gain), which);
             } else if (l.lstm()) {
                 const Vec<T> o = load(y + 3 * n, which), squashed = load(l.linear.row(b) + j, which);
@@ -186,7 +186,7 @@ class LayerCredit {
         T* to = keep[0].row(b) + j;
         const T* s = slopes[0].row(b) + j;
         const auto own = [&](Index g) { return of_itself(g, j, which); };
-        if (l.cell == StreamCell::rnn) {
+        if (l.cell == Cell::rnn) {
             const Vec<T> leak = broadcast(T(1) - l.gain);
             store(to, whole ? fma(load(s, which), own(0), leak) : leak, which);
         } else if (l.lstm()) {

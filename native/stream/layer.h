@@ -2,18 +2,13 @@
 #pragma once
 
 #include "../activations.h"
+#include "../layer.h"
 #include "optimizer.h"
 #include "products.h"
 
 namespace kernels {
 
 enum Kind { kIh, kHh, kBih, kBhh };
-enum class StreamCell { rnn, gru, gru_reset_before, lstm };
-
-inline Index gates_of(StreamCell cell) {
-    return cell == StreamCell::rnn ? 1 : cell == StreamCell::lstm ? 4 : 3;
-}
-
 // Which rows of a batch, and which units: one thread's share.
 struct Share {
     Index first, rows, from, to;
@@ -40,7 +35,7 @@ template <class T>
 class StreamLayer {
   public:
     StreamLayer(const StreamCall& call, const LayerCall& own, Index inputs, Index rows, const GroupCall* groups)
-        : cell(static_cast<StreamCell>(call.cell)),
+        : cell(static_cast<Cell>(call.cell)),
           hidden(call.hidden),
           inputs(inputs),
           gates(gates_of(cell)),
@@ -55,11 +50,11 @@ class StreamLayer {
           cell_states{{lstm() ? rows : 0, hidden}, {lstm() ? rows : 0, hidden}},
           pre(rows, nodes),
           active(rows, nodes),
-          linear(cell == StreamCell::rnn ? 0 : rows, hidden) {}
+          linear(cell == Cell::rnn ? 0 : rows, hidden) {}
 
-    bool lstm() const { return cell == StreamCell::lstm; }
-    bool reset_after() const { return cell == StreamCell::gru; }
-    bool reset_before() const { return cell == StreamCell::gru_reset_before; }
+    bool lstm() const { return cell == Cell::lstm; }
+    bool reset_after() const { return cell == Cell::gru; }
+    bool reset_before() const { return cell == Cell::gru_reset_before; }
     const Rows<T>& before() const { return states[now]; }
     const Rows<T>& after() const { return states[1 - now]; }
     const Rows<T>& cell_before() const { return cell_states[now]; }
@@ -106,7 +101,7 @@ class StreamLayer {
             T* y = active.row(r) + j;
             T* h = after().row(r) + j;
             const Vec<T> old = load(before().row(r) + j, which);
-            if (cell == StreamCell::rnn) {
+            if (cell == Cell::rnn) {
                 const Vec<T> a = tanh<T>(node(0));
                 store(y, a, which);
                 store(h, gain == 1 ? a : fma(a - old, broadcast(gain), old), which);
@@ -139,7 +134,7 @@ class StreamLayer {
         });
     }
 
-    const StreamCell cell;
+    const Cell cell;
     const Index hidden, inputs, gates, nodes;
     const T gain;
     const Learner<T> learners[4];

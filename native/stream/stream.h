@@ -41,9 +41,7 @@ class Stream {
     }
 
     void run() {
-        double work = 0;
-        for (const auto& layer : layers) work += double(layer->nodes) * double(layer->inputs + c.hidden);
-        const Index wanted = work * double(rows) < kWorthSharing ? 1 : c.threads;
+        const Index wanted = c.threads;
         Team team(wanted);
         load_states();
         together(wanted, [&](Index) {
@@ -54,8 +52,6 @@ class Stream {
     }
 
   private:
-    static constexpr double kWorthSharing = 4e5;  // multiply-adds a step: below, threads only meet
-
     // What one thread keeps for itself: all threads judge all outputs.
     struct Mine {
         Mine(const Stream& s)

@@ -5,12 +5,14 @@
 #include <cstdio>
 #include <limits>
 #include <memory>
+#include <vector>
 
 #include "direct.h"
 #include "forward.h"
 #include "gradients.h"
 #include "head.h"
 #include "online.h"
+#include "stream/stream.h"
 
 using kernels::Cell;
 using kernels::Index;
@@ -151,6 +153,111 @@ void learn(kernels::Learning kind, Index threads, Index batch, Index inputs, Ind
     for (const Array<T>* learned : {&ih, &hh, &readout, &d, &h}) learned->expect_written("what learned");
 }
 
+// A stream of stages, on a network of so many layers: every credit, trace, loss and optimizer there is.
+template <class T>
+struct StreamRun {
+    kernels::StreamCall call{};
+    std::vector<kernels::LayerCall> layers;
+    kernels::GroupCall group{0.01, 0.1, 0.9, 0.1, 0.99, 1e-8, 1};
+    std::vector<std::unique_ptr<Array<T>>> kept;
+    std::vector<std::unique_ptr<std::vector<float>>> counts;
+    std::vector<std::int64_t> labels;
+
+    T* array(Index count, bool output = false) {
+        kept.push_back(std::make_unique<Array<T>>(count, output));
+        return kept.back()->get();
+    }
+    kernels::Address address(Index count) { return reinterpret_cast<kernels::Address>(array(count)); }
+    kernels::ParameterCall parameter(Index count) {
+        T* squares = array(count);
+        for (Index i = 0; i < count; ++i) squares[i] *= squares[i];
+        counts.push_back(std::make_unique<std::vector<float>>(1, 3.0f));
+        return {address(count), address(count), reinterpret_cast<kernels::Address>(squares),
+                reinterpret_cast<kernels::Address>(counts.back()->data()), 0};
+    }
+
+    StreamRun(Cell cell, kernels::Spread credit, kernels::Past past, kernels::Penalty loss, kernels::Descent descent,
+              Index threads, Index depth, Index batch, Index inputs, Index hidden, Index outputs, bool extras) {
+        constexpr Index steps = 4;
+        using kernels::Spread;
+        const bool noisy = credit == Spread::nodes || credit == Spread::activity, shaken = credit == Spread::weights;
+        const Index directions = extras ? 2 : 1, copies = directions * (extras ? 2 : 1);
+        const Index nodes = kernels::gates_of(cell) * hidden, states = cell == Cell::lstm ? 2 : 1;
+        const bool carries = !noisy || extras, decays = noisy && extras, traced = past != kernels::Past::none;
+        layers.resize(std::size_t(depth));
+        for (Index l = 0; l < depth; ++l) {
+            const Index width = l ? hidden : inputs;
+            const Index sizes[] = {nodes * width, nodes * hidden, nodes, nodes};
+            kernels::LayerCall& own = layers[std::size_t(l)];
+            for (int k = 0; k < (extras ? 4 : 2); ++k) {
+                own.parameters[k] = parameter(sizes[k]);
+                for (Index s = 0; traced && s < states; ++s) own.traces[s][k] = address(batch * sizes[k]);
+                if (decays) own.credits[k] = address(batch * copies * sizes[k]);
+            }
+            own.feedback = address(hidden * outputs);
+        }
+        call.bytes = sizeof(T), call.threads = threads, call.steps = steps, call.batch = batch;
+        call.inputs = inputs, call.hidden = hidden, call.outputs = outputs, call.layers = depth;
+        call.cell = Index(cell), call.credit = Index(credit), call.trace = Index(past), call.loss = Index(loss);
+        call.optimizer = Index(descent), call.optimizer_decouples = extras;
+        call.directions = directions, call.antithetic = extras, call.carries = carries;
+        call.batch_reward = noisy && !extras, call.layer_norms = extras;
+        call.gain = extras ? 0.5 : 1, call.sigma = 0.1, call.credit_decay = decays ? 0.9 : 0, call.label_smoothing = extras ? 0.1 : 0;
+        call.key = 7, call.first_step = 3;
+        call.x = address(steps * batch * inputs);
+        if (loss == kernels::Penalty::cross_entropy) {
+            for (Index n = 0; n < steps * batch; ++n) labels.push_back(n % outputs);
+            call.y = reinterpret_cast<kernels::Address>(labels.data());
+        } else {
+            call.y = address(steps * batch * outputs);
+        }
+        if (extras) {
+            T* mask = array(steps * batch);
+            for (Index n = 0; n < steps * batch; ++n) mask[n] = T(n % 3);
+            call.mask = reinterpret_cast<kernels::Address>(mask);
+            T* weights = array(outputs);
+            for (Index o = 0; o < outputs; ++o) weights[o] = T(1 + o % 2);
+            call.class_weights = reinterpret_cast<kernels::Address>(weights);
+        }
+        call.states = address(batch * (noisy && carries ? 1 + copies : 1) * states * depth * hidden);
+        if (shaken) call.noisy_states = address(batch * copies * states * depth * hidden);
+        call.readout = parameter(outputs * hidden);
+        if (extras) call.readout_bias = parameter(outputs);
+        if (decays) {
+            call.readout_credits[0] = address(batch * copies * outputs * hidden);
+            call.readout_credits[1] = address(batch * copies * outputs);
+        }
+        call.groups = reinterpret_cast<kernels::Address>(&group);
+        call.layer = reinterpret_cast<kernels::Address>(layers.data());
+        call.losses = reinterpret_cast<kernels::Address>(array(steps, true));
+        call.out = reinterpret_cast<kernels::Address>(array(steps * batch * outputs, true));
+        kernels::Stream<T>(call).run();
+        for (const auto& own : kept) own->expect_written("what a stream keeps");
+    }
+};
+
+template <class T>
+void all_streams() {
+    using namespace kernels;
+    constexpr Index sizes[][5] = {{1, 1, 1, 1, 1}, {2, 3, 2, 7, 5}, {3, 1, 9, 35, 3}};
+    constexpr Penalty losses[] = {Penalty::squares, Penalty::cross_entropy, Penalty::binary};
+    constexpr Descent descents[] = {Descent::sgd, Descent::adam, Descent::rmsprop};
+    int turn = 0;  // one after the other: all of these with all of those would take minutes
+    for (const Cell cell : {Cell::rnn, Cell::gru, Cell::gru_reset_before, Cell::lstm})
+        for (const Spread credit : {Spread::feedback, Spread::exact, Spread::nodes, Spread::activity, Spread::weights})
+            for (const Past past : {Past::none, Past::leak, Past::diagonal}) {
+                const bool knows_error = credit == Spread::feedback || credit == Spread::exact;
+                if (past != Past::none && (!knows_error || cell == Cell::gru_reset_before)) continue;
+                for (const auto& size : sizes)
+                    for (const bool extras : {false, true}) {
+                        const Index threads = 1 + turn % 3;
+                        StreamRun<T>(cell, credit, past, losses[turn % 3], descents[(turn + turn / 3) % 3], threads,
+                                     size[0], size[1], size[2], size[3], size[4], extras);
+                        ++turn;
+                    }
+            }
+}
+
 template <class T>
 void draw(Index threads, Index steps, Index count) {
     const Array<T> drawn(steps * count, true);
@@ -181,6 +288,7 @@ void all() {
                 for (const int form : {0, 1, 2})
                     for (const bool orthogonal : {false, true})
                         learn<T>(kind, threads, size[0], size[1], size[2], size[3], form > 0, form > 1, orthogonal);
+    all_streams<T>();
     for (const Index count : {1, 31, 32, 33, 500, 3000}) draw<T>(2, 3, count);
 }
 

@@ -32,6 +32,8 @@ from timelocal.typing import Memory
 CELLS: dict[type[Cell], int] = {RNNCell: 0, GRUResetAfter: 1, GRUResetBefore: 2, LSTMCell: 3}
 LOSSES: dict[type[Loss], str] = {MSE: "mse", CrossEntropy: "cross_entropy", BCE: "bce"}
 _WIDEST_READOUT = 1024
+_WORTH_SHARING = 4e5
+"""Multiply-adds of a step forward from which on threads do more than wait for each other."""
 
 _Write = Callable[[Any, StreamCall, Any], bool]
 """Writes how a rule credits to a call and its layers; False where the kernel does not."""
@@ -162,7 +164,9 @@ class Program:
             for number, group in enumerate(self.optimizer.param_groups)
             for parameter in group["params"]
         }
-        call.bytes, call.threads = weight.element_size(), torch.get_num_threads()
+        self.threads = torch.get_num_threads()
+        self.work = sum(parameter.numel() for parameter in network.parameters()) * call.batch
+        call.bytes = weight.element_size()
         call.inputs, call.hidden = network.input_size, network.hidden_size
         call.outputs, call.layers = network.output_size, recurrent.num_layers
         call.cell = CELLS[type(network.cell)]
@@ -222,6 +226,8 @@ class Program:
         by_class = loss.class_weights if isinstance(loss, CrossEntropy) else None
         by_class = None if by_class is None else by_class.to(inputs).contiguous()
         call.label_smoothing = loss.label_smoothing if isinstance(loss, CrossEntropy) else 0.0
+        runs = 1 + call.directions * (2 if call.antithetic else 1)
+        call.threads = self.threads if self.work * runs > _WORTH_SHARING else 1
         call.steps, call.key, call.first_step = steps, key & (2**64 - 1), first_step
         call.x, call.y = inputs.data_ptr(), targets.data_ptr()
         call.mask = 0 if weights is None else weights.data_ptr()
