@@ -18,7 +18,7 @@ help:
 	@echo "make format       let ruff format the code"
 	@echo "make clean        remove the environment and what was built"
 
-$(INSTALLED): pyproject.toml constraints.txt $(wildcard setup.py native/*)
+$(INSTALLED): pyproject.toml constraints.txt $(wildcard setup.py native/* native/*/*)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
 	@touch $@
