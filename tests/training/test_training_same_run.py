@@ -362,7 +362,7 @@ def test_class_weights_go_on_in_the_same_bits(problem, contents, tmp_path):
         (threading.Lock(), "lock"),
         (Slotted(2), {"is": "Slotted", "delta": 2}),
     ],
-    ids=repr,
+    ids=lambda one: type(one).__name__,  # alike in every process
 )
 def test_a_value_is_told_as_json(value, told):
     assert described(value) == told
