@@ -102,13 +102,13 @@ class Sequences:
         return self._at(as_positions("index", index, len(self)))
 
     def _at(self, positions: Tensor) -> Sequences:
-        """The sequences at positions (n,) that are there."""
-
-        def at(own: Tensor) -> Tensor:
-            return own.index_select(0, positions.to(own.device))
-
-        lengths = None if self.lengths is None else at(self.lengths)
-        return Sequences(at(self.inputs), at(self.targets), lengths)
+        """The sequences at positions (n,) that are there: rows of what was checked need no more checks."""
+        cut = object.__new__(Sequences)
+        for name in ("inputs", "targets", "lengths"):
+            own = getattr(self, name)
+            rows = None if own is None else own.index_select(0, positions.to(own.device))
+            object.__setattr__(cut, name, rows)
+        return cut
 
     def __iter__(self) -> Iterator[Sequences]:
         """One sequence after the other."""
