@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 
 import pytest
@@ -257,8 +258,29 @@ def test_hyperparameters(make: Callable[[], object], told: str) -> None:
     raises(make, told)
 
 
+def nested(values: Tensor) -> Tensor:
+    with warnings.catch_warnings():  # torch calls it a prototype
+        warnings.simplefilter("ignore")
+        return torch.nested.nested_tensor([*values])
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.uint8, torch.int16, torch.int32])
+@pytest.mark.parametrize("name", sorted(tl.RULES.keys() - {"dfa-authors-code"}))
+@pytest.mark.parametrize("at", ["last", "every"])
+def test_every_rule_takes_lengths_of_any_integer_type(dtype: torch.dtype, name: str, at: str) -> None:
+    rule = tl.RULES[name]
+    lengths = torch.tensor([5, 2, 1, 3])
+    targets = Y if at == "last" else EVERY
+    network = tl.RNN(3, 4, 2)
+    wanted = rule(network, at=at).estimate(X, targets, lengths)
+    found = rule(network, at=at).estimate(X, targets, lengths.to(dtype))
+    assert torch.equal(found.loss, wanted.loss)
+    assert all(torch.equal(found.gradients[n], own) for n, own in wanted.gradients.items())
+
+
 SPECIAL = {
     "sparse": lambda x: x.to_sparse(),
+    "nested, strided": lambda x: nested(x),
     "nested": lambda x: torch.nested.nested_tensor([*x], layout=torch.jagged),
     "complex": lambda x: x.to(torch.complex64),
     "uint16": lambda x: x.to(torch.uint16),
@@ -274,7 +296,7 @@ def test_tensors_that_are_no_plain_numbers(form: str, name: str) -> None:
         "lengths": torch.full((4,), 5),
         "mask": torch.ones(4, 5),
     }
-    given[name] = SPECIAL[form](given["inputs"] if form == "nested" else given[name])
+    given[name] = SPECIAL[form](X if "nested" in form else given[name])
     raises(lambda: estimate(**given, at="every"), f"{name}: got")
 
 
