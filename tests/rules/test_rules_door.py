@@ -267,7 +267,9 @@ def nested(values: Tensor) -> Tensor:
 @pytest.mark.parametrize("dtype", [torch.int8, torch.uint8, torch.int16, torch.int32])
 @pytest.mark.parametrize("name", sorted(tl.RULES.keys() - {"dfa-authors-code"}))
 @pytest.mark.parametrize("at", ["last", "every"])
-def test_every_rule_takes_lengths_of_any_integer_type(dtype: torch.dtype, name: str, at: str) -> None:
+def test_every_rule_takes_lengths_of_any_integer_type(
+    dtype: torch.dtype, name: str, at: str
+) -> None:
     rule = tl.RULES[name]
     lengths = torch.tensor([5, 2, 1, 3])
     targets = Y if at == "last" else EVERY
@@ -341,7 +343,7 @@ def test_an_estimate_of_another_network_is_told_and_none_of_it_taken(
         (nn.Linear(7, 2), "readout: got one from (n, 7)"),
         (nn.Linear(8, 2).double(), "torch.float64"),
         (nn.Sequential(nn.Linear(7, 2)), "readout: got mat1 and mat2"),
-        (nn.Flatten(0), "readout: got (8,)"),
+        (nn.Flatten(0), "readout: got (16,)"),
         (None, "readout: got None"),
     ],
 )
@@ -439,7 +441,7 @@ class Headless(nn.Module):
         (lambda: tl.from_torch(nn.GRU(3, 8), nn.Sequential(nn.Linear(7, 2))), "(n, 8)"),
         (lambda: tl.from_torch(nn.GRU(3, 8), nn.Linear(8, 2).double()), "torch.float32"),
         (lambda: tl.from_torch(nn.GRU(3, 8), Headless()), "readout: got <class 'tuple'>"),
-        (lambda: tl.from_torch(nn.GRU(3, 8), nn.Flatten(0)), "readout: got (8,)"),
+        (lambda: tl.from_torch(nn.GRU(3, 8), nn.Flatten(0)), "readout: got (16,)"),
     ],
 )
 def test_adoption(make: Callable[[], object], told: str) -> None:
