@@ -34,6 +34,7 @@ struct StreamCall {
     std::int64_t cell, credit, trace, loss, optimizer, optimizer_decouples;
     std::int64_t directions, antithetic, carries, batch_reward, layer_norms;
     double gain, sigma, credit_decay, label_smoothing;
+    double denominator;  // of the mean loss; 0: each step has its own
     std::uint64_t key;
     std::int64_t first_step;
     Address x, y, mask, class_weights;      // (t, b, i), (t, b, o) or int64 (t, b), (t, b), (o,)
@@ -47,6 +48,6 @@ struct StreamCall {
 enum class Spread { feedback, exact, nodes, activity, weights };
 enum class Past { none, leak, diagonal };
 enum class Penalty { squares, cross_entropy, binary };
-enum class Descent { sgd, adam, rmsprop };
+enum class Descent { sgd, adam, rmsprop, none };  // none: gradients are summed in place of a first moment
 
 }  // namespace kernels

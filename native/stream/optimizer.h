@@ -85,6 +85,17 @@ struct RmsProp {
     }
 };
 
+// No descent: the gradients of all steps are added up.
+template <class T>
+struct Sum {
+    static constexpr bool keeps_first = true, keeps_second = false;
+
+    template <class Which>
+    void operator()(Vec<T> gradient, T*, T* first, T*, Which which) const {
+        store(first, load(first, which) + gradient, which);
+    }
+};
+
 // A parameter (rows, columns) with its optimizer's state.
 template <class T>
 struct Learner {
@@ -130,7 +141,9 @@ void descend(const Learner<T>& learner, Descent kind, bool decouples, Index from
     if (!learner.group) return;
     const GroupCall& group = *learner.group;
     const double step = learner.step ? double(*learner.step) + 1 : 1;
-    if (kind == Descent::adam)
+    if (kind == Descent::none)
+        learner.learn_by(Sum<T>(), from, to, of);
+    else if (kind == Descent::adam)
         learner.learn_by(Adam<T>(group, step, decouples), from, to, of);
     else if (kind == Descent::rmsprop)
         learner.learn_by(RmsProp<T>(group, step, decouples), from, to, of);

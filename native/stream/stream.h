@@ -248,10 +248,11 @@ class Stream {
 
     // Losses, errors, and what each noisy copy's change is worth.
     void weigh(Index t, Mine& mine) {
-        T denominator = 0;
+        T own = 0;
         for (Index b = 0; b < c.batch; ++b)
-            if (mask_at(t, b) != 0) denominator += mask_at(t, b) * judge.weight(t * c.batch + b);
-        mine.counts = denominator > 0;
+            if (mask_at(t, b) != 0) own += mask_at(t, b) * judge.weight(t * c.batch + b);
+        mine.counts = own > 0;
+        const T denominator = c.denominator > 0 ? T(c.denominator) : own;
         for (Index b = 0; b < c.batch; ++b) {
             const T share = mine.counts ? mask_at(t, b) / denominator : T(0);
             T* errors = mine.errors.row(b);

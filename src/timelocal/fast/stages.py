@@ -16,24 +16,21 @@ from torch.nn import Module
 from torch.optim import Optimizer
 
 from timelocal import kernels
-from timelocal.cells import Cell, GRUResetAfter, GRUResetBefore, LSTMCell, RNNCell
 from timelocal.fast import optimizers
 from timelocal.feedback import FIXED
-from timelocal.kernels import native_stream
+from timelocal.kernels import native, native_stream
 from timelocal.kernels.native_stream import GroupCall, LayerCall, ParameterCall, StreamCall
-from timelocal.losses import BCE, MSE, CrossEntropy, Loss
+from timelocal.losses import CrossEntropy
 from timelocal.network import Recurrent, is_linear, parameter_name
 from timelocal.rules import ANP, DFA, NP, RFLO, TBPTT, WP, EProp, Rule, SnAp1
 from timelocal.rules.eligibility import trace_name
 from timelocal.rules.feedback_rule import EXACT, FeedbackRule
+from timelocal.rules.heads import STREAM_LOSSES, stream_loss
 from timelocal.rules.perturbation import NodeRule
+from timelocal.rules.weight_perturbation import write_weights
 from timelocal.typing import Memory
 
-CELLS: dict[type[Cell], int] = {RNNCell: 0, GRUResetAfter: 1, GRUResetBefore: 2, LSTMCell: 3}
-LOSSES: dict[type[Loss], str] = {MSE: "mse", CrossEntropy: "cross_entropy", BCE: "bce"}
 _WIDEST_READOUT = 1024
-_WORTH_SHARING = 4e5
-"""Multiply-adds of a step forward from which on threads do more than wait for each other."""
 
 _Write = Callable[[Any, StreamCall, Any], bool]
 """Writes how a rule credits to a call and its layers; False where the kernel does not."""
@@ -63,26 +60,15 @@ def _feedback(rule: FeedbackRule, call: StreamCall, layers: Any) -> bool:
 
 
 def _nodes(rule: NodeRule, call: StreamCall, layers: Any) -> bool:
-    if rule.decay is None or rule.noise != "gaussian":
+    credit = rule.native_credit()
+    if credit is None or rule.decay is None:
         return False
-    call.credit = native_stream.CREDITS.index("nodes")
-    call.sigma, call.credit_decay = rule.sigma, rule.decay
-    call.directions, call.antithetic = rule.directions, rule.antithetic
-    call.carries, call.batch_reward = rule.carry, rule.reward == "batch"
-    return True
-
-
-def _activity(rule: ANP, call: StreamCall, layers: Any) -> bool:
-    if not (_nodes(rule, call, layers) and rule.clean):
-        return False
-    call.credit = native_stream.CREDITS.index("activity")
-    call.layer_norms = rule.norm == "layer"
+    credit(call)
     return True
 
 
 def _weights(rule: WP, call: StreamCall, layers: Any) -> bool:
-    call.credit = native_stream.CREDITS.index("weights")
-    call.sigma, call.directions, call.antithetic = rule.sigma, rule.directions, rule.antithetic
+    write_weights(rule, call)
     return rule.decay == 0 and rule.redraw == "step"
 
 
@@ -93,7 +79,7 @@ CREDITS: dict[type[Rule], _Write] = {
     EProp: _feedback,
     SnAp1: _feedback,
     NP: _nodes,
-    ANP: _activity,
+    ANP: _nodes,
     WP: _weights,
 }
 """By the rule's exact type: a variation on a rule computes something else."""
@@ -138,18 +124,18 @@ class Program:
             type(rule) in CREDITS
             and kernels.serves(weight.dtype, weight.device)
             and type(recurrent) is Recurrent
-            and type(network.cell) in CELLS
+            and native.handles(network.cell, weight)
             and recurrent.directions == 1
             and recurrent.decorrelate is None
             and not (recurrent.dropout and network.training and recurrent.num_layers > 1)
             and is_linear(readout)
             and network.output_size <= _WIDEST_READOUT
-            and type(rule.loss) in LOSSES
+            and stream_loss(rule.loss) is not None
         )
-        native = optimizers.native_of(self.optimizer, network.parameters())
-        if not fits or native is None or len(self.groups) != len(self.optimizer.param_groups):
+        made = optimizers.native_of(self.optimizer, network.parameters())
+        if not fits or made is None or len(self.groups) != len(self.optimizer.param_groups):
             return False
-        self.native, self.dtype = native, weight.dtype
+        self.native, self.dtype = made, weight.dtype
         self.places: list[tuple[ParameterCall, Module, str]] = [
             (own.parameters[kind], recurrent, parameter_name(name, layer, 0))
             for layer, own in enumerate(self.layers)
@@ -164,15 +150,13 @@ class Program:
             for number, group in enumerate(self.optimizer.param_groups)
             for parameter in group["params"]
         }
-        self.threads = torch.get_num_threads()
-        self.work = sum(parameter.numel() for parameter in network.parameters()) * call.batch
+        self.parameters = list(network.parameters())
         call.bytes = weight.element_size()
         call.inputs, call.hidden = network.input_size, network.hidden_size
         call.outputs, call.layers = network.output_size, recurrent.num_layers
-        call.cell = CELLS[type(network.cell)]
-        call.gain = 1 / network.cell.tau if isinstance(network.cell, RNNCell) else 1.0
-        call.loss = native_stream.LOSSES.index(LOSSES[type(rule.loss)])
-        call.optimizer = native_stream.OPTIMIZERS.index(native.kind)
+        call.cell, call.gain = native.kind_of(network.cell)
+        call.loss = native_stream.LOSSES.index(STREAM_LOSSES[type(rule.loss)])
+        call.optimizer = native_stream.OPTIMIZERS.index(made.kind)
         call.optimizer_decouples = optimizers.decouples(self.optimizer)
         call.directions, call.carries = 1, True
         return True
@@ -227,7 +211,7 @@ class Program:
         by_class = None if by_class is None else by_class.to(inputs).contiguous()
         call.label_smoothing = loss.label_smoothing if isinstance(loss, CrossEntropy) else 0.0
         runs = 1 + call.directions * (2 if call.antithetic else 1)
-        call.threads = self.threads if self.work * runs > _WORTH_SHARING else 1
+        call.threads = native_stream.threads_for(self.parameters, sequences * runs)
         call.steps, call.key, call.first_step = steps, key & (2**64 - 1), first_step
         call.x, call.y = inputs.data_ptr(), targets.data_ptr()
         call.mask = 0 if weights is None else weights.data_ptr()

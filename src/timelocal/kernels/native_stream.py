@@ -8,6 +8,10 @@ readout and its loss), credit (how the nodes hear of it) and optimizer. The stru
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
 
 from timelocal.kernels import native
 
@@ -15,7 +19,8 @@ CREDITS = ("feedback", "exact", "nodes", "activity", "weights")
 """The error through F, or down through the layers within the step; noise on nodes, its effect, on weights."""
 TRACES = ("none", "leak", "diagonal")
 LOSSES = ("mse", "cross_entropy", "bce")
-OPTIMIZERS = ("sgd", "adam", "rmsprop")
+OPTIMIZERS = ("sgd", "adam", "rmsprop", "none")
+"""With "none" nothing is learned: the gradients of all steps are added to what `first` points to."""
 KINDS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 """A layer's parameters, in the order of the calls."""
 
@@ -61,7 +66,7 @@ class StreamCall(ctypes.Structure):
         *_integers("bytes threads steps batch inputs hidden outputs layers"),
         *_integers("cell credit trace loss optimizer optimizer_decouples"),
         *_integers("directions antithetic carries batch_reward layer_norms"),
-        *_numbers("gain sigma credit_decay label_smoothing"),
+        *_numbers("gain sigma credit_decay label_smoothing denominator"),
         ("key", ctypes.c_uint64),
         *_integers("first_step x y mask class_weights states noisy_states"),
         ("readout", ParameterCall),
@@ -69,6 +74,16 @@ class StreamCall(ctypes.Structure):
         ("readout_credits", ctypes.c_int64 * 2),
         *_integers("groups layer losses out"),
     ]
+
+
+_WORTH_SHARING = 4e5
+"""Multiply-adds of a step forward from which on threads do more than wait for each other."""
+
+
+def threads_for(parameters: Iterable[Tensor], rows: int) -> int:
+    """How many threads a step of so many rows through these parameters is worth."""
+    work = sum(parameter.numel() for parameter in parameters) * rows
+    return torch.get_num_threads() if work > _WORTH_SHARING else 1
 
 
 def stream(call: StreamCall) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Literal, get_args
 
 import torch
@@ -10,11 +12,12 @@ from torch import Tensor
 from timelocal import kernels
 from timelocal.arguments import flag_problem, is_flag
 from timelocal.errors import unknown_name
+from timelocal.kernels.native_stream import CREDITS, StreamCall
 from timelocal.losses import Loss
 from timelocal.network import Network, at_last_valid
 from timelocal.rules.estimate import RuleSpec
 from timelocal.rules.node_perturbation import PAPER
-from timelocal.rules.perturbation import Directions, NodeRule, Noise, Reward, Runs
+from timelocal.rules.perturbation import Directions, NodeRule, Noise, Reward, Runs, write_nodes
 from timelocal.typing import LossFunction, Place
 
 Norm = Literal["network", "layer"]
@@ -107,6 +110,10 @@ class ANP(NodeRule):
         self.clean = bool(clean)
         self.norm = norm
 
+    def native_credit(self) -> Callable[[StreamCall], None] | None:
+        known = type(self) is ANP and self.clean and self.noise == "gaussian"
+        return partial(write_activity, self) if known else None
+
     def _reference_noise(
         self,
         key: int,
@@ -170,6 +177,12 @@ class ANP(NodeRule):
             ]
             nodes.append(torch.stack(changes, 1))
         return nodes, runs.outputs[..., 1:, :, :] - runs.outputs[..., :1, :, :]
+
+
+def write_activity(rule: ANP, call: StreamCall) -> None:
+    """Tell a native call how the change of activity is credited."""
+    write_nodes(rule, call)
+    call.credit, call.layer_norms = CREDITS.index("activity"), rule.norm == "layer"
 
 
 def _gain(size: Tensor, count: Tensor | int) -> Tensor:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from abc import abstractmethod
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Literal, NoReturn, get_args
@@ -22,6 +22,7 @@ from timelocal.arguments import as_real, flag_problem, is_flag, is_one_of, whole
 from timelocal.cells import outer_each
 from timelocal.distributed import of_this_rank
 from timelocal.errors import Problem, UnsupportedError, described, unknown_name
+from timelocal.kernels.native_stream import CREDITS, StreamCall
 from timelocal.losses import Loss
 from timelocal.network import (
     Network,
@@ -30,6 +31,7 @@ from timelocal.network import (
     is_linear,
     parameter_name,
 )
+from timelocal.rules import noisy_call
 from timelocal.rules.batch import Batch
 from timelocal.rules.estimate import ForwardPass
 from timelocal.rules.forward import readout_gradients
@@ -150,6 +152,10 @@ class NodeRule(PerturbationRule):
         self.carry = bool(carry)
         self.noise = noise
 
+    def native_credit(self) -> Callable[[StreamCall], None] | None:
+        """What tells a native call how exactly this rule credits; None where none does it."""
+        return None
+
     @abstractmethod
     def directions_of_credit(self, runs: Runs) -> Directions:
         """What is credited: d (t, m, b, g) for each layer, and d at the readout's nodes."""
@@ -164,6 +170,11 @@ class NodeRule(PerturbationRule):
             )
         generator = of_this_rank(self.generator)
         key = draw_key(generator)
+        credit = self.native_credit()
+        if credit is not None and self.decay == 0:
+            native = noisy_call.summed(self.network, self.loss, batch, key, credit, 1 + self.copies)
+            if native is not None:
+                return native
         runs = self._run(batch, copied(batch.initial, 1 + self.copies), key, 0, generator)
         learned = self._learn(batch, runs)
         return learned.forward, self._gradients(learned)
@@ -367,6 +378,19 @@ class NodeRule(PerturbationRule):
             name: torch.add(found[name], memory[f"trace_{name}"], alpha=self.decay)
             for name, _ in network.named_parameters()
         }
+
+
+def write_noise(rule: PerturbationRule, call: StreamCall) -> None:
+    """Tell a native call how much noise there is, and how often."""
+    call.sigma, call.directions, call.antithetic = rule.sigma, rule.directions, rule.antithetic
+
+
+def write_nodes(rule: NodeRule, call: StreamCall) -> None:
+    """Tell a native call how noise on nodes is credited."""
+    write_noise(rule, call)
+    call.credit = CREDITS.index("nodes")
+    call.credit_decay = rule.decay or 0.0
+    call.carries, call.batch_reward = rule.carry, rule.reward == "batch"
 
 
 @dataclass(frozen=True, slots=True)

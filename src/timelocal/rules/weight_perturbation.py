@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import Literal, get_args
 
 import torch
@@ -14,13 +15,15 @@ from timelocal.arguments import is_one_of
 from timelocal.cells import CellWeights
 from timelocal.distributed import of_this_rank
 from timelocal.errors import Problem, UnsupportedError, described, raise_problems, unknown_name
+from timelocal.kernels.native_stream import CREDITS, StreamCall
 from timelocal.losses import Loss
 from timelocal.network import Network, parameter_name
+from timelocal.rules import noisy_call
 from timelocal.rules.batch import Batch
 from timelocal.rules.estimate import ForwardPass, RuleSpec
 from timelocal.rules.forward import forward_pass
 from timelocal.rules.node_perturbation import PAPER
-from timelocal.rules.perturbation import PerturbationRule, copied, draw_key
+from timelocal.rules.perturbation import PerturbationRule, copied, draw_key, write_noise
 from timelocal.rules.states import no_states, packed, unpacked
 from timelocal.typing import Gradients, LossFunction, Memory, Place, States
 
@@ -114,6 +117,13 @@ class WP(PerturbationRule):
 
     def compute(self, batch: Batch) -> tuple[ForwardPass, Gradients]:
         key = draw_key(of_this_rank(self.generator))
+        if type(self) is WP and self.redraw == "step" and self.decay == 0:
+            credit, runs = partial(write_weights, self), 1 + self.copies
+            native = noisy_call.summed(
+                self.network, self.loss, batch, key, credit, runs, apart=True
+            )
+            if native is not None:
+                return native
         clean = forward_pass(self.network, self.loss, batch, None)
         if self.redraw == "sequence":
             return clean, self._one_draw(batch, clean, key)
@@ -265,6 +275,12 @@ class WP(PerturbationRule):
             "noisy": packed(noisy, self.copies),
         }
         return clean, gradients, carried
+
+
+def write_weights(rule: WP, call: StreamCall) -> None:
+    """Tell a native call how noise on weights is credited."""
+    write_noise(rule, call)
+    call.credit = CREDITS.index("weights")
 
 
 def _side_by_side(runs: list[States]) -> States:

@@ -1,0 +1,143 @@
+"""Perturbations of a whole sequence in one native call: the runs side by side, noise made where it is used.
+
+The call is a stream's (`kernels.native_stream`) in which nothing learns: the gradients of all steps add up.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from timelocal import kernels
+from timelocal.cells import LayerTrajectory
+from timelocal.kernels import native, native_stream
+from timelocal.kernels.native_stream import GroupCall, LayerCall, StreamCall
+from timelocal.losses import CrossEntropy, Loss
+from timelocal.network import Network, Recurrent, Trajectory, is_linear, parameter_name
+from timelocal.rules.batch import Batch
+from timelocal.rules.estimate import ForwardPass
+from timelocal.rules.heads import stream_loss
+from timelocal.rules.states import no_states, packed, unpacked
+from timelocal.typing import Gradients, States
+
+
+def summed(
+    network: Network,
+    loss: Loss,
+    batch: Batch,
+    key: int,
+    write: Callable[[StreamCall], None],
+    runs: int,
+    apart: bool = False,
+) -> tuple[ForwardPass, Gradients] | None:
+    """The clean run and the sum over time of all gradients by local credit; None where no call does it.
+
+    write: tells the call how noise is credited. runs: clean and noisy ones, of each sequence. apart: whether
+    the noisy runs' states lie apart from the clean ones'.
+    """
+    name, recurrent, readout = stream_loss(loss), network.recurrent, network.readout
+    inputs = batch.inputs
+    serves = (
+        name is not None
+        and kernels.serves(inputs.dtype, inputs.device)
+        and native.handles(network.cell, inputs)
+        and not torch.compiler.is_compiling()
+        and type(recurrent) is Recurrent
+        and recurrent.directions == 1
+        and recurrent.decorrelate is None
+        and not (recurrent.dropout and network.training and recurrent.num_layers > 1)
+        and batch.lengths is None
+        and not batch.wanted
+        and is_linear(readout)
+    )
+    if not serves or name is None:
+        return None
+    assert isinstance(readout, nn.Linear)
+    steps, sequences, _ = inputs.shape
+    alive: list[Tensor] = []
+
+    def address(tensor: Tensor | None) -> int:
+        if tensor is None:
+            return 0
+        alive.append(tensor.detach().contiguous())
+        return alive[-1].data_ptr()
+
+    gradients = {own: torch.zeros_like(p, memory_format=torch.contiguous_format)
+                 for own, p in network.named_parameters()}  # fmt: skip
+    layers, group = (LayerCall * recurrent.num_layers)(), GroupCall()
+    call = StreamCall(
+        bytes=inputs.element_size(), threads=1, steps=steps, batch=sequences, inputs=network.input_size,
+        hidden=network.hidden_size, outputs=network.output_size, layers=recurrent.num_layers,
+        loss=native_stream.LOSSES.index(name), optimizer=native_stream.OPTIMIZERS.index("none"),
+        carries=True, key=key & (2**64 - 1), denominator=float(batch.denominator),
+        layer=ctypes.addressof(layers), groups=ctypes.addressof(group),
+    )  # fmt: skip
+    call.cell, call.gain = native.kind_of(network.cell)
+    write(call)
+    call.threads = native_stream.threads_for(network.parameters(), sequences * runs)
+    for layer, own in enumerate(layers):
+        for place, kind in enumerate(native_stream.KINDS[: 4 if recurrent.bias else 2]):
+            name_here = parameter_name(kind, layer, 0)
+            parameter = recurrent.get_parameter(name_here)
+            own.parameters[place].value = address(parameter)
+            own.parameters[place].first = gradients[f"recurrent.{name_here}"].data_ptr()
+    call.readout.value = address(readout.weight)
+    call.readout.first = gradients["readout.weight"].data_ptr()
+    call.readout_bias.value = address(readout.bias)
+    if readout.bias is not None:
+        call.readout_bias.first = gradients["readout.bias"].data_ptr()
+    call.x = address(inputs)
+    call.y, call.mask = _entries(batch, address)
+    if isinstance(loss, CrossEntropy):
+        call.label_smoothing = loss.label_smoothing
+        weights = loss.class_weights
+        call.class_weights = address(None if weights is None else weights.to(inputs))
+    states = _all_states(network, batch, 1 if apart else runs)
+    noisy = _all_states(network, batch, runs - 1) if apart else None
+    call.states, call.noisy_states = address(states), address(noisy)
+    losses, made = inputs.new_empty(steps), inputs.new_empty(steps, sequences, call.outputs)
+    call.losses, call.out = losses.data_ptr(), made.data_ptr()
+    native_stream.stream(call)
+    trajectory = _ended(network, inputs, unpacked(states[:, :1]))
+    outputs = made[-1] if batch.at == "last" else made.flatten(0, 1)
+    nothing = outputs.new_empty(0)  # the kernel keeps neither features nor errors
+    forward = ForwardPass(
+        batch, trajectory, nothing, outputs, nothing, losses.sum(), batch.accuracy(loss, outputs)
+    )
+    return forward, gradients
+
+
+def _entries(batch: Batch, address: Callable[[Tensor | None], int]) -> tuple[int, int]:
+    """Addresses of the targets and of the mask of every step: at a last step the others count nothing."""
+    steps, sequences, _ = batch.inputs.shape
+    if batch.at == "every":
+        return address(batch.targets), address(batch.weights)
+    targets = batch.targets.new_zeros(steps, *batch.targets.shape)
+    targets[-1] = batch.targets
+    mask = batch.inputs.new_zeros(steps, sequences)
+    mask[-1] = 1.0 if batch.weights is None else batch.weights
+    return address(targets), address(mask)
+
+
+def _all_states(network: Network, batch: Batch, copies: int) -> Tensor:
+    """Where every run begins, (b, copies, states, l, h)."""
+    if batch.initial is None:
+        return no_states(network, batch.inputs.shape[1], copies)
+    initial: States = batch.initial
+    return packed(initial).expand(-1, copies, -1, -1, -1).contiguous()
+
+
+def _ended(network: Network, inputs: Tensor, states: States) -> Trajectory:
+    """What is left of a run that was not kept: one of no steps, from its last states."""
+    each = (states,) if isinstance(states, Tensor) else states
+    gates = inputs.new_empty(0, inputs.shape[1], len(network.cell.gate_names) * network.hidden_size)
+    layers = tuple(
+        (LayerTrajectory(inputs[:0], tuple(state[layer][None] for state in each), gates),)
+        for layer in range(network.num_layers)
+    )
+    return Trajectory(
+        layers, inputs.new_empty(0, inputs.shape[1], network.hidden_size), None, None, ()
+    )
