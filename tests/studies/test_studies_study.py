@@ -153,7 +153,8 @@ def test_a_child_that_is_killed_fails_alone(tmp_path: Path) -> None:
     thread = threading.Thread(target=attend)
     thread.start()
     lock = tmp_path / trial.folder_name() / ".lock"
-    while not (lock.exists() and _holders(lock)):
+    told = tmp_path / trial.folder_name() / "status.json"
+    while not (told.exists() and lock.exists() and _holders(lock)):
         time.sleep(0.05)
     (pid,) = _holders(lock)
     os.kill(pid, signal.SIGKILL)
