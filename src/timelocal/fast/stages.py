@@ -204,17 +204,19 @@ class Program:
         self,
         memory: Memory,
         inputs: Tensor,
-        targets: Tensor,
+        targets: Tensor | None,
         mask: Tensor | None,
         key: int,
         first_step: int,
     ) -> tuple[Tensor, Tensor]:
         """Losses (t,) and outputs (t, b, o) of inputs (t, b, i), after `is_served` and `has_begun`.
 
-        targets (t, b) or (t, b, o), mask (t, b) or None. Weights, moments and memory are changed in place.
+        targets (t, b) or (t, b, o), None where the mask is 0 throughout; mask (t, b) or None. Weights,
+        moments and memory are changed in place.
         """
         call, loss = self.call, self.rule.loss
-        inputs, targets = inputs.contiguous(), targets.contiguous()
+        inputs = inputs.contiguous()
+        targets = None if targets is None else targets.contiguous()
         steps, sequences = inputs.shape[:2]
         losses = inputs.new_empty(steps)
         outputs = inputs.new_empty(steps, sequences, call.outputs)
@@ -223,7 +225,8 @@ class Program:
         by_class = None if by_class is None else by_class.to(inputs).contiguous()
         call.label_smoothing = loss.label_smoothing if isinstance(loss, CrossEntropy) else 0.0
         call.steps, call.key, call.first_step = steps, key & (2**64 - 1), first_step
-        call.x, call.y = inputs.data_ptr(), targets.data_ptr()
+        call.batch, call.peeks = sequences, False
+        call.x, call.y = inputs.data_ptr(), 0 if targets is None else targets.data_ptr()
         call.mask = 0 if weights is None else weights.data_ptr()
         call.class_weights = 0 if by_class is None else by_class.data_ptr()
         call.losses, call.out = losses.data_ptr(), outputs.data_ptr()
@@ -231,6 +234,19 @@ class Program:
         native_stream.stream(call)
         torch.autograd.graph.increment_version(self.written)
         return losses, outputs
+
+    def peek(self, memory: Memory, inputs: Tensor) -> Tensor:
+        """Outputs (b, o) of the clean network at one more step (b, i), after `is_served` and `has_begun`.
+
+        Nothing is changed.
+        """
+        call, inputs = self.call, inputs.contiguous()
+        outputs = inputs.new_empty(len(inputs), call.outputs)
+        call.batch, call.steps, call.threads, call.peeks = len(inputs), 1, 1, True
+        call.x, call.out = inputs.data_ptr(), outputs.data_ptr()
+        self._write_memory(memory)
+        native_stream.stream(call)
+        return outputs
 
     def _write_memory(self, memory: Memory) -> None:
         call, network = self.call, self.rule.network

@@ -30,18 +30,19 @@ class NativeStream:
         self,
         memory: Memory,
         inputs: Tensor,
-        targets: Tensor,
+        targets: Tensor | None,
         mask: Tensor | None,
         key: int,
         first_step: int,
     ) -> tuple[Tensor, Tensor] | None:
         """Losses (t,) and outputs (t, b, o) of a chunk with an update at every step, all checked.
 
-        inputs (t, b, i), targets (t, b) or (t, b, o), mask (t, b) or None. None: nothing was done, and a first
-        step by the loop may help: an optimizer makes what it keeps in a step of its own.
+        inputs (t, b, i), mask (t, b) or None, targets (t, b) or (t, b, o), None where the mask is 0 throughout.
+        None: nothing was done, and a first step by the loop may help: an optimizer makes what it keeps in a
+        step of its own.
         """
         steps = inputs.shape[0]
-        if mask is None and steps >= _WORTH_COPYING:
+        if mask is None and targets is not None and steps >= _WORTH_COPYING:
             found = run_tanh_layer(
                 self.rule, self.optimizer, memory, inputs, targets, key, first_step
             )
@@ -60,7 +61,7 @@ class NativeStream:
             program.run(
                 memory,
                 inputs[start : start + longest],
-                targets[start : start + longest],
+                None if targets is None else targets[start : start + longest],
                 None if mask is None else mask[start : start + longest],
                 key,
                 first_step + start,
@@ -69,6 +70,13 @@ class NativeStream:
         ]
         losses, outputs = zip(*parts, strict=True)
         return torch.cat(losses), torch.cat(outputs)
+
+    def peek(self, memory: Memory, inputs: Tensor) -> Tensor | None:
+        """Outputs (b, o) of one more step (b, i), without making it; None where `run` would do nothing."""
+        program = self._served()
+        if program is None or not program.has_begun():
+            return None
+        return program.peek(memory, inputs)
 
     def _served(self) -> Program | None:
         layers, groups = self.rule.network.num_layers, len(self.optimizer.param_groups)
