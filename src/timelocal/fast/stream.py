@@ -25,7 +25,6 @@ class NativeStream:
         self.rule, self.optimizer, self.batch_size = rule, optimizer, batch_size
         self._program: Program | None = None
 
-    @torch.no_grad()
     def run(
         self,
         memory: Memory,
@@ -48,8 +47,8 @@ class NativeStream:
             )
             if found is not None:
                 return found
-        program = self._served()
-        if program is None or not program.has_begun():
+        program = self._ready()
+        if program is None:
             return None
         if steps == 1:
             return program.run(memory, inputs, targets, mask, key, first_step)
@@ -71,16 +70,30 @@ class NativeStream:
         losses, outputs = zip(*parts, strict=True)
         return torch.cat(losses), torch.cat(outputs)
 
-    def peek(self, memory: Memory, inputs: Tensor) -> Tensor | None:
-        """Outputs (b, o) of one more step (b, i), without making it; None where `run` would do nothing."""
-        program = self._served()
-        if program is None or not program.has_begun():
+    def step(
+        self,
+        memory: Memory,
+        inputs: Tensor,
+        targets: Tensor | None,
+        mask: Tensor | None,
+        key: int,
+        step: int,
+    ) -> tuple[Tensor, Tensor] | None:
+        """Loss () and outputs (b, o) of one step, without a first axis; else as `run`."""
+        program = self._ready()
+        if program is None:
             return None
-        return program.peek(memory, inputs)
+        return program.run(memory, inputs, targets, mask, key, step)
 
-    def _served(self) -> Program | None:
+    def peek(self, memory: Memory, inputs: Tensor) -> Tensor | None:
+        """Outputs (b, o) of one more step (b, i), without making it; None where `step` would do nothing."""
+        program = self._ready()
+        return None if program is None else program.peek(memory, inputs)
+
+    def _ready(self) -> Program | None:
+        """The program, if it is one that the kernels know and all that it names is there."""
         layers, groups = self.rule.network.num_layers, len(self.optimizer.param_groups)
         program = self._program
         if program is None or (len(program.layers), len(program.groups)) != (layers, groups):
             program = self._program = Program(self.rule, self.optimizer, self.batch_size)
-        return program if program.is_served() else None
+        return program if program.is_served() and program.has_begun() else None

@@ -434,9 +434,9 @@ class Stream:
         self, x: Tensor, y: Tensor, mask: Tensor | None, gradients: bool
     ) -> Learned | Estimate:
         if not gradients:
-            native = self._run_native(x[None], y[None], None if mask is None else mask[None])
+            native = self._step_native(x, y, mask)
             if native is not None:
-                return Learned(native.loss[0], native.outputs[0])
+                return native
         estimate, self.memory = self._estimate(self.memory, self.steps, x, y, mask)
         self.steps += 1
         self._update(estimate)
@@ -481,7 +481,15 @@ class Stream:
             self._native = fast.NativeStream(self.rule, self.optimizer, self.batch_size)
         return self._native
 
-    def _run_native(self, x: Tensor, y: Tensor | None, mask: Tensor | None) -> Learned | None:
+    def _step_native(self, x: Tensor, y: Tensor | None, mask: Tensor | None) -> Learned | None:
+        """One step (b, …) in one native call, where one does it: loss () and outputs (b, o)."""
+        found = self._fast().step(self.memory, x, y, mask, self.key, self.steps)
+        if found is None:
+            return None
+        self.steps += 1
+        return Learned(*found)
+
+    def _run_native(self, x: Tensor, y: Tensor, mask: Tensor | None) -> Learned | None:
         """Steps (t, b, …) in one native call, where one does them: losses (t,) and outputs (t, b, o)."""
         found = self._fast().run(self.memory, x, y, mask, self.key, self.steps)
         if found is None:
@@ -564,7 +572,7 @@ class Stream:
     def _pass(self, x: Tensor) -> None:
         """One step (b, i) in which nothing counts."""
         nothing = x.new_zeros(len(x))
-        if self._run_native(x[None], None, nothing[None]) is not None:
+        if self._step_native(x, None, nothing) is not None:
             return
         rule = self.rule
         own, rule.loss = rule.loss, MSE()  # one whose targets have the shape of the outputs
