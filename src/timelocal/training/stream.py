@@ -273,7 +273,10 @@ class Stream:
         if delay or self._predicted is None:
             return self._learn_late(targets, mask, delay)
         x, present = self._predicted
-        self._check_targets(Entered(x, present), targets, mask)
+        if present is None and self._is_known(x, targets, mask):
+            self._check_values(targets)
+        else:
+            self._check_all(Entered(x, present), targets, mask)
         learned = self._learn(x, present, targets, mask)
         assert isinstance(learned, Learned)
         self._predicted = None
@@ -343,35 +346,39 @@ class Stream:
 
     def _check_step(self, inputs: Tensor, targets: Tensor, mask: Tensor | None) -> Entered:
         """One step (b, …) at the door; of tensors like the last ones, the values alone."""
-        seen = _signature(inputs, targets)
-        if mask is None and seen is not None and seen == self._seen and is_finite(inputs):
-            self._check_values(targets, inputs.dtype)
+        if self._is_known(inputs, targets, mask) and is_finite(inputs):
+            self._check_values(targets)
             return Entered(inputs)
         entered = self._filled(inputs)
-        self._check_targets(entered, targets, mask)
+        self._check_all(entered, targets, mask)
         return entered
 
-    def _check_values(self, targets: Tensor, dtype: torch.dtype) -> None:
-        network, loss = self.rule.network, self.rule.loss
+    def _is_known(self, inputs: Tensor, targets: Tensor, mask: Tensor | None) -> bool:
+        """Whether they are like those of the last step without a mask, but for their values."""
+        return mask is None and self._seen is not None and _signature(inputs, targets) == self._seen
+
+    def _check_values(self, targets: Tensor) -> None:
+        network, dtype = self.rule.network, targets.dtype
         raise_problems(
-            loss.target_problems(targets, (self.batch_size,), network.output_size, dtype, None)
+            self.rule.loss.target_problems(
+                targets, (self.batch_size,), network.output_size, dtype, None
+            )
         )
 
-    def _check_targets(self, entered: Entered, targets: Tensor, mask: Tensor | None) -> None:
-        """Targets and mask of one step at the door, with what its inputs have told."""
-        network, loss = self.rule.network, self.rule.loss
-        x, present, problem = entered
-        seen = _signature(x, targets)
-        known = seen is not None and seen == self._seen
-        if known and mask is None and present is None and problem is None:
-            self._check_values(targets, x.dtype)
-            return
+    def _check_all(self, entered: Entered, targets: Tensor, mask: Tensor | None) -> None:
+        """All of one step at the door, with what was found in its inputs."""
+        network, (x, present, problem) = self.rule.network, entered
         # the entries of one step are (b,), as those at a last step
-        x = x.unsqueeze(1 if network.batch_first else 0)
-        counts = _counting(mask, present)
-        problems = batch_problems(network, loss, "last", x, targets, mask=counts)
+        problems = batch_problems(
+            network,
+            self.rule.loss,
+            "last",
+            x.unsqueeze(1 if network.batch_first else 0),
+            targets,
+            mask=_counting(mask, present),
+        )
         raise_problems([*problems, problem])
-        self._seen = seen
+        self._seen = _signature(x, targets)
 
     def _check_chunk(
         self, inputs: Tensor, targets: Tensor, mask: Tensor | None
@@ -592,7 +599,7 @@ class Stream:
             remedy = "Call predict(inputs) first, and learn(targets) once for each."
             raise ArgumentError(str(Problem("delay", delay, expected, remedy)))
         self._check_weights(waiting)
-        self._check_targets(Entered(waiting.inputs, waiting.present), targets, mask)
+        self._check_all(Entered(waiting.inputs, waiting.present), targets, mask)
         self._go_by()
         rows = waiting.present.nonzero()[:, 0]
         outputs = waiting.inputs.new_full(
@@ -700,8 +707,8 @@ class Stream:
         return stream_file.copied({"rule": rule, "optimizer": optimizer, "stream": self._state()})
 
     def _put_back(self, state: stream_file.State) -> None:
-        self._check_state(state["stream"])
         _check_state(self.rule.state_dict(), state["rule"], "rule")
+        self._check_state(state["stream"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.rule.load_state_dict(state["rule"])
         self.load_state_dict(state["stream"])
@@ -740,7 +747,7 @@ class Stream:
         own = {name: kept for name, kept in self._state().items() if not _AGE.match(name)}
         ages = {int(found[1]) for name in given if (found := _AGE.match(name))}
         like = self._a_waiting_step().named() if ages else {}
-        for age in ages & set(range(self.max_delay + 1)):
+        for age in ages & set(range(self.max_delay + 1)) if self.max_delay else ():
             own |= {_LATE.format(age) + name: kept for name, kept in like.items()}
         _check_state(own, given, "state")
 

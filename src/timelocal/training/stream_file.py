@@ -87,7 +87,8 @@ def read(path: str | os.PathLike[str], description: Mapping[str, object]) -> Sta
 def does_not_fit(path: str | os.PathLike[str], error: Exception) -> RunError:
     """For a file that is whole, and the state of a stream of other sizes."""
     return RunError(
-        f"{path} does not fit this stream ({error}). Nothing was changed: make the stream as that one was."
+        f"{path} does not fit this stream ({str(error).rstrip('.')}). Nothing was changed: make the stream "
+        "as that one was."
     )
 
 
