@@ -36,6 +36,7 @@ PATHS = [
     ),
     "loop",
 ]
+ADAM = partial(torch.optim.Adam, lr=0.01)
 INPUTS, HIDDEN, OUTPUTS, BATCH = 3, 7, 2, 3
 
 
@@ -49,7 +50,7 @@ def take_path(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
 def a_stream(
     rule: str = "dfa",
     cell=tl.GRU,
-    optimizer=partial(torch.optim.Adam, lr=0.01),
+    optimizer=ADAM,
     batch_size: int = BATCH,
     loss="mse",
     seed: int = 1,

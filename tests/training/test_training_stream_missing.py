@@ -68,7 +68,10 @@ def test_by_default_they_are_told_with_their_place(way, seen_before, path):
     before = moved(stream)
     x[3, 1, 2] = x[3, 2, 0] = x[4, 0, 0] = NAN
     place = {"run": "step 0 of the chunk", "step": f"step {seen_before} of the stream"}
-    told = f"inputs: got NaN at {place.get(way, place['step'])}, row 1, channel 2, and {2 if way == 'run' else 1} m"
+    others = 2 if way == "run" else 1
+    told = (
+        f"inputs: got NaN at {place.get(way, place['step'])}, row 1, channel 2, and {others} more"
+    )
     with pytest.raises(ArgumentError, match=told):
         learn(stream, way, x[3:], y[3:])
     assert_same(moved(stream), before)
@@ -98,7 +101,7 @@ def test_infinite_values_are_not_missing(missing, way):
 @pytest.mark.parametrize("wrong", ["drop", None, True])
 def test_unknown_ways_are_told(wrong):
     with pytest.raises(
-        ArgumentError, match="missing: got .*, expected one of 'hold', 'raise', 'skip'"
+        ArgumentError, match=r"missing: got .*, expected one of 'hold', 'raise', 'skip'"
     ):
         a_stream(missing=wrong)
 

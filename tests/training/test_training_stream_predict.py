@@ -226,8 +226,8 @@ def test_values_are_looked_at_in_every_step(loss, wrong, told, way, path):
     if way == "step":
         assert_same(moved(stream), before)
     for name in ("step", "predict"):
+        infinite = torch.full_like(x[3], torch.inf)
         with pytest.raises(ArgumentError, match="inputs: got NaN or infinite values"):
-            infinite = torch.full_like(x[3], torch.inf)
             stream.step(infinite, y[3]) if name == "step" else stream.predict(infinite)
 
 

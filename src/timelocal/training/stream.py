@@ -746,8 +746,12 @@ class Stream:
     def _check_state(self, given: Mapping[str, Tensor]) -> None:
         own = {name: kept for name, kept in self._state().items() if not _AGE.match(name)}
         ages = {int(found[1]) for name in given if (found := _AGE.match(name))}
+        if ages and (not self.max_delay or max(ages) > self.max_delay):
+            got = f"a step that waits for its target since {max(ages)} steps"
+            remedy = f"Make the stream with max_delay={max(1, max(ages))}."
+            raise_problems([Problem("state", got, f"max_delay={self.max_delay}", remedy)])
         like = self._a_waiting_step().named() if ages else {}
-        for age in ages & set(range(self.max_delay + 1)) if self.max_delay else ():
+        for age in ages:
             own |= {_LATE.format(age) + name: kept for name, kept in like.items()}
         _check_state(own, given, "state")
 
