@@ -300,3 +300,18 @@ def test_a_rule_that_carries_no_states_says_how_to_call_them():
     stream.step(x, y)
     with pytest.raises(tl.UnsupportedError, match="expected 'states' among them"):
         stream.predict(x)
+
+
+def test_a_rule_without_a_clean_run_predicts_without_its_noise(path):
+    def made():
+        rule = tl.ANP(
+            tl.GRU(INPUTS, HIDDEN, OUTPUTS, seed=1).double(), loss="mse", clean=False, sigma=0.1
+        )
+        return tl.Stream(rule, torch.optim.Adam(rule.parameters(), lr=0.01), BATCH)
+
+    whole, parts = made(), made()
+    for x, y in zip(*data(3), strict=True):
+        wanted, predicted, found = whole.step(x, y), parts.predict(x), parts.learn(y)
+        assert torch.equal(found.outputs, wanted.outputs)
+        assert not torch.equal(predicted, found.outputs)
+    assert_same(moved(parts), moved(whole))

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import Module
+from torch.nn import Linear, Module
 from torch.optim import Optimizer
 
 from timelocal import kernels
@@ -24,6 +24,7 @@ from timelocal.kernels import native_stream
 from timelocal.kernels.native_stream import GroupCall, LayerCall, ParameterCall, StreamCall
 from timelocal.losses import BCE, MSE, CrossEntropy, Loss
 from timelocal.network import Network, Recurrent, is_linear, parameter_name
+from timelocal.network.hooks import has_forward_hooks
 from timelocal.rules import ANP, DFA, NP, RFLO, TBPTT, WP, EProp, Rule, SnAp1
 from timelocal.rules.eligibility import trace_name
 from timelocal.rules.feedback_rule import EXACT, FeedbackRule
@@ -112,10 +113,6 @@ class Program:
     def __init__(self, rule: Rule, optimizer: Optimizer, batch_size: int) -> None:
         self.rule, self.optimizer = rule, optimizer
         self.call = StreamCall(batch=batch_size)
-        self.layers = (LayerCall * rule.network.num_layers)()
-        self.groups = (GroupCall * len(optimizer.param_groups))()
-        self.call.layer = ctypes.addressof(self.layers)
-        self.call.groups = ctypes.addressof(self.groups)
         self._known: tuple[object, ...] | None = None
         self._fits = False
 
@@ -123,11 +120,11 @@ class Program:
         """Whether the kernels know this rule, cell, readout, loss and optimizer; writes all but addresses."""
         network, optimizer = self.rule.network, self.optimizer
         recurrent, readout, groups = network.recurrent, network.readout, optimizer.param_groups
-        linear = is_linear(readout)
+        plain = type(readout) is Linear and not has_forward_hooks(readout)
         known = (
-            recurrent, recurrent.cell, recurrent.decorrelate, readout, self.rule.loss,
-            recurrent.dropout and network.training, torch.get_num_threads(),
-            linear and readout.weight.shape, optimizers.is_hooked(optimizer), *map(optimizers.options, groups),
+            recurrent, recurrent.cell, recurrent.decorrelate, recurrent.num_layers, self.rule.loss,
+            recurrent.dropout and network.training, readout, plain and readout.weight.shape,
+            torch.get_num_threads(), optimizers.is_hooked(optimizer), *map(optimizers.options, groups),
             [id(parameter) for group in groups for parameter in group["params"]],
         )  # fmt: skip
         if known != self._known:
@@ -138,6 +135,9 @@ class Program:
         rule, network, call = self.rule, self.rule.network, self.call
         recurrent, readout = network.recurrent, network.readout
         weight = recurrent.like
+        self.layers = (LayerCall * recurrent.num_layers)()
+        self.groups = (GroupCall * len(self.optimizer.param_groups))()
+        call.layer, call.groups = ctypes.addressof(self.layers), ctypes.addressof(self.groups)
         fits = (
             type(rule) in CREDITS
             and kernels.serves(weight.dtype, weight.device)
@@ -151,7 +151,7 @@ class Program:
             and type(rule.loss) in LOSSES
         )
         native = optimizers.native_of(self.optimizer, network.parameters())
-        if not fits or native is None or len(self.groups) != len(self.optimizer.param_groups):
+        if not fits or native is None:
             return False
         self.native, self.dtype, self.is_written = native, weight.dtype, False
         self.places: list[tuple[ParameterCall, Module, str]] = [
@@ -224,7 +224,7 @@ class Program:
             and [one.requires_grad for one in found] == self.learn
             and _identities(kept) == self.identities
             and [one.data_ptr() for one in self.tensors] == self.addresses
-            and all(map(Tensor.is_contiguous, self.tensors))
+            and all(map(Tensor.is_contiguous, found))
         )
 
     def run(

@@ -23,7 +23,7 @@ class NativeStream:
 
     def __init__(self, rule: Rule, optimizer: Optimizer, batch_size: int) -> None:
         self.rule, self.optimizer, self.batch_size = rule, optimizer, batch_size
-        self._program: Program | None = None
+        self._program = Program(rule, optimizer, batch_size)
 
     def run(
         self,
@@ -36,9 +36,9 @@ class NativeStream:
     ) -> tuple[Tensor, Tensor] | None:
         """Losses (t,) and outputs (t, b, o) of a chunk with an update at every step, all checked.
 
-        inputs (t, b, i), mask (t, b) or None, targets (t, b) or (t, b, o), None where the mask is 0 throughout.
-        None: nothing was done, and a first step by the loop may help: an optimizer makes what it keeps in a
-        step of its own.
+        inputs (t, b, i), mask (t, b) or None, targets (t, b) or (t, b, o), None where the mask is 0
+        throughout. None: nothing was done, and a first step by the loop may help: an optimizer makes what it
+        keeps in a step of its own.
         """
         steps = inputs.shape[0]
         if mask is None and targets is not None and steps >= _WORTH_COPYING:
@@ -92,8 +92,5 @@ class NativeStream:
 
     def _ready(self) -> Program | None:
         """The program, if it is one that the kernels know and all that it names is there."""
-        layers, groups = self.rule.network.num_layers, len(self.optimizer.param_groups)
         program = self._program
-        if program is None or (len(program.layers), len(program.groups)) != (layers, groups):
-            program = self._program = Program(self.rule, self.optimizer, self.batch_size)
         return program if program.is_served() and program.has_begun() else None

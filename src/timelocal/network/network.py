@@ -16,8 +16,9 @@ from timelocal import kernels
 from timelocal.cells import Cell, CellWeights, zero_state
 from timelocal.errors import Problem, UnsupportedError, raise_problems
 from timelocal.network.checks import initial_problems, input_problems
+from timelocal.network.hooks import has_forward_hooks
 from timelocal.network.lengths import flip, masked, valid_steps
-from timelocal.network.readout import evaluation_mode, is_linear
+from timelocal.network.readout import evaluation_mode
 from timelocal.network.recurrent import Recurrent
 from timelocal.network.trajectory import Trajectory
 from timelocal.typing import Gradients, State, States
@@ -60,7 +61,7 @@ class Network(nn.Module):
     def output_size(self) -> int:
         """O: from a linear readout's sizes, else by asking the readout once."""
         readout = self.readout
-        if isinstance(readout, nn.Linear) and is_linear(readout):
+        if type(readout) is nn.Linear and not has_forward_hooks(readout):
             return readout.out_features
         like = self.recurrent.like
         with torch.no_grad(), evaluation_mode(self.readout):

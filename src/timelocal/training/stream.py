@@ -269,8 +269,8 @@ class Stream:
             ArgumentError: for a step that was not predicted or has been learned from, and for anything wrong
                 with targets and mask; nothing has moved then.
         """
-        raise_problems([_delay_problem("delay", delay, self.max_delay)])
-        if delay or self._predicted is None:
+        if delay != 0 or self._predicted is None:
+            raise_problems([_delay_problem("delay", delay, self.max_delay)])
             return self._learn_late(targets, mask, delay)
         x, present = self._predicted
         if present is None and self._is_known(x, targets, mask):
@@ -533,12 +533,13 @@ class Stream:
         for (_, parameter), gradient in zip(named, kept, strict=True):
             parameter.grad = gradient
 
-    @torch.no_grad()
     def _outputs(self, x: Tensor) -> Tensor:
         """The outputs (b, o) of a step, which is not made."""
         found = self._fast().peek(self.memory, x)
-        if found is not None:
-            return found
+        return self._read(x) if found is None else found
+
+    @torch.no_grad()
+    def _read(self, x: Tensor) -> Tensor:
         rule, network = self.rule, self.rule.network
         drawn, states = rule.get_extra_state(), clean_states(self.memory)
         with own_precision(x), _as_if_unread(network.readout):
