@@ -43,6 +43,7 @@ struct StreamCall {
     Address readout_credits[2];             // traces of perturbation
     Address groups, layer;                  // GroupCall[], LayerCall[layers]
     Address losses, out;                    // (t,), (t, b, o)
+    std::int64_t peeks;                     // one step forward: the outputs alone, and nothing is changed
 };
 
 enum class Spread { feedback, exact, nodes, activity, weights };

@@ -19,9 +19,9 @@ class Stream {
     explicit Stream(const StreamCall& call)
         : c(call),
           spread(static_cast<Spread>(call.credit)),
-          noisy(spread == Spread::nodes || spread == Spread::activity),
-          shaken(spread == Spread::weights),
-          copies(noisy || shaken ? call.directions * (call.antithetic ? 2 : 1) : 0),
+          noisy(!call.peeks && (spread == Spread::nodes || spread == Spread::activity)),
+          shaken(!call.peeks && spread == Spread::weights),
+          copies(noisy || shaken ? copies_of(call) : 0),
           rows(call.batch * (1 + copies)),
           judge(call),
           groups(reinterpret_cast<const GroupCall*>(call.groups)),
@@ -34,7 +34,8 @@ class Stream {
         for (Index l = 0; l < call.layers; ++l) {
             const Index inputs = l ? call.hidden : call.inputs;
             layers.push_back(std::make_unique<StreamLayer<T>>(call, own[l], inputs, rows, groups));
-            credits.push_back(std::make_unique<LayerCredit<T>>(call, own[l], *layers[l], noisy ? copies : 0));
+            if (!call.peeks)
+                credits.push_back(std::make_unique<LayerCredit<T>>(call, own[l], *layers[l], noisy ? copies : 0));
             noise.emplace_back(room(noisy ? call.directions * call.batch * layers[l]->nodes : 0));
         }
         if (shaken) shake_all();
@@ -48,10 +49,12 @@ class Stream {
             const Index number = team.enter();
             if (number >= 0) work_as(team, number);
         });
-        save_states();
+        if (!c.peeks) save_states();
     }
 
   private:
+    static Index copies_of(const StreamCall& call) { return call.directions * (call.antithetic ? 2 : 1); }
+
     // What one thread keeps for itself: all threads judge all outputs.
     struct Mine {
         Mine(const Stream& s)
@@ -87,6 +90,10 @@ class Stream {
             for (Index l = 0; l < c.layers; ++l) forward(l, t, mine, meet);
             read(mine);
             meet();
+            if (c.peeks) {
+                if (number == 0) tell_outputs(t);
+                continue;
+            }
             weigh(t, mine);
             if (number == 0) tell(t, mine);
             if (!shaken) credit(t, mine, meet);
@@ -106,9 +113,13 @@ class Stream {
 
     // --- states --------------------------------------------------------------------------------
 
-    Index kept_runs() const { return shaken || !noisy ? 1 : c.carries ? 1 + copies : 1; }
+    // How many runs of a sequence `states` holds: their noise does not run on with them under all rules.
+    Index kept_runs() const {
+        const bool nodes = spread == Spread::nodes || spread == Spread::activity;
+        return nodes && c.carries ? 1 + copies_of(c) : 1;
+    }
 
-    // body(state of torch's, own state) for every row that is carried.
+    // body(state of torch's, own state) for every row that is carried; a peek takes the clean run's alone.
     template <class Body>
     void each_state(const Body& body) {
         const auto some = [&](Address address, Index runs, Index first_run) {
@@ -120,7 +131,8 @@ class Stream {
                         for (Index l = 0; l < c.layers; ++l, at += c.hidden) {
                             const StreamLayer<T>& layer = *layers[l];
                             const Rows<T>& own = s ? layer.cell_before() : layer.before();
-                            body(at, own.row((first_run + run) * c.batch + b));
+                            const Index row = (first_run + run) * c.batch + b;
+                            if (row < rows) body(at, own.row(row));
                         }
         };
         some(c.states, kept_runs(), 0);
@@ -275,12 +287,14 @@ class Stream {
 
     void tell(Index t, const Mine& mine) {
         T sum = 0;
-        for (Index b = 0; b < c.batch; ++b) {
-            sum += mine.losses.begin()[b];
+        for (Index b = 0; b < c.batch; ++b) sum += mine.losses.begin()[b];
+        reinterpret_cast<T*>(c.losses)[t] = sum;
+        tell_outputs(t);
+    }
+    void tell_outputs(Index t) {
+        for (Index b = 0; b < c.batch; ++b)
             std::memcpy(reinterpret_cast<T*>(c.out) + (t * c.batch + b) * c.outputs, out.row(b),
                         std::size_t(c.outputs) * sizeof(T));
-        }
-        reinterpret_cast<T*>(c.losses)[t] = sum;
     }
 
     // --- credit --------------------------------------------------------------------------------

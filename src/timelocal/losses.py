@@ -6,6 +6,7 @@ class weights; a rule sees e already divided by Σ w.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from typing import ClassVar
 
@@ -162,7 +163,8 @@ class _RealTargets(Loss):
         problems = _shape_problem(targets, (*entries, outputs), "like the outputs")
         if not problems:
             read = targets if counted is None else targets[counted]
-            if not bool(read.isfinite().all()):
+            # a sum is finite only if every term is; it may overflow
+            if not math.isfinite(read.sum().item()) and not bool(read.isfinite().all()):
                 problems.append(Problem("targets", "NaN or infinite values", "finite numbers"))
         return problems
 

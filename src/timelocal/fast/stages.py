@@ -7,12 +7,13 @@ its exact type, takes the loop; so does any cell, readout, loss or optimizer tha
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
+from operator import is_
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import Module
+from torch.nn import Linear, Module
 from torch.optim import Optimizer
 
 from timelocal import kernels
@@ -22,6 +23,7 @@ from timelocal.kernels import native, native_stream
 from timelocal.kernels.native_stream import GroupCall, LayerCall, ParameterCall, StreamCall
 from timelocal.losses import CrossEntropy
 from timelocal.network import Recurrent, is_linear, parameter_name
+from timelocal.network.hooks import has_forward_hooks
 from timelocal.rules import ANP, DFA, NP, RFLO, TBPTT, WP, EProp, Rule, SnAp1
 from timelocal.rules.eligibility import trace_name
 from timelocal.rules.feedback_rule import EXACT, FeedbackRule
@@ -85,6 +87,10 @@ CREDITS: dict[type[Rule], _Write] = {
 """By the rule's exact type: a variation on a rule computes something else."""
 
 
+def _identities(kept: Iterable[Mapping[str, object] | None]) -> list[int]:
+    return [id(value) for each in kept if each for value in each.values()]
+
+
 class Program:
     """The native call of one stream: what it says is written anew each time, from where everything now lies.
 
@@ -95,10 +101,6 @@ class Program:
     def __init__(self, rule: Rule, optimizer: Optimizer, batch_size: int) -> None:
         self.rule, self.optimizer = rule, optimizer
         self.call = StreamCall(batch=batch_size)
-        self.layers = (LayerCall * rule.network.num_layers)()
-        self.groups = (GroupCall * len(optimizer.param_groups))()
-        self.call.layer = ctypes.addressof(self.layers)
-        self.call.groups = ctypes.addressof(self.groups)
         self._known: tuple[object, ...] | None = None
         self._fits = False
 
@@ -106,10 +108,11 @@ class Program:
         """Whether the kernels know this rule, cell, readout, loss and optimizer; writes all but addresses."""
         network, optimizer = self.rule.network, self.optimizer
         recurrent, readout, groups = network.recurrent, network.readout, optimizer.param_groups
+        plain = type(readout) is Linear and not has_forward_hooks(readout)
         known = (
-            recurrent, recurrent.cell, recurrent.decorrelate, readout, self.rule.loss,
-            recurrent.dropout and network.training, torch.get_num_threads(), is_linear(readout),
-            optimizers.is_hooked(optimizer), *map(optimizers.options, groups),
+            recurrent, recurrent.cell, recurrent.decorrelate, recurrent.num_layers, self.rule.loss,
+            recurrent.dropout and network.training, readout, plain and readout.weight.shape,
+            torch.get_num_threads(), optimizers.is_hooked(optimizer), *map(optimizers.options, groups),
             [id(parameter) for group in groups for parameter in group["params"]],
         )  # fmt: skip
         if known != self._known:
@@ -120,6 +123,9 @@ class Program:
         rule, network, call = self.rule, self.rule.network, self.call
         recurrent, readout = network.recurrent, network.readout
         weight = recurrent.like
+        self.layers = (LayerCall * recurrent.num_layers)()
+        self.groups = (GroupCall * len(self.optimizer.param_groups))()
+        call.layer, call.groups = ctypes.addressof(self.layers), ctypes.addressof(self.groups)
         fits = (
             type(rule) in CREDITS
             and kernels.serves(weight.dtype, weight.device)
@@ -133,9 +139,9 @@ class Program:
             and stream_loss(rule.loss) is not None
         )
         made = optimizers.native_of(self.optimizer, network.parameters())
-        if not fits or made is None or len(self.groups) != len(self.optimizer.param_groups):
+        if not fits or made is None:
             return False
-        self.native, self.dtype = made, weight.dtype
+        self.native, self.dtype, self.is_written = made, weight.dtype, False
         self.places: list[tuple[ParameterCall, Module, str]] = [
             (own.parameters[kind], recurrent, parameter_name(name, layer, 0))
             for layer, own in enumerate(self.layers)
@@ -145,6 +151,7 @@ class Program:
         self.places.append((call.readout, readout, "weight"))
         if readout.bias is not None:
             self.places.append((call.readout_bias, readout, "bias"))
+        _, self.modules, self.names = zip(*self.places, strict=True)
         self.number = {
             id(parameter): number
             for number, group in enumerate(self.optimizer.param_groups)
@@ -166,18 +173,22 @@ class Program:
         groups, state = self.optimizer.param_groups, self.optimizer.state
         for own, group in zip(self.groups, groups, strict=True):
             optimizers.write_group(own, group)
+        if self.is_written and self._is_where_it_was():
+            return True
+        self.is_written = False
         self.written: list[Tensor] = []
-        for call, module, name in self.places:
-            parameter: Tensor = getattr(module, name)
+        self.parameters = [getattr(module, name) for _, module, name in self.places]
+        self.kept = [state.get(parameter) for parameter in self.parameters]
+        for (call, _, _), parameter, own in zip(
+            self.places, self.parameters, self.kept, strict=True
+        ):
             if parameter.dtype is not self.dtype or not parameter.is_contiguous():
                 return False
             call.value, call.group = parameter.data_ptr(), -1
             number = self.number.get(id(parameter))
             if number is None or not parameter.requires_grad:
                 continue
-            kept = optimizers.moments(
-                self.native, groups[number], state.get(parameter, {}), parameter
-            )
+            kept = optimizers.moments(self.native, groups[number], own or {}, parameter)
             if kept is None:
                 return False
             call.group = number
@@ -186,34 +197,60 @@ class Program:
             )
             self.written.append(parameter)
             self.written += [tensor for tensor in kept if tensor is not None]
+        self.learn = [parameter.requires_grad for parameter in self.parameters]
+        self.identities = _identities(self.kept)
+        self.tensors = list({id(one): one for one in (*self.written, *self.parameters)}.values())
+        self.addresses = [tensor.data_ptr() for tensor in self.tensors]
+        self.is_written = True
         return True
+
+    def _is_where_it_was(self) -> bool:
+        """Whether the tensors whose addresses `has_begun` wrote are the same, and lie where they did."""
+        found = list(map(getattr, self.modules, self.names))
+        kept = list(map(self.optimizer.state.get, found))
+        return (
+            all(map(is_, found, self.parameters))
+            and all(map(is_, kept, self.kept))
+            and [one.requires_grad for one in found] == self.learn
+            and _identities(kept) == self.identities
+            and [one.data_ptr() for one in self.tensors] == self.addresses
+            and all(map(Tensor.is_contiguous, found))
+        )
 
     def run(
         self,
         memory: Memory,
         inputs: Tensor,
-        targets: Tensor,
+        targets: Tensor | None,
         mask: Tensor | None,
         key: int,
         first_step: int,
     ) -> tuple[Tensor, Tensor]:
         """Losses (t,) and outputs (t, b, o) of inputs (t, b, i), after `is_served` and `has_begun`.
 
-        targets (t, b) or (t, b, o), mask (t, b) or None. Weights, moments and memory are changed in place.
+        targets (t, b) or (t, b, o), None where the mask is 0 throughout; mask (t, b) or None. Weights,
+        moments and memory are changed in place.
+
+        One step comes without the first axis: inputs (b, i), loss (), outputs (b, o).
         """
         call, loss = self.call, self.rule.loss
-        inputs, targets = inputs.contiguous(), targets.contiguous()
-        steps, sequences = inputs.shape[:2]
+        inputs = inputs.contiguous()
+        *steps, sequences, _ = inputs.shape
         losses = inputs.new_empty(steps)
-        outputs = inputs.new_empty(steps, sequences, call.outputs)
+        outputs = inputs.new_empty(*steps, sequences, call.outputs)
+        if targets is not None:
+            targets = targets.contiguous()
         weights = mask if mask is None else mask.to(inputs.dtype).contiguous()
-        by_class = loss.class_weights if isinstance(loss, CrossEntropy) else None
-        by_class = None if by_class is None else by_class.to(inputs).contiguous()
-        call.label_smoothing = loss.label_smoothing if isinstance(loss, CrossEntropy) else 0.0
+        by_class = None
+        if isinstance(loss, CrossEntropy):
+            call.label_smoothing = loss.label_smoothing
+            if loss.class_weights is not None:
+                by_class = loss.class_weights.to(inputs).contiguous()
         runs = 1 + call.directions * (2 if call.antithetic else 1)
         call.threads = native_stream.threads_for(self.parameters, sequences * runs)
-        call.steps, call.key, call.first_step = steps, key & (2**64 - 1), first_step
-        call.x, call.y = inputs.data_ptr(), targets.data_ptr()
+        call.steps, call.batch, call.peeks = steps[0] if steps else 1, sequences, False
+        call.key, call.first_step = key & (2**64 - 1), first_step
+        call.x, call.y = inputs.data_ptr(), 0 if targets is None else targets.data_ptr()
         call.mask = 0 if weights is None else weights.data_ptr()
         call.class_weights = 0 if by_class is None else by_class.data_ptr()
         call.losses, call.out = losses.data_ptr(), outputs.data_ptr()
@@ -221,6 +258,20 @@ class Program:
         native_stream.stream(call)
         torch.autograd.graph.increment_version(self.written)
         return losses, outputs
+
+    def peek(self, memory: Memory, inputs: Tensor) -> Tensor:
+        """Outputs (b, o) of the clean network at one more step (b, i), after `is_served` and `has_begun`.
+
+        Nothing is changed.
+        """
+        call, inputs = self.call, inputs.contiguous()
+        outputs = inputs.new_empty(len(inputs), call.outputs)
+        call.steps, call.batch, call.peeks = 1, len(inputs), True
+        call.threads = native_stream.threads_for(self.parameters, len(inputs))
+        call.x, call.out = inputs.data_ptr(), outputs.data_ptr()
+        self._write_memory(memory)
+        native_stream.stream(call)
+        return outputs
 
     def _write_memory(self, memory: Memory) -> None:
         call, network = self.call, self.rule.network

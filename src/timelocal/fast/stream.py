@@ -23,32 +23,32 @@ class NativeStream:
 
     def __init__(self, rule: Rule, optimizer: Optimizer, batch_size: int) -> None:
         self.rule, self.optimizer, self.batch_size = rule, optimizer, batch_size
-        self._program: Program | None = None
+        self._program = Program(rule, optimizer, batch_size)
 
-    @torch.no_grad()
     def run(
         self,
         memory: Memory,
         inputs: Tensor,
-        targets: Tensor,
+        targets: Tensor | None,
         mask: Tensor | None,
         key: int,
         first_step: int,
     ) -> tuple[Tensor, Tensor] | None:
         """Losses (t,) and outputs (t, b, o) of a chunk with an update at every step, all checked.
 
-        inputs (t, b, i), targets (t, b) or (t, b, o), mask (t, b) or None. None: nothing was done, and a
-        first step by the loop may help: an optimizer makes what it keeps in a step of its own.
+        inputs (t, b, i), mask (t, b) or None, targets (t, b) or (t, b, o), None where the mask is 0
+        throughout. None: nothing was done, and a first step by the loop may help: an optimizer makes what it
+        keeps in a step of its own.
         """
         steps = inputs.shape[0]
-        if mask is None and steps >= _WORTH_COPYING:
+        if mask is None and targets is not None and steps >= _WORTH_COPYING:
             found = run_tanh_layer(
                 self.rule, self.optimizer, memory, inputs, targets, key, first_step
             )
             if found is not None:
                 return found
-        program = self._served()
-        if program is None or not program.has_begun():
+        program = self._ready()
+        if program is None:
             return None
         if steps == 1:
             return program.run(memory, inputs, targets, mask, key, first_step)
@@ -60,7 +60,7 @@ class NativeStream:
             program.run(
                 memory,
                 inputs[start : start + longest],
-                targets[start : start + longest],
+                None if targets is None else targets[start : start + longest],
                 None if mask is None else mask[start : start + longest],
                 key,
                 first_step + start,
@@ -70,9 +70,27 @@ class NativeStream:
         losses, outputs = zip(*parts, strict=True)
         return torch.cat(losses), torch.cat(outputs)
 
-    def _served(self) -> Program | None:
-        layers, groups = self.rule.network.num_layers, len(self.optimizer.param_groups)
+    def step(
+        self,
+        memory: Memory,
+        inputs: Tensor,
+        targets: Tensor | None,
+        mask: Tensor | None,
+        key: int,
+        step: int,
+    ) -> tuple[Tensor, Tensor] | None:
+        """Loss () and outputs (b, o) of one step, without a first axis; else as `run`."""
+        program = self._ready()
+        if program is None:
+            return None
+        return program.run(memory, inputs, targets, mask, key, step)
+
+    def peek(self, memory: Memory, inputs: Tensor) -> Tensor | None:
+        """Outputs (b, o) of one more step (b, i), without making it; None where `step` would do nothing."""
+        program = self._ready()
+        return None if program is None else program.peek(memory, inputs)
+
+    def _ready(self) -> Program | None:
+        """The program, if it is one that the kernels know and all that it names is there."""
         program = self._program
-        if program is None or (len(program.layers), len(program.groups)) != (layers, groups):
-            program = self._program = Program(self.rule, self.optimizer, self.batch_size)
-        return program if program.is_served() else None
+        return program if program.is_served() and program.has_begun() else None

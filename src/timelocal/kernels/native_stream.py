@@ -72,7 +72,7 @@ class StreamCall(ctypes.Structure):
         ("readout", ParameterCall),
         ("readout_bias", ParameterCall),
         ("readout_credits", ctypes.c_int64 * 2),
-        *_integers("groups layer losses out"),
+        *_integers("groups layer losses out peeks"),
     ]
 
 

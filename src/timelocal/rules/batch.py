@@ -89,11 +89,25 @@ def check_batch(
     initial: States | None = None,
 ) -> None:
     """Raise an `ArgumentError` that lists all that is wrong with what the user gave."""
+    raise_problems(batch_problems(network, loss, at, inputs, targets, lengths, mask, initial))
+
+
+def batch_problems(
+    network: Network,
+    loss: Loss,
+    at: Place,
+    inputs: Tensor,
+    targets: Tensor,
+    lengths: Tensor | None = None,
+    mask: Tensor | None = None,
+    initial: States | None = None,
+) -> list[Problem | None]:
+    """All that is wrong with what the user gave."""
     problems: list[Problem | None] = [
         *input_problems(network.recurrent, inputs, lengths, batch_first=network.batch_first)
     ]
     if problems and not (is_plain(inputs) and inputs.dim() == 3):
-        raise_problems(problems)  # without axes nothing more can be said
+        return problems  # without axes nothing more can be said
     sequences = inputs.shape[0 if network.batch_first else 1]
     surface = inputs.shape[:2] if at == "every" else (sequences,)
     problems += _mask_problems(mask, tuple(surface), inputs.device)
@@ -103,7 +117,7 @@ def check_batch(
         counted = torch.zeros(tuple(surface), dtype=torch.bool, device=inputs.device)
     problems += initial_problems(network.recurrent, initial, sequences)
     problems += _target_problems(network, loss, targets, inputs, tuple(surface), counted)
-    raise_problems(problems)
+    return problems
 
 
 def make_batch(

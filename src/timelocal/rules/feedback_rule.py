@@ -251,8 +251,12 @@ class FeedbackRule(Rule):
             for name, gradient in gradients.items()
         }
 
+    @property
+    def learns_locally(self) -> bool:
+        return self.feedback in matrices.LEARNED or self.network.recurrent.decorrelate is not None
+
     def local_updates(self, forward: ForwardPass) -> dict[str, Tensor]:
-        if self.feedback != "kolen_pollack" or not self.training:
+        if self.feedback != "kolen_pollack" or not self.training or not forward.batch.count:
             return {}
         updates = {}
         for direction, features in enumerate(forward.features.chunk(self.network.directions, -1)):

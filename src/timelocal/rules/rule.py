@@ -241,8 +241,17 @@ class Rule(nn.Module, ABC):
         """What the rule's own buffers learn by a law of their own: `Estimate.local_updates`."""
         return {}
 
+    @property
+    def learns_locally(self) -> bool:
+        """Whether anything learns by a law of its own: D, or what `local_updates` returns."""
+        own = type(self).local_updates is not Rule.local_updates
+        return own or self.network.recurrent.decorrelate is not None
+
     def begin(self, batch_size: int) -> Memory:
-        """What a stream of the rule carries, at its start."""
+        """What a stream of the rule carries, at its start: tensors, the batch first.
+
+        The states of the network are called "states" and are `packed`, a run without noise first.
+        """
         raise NotImplementedError(f"{type(self).__name__} has no `begin`: write it to learn online")
 
     def advance(

@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from timelocal.errors import UnsupportedError
 from timelocal.network import Network
-from timelocal.typing import States
+from timelocal.typing import Memory, States
 
 
 def no_states(network: Network, batch_size: int, copies: int = 1) -> Tensor:
@@ -25,3 +26,19 @@ def unpacked(memory: Tensor) -> States:
     """The inverse of `packed`."""
     states = memory.permute(2, 3, 1, 0, 4).flatten(2, 3).unbind(0)
     return states[0] if len(states) == 1 else states
+
+
+def clean_states(memory: Memory) -> States:
+    """The states of the run without noise in what a stream carries: "clean", or copy 0 of "states".
+
+    Raises:
+        UnsupportedError: for a rule that carries neither.
+    """
+    if "clean" in memory:
+        return unpacked(memory["clean"])
+    if "states" in memory:
+        return unpacked(memory["states"][:, :1])
+    raise UnsupportedError(
+        f"predict: got a rule that carries {sorted(memory)}, expected 'states' among them, as "
+        "`timelocal.rules.packed` makes them. Call them so in its `begin`."
+    )

@@ -22,8 +22,11 @@ class Session(Stream):
         self, inputs: Tensor, targets: Tensor, *, mask: Tensor | None = None
     ) -> Estimate:
         """One step of every sequence: the gradients join `.grad`, the states move on."""
-        self._check_step(inputs, targets, mask)
-        estimate = self._step_estimate(inputs, targets, mask)
+        entered = self._check_step(inputs, targets, mask)
+        estimate, self.memory = self._estimate(
+            self.memory, self.steps, entered.inputs, targets, mask
+        )
+        self.steps += 1
         self.rule.accumulate(estimate)
         return estimate
 

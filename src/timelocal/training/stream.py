@@ -2,30 +2,47 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Mapping
+import os
+import re
+from collections import deque
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
-from typing import Literal, NamedTuple, overload
+from numbers import Integral
+from typing import Literal, NamedTuple, get_args, overload
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
 from timelocal import fast
-from timelocal.arguments import as_positions, flag_problem, tensor_problem, whole_problem
+from timelocal.arguments import as_positions, flag_problem, is_plain, tensor_problem, whole_problem
 from timelocal.distributed import of_this_rank, ranks
-from timelocal.errors import Problem, UnsupportedError, described, raise_problems
-from timelocal.network import Network
+from timelocal.errors import (
+    ArgumentError,
+    Problem,
+    TimelocalError,
+    UnsupportedError,
+    described,
+    raise_problems,
+    unknown_name,
+)
+from timelocal.losses import MSE
+from timelocal.network import Network, input_problems, is_linear, read
 from timelocal.rules import (
     Estimate,
     Rule,
     arrange,
-    check_batch,
     draw_key,
     estimate_from,
     own_precision,
     update_locally,
 )
+from timelocal.rules.batch import batch_problems
+from timelocal.rules.states import clean_states
+from timelocal.training import stream_file
+from timelocal.training.late import WaitingStep, as_it_was
+from timelocal.training.missing import Entered, Missing, filled, is_finite
 from timelocal.typing import Memory
 
 
@@ -40,6 +57,13 @@ class Learned(NamedTuple):
     outputs: Tensor
 
 
+class _Predicted(NamedTuple):
+    """A step that is not made yet, but its outputs are told: inputs (b, i), and which rows are there (b,)."""
+
+    inputs: Tensor
+    present: Tensor | None
+
+
 class Stream:
     """A stream of `batch_size` sequences side by side, from which `rule` learns at every step.
 
@@ -47,10 +71,19 @@ class Stream:
     step, by the optimizer. Nothing that a stream holds grows with the number of steps, and a stream fed in
     chunks of any size goes the same way as one fed at once. `.grad` is left as it was.
 
+    `step` and `run` take inputs with their targets. `predict` gives the outputs before the target is known;
+    `learn` then learns from it. A step whose target never comes moves states and traces, and no weight.
+
     Args:
         rule: one that learns online; its `loss` is taken at every step, its `at` is ignored.
         optimizer: any `torch.optim` optimizer over the rule's parameters.
         batch_size: how many sequences run side by side.
+        max_delay: how many steps later a target may come, to `learn(targets, delay=k)`. So many steps that
+            wait for theirs, and one, are kept with the states, traces and weights they were made from: memory
+            of as many times the parameters.
+        missing: what to do where an input is NaN. "raise": an `ArgumentError`. "hold": the last known value
+            of that sequence and channel takes its place, 0 before any. "skip": that sequence makes no step:
+            its states and traces stay, its outputs are NaN, nothing is learned from it.
         sync: False allows a stream in a process group of several ranks: each rank then updates its own
             weights, past DDP, and they drift apart.
 
@@ -60,7 +93,8 @@ class Stream:
         key: the seed of this stream's noise, drawn from the rule's generator.
 
     Raises:
-        UnsupportedError: for a rule or network that needs the whole sequence, and in a process group.
+        UnsupportedError: for a rule or network that needs the whole sequence, in a process group, and for a
+            `max_delay` with what learns by a law of its own (D, Kolen–Pollack feedback).
         ArgumentError: for a batch size below 1, and an optimizer of other parameters.
 
     >>> import torch, timelocal as tl
@@ -73,19 +107,40 @@ class Stream:
     >>> chunk = stream.run(torch.zeros(1, 50, 1), torch.zeros(1, 50, 1))
     >>> chunk.loss.shape
     torch.Size([50])
+    >>> outputs = stream.predict(torch.zeros(1, 1))
+    >>> bool(stream.learn(torch.zeros(1, 1)).loss == outputs.square())
+    True
 
-    One tanh layer with a linear readout, the squared error and plain SGD runs a chunk in one native call:
-    the same updates up to rounding, much faster.
+    One call of native code makes the steps of a chunk, or a single one, for the usual cells, losses, rules
+    and optimizers: the same updates up to rounding, much faster.
     """
 
     def __init__(
-        self, rule: Rule, optimizer: Optimizer, batch_size: int = 1, *, sync: bool | None = None
+        self,
+        rule: Rule,
+        optimizer: Optimizer,
+        batch_size: int = 1,
+        *,
+        max_delay: int = 0,
+        missing: Missing = "raise",
+        sync: bool | None = None,
     ) -> None:
         raise_problems([rule_problem(rule), None if sync is None else flag_problem("sync", sync)])
         check_stream(rule)
         raise_problems(
-            [whole_problem("batch_size", batch_size), optimizer_problem(rule.network, optimizer)]
+            [
+                whole_problem("batch_size", batch_size),
+                _delay_problem("max_delay", max_delay),
+                unknown_name("missing", missing, get_args(Missing)),
+                optimizer_problem(rule.network, optimizer),
+            ]
         )
+        if max_delay and rule.learns_locally:
+            raise UnsupportedError(
+                f"max_delay: got {max_delay} with the rule {rule.spec.name!r}, in which D or a feedback "
+                "learns by a law of its own at every step, expected 0: that cannot be made up for later. Use "
+                "max_delay=0, or a network without decorrelate and a fixed feedback."
+            )
         if ranks() > 1 and (sync is None or sync):
             raise UnsupportedError(
                 f"stream: got a process group of {ranks()} ranks, expected one process: a stream updates "
@@ -94,13 +149,27 @@ class Stream:
             )
         self.rule = rule
         self.optimizer = optimizer
-        self.batch_size = int(batch_size)
+        self.batch_size = batch_size = int(batch_size)
+        self.max_delay = max_delay = int(max_delay)
+        self.missing: Missing = missing
         self.steps = 0
-        self.memory: Memory = rule.begin(self.batch_size)  # first: it may refuse
+        self.memory: Memory = rule.begin(batch_size)  # first: it may refuse
         self.key = draw_key(of_this_rank(rule.generator))
         self._readout = rule.network.readout
-        self._native = fast.NativeStream(rule, optimizer, self.batch_size)
+        self._native = fast.NativeStream(rule, optimizer, batch_size)
         self._seen: tuple[object, ...] | None = None
+        self._seen_inputs: tuple[object, ...] | None = None
+        self._predicted: _Predicted | None = None
+        like = rule.network.recurrent.like
+        self._held = (
+            like.new_zeros(batch_size, rule.network.input_size) if missing == "hold" else None
+        )
+        # the last steps that were made, None for those whose target is not waited for
+        self._waiting: deque[WaitingStep | None] = deque(
+            [None] * (max_delay + 1), maxlen=max_delay + 1
+        )
+
+    # --- steps ----------------------------------------------------------------------------------
 
     @overload
     def step(
@@ -142,16 +211,83 @@ class Stream:
             ArgumentError: for anything wrong with these, all at once; nothing has moved then.
         """
         raise_problems([flag_problem("gradients", gradients)])
-        self._check_step(inputs, targets, mask)
-        if not gradients:
-            native = self._run_native(
-                inputs[None], targets[None], None if mask is None else mask[None]
-            )
-            if native is not None:
-                return Learned(native.loss[0], native.outputs[0])
-        estimate = self._step_estimate(inputs, targets, mask)
-        self._update(estimate)
-        return estimate if gradients else Learned(estimate.loss, estimate.outputs)
+        entered = self._check_step(inputs, targets, mask)
+        if self._predicted is not None:
+            self._go_by()
+        if self._held is not None:
+            self._held = entered.inputs.detach().clone()
+        made = self._learn(entered.inputs, entered.present, targets, mask, gradients)
+        if self.max_delay:
+            self._waiting.append(None)
+        return made
+
+    def predict(self, inputs: Tensor) -> Tensor:
+        """The outputs (b, o) of the next step, before its targets are known.
+
+        `learn` then learns for this step; both together are `step`, bit for bit. If anything else follows,
+        another `predict`, `step`, `run`, `reset`, `state_dict` or `save`, the step has gone by without a
+        target: states and traces move on, and no weight. The outputs are the network's own, without the noise
+        of a rule, in its mode (training or not).
+
+        Args:
+            inputs: (b, i).
+
+        Raises:
+            ArgumentError: for anything wrong with the inputs; nothing has moved then.
+
+        >>> import torch, timelocal as tl
+        >>> rule = tl.DFA(tl.GRU(3, 8, output_size=2))
+        >>> stream = tl.Stream(rule, torch.optim.Adam(rule.parameters()), batch_size=4)
+        >>> stream.predict(torch.zeros(4, 3)).shape
+        torch.Size([4, 2])
+        >>> learned = stream.learn(torch.tensor([0, 1, 1, 0]))
+        """
+        entered = self._check_inputs(inputs)
+        if self._predicted is not None:
+            self._go_by()
+        x, present = entered.inputs.detach().clone(), entered.present
+        if self._held is not None:
+            self._held = x
+        if present is None:
+            outputs = self._outputs(x)
+        else:
+            outputs = x.new_full((self.batch_size, self.rule.network.output_size), torch.nan)
+            rows = present.nonzero()[:, 0]
+            if len(rows):
+                with self._only(rows):
+                    outputs[rows] = self._outputs(x[rows])
+        self._predicted = _Predicted(x, present)
+        return outputs
+
+    def learn(self, targets: Tensor, *, mask: Tensor | None = None, delay: int = 0) -> Learned:
+        """Learn for the step that `predict` gave the outputs of, or for one of `delay` steps before it.
+
+        A late update is made from what was then, inputs, states, traces and weights, and is applied now: the
+        optimizer makes one step. Each step may be learned from once.
+
+        Args:
+            targets: (b,) class indices or (b, o) real values.
+            mask: (b,), as in `step`.
+            delay: how many steps ago, at most `max_delay`; 0 is the last one.
+
+        Raises:
+            ArgumentError: for a step that was not predicted or has been learned from, and for anything wrong
+                with targets and mask; nothing has moved then.
+        """
+        if delay != 0 or self._predicted is None:
+            raise_problems([_delay_problem("delay", delay, self.max_delay)])
+            return self._learn_late(targets, mask, delay)
+        x, present = self._predicted
+        if present is None and self._is_known(x, targets, mask):
+            self._check_values(targets)
+        else:
+            self._check_all(Entered(x, present), targets, mask)
+        learned = self._learn(x, present, targets, mask)
+        assert isinstance(learned, Learned)
+        self._predicted = None
+        if self.max_delay:
+            self._waiting.append(None)
+        return learned
 
     def run(self, inputs: Tensor, targets: Tensor, *, mask: Tensor | None = None) -> Learned:
         """A chunk of the stream with an update at every step: (b, t, i) in, losses and outputs out.
@@ -164,65 +300,58 @@ class Stream:
         Raises:
             ArgumentError: for anything wrong with the tensors, all at once; nothing has moved then.
         """
-        rule, network = self.rule, self.rule.network
+        network = self.rule.network
+        x, present = self._check_chunk(inputs, targets, mask)
+        if self._predicted is not None:
+            self._go_by()
+        y, weights = network.time_first(targets), None if mask is None else network.time_first(mask)
+        if self._held is not None:
+            self._held = x[-1].detach().clone()
+        losses, outputs = (
+            self._run(x, y, weights) if present is None else self._run_rows(x, y, weights, present)
+        )
+        if self.max_delay:
+            self._waiting.extend([None] * len(x))
+        return Learned(losses, outputs.transpose(0, 1) if network.batch_first else outputs)
+
+    @torch.no_grad()
+    def reset(self, rows: Tensor | None = None) -> None:
+        """Begin again with zero states: all sequences, or those of `rows`, (b,) bool or positions.
+
+        Raises:
+            ArgumentError: for what is neither; nothing is changed.
+        """
+        index = slice(None) if rows is None else rows
+        positions = as_positions("rows", index, self.batch_size)
+        self._go_by()
+        carried = [*self.memory.values()]
+        for tensor in carried if self._held is None else [*carried, self._held]:
+            tensor[positions.to(tensor.device)] = 0
+
+    # --- the door -------------------------------------------------------------------------------
+
+    def _filled(self, inputs: Tensor) -> Entered:
+        """One step's inputs (b, i) without NaN; refused at once if they are of another shape."""
         self._check_readout()
-        check_batch(network, rule.loss, "every", inputs, targets, mask=mask)
-        time = 1 if network.batch_first else 0
-        _check_width(self, inputs.shape[1 - time])
-        weights = itertools.repeat(None) if mask is None else mask.unbind(time)
-        steps = zip(inputs.split(1, time), targets.split(1, time), weights, strict=False)
-        x_time, y_time = network.time_first(inputs), network.time_first(targets)
-        mask_time = None if mask is None else network.time_first(mask)
-        results: list[Learned] = []
-        begun = -1
-        for start, (x, y, counts) in enumerate(steps):
-            if (
-                len(self.optimizer.state) != begun
-            ):  # at the start, and after the optimizer's first step
-                begun = len(self.optimizer.state)
-                rest = None if mask_time is None else mask_time[start:]
-                native = self._run_native(x_time[start:], y_time[start:], rest)
-                if native is not None:
-                    results.append(native)
-                    break
-            estimate = self._estimate(x, y, counts)
-            self._update(estimate)
-            results.append(Learned(estimate.loss[None], estimate.outputs[None]))
-        losses, outputs = (torch.cat(parts) for parts in zip(*results, strict=True))
-        return Learned(losses, outputs.transpose(0, 1) if time else outputs)
+        _check_shape(self, inputs)
+        if not inputs.is_floating_point():
+            return Entered(inputs)
+        where = f"step {self.steps + (self._predicted is not None)} of the stream"
+        found = filled(inputs[None], self.missing, self._held, where)
+        present = None if found.present is None else found.present[0]
+        return Entered(found.inputs[0], present, found.problem)
 
-    def _check_step(self, inputs: Tensor, targets: Tensor, mask: Tensor | None) -> None:
-        """One step (b, …) at the door; of tensors like the last ones, the values of the targets alone."""
-        network, loss = self.rule.network, self.rule.loss
-        self._check_readout()
-        seen = _signature(inputs, targets, mask)
-        if mask is None and seen is not None and seen == self._seen:
-            raise_problems(
-                loss.target_problems(
-                    targets, (self.batch_size,), network.output_size, inputs.dtype, None
-                )
-            )
-            return
-        _check_step(self, inputs)
-        # the entries of one step are (b,), as those at a last step
-        x = inputs.unsqueeze(1 if network.batch_first else 0)
-        check_batch(network, loss, "last", x, targets, mask=mask)
-        self._seen = seen
-
-    def _step_estimate(self, inputs: Tensor, targets: Tensor, mask: Tensor | None) -> Estimate:
-        """The estimate of one step (b, …)."""
-        time = 1 if self.rule.network.batch_first else 0
-        return self._estimate(inputs.unsqueeze(time), targets.unsqueeze(time), mask)
-
-    def _run_native(self, x: Tensor, y: Tensor, mask: Tensor | None) -> Learned | None:
-        """Steps (t, b, …) in one native call, where one does them: losses (t,) and outputs (t, b, o)."""
-        if self._native.optimizer is not self.optimizer:
-            self._native = fast.NativeStream(self.rule, self.optimizer, self.batch_size)
-        found = self._native.run(self.memory, x, y, mask, self.key, self.steps)
-        if found is None:
-            return None
-        self.steps += len(x)
-        return Learned(*found)
+    def _check_inputs(self, inputs: Tensor) -> Entered:
+        """One step's inputs at the door; of tensors like the last ones, the values alone."""
+        seen = _signature(inputs)
+        if seen is not None and seen == self._seen_inputs and is_finite(inputs):
+            return Entered(inputs)
+        entered, network = self._filled(inputs), self.rule.network
+        x = entered.inputs.unsqueeze(1 if network.batch_first else 0)
+        problems = input_problems(network.recurrent, x, batch_first=network.batch_first)
+        raise_problems([*problems, entered.problem])
+        self._seen_inputs = seen
+        return entered
 
     def _check_readout(self) -> None:
         """A readout that has replaced the one at the start may have no place in what is carried."""
@@ -236,21 +365,184 @@ class Stream:
             got = "another readout than at the start, and traces of the old one"
             remedy = "Make the stream anew, and its optimizer."
             raise_problems([Problem("stream", got, "the same readout throughout", remedy)])
-        self._readout = readout
+        self._readout, self._seen, self._seen_inputs = readout, None, None
+
+    def _check_step(self, inputs: Tensor, targets: Tensor, mask: Tensor | None) -> Entered:
+        """One step (b, …) at the door; of tensors like the last ones, the values alone."""
+        self._check_readout()
+        if self._is_known(inputs, targets, mask) and is_finite(inputs):
+            self._check_values(targets)
+            return Entered(inputs)
+        entered = self._filled(inputs)
+        self._check_all(entered, targets, mask)
+        return entered
+
+    def _is_known(self, inputs: Tensor, targets: Tensor, mask: Tensor | None) -> bool:
+        """Whether they are like those of the last step without a mask, but for their values."""
+        return mask is None and self._seen is not None and _signature(inputs, targets) == self._seen
+
+    def _check_values(self, targets: Tensor) -> None:
+        network, dtype = self.rule.network, targets.dtype
+        raise_problems(
+            self.rule.loss.target_problems(
+                targets, (self.batch_size,), network.output_size, dtype, None
+            )
+        )
+
+    def _check_all(self, entered: Entered, targets: Tensor, mask: Tensor | None) -> None:
+        """All of one step at the door, with what was found in its inputs."""
+        network, (x, present, problem) = self.rule.network, entered
+        # the entries of one step are (b,), as those at a last step
+        problems = batch_problems(
+            network,
+            self.rule.loss,
+            "last",
+            x.unsqueeze(1 if network.batch_first else 0),
+            targets,
+            mask=_counting(mask, present),
+        )
+        raise_problems([*problems, problem])
+        self._seen = _signature(x, targets)
+
+    def _check_chunk(
+        self, inputs: Tensor, targets: Tensor, mask: Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """A chunk at the door: its inputs (t, b, i) without NaN, and which rows are there (t, b)."""
+        self._check_readout()
+        network = self.rule.network
+        x, entered = inputs, None
+        time = 1 if network.batch_first else 0
+        widths = (self.batch_size, network.input_size)
+        if (
+            is_plain(inputs)
+            and inputs.is_floating_point()
+            and inputs.dim() == 3
+            and (inputs.shape[1 - time], inputs.shape[2]) == widths
+            and inputs.numel()
+        ):
+            rows = network.time_first(inputs)
+            entered = filled(rows, self.missing, self._held, "step {} of the chunk")
+            if entered.inputs is not rows:
+                x = entered.inputs.transpose(0, 1) if time else entered.inputs
+        present = None if entered is None else entered.present
+        counts = _counting(mask, present.t() if present is not None and time else present)
+        problems = batch_problems(network, self.rule.loss, "every", x, targets, mask=counts)
+        raise_problems([*problems, None if entered is None else entered.problem])
+        _check_width(self, inputs.shape[1 - time])
+        return network.time_first(inputs) if entered is None else entered.inputs, present
+
+    # --- the mathematics ------------------------------------------------------------------------
+
+    def _learn(
+        self,
+        x: Tensor,
+        present: Tensor | None,
+        y: Tensor,
+        mask: Tensor | None,
+        gradients: bool = False,
+    ) -> Learned | Estimate:
+        """One step (b, …) of the rows that are there, all by default, and its update."""
+        if present is None:
+            return self._learn_rows(x, y, mask, gradients)
+        rows = present.nonzero()[:, 0]
+        whole = x.new_full((len(x), self.rule.network.output_size), torch.nan)
+        if not len(rows):
+            if gradients:
+                nothing, _ = self._estimate(
+                    self.memory, self.steps, x, y, torch.zeros_like(x[:, 0])
+                )
+                return replace(nothing, outputs=whole)
+            return Learned(x.new_zeros(()), whole)
+        with self._only(rows):
+            made = self._learn_rows(
+                x[rows], y[rows], None if mask is None else mask[rows], gradients
+            )
+        whole[rows] = made.outputs
+        if isinstance(made, Learned):
+            return made._replace(outputs=whole)
+        return replace(made, outputs=whole)
+
+    def _learn_rows(
+        self, x: Tensor, y: Tensor, mask: Tensor | None, gradients: bool
+    ) -> Learned | Estimate:
+        if not gradients:
+            native = self._step_native(x, y, mask)
+            if native is not None:
+                return native
+        estimate, self.memory = self._estimate(self.memory, self.steps, x, y, mask)
+        self.steps += 1
+        self._update(estimate)
+        return estimate if gradients else Learned(estimate.loss, estimate.outputs)
+
+    def _run(self, x: Tensor, y: Tensor, mask: Tensor | None) -> Learned:
+        """Steps (t, b, …) of all rows: losses (t,) and outputs (t, b, o)."""
+        results: list[Learned] = []
+        known = -1
+        for t in range(len(x)):
+            if len(self.optimizer.state) != known:  # before and after its first step
+                native = self._run_native(x[t:], y[t:], None if mask is None else mask[t:])
+                if native is not None:
+                    results.append(native)
+                    break
+            known = len(self.optimizer.state)
+            counts = None if mask is None else mask[t]
+            estimate, self.memory = self._estimate(self.memory, self.steps, x[t], y[t], counts)
+            self.steps += 1
+            self._update(estimate)
+            results.append(Learned(estimate.loss[None], estimate.outputs[None]))
+        losses, outputs = (torch.cat(parts) for parts in zip(*results, strict=True))
+        return Learned(losses, outputs)
+
+    def _run_rows(self, x: Tensor, y: Tensor, mask: Tensor | None, present: Tensor) -> Learned:
+        """As `_run`, of the rows that are there (t, b): steps with the same rows go together."""
+        losses = x.new_zeros(len(x))
+        outputs = x.new_full((*x.shape[:2], self.rule.network.output_size), torch.nan)
+        steps = present.any(1).nonzero()[:, 0]
+        there = present[steps]
+        changes = (there[1:] != there[:-1]).any(1).nonzero()[:, 0] + 1
+        for span in steps.tensor_split(changes.tolist()) if len(steps) else ():
+            rows = present[span[0]].nonzero()[:, 0]
+            at = (span[:, None], rows)
+            with self._only(rows):
+                learned = self._run(x[at], y[at], None if mask is None else mask[at])
+            losses[span], outputs[at] = learned
+        return Learned(losses, outputs)
+
+    def _fast(self) -> fast.NativeStream:
+        if self._native.optimizer is not self.optimizer:
+            self._native = fast.NativeStream(self.rule, self.optimizer, self.batch_size)
+        return self._native
+
+    def _step_native(self, x: Tensor, y: Tensor | None, mask: Tensor | None) -> Learned | None:
+        """One step (b, …) in one native call, where one does it: loss () and outputs (b, o)."""
+        found = self._fast().step(self.memory, x, y, mask, self.key, self.steps)
+        if found is None:
+            return None
+        self.steps += 1
+        return Learned(*found)
+
+    def _run_native(self, x: Tensor, y: Tensor, mask: Tensor | None) -> Learned | None:
+        """Steps (t, b, …) in one native call, where one does them: losses (t,) and outputs (t, b, o)."""
+        found = self._fast().run(self.memory, x, y, mask, self.key, self.steps)
+        if found is None:
+            return None
+        self.steps += len(x)
+        return Learned(*found)
 
     @torch.no_grad()
-    def _estimate(self, x: Tensor, y: Tensor, mask: Tensor | None) -> Estimate:
-        """The estimate of one step, (b, 1, …), with the states moved on; no weight has."""
+    def _estimate(
+        self, memory: Memory, step: int, x: Tensor, y: Tensor, mask: Tensor | None
+    ) -> tuple[Estimate, Memory]:
+        """The estimate of one step (b, …), and what is carried after it; nothing has moved."""
         rule, network = self.rule, self.rule.network
         time = 1 if network.batch_first else 0
         weights = None if mask is None else mask.unsqueeze(time)
+        x, y = x.unsqueeze(time), y.unsqueeze(time)
         batch = arrange(network, rule.loss, "every", x, y, mask=weights, may_be_empty=True)
         with own_precision(batch.inputs):
-            forward, gradients, after = rule.advance(self.memory, batch, self.key, self.steps)
+            forward, gradients, after = rule.advance(memory, batch, self.key, step)
             estimate = estimate_from(rule, forward, gradients)
-        self.memory = after
-        self.steps += 1
-        return replace(estimate, outputs=estimate.outputs.squeeze(time))
+        return replace(estimate, outputs=estimate.outputs.squeeze(time)), after
 
     @torch.no_grad()
     def _update(self, estimate: Estimate) -> None:
@@ -266,34 +558,247 @@ class Stream:
         for (_, parameter), gradient in zip(named, kept, strict=True):
             parameter.grad = gradient
 
-    @torch.no_grad()
-    def reset(self, rows: Tensor | None = None) -> None:
-        """Begin again with zero states: all sequences, or those of `rows`, (b,) bool or positions.
+    def _outputs(self, x: Tensor) -> Tensor:
+        """The outputs (b, o) of a step, which is not made."""
+        found = self._fast().peek(self.memory, x)
+        return self._read(x) if found is None else found
 
-        Raises:
-            ArgumentError: for what is neither; nothing is changed.
-        """
-        index = slice(None) if rows is None else rows
-        positions = as_positions("rows", index, self.batch_size)
-        for carried in self.memory.values():
-            carried[positions.to(carried.device)] = 0
+    @torch.no_grad()
+    def _read(self, x: Tensor) -> Tensor:
+        rule, network = self.rule, self.rule.network
+        drawn, states = rule.get_extra_state(), clean_states(self.memory)
+        with own_precision(x), _as_if_unread(network.readout):
+            run = network.unroll(x[None], None, states, of_this_rank(rule.generator))
+            outputs = read(network.readout, run.outputs[0])[1].detach()
+        rule.set_extra_state(drawn)
+        return outputs
+
+    @contextmanager
+    def _only(self, rows: Tensor) -> Iterator[None]:
+        """The stream with what it carries for some rows alone, for a while."""
+        whole = self.memory
+        self.memory = {name: carried[rows] for name, carried in whole.items()}
+        try:
+            yield
+            for name, carried in self.memory.items():
+                whole[name][rows] = carried
+        finally:
+            self.memory = whole
+
+    # --- steps without a target, and late ones --------------------------------------------------
+
+    def _go_by(self) -> None:
+        """Make the step that was predicted, if there is one, without a target."""
+        if self._predicted is None:
+            return
+        x, present = self._predicted
+        if self.max_delay:
+            self._waiting.append(WaitingStep.of(self.rule, self.memory, self.steps, x, present))
+        if present is None:
+            self._pass(x)
+        elif bool(present.any()):
+            rows = present.nonzero()[:, 0]
+            with self._only(rows):
+                self._pass(x[rows])
+        self._predicted = None
+
+    def _pass(self, x: Tensor) -> None:
+        """One step (b, i) in which nothing counts."""
+        nothing = x.new_zeros(len(x))
+        if self._step_native(x, None, nothing) is not None:
+            return
+        rule = self.rule
+        own, rule.loss = rule.loss, MSE()  # one whose targets have the shape of the outputs
+        try:
+            y = x.new_zeros(len(x), rule.network.output_size)
+            estimate, self.memory = self._estimate(self.memory, self.steps, x, y, nothing)
+        finally:
+            rule.loss = own
+        self.steps += 1
+        update_locally(rule, estimate)
+
+    def _learn_late(self, targets: Tensor, mask: Tensor | None, delay: int) -> Learned:
+        behind = delay + (self._predicted is None)  # where a step is predicted it will be the last
+        waiting = self._waiting[-behind]
+        if waiting is None:
+            expected = "a step that was predicted and not yet learned from"
+            remedy = "Call predict(inputs) first, and learn(targets) once for each."
+            raise ArgumentError(str(Problem("delay", delay, expected, remedy)))
+        self._check_weights(waiting)
+        self._check_all(Entered(waiting.inputs, waiting.present), targets, mask)
+        self._go_by()
+        rows = waiting.present.nonzero()[:, 0]
+        outputs = waiting.inputs.new_full(
+            (self.batch_size, self.rule.network.output_size), torch.nan
+        )
+        loss = outputs.new_zeros(())
+        if len(rows):
+            memory = {name: carried[rows] for name, carried in waiting.memory.items()}
+            counts = None if mask is None else mask[rows]
+            with as_it_was(self.rule, waiting):
+                estimate, _ = self._estimate(
+                    memory, int(waiting.step), waiting.inputs[rows], targets[rows], counts
+                )
+            self._update(estimate)
+            loss, outputs[rows] = estimate.loss, estimate.outputs
+        self._waiting[-1 - delay] = None
+        return Learned(loss, outputs)
+
+    def _check_weights(self, waiting: WaitingStep) -> None:
+        now = {name: tuple(own.shape) for name, own in self.rule.network.named_parameters()}
+        then = {name: tuple(own.shape) for name, own in waiting.weights.items()}
+        remedy = "Learn from the steps before a change of the network first."
+        raise_problems(
+            Problem(name, f"{now.get(name)} now", f"{then.get(name)}, as at that step", remedy)
+            for name in sorted({*now, *then})
+            if now.get(name) != then.get(name)
+        )
+
+    # --- what is kept ---------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Tensor]:
-        """All that must be kept to go on later, as tensors: the state of the rule's generator too."""
-        numbers = {"steps": torch.tensor(self.steps), "key": torch.tensor(self.key)}
-        carried = {name: tensor.clone() for name, tensor in self.memory.items()}
-        return {**carried, **numbers, "generator": self.rule.get_extra_state()}
+        """All that must be kept to go on later, as tensors: the state of the rule's generator too.
 
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        A step that was predicted goes by first, without a target.
+        """
+        self._go_by()
+        return self._state()
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Go on where `state_dict()` was taken, the rule's generator too.
 
         Raises:
             ArgumentError: for the state of a stream of another size or of another rule; nothing is changed.
         """
-        _check_state(self.state_dict(), state)
-        self.rule.set_extra_state(state["generator"])  # first: it may refuse
+        self._check_state(state)
         self.steps, self.key = int(state["steps"]), int(state["key"])
-        self.memory = {name: state[name].clone() for name in self.memory}
+        self.memory = {
+            name: state[name].to(own.device, copy=True) for name, own in self.memory.items()
+        }
+        if self._held is not None:
+            self._held = state["held"].to(self._held.device, copy=True)
+        like = self._a_waiting_step()
+        for age in range(len(self._waiting)):
+            prefix = _LATE.format(age)
+            named = {
+                name.removeprefix(prefix): own
+                for name, own in state.items()
+                if name.startswith(prefix)
+            }
+            self._waiting[-1 - age] = WaitingStep.from_named(named, like) if named else None
+        self._predicted = None
+        self.rule.set_extra_state(state["generator"])
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write rule, network, optimizer and stream to one safetensors file; nothing is pickled.
+
+        The file takes its name when it is whole: what had the name before stays until then. A scheduler, and
+        what modules of a readout draw from torch's own generator, are the caller's to keep.
+
+        Raises:
+            RunError: if it cannot be written.
+            UnsupportedError: for an optimizer that keeps what is neither number, text nor tensor.
+
+        >>> import tempfile, torch, timelocal as tl
+        >>> rule = tl.DFA(tl.GRU(3, 8, output_size=2))
+        >>> stream = tl.Stream(rule, torch.optim.Adam(rule.parameters()), batch_size=4)
+        >>> path = tempfile.mkdtemp() + "/stream.safetensors"
+        >>> stream.save(path)
+        >>> stream.load(path)
+        """
+        self._go_by()
+        stream_file.write(path, self._whole_state(), self._description())
+
+    def load(self, path: str | os.PathLike[str]) -> None:
+        """Go on, bit for bit, where `save` was called: in a stream of the same kind of rule and optimizer.
+
+        Learning rates and other settings of the optimizer are those of the file.
+
+        Raises:
+            RunError: for a file that is missing or damaged, or of another rule, network, optimizer or stream;
+                nothing is changed then.
+        """
+        saved = stream_file.read(path, self._description())
+        before = self._whole_state()
+        kept = self._predicted
+        try:
+            self._put_back(saved)
+        except (TimelocalError, LookupError, ValueError, TypeError, RuntimeError) as error:
+            self._put_back(before)
+            self._predicted = kept
+            raise stream_file.does_not_fit(path, error) from error
+
+    def _whole_state(self) -> stream_file.State:
+        rule, optimizer = self.rule.state_dict(), self.optimizer.state_dict()
+        return stream_file.copied({"rule": rule, "optimizer": optimizer, "stream": self._state()})
+
+    def _put_back(self, state: stream_file.State) -> None:
+        _check_state(self.rule.state_dict(), state["rule"], "rule")
+        self._check_state(state["stream"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.rule.load_state_dict(state["rule"])
+        self.load_state_dict(state["stream"])
+
+    def _description(self) -> dict[str, object]:
+        """What a file must have in common with the stream that goes on from it."""
+        rule, names = self.rule, {id(own): name for name, own in self.rule.named_parameters()}
+        groups = self.optimizer.param_groups
+        return {
+            "rule": type(rule).__name__,
+            "cell": type(rule.network.cell).__name__,
+            "loss": type(rule.loss).__name__,
+            "optimizer": type(self.optimizer).__name__,
+            "groups": [[names.get(id(own), "") for own in group["params"]] for group in groups],
+            "missing": self.missing,
+        }
+
+    def _state(self) -> dict[str, Tensor]:
+        """All that is carried, copied, but for a step that was predicted."""
+        found = {name: carried.clone() for name, carried in self.memory.items()}
+        found |= {"steps": torch.tensor(self.steps), "key": torch.tensor(self.key)}
+        if self._held is not None:
+            found["held"] = self._held.clone()
+        for age, waiting in enumerate(reversed(self._waiting)):
+            if waiting is not None:
+                prefix = _LATE.format(age)
+                found |= {prefix + name: own.clone() for name, own in waiting.named().items()}
+        return found | {"generator": self.rule.get_extra_state()}
+
+    def _a_waiting_step(self) -> WaitingStep:
+        like = self.rule.network.recurrent.like
+        inputs = like.new_zeros(self.batch_size, self.rule.network.input_size)
+        return WaitingStep.of(self.rule, self.memory, 0, inputs, None)
+
+    def _check_state(self, given: Mapping[str, Tensor]) -> None:
+        own = {name: kept for name, kept in self._state().items() if not _AGE.match(name)}
+        ages = {int(found[1]) for name in given if (found := _AGE.match(name))}
+        if ages and (not self.max_delay or max(ages) > self.max_delay):
+            got = f"a step that waits for its target since {max(ages)} steps"
+            remedy = f"Make the stream with max_delay={max(1, max(ages))}."
+            raise_problems([Problem("state", got, f"max_delay={self.max_delay}", remedy)])
+        like = self._a_waiting_step().named() if ages else {}
+        for age in ages:
+            own |= {_LATE.format(age) + name: kept for name, kept in like.items()}
+        _check_state(own, given, "state")
+
+
+_LATE = "late.{}."
+_AGE = re.compile(r"late\.(\d+)\.")
+"""The names of what a step that waits for its target was made from, by how many steps ago it was."""
+
+
+@contextmanager
+def _as_if_unread(readout: torch.nn.Module) -> Iterator[None]:
+    """What a readout draws and keeps while it reads, such as running means, is then as it was before."""
+    if is_linear(readout):
+        yield
+        return
+    kept = [(buffer, buffer.clone()) for buffer in readout.buffers()]
+    devices = [p.device for p in readout.parameters() if p.is_cuda][:1]
+    with torch.random.fork_rng(devices):
+        yield
+    for buffer, before in kept:
+        buffer.copy_(before)
 
 
 def check_stream(rule: Rule) -> None:
@@ -329,11 +834,24 @@ def optimizer_problem(network: Network, optimizer: object) -> Problem | None:
     return Problem("optimizer", got, "some of them", remedy)
 
 
-def _check_step(stream: Stream, inputs: Tensor) -> None:
+def _delay_problem(what: str, value: object, most: int | None = None) -> Problem | None:
+    fits = isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= 0
+    if fits and (most is None or int(value) <= most):  # type: ignore[call-overload]
+        return None
+    if most is None:
+        return Problem(what, described(value), "a number of steps, 0 or more")
+    remedy = f"Make the stream with max_delay={value}." if fits else ""
+    return Problem(
+        what, described(value), f"a number of steps between 0 and max_delay={most}", remedy
+    )
+
+
+def _check_shape(stream: Stream, inputs: object) -> None:
     shape = (stream.batch_size, stream.rule.network.input_size)
     raise_problems(
         [tensor_problem("inputs", inputs, f"a tensor of shape {shape}", may_be_meta=True)]
     )
+    assert isinstance(inputs, Tensor)
     if inputs.shape != shape:
         remedy = "A stream takes one step of each of its sequences; `run` takes many steps."
         raise_problems(
@@ -341,11 +859,26 @@ def _check_step(stream: Stream, inputs: Tensor) -> None:
         )
 
 
-def _signature(inputs: object, targets: object, mask: object) -> tuple[object, ...] | None:
+def _signature(*tensors: object) -> tuple[object, ...] | None:
     """What the checks of a step look at, but for values; None for what are no tensors."""
-    if not (isinstance(inputs, Tensor) and isinstance(targets, Tensor)):
-        return None
-    return inputs.shape, inputs.dtype, inputs.device, targets.shape, targets.dtype, targets.device
+    found: list[object] = []
+    for one in tensors:
+        if not is_plain(one):
+            return None
+        assert isinstance(one, Tensor)
+        found += (one.shape, one.dtype, one.device)
+    return tuple(found)
+
+
+def _counting(mask: Tensor | None, present: Tensor | None) -> Tensor | None:
+    """A mask without the rows that are not there; as it was given if it is not one of their shape."""
+    if present is None:
+        return mask
+    if mask is None:
+        return present
+    if not isinstance(mask, Tensor) or mask.shape != present.shape or mask.device != present.device:
+        return mask
+    return mask * present
 
 
 def _check_width(stream: Stream, sequences: int) -> None:
@@ -356,15 +889,15 @@ def _check_width(stream: Stream, sequences: int) -> None:
         )
 
 
-def _check_state(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> None:
+def _check_state(own: Mapping[str, object], given: Mapping[str, object], what: str) -> None:
     def told(tensor: object) -> str:
         return "nothing" if tensor is None else described(tensor)
 
-    remedy = "Make the stream of the same rule, network and batch size as the saved one."
+    remedy = "Make the stream as the saved one was: rule, network, batch size and options."
     if not isinstance(given, Mapping) or not all(isinstance(name, str) for name in given):
-        raise_problems([Problem("state", described(given), "what state_dict() gave", remedy)])
+        raise_problems([Problem(what, described(given), "what state_dict() gave", remedy)])
     raise_problems(
-        Problem(f"state {name!r}", told(given.get(name)), told(own.get(name)), remedy)
+        Problem(f"{what} {name!r}", told(given.get(name)), told(own.get(name)), remedy)
         for name in sorted({*own, *given})
         if told(given.get(name)) != told(own.get(name))
     )

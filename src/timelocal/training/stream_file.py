@@ -1,0 +1,107 @@
+"""A stream in one safetensors file: rule, optimizer and stream, with a digest. Nothing is pickled."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from timelocal.errors import ArgumentError, Problem, RunError, raise_problems
+from timelocal.files import run_error, write_bytes
+from timelocal.training.state import packed, unpacked
+
+State: TypeAlias = dict[str, Any]
+"""The `state_dict` of the rule, of the optimizer and of the stream, under these names."""
+
+_FORMAT = 1
+_ABOUT, _DIGEST = "about", "sha256"
+
+
+def copied(state: State) -> State:
+    """The same with tensors of its own."""
+    tensors: dict[str, Tensor] = {}
+    return unpacked(packed(state, tensors, "state"), tensors)
+
+
+def write(path: str | os.PathLike[str], state: State, description: Mapping[str, object]) -> None:
+    """Write a state, and what it is the state of; a `RunError` if that is impossible."""
+    tensors: dict[str, Tensor] = {}
+    content = packed(state, tensors, "stream")
+    about = json.dumps(
+        {"timelocal": "stream", "format": _FORMAT, "of": description, "state": content},
+        allow_nan=False,
+    ).encode()
+    tensors = {name: own.contiguous() for name, own in tensors.items()}
+    tensors |= {_ABOUT: _as_tensor(about), _DIGEST: _as_tensor(_digest(about, tensors))}
+    write_bytes(_as_path(path), save(tensors))
+
+
+def read(path: str | os.PathLike[str], description: Mapping[str, object]) -> State:
+    """The state that was written; a `RunError` for a file that is damaged or the state of something else."""
+    place = _as_path(path)
+    try:
+        data = place.read_bytes()
+    except OSError as error:
+        raise run_error(place, error, "read") from error
+    try:
+        # Copies are aligned as fresh tensors are: vector code may round differently on others.
+        tensors = {name: own.clone() for name, own in load(data).items()}
+        about, digest = (bytes(tensors.pop(name).tolist()) for name in (_ABOUT, _DIGEST))
+        if digest != _digest(about, tensors):
+            raise ValueError("its sha256 is not that of what it holds")
+        content = json.loads(about)
+        if (content["timelocal"], content["format"]) != ("stream", _FORMAT):
+            raise ValueError(f"it has format {content['format']}, expected {_FORMAT}")
+        given, state = content["of"], unpacked(content["state"], tensors)
+    except (
+        SafetensorError,
+        LookupError,
+        ValueError,
+        TypeError,
+        RuntimeError,
+        OverflowError,
+    ) as error:
+        raise RunError(
+            f"{place} is damaged, or not a file of `Stream.save` ({error}). Use another one."
+        ) from None
+    remedy = f"Make the stream as the one in {place} was."
+    raise_problems(
+        (
+            Problem(name, repr(own), f"{given.get(name)!r}, as in the file", remedy)
+            for name, own in description.items()
+            if given.get(name) != own
+        ),
+        RunError,
+    )
+    return state
+
+
+def does_not_fit(path: str | os.PathLike[str], error: Exception) -> RunError:
+    """For a file that is whole, and the state of a stream of other sizes."""
+    return RunError(
+        f"{path} does not fit this stream ({str(error).rstrip('.')}). Nothing was changed: make the stream "
+        "as that one was."
+    )
+
+
+def _digest(about: bytes, tensors: Mapping[str, Tensor]) -> bytes:
+    return hashlib.sha256(about + save(dict(tensors))).digest()
+
+
+def _as_tensor(data: bytes) -> Tensor:
+    return torch.frombuffer(bytearray(data), dtype=torch.uint8)
+
+
+def _as_path(path: str | os.PathLike[str]) -> Path:
+    try:
+        return Path(path).expanduser()
+    except TypeError:
+        raise ArgumentError(str(Problem("path", repr(path), "the path of a file"))) from None
