@@ -671,6 +671,7 @@ class Stream:
             ArgumentError: for the state of a stream of another size or of another rule; nothing is changed.
         """
         self._check_state(state)
+        self.rule.set_extra_state(state["generator"])  # first: it may refuse
         self.steps, self.key = int(state["steps"]), int(state["key"])
         self.memory = {
             name: state[name].to(own.device, copy=True) for name, own in self.memory.items()
@@ -687,7 +688,6 @@ class Stream:
             }
             self._waiting[-1 - age] = WaitingStep.from_named(named, like) if named else None
         self._predicted = None
-        self.rule.set_extra_state(state["generator"])
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write rule, network, optimizer and stream to one safetensors file; nothing is pickled.
@@ -770,6 +770,7 @@ class Stream:
         return WaitingStep.of(self.rule, self.memory, 0, inputs, None)
 
     def _check_state(self, given: Mapping[str, Tensor]) -> None:
+        _check_mapping(given, "state")
         own = {name: kept for name, kept in self._state().items() if not _AGE.match(name)}
         ages = {int(found[1]) for name in given if (found := _AGE.match(name))}
         if ages and (not self.max_delay or max(ages) > self.max_delay):
@@ -889,13 +890,17 @@ def _check_width(stream: Stream, sequences: int) -> None:
         )
 
 
+def _check_mapping(given: object, what: str) -> None:
+    if not isinstance(given, Mapping) or not all(isinstance(name, str) for name in given):
+        raise_problems([Problem(what, described(given), "what state_dict() gave")])
+
+
 def _check_state(own: Mapping[str, object], given: Mapping[str, object], what: str) -> None:
     def told(tensor: object) -> str:
         return "nothing" if tensor is None else described(tensor)
 
     remedy = "Make the stream as the saved one was: rule, network, batch size and options."
-    if not isinstance(given, Mapping) or not all(isinstance(name, str) for name in given):
-        raise_problems([Problem(what, described(given), "what state_dict() gave", remedy)])
+    _check_mapping(given, what)
     raise_problems(
         Problem(f"{what} {name!r}", told(given.get(name)), told(own.get(name)), remedy)
         for name in sorted({*own, *given})
