@@ -23,6 +23,7 @@ __all__ = [
     "TimelocalError",
     "UnsupportedError",
     "did_you_mean",
+    "printable",
     "raise_problems",
     "unknown_name",
 ]
@@ -172,7 +173,9 @@ def did_you_mean(given: object, known: Iterable[str]) -> str:
     near = near or [name for name in names if name == SYNONYMS.get(word)]
     near = near or [name for name in names if word in _words(name)]
     near = near or _nearest({name: _likeness(word, _bare(name)) for name in names})
-    near = near or _nearest({name: max(map(_likeness, repeat(word), _words(name))) for name in names})
+    near = near or _nearest(
+        {name: max(map(_likeness, repeat(word), _words(name))) for name in names}
+    )
     return f"Did you mean {' or '.join(map(repr, near))}?" if 0 < len(near) <= 3 else ""
 
 
@@ -203,3 +206,17 @@ def _likeness(word: str, name: str) -> float:
     is_end = name.startswith(word) or name.endswith(word)
     ratio = difflib.SequenceMatcher(None, word, name).ratio()
     return max(ratio, _NEAR) if is_end and 2 * len(word) >= len(name) else ratio
+
+
+_OBEYED = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def printable(text: str) -> str:
+    r"""Text as a terminal may show it: what it would obey, and halves of characters, as escapes.
+
+    That is control characters but for the end of a line, and changes of the writing direction.
+
+    >>> print(printable("run-\udcff \x1b[31m"))
+    run-\udcff \x1b[31m
+    """
+    return _OBEYED.sub(lambda found: found[0].encode("unicode_escape").decode(), text)

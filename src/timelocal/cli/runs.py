@@ -8,6 +8,9 @@ from typing import Annotated
 
 import typer
 
+from timelocal.cli.terminal import say, show
+from timelocal.cli.terminal import table as listing
+
 _SHOWN = 50
 
 
@@ -30,10 +33,6 @@ def runs(
     ] = False,
 ) -> None:
     """List the runs of a store."""
-    from rich.console import Console
-    from rich.table import Table
-
-    from timelocal.cli.tables import plain
     from timelocal.errors import Problem, raise_problems, unknown_name
     from timelocal.files import to_json
     from timelocal.studies.packing import rename
@@ -48,7 +47,7 @@ def runs(
     unknown = None if status is None else unknown_name("status", status, (*STATUSES, DAMAGED))
     raise_problems([missing, unknown])
     for former, name in rename(store).items() if renamed else ():
-        typer.echo(f"{former} is now {name}", err=True)
+        say(f"{former} is now {name}", err=True)
     wanted = {"dataset": dataset, "cell": cell, "rule": rule, "status": status}
     found = [
         entry
@@ -57,27 +56,26 @@ def runs(
     ]
     if as_csv:
         records = Records(store)
-        typer.echo(table(records[entry["name"]] for entry in found), nl=False)
+        say(table(records[entry["name"]] for entry in found), nl=False)
         return
     if as_json:
         for entry in found:
-            typer.echo(to_json(entry))
+            say(to_json(entry))
         return
-    shown = Table(title=f"{len(found)} runs in {plain(str(store))}")
     columns = ("name", "dataset", "cell", "rule", "seed", "status")
-    for name in columns:
-        shown.add_column(name)
+    shown = listing(*columns, title=f"{len(found)} runs in {store}")
     for entry in found[:_SHOWN]:
-        shown.add_row(*(plain(str(entry.get(name, "–"))) for name in columns))
-    console = Console()
-    console.print(shown)
+        shown.add_row(*(str(entry.get(name, "–")) for name in columns))
+    show(shown)
     if len(found) > _SHOWN:
-        console.print(f"… and {len(found) - _SHOWN} more; --json lists all")
-    for entry in found[:_SHOWN]:
-        for problem in entry.get("problems", ()):
-            console.print(plain(f"{entry['name']}: {problem}"), highlight=False, soft_wrap=True)
+        show(f"… and {len(found) - _SHOWN} more; --json lists all")
+    show(
+        *(
+            f"{one['name']}: {problem}"
+            for one in found[:_SHOWN]
+            for problem in one.get("problems", ())
+        )
+    )
     counts = Counter(entry["status"] for entry in found)
     told = {"running": "running (or cut off: the same command goes on)"}
-    console.print(
-        ", ".join(f"{count} {told.get(name, name)}" for name, count in sorted(counts.items()))
-    )
+    show(", ".join(f"{count} {told.get(name, name)}" for name, count in sorted(counts.items())))
