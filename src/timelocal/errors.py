@@ -166,6 +166,8 @@ def did_you_mean(given: object, known: Iterable[str]) -> str:
     >>> did_you_mean("ce", ["bce", "cross_entropy"])
     "Did you mean 'cross_entropy'?"
     """
+    if given is None:
+        given = "none"
     if not isinstance(given, str):
         return ""
     word, names = _bare(given), list(known)

@@ -7,6 +7,7 @@ class weights; a rule sees e already divided by Σ w.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import replace
 from typing import ClassVar
 
 import torch
@@ -252,7 +253,9 @@ LOSSES: dict[str, type[Loss]] = {"bce": BCE, "cross_entropy": CrossEntropy, "mse
 def loss_problem(loss: object) -> Problem | None:
     """A problem unless `loss` can be resolved."""
     if isinstance(loss, str):
-        return unknown_name("loss", loss, LOSSES)
+        problem = unknown_name("loss", loss, LOSSES)
+        own = "For another loss give a function of (outputs, targets) that returns one loss for each row."
+        return problem and replace(problem, remedy=problem.remedy or own)
     if isinstance(loss, Loss) or callable(loss):
         return None
     return Problem("loss", described(loss), "a name, a timelocal.losses.Loss or a function")
