@@ -25,5 +25,8 @@ def parse_seeds(text: str) -> list[int]:
             return numbers
         if not is_list and 0 < numbers[0] <= _MOST:
             return list(range(numbers[0]))
-    expected = f"a count from 1 to {_MOST:,}, such as 5, or different seeds such as 0,3,7, each below 10^{_DIGITS}"
+    expected = (
+        f"a count from 1 to {_MOST:,}, such as 5, or different seeds such as 0,3,7, "
+        f"each below 10^{_DIGITS}"
+    )
     raise ArgumentError(str(Problem("--seeds", repr(text), expected)))

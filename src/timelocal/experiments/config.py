@@ -178,7 +178,8 @@ class TrainConfig(BaseModel):
             problem = Problem(
                 "online",
                 f"True for the data set {info.data['dataset']!r}",
-                "False: it has one label a sequence, and an update at every step needs a target at every step",
+                "False: it has one label a sequence, and an update at every step needs a target at "
+                "every step",
                 f"Leave it out, or take a data set of values at every step, such as {stepwise[0]!r}.",
             )
             raise _RefusedError([problem])
