@@ -33,7 +33,7 @@ def runs(
     ] = False,
 ) -> None:
     """List the runs of a store."""
-    from timelocal.errors import Problem, raise_problems, unknown_name
+    from timelocal.errors import Problem, did_you_mean, raise_problems, unknown_name
     from timelocal.files import to_json
     from timelocal.studies.packing import rename
     from timelocal.studies.store import DAMAGED, STATUSES, Records, exists, index
@@ -49,9 +49,14 @@ def runs(
     for former, name in rename(store).items() if renamed else ():
         say(f"{former} is now {name}", err=True)
     wanted = {"dataset": dataset, "cell": cell, "rule": rule, "status": status}
+    entries = index(store)
+    for name, value in wanted.items():
+        there = {str(entry.get(name)) for entry in entries}
+        if value is not None and value not in there:
+            say(f"no run of the {name} {value!r}. {did_you_mean(value, sorted(there))}".rstrip(), err=True)
     found = [
         entry
-        for entry in index(store)
+        for entry in entries
         if all(value in (None, entry.get(name)) for name, value in wanted.items())
     ]
     if as_csv:
