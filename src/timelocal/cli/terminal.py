@@ -36,7 +36,7 @@ class _Table(Table):
 
 def table(*headings: str, title: str | None = None, **options: Any) -> Table:
     """A table in which texts mean what they say, and are folded rather than cut."""
-    made = _Table(title=title, **options)
+    made = _Table(title=None if title is None else printable(title), **options)
     for heading in headings:
         made.add_column(heading, overflow="fold")
     return made
