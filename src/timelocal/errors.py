@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import difflib
 import re
+import sys
+import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import repeat
@@ -26,6 +28,7 @@ __all__ = [
     "printable",
     "raise_problems",
     "unknown_name",
+    "warn",
 ]
 
 
@@ -113,6 +116,18 @@ def unknown_name(what: str, given: object, known: Iterable[str]) -> Problem | No
         return None
     expected = "one of " + ", ".join(repr(name) for name in names)
     return Problem(what, described(given), expected, did_you_mean(given, names))
+
+
+def warn(text: str) -> None:
+    """Warn, pointing at the line outside of this package and torch that led here. Python tells it once a line."""
+    level, frame = 2, sys._getframe(1)
+    while frame.f_back is not None and _is_passed_on(frame.f_globals.get("__name__", "")):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(text, stacklevel=level)
+
+
+def _is_passed_on(module: str) -> bool:
+    return module.partition(".")[0] in ("timelocal", "torch")
 
 
 SYNONYMS = {

@@ -87,7 +87,10 @@ def test_a_file_that_cannot_be_used_is_no_traceback(call, monkeypatch) -> None:
 
     monkeypatch.setattr("timelocal.cli.doctor.facts", refuse)
     result = call("doctor")
-    assert (result.exit_code, result.stderr) == (2, "error: somewhere\\x1b: No space left on device\n")
+    assert (result.exit_code, result.stderr) == (
+        2,
+        "error: somewhere\\x1b: No space left on device\n",
+    )
 
 
 def test_a_filter_that_finds_nothing_says_which_name_was_meant(train, call, tmp_path: Path) -> None:

@@ -53,7 +53,10 @@ def runs(
     for name, value in wanted.items():
         there = {str(entry.get(name)) for entry in entries}
         if value is not None and value not in there:
-            say(f"no run of the {name} {value!r}. {did_you_mean(value, sorted(there))}".rstrip(), err=True)
+            say(
+                f"no run of the {name} {value!r}. {did_you_mean(value, sorted(there))}".rstrip(),
+                err=True,
+            )
     found = [
         entry
         for entry in entries
