@@ -119,7 +119,7 @@ def unknown_name(what: str, given: object, known: Iterable[str]) -> Problem | No
 
 
 def warn(text: str) -> None:
-    """Warn, pointing at the line outside of this package and torch that led here. Python tells it once a line."""
+    """Warn of the line outside of this package and torch that led here. Python tells it once a line."""
     level, frame = 2, sys._getframe(1)
     while frame.f_back is not None and _is_passed_on(frame.f_globals.get("__name__", "")):
         level, frame = level + 1, frame.f_back

@@ -25,12 +25,12 @@ def _at_home(found: re.Match[str]) -> str:
 class Group(TyperGroup):
     """Runs a verb. A mistake of the user's, a file that cannot be used, or Ctrl-C ends in a plain message."""
 
-    def main(self, *arguments: Any, standalone_mode: bool = True, **options: Any) -> Any:
+    def main(self, *arguments: Any, **options: Any) -> Any:
         replace_what_has_no_code()
-        if not standalone_mode:
-            return super().main(*arguments, standalone_mode=False, **options)
+        if not options.pop("standalone_mode", True):
+            return super().main(*arguments, **options, standalone_mode=False)
         try:
-            code = super().main(*arguments, standalone_mode=False, **options)
+            code = super().main(*arguments, **options, standalone_mode=False)
         except typer.Abort:
             _end(INTERRUPTED)
         except Exception as error:

@@ -60,7 +60,7 @@ _WORDS: dict[str, bool | None] = {
     "none": None,
     "~": None,
 }
-_SWITCHES = {"yes": True, "no": False, "on": True, "off": False}
+_SWITCHES: dict[str, bool | None] = {"yes": True, "no": False, "on": True, "off": False}
 
 
 def _value(text: str, default: object) -> object:
@@ -71,8 +71,9 @@ def _value(text: str, default: object) -> object:
                 return list(value)
             if value is None or isinstance(value, bool | int | float | str | list):
                 return value
-    words = {} if isinstance(default, str) else _WORDS
-    words = words | _SWITCHES if isinstance(default, bool) else words
+    words: dict[str, bool | None] = {} if isinstance(default, str) else _WORDS
+    if isinstance(default, bool):
+        words = words | _SWITCHES
     return words.get(text.strip().casefold(), text)
 
 

@@ -103,7 +103,7 @@ def check_batch(
         counted = torch.zeros(tuple(surface), dtype=torch.bool, device=inputs.device)
     problems += initial_problems(network.recurrent, initial, sequences)
     problems += _target_problems(network, loss, targets, inputs, tuple(surface), counted)
-    if any(problems) and _axes_swapped(network, inputs, targets, lengths):
+    if any(problems) and _axes_swapped(network, at, inputs, targets, lengths):
         problems.insert(0, _swapped_problem(network, inputs))
     raise_problems(problems)
 
@@ -256,12 +256,21 @@ def _target_problems(
     return loss.target_problems(targets, surface, network.output_size, inputs.dtype, counted)
 
 
-def _axes_swapped(network: Network, inputs: Tensor, targets: object, lengths: object) -> bool:
-    """Whether targets or lengths count the sequences along the axis that is taken for time."""
+def _axes_swapped(
+    network: Network, at: Place, inputs: Tensor, targets: object, lengths: object
+) -> bool:
+    """Whether lengths, or else targets, count the sequences along the axis that is taken for time."""
     time = 1 if network.batch_first else 0
     sequences, steps = inputs.shape[1 - time], inputs.shape[time]
-    first = [len(one) for one in (targets, lengths) if isinstance(one, Tensor) and one.dim()]
-    return steps != sequences and bool(first) and all(count == steps for count in first)
+    if steps == sequences:
+        return False
+    if lengths is not None:
+        return isinstance(lengths, Tensor) and is_plain(lengths) and lengths.shape == (steps,)
+    if not (isinstance(targets, Tensor) and is_plain(targets)):
+        return False
+    if at == "last":
+        return tuple(targets.shape[:1]) == (steps,)
+    return tuple(targets.shape[:2]) == (inputs.shape[1], inputs.shape[0])
 
 
 def _swapped_problem(network: Network, inputs: Tensor) -> Problem:
@@ -270,7 +279,7 @@ def _swapped_problem(network: Network, inputs: Tensor) -> Problem:
         taken, seem = seem, taken
     remedy = "If so, use inputs.transpose(0, 1)"
     remedy += "." if network.batch_first else ", or batch_first=True in the torch.nn module."
-    return Problem("inputs", f"{tuple(inputs.shape)}, by the targets {seem}", taken, remedy)
+    return Problem("inputs", f"{tuple(inputs.shape)}, which seems to be {seem}", taken, remedy)
 
 
 def check_construction(
