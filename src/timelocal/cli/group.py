@@ -27,10 +27,11 @@ class Group(TyperGroup):
 
     def main(self, *arguments: Any, **options: Any) -> Any:
         replace_what_has_no_code()
-        if not options.pop("standalone_mode", True):
-            return super().main(*arguments, **options, standalone_mode=False)
+        if not options.get("standalone_mode", True):
+            return super().main(*arguments, **options)
+        options["standalone_mode"] = False  # whatever is wrong is raised, to be told here
         try:
-            code = super().main(*arguments, **options, standalone_mode=False)
+            code = super().main(*arguments, **options)
         except typer.Abort:
             _end(INTERRUPTED)
         except Exception as error:
