@@ -53,7 +53,7 @@ MISUSES: dict[str, list[str]] = {
     "reproduce figure6": ["Did you mean 'perturbation/figure6'?"],
     "reproduce table1": ["Did you mean 'dfa/table1' or 'perturbation/table1'?"],
     "reproduce dfa --profile QUICK": ["Did you mean 'quick'?"],
-    "reproduce dfa --search-trials 0": ["search_trials"],
+    "reproduce dfa --search-trials 0": ["--search-trials"],
     "reproduce dfa/table1 --profile quick --seconds nan": ["seconds: got nan"],
     "data show ECG200": ["Did you mean 'ecg200'?"],
     "data show ecg200 --seed -1": ["seed"],

@@ -85,7 +85,7 @@ def reproduce(
         unknown_name("profile", profile, PROFILES),
         unknown_name("engine", engine, ENGINES),
         unknown_name("search", search, ("grid", "optuna")),
-        None if search_trials > 0 else Problem("search_trials", search_trials, "1 or more"),
+        None if search_trials > 0 else Problem("--search-trials", search_trials, "1 or more"),
     ]
     raise_problems(problems)
     size = next(one for one in PROFILES if one == profile)

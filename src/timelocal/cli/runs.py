@@ -42,7 +42,10 @@ def runs(
     missing = None
     if not exists(store):
         missing = Problem(
-            "store", str(store), "a folder or file of runs that exists", "Make runs first"
+            "store",
+            str(store),
+            "a folder or file of runs that exists",
+            "Train first: `timelocal train`",
         )
     unknown = None if status is None else unknown_name("status", status, (*STATUSES, DAMAGED))
     raise_problems([missing, unknown])

@@ -161,7 +161,9 @@ class TrainConfig(BaseModel):
     def _leaky(cls, value: float | None, info: ValidationInfo) -> float | None:
         cell = info.data.get("cell", "rnn")
         if value is not None and cell != "rnn":
-            problem = Problem("tau", value, f"None for cell {cell!r}", "Only the RNN is leaky.")
+            problem = Problem(
+                "tau", value, f"None for cell {cell!r}", "Only the RNN is leaky: leave it out."
+            )
             raise _RefusedError([problem])
         return value
 
