@@ -44,7 +44,7 @@ PUBLIC = {
     "timelocal.studies.engines": "Engine InProcess Outcome Processes RayEngine",
     "timelocal.errors": """
         ArgumentError BusyError DataError MissingExtraError Problem RunError TimelocalError UnsupportedError
-        raise_problems unknown_name
+        did_you_mean printable raise_problems unknown_name warn
     """,
 }
 """Change this list together with the CHANGELOG; for a name that goes, see `timelocal.deprecated`."""

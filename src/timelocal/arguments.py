@@ -154,6 +154,8 @@ def tensor_problem(
         return Problem(what, "a meta tensor, which has no values", expected)
     if not isinstance(value, Tensor):
         remedy = f"Use torch.as_tensor({what})."
+        if isinstance(value, list | tuple) and any(isinstance(one, Tensor) for one in value):
+            remedy = f"Use torch.stack({what}), or timelocal.data.collate where lengths differ."
         return Problem(what, described(value), expected, remedy)
     if value.is_nested:
         return Problem(

@@ -7,8 +7,12 @@ problems they can see and raise them together (`raise_problems`).
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+import re
+import sys
+import warnings
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import repeat
 from numbers import Integral, Real
 
 __all__ = [
@@ -20,8 +24,11 @@ __all__ = [
     "RunError",
     "TimelocalError",
     "UnsupportedError",
+    "did_you_mean",
+    "printable",
     "raise_problems",
     "unknown_name",
+    "warn",
 ]
 
 
@@ -107,10 +114,126 @@ def unknown_name(what: str, given: object, known: Iterable[str]) -> Problem | No
     names = sorted(known)
     if isinstance(given, str) and given in names:
         return None
-    near = difflib.get_close_matches(given, names, n=1) if isinstance(given, str) else []
-    return Problem(
-        what,
-        described(given),
-        "one of " + ", ".join(repr(name) for name in names),
-        f"Did you mean {near[0]!r}?" if near else "",
+    expected = "one of " + ", ".join(repr(name) for name in names)
+    return Problem(what, described(given), expected, did_you_mean(given, names))
+
+
+def warn(text: str) -> None:
+    """Warn of the line outside of this package and torch that led here. Python tells it once a line."""
+    level, frame = 2, sys._getframe(1)
+    while frame.f_back is not None and _is_passed_on(frame.f_globals.get("__name__", "")):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(text, stacklevel=level)
+
+
+def _is_passed_on(module: str) -> bool:
+    return module.partition(".")[0] in ("timelocal", "torch")
+
+
+SYNONYMS = {
+    "backprop": "bptt",
+    "backpropagation": "bptt",
+    "binarycrossentropy": "bce",
+    "bcewithlogits": "bce",
+    "bcewithlogitsloss": "bce",
+    "categoricalcrossentropy": "cross_entropy",
+    "ce": "cross_entropy",
+    "crossentropyloss": "cross_entropy",
+    "l2": "mse",
+    "logistic": "bce",
+    "meansquarederror": "mse",
+    "mseloss": "mse",
+    "nll": "cross_entropy",
+    "nllloss": "cross_entropy",
+    "softmax": "cross_entropy",
+    "sparsecategoricalcrossentropy": "cross_entropy",
+    "squarederror": "mse",
+    "xent": "cross_entropy",
+    "elman": "rnn",
+    "simplernn": "rnn",
+    "vanillarnn": "rnn",
+    "nodeperturbation": "np",
+    "activitynodeperturbation": "anp",
+    "weightperturbation": "wp",
+    "directfeedbackalignment": "dfa",
+    "truncatedbptt": "tbptt",
+    "realtimerecurrentlearning": "rtrl",
+    "eligibilitypropagation": "eprop",
+    "normal": "gaussian",
+    "transposed": "symmetric",
+    "final": "last",
+    "all": "every",
+    "smnist": "row-mnist",
+    "digits": "digits-rows",
+}
+"""What others call a name of this package, in the form that `did_you_mean` compares: small letters and
+digits alone."""
+
+
+def did_you_mean(given: object, known: Iterable[str]) -> str:
+    """ "Did you mean 'a'?" of the known names that `given` may stand for; "" where it is near none.
+
+    Near is a name that is the same but for case, hyphens and the like; that `SYNONYMS` knows by this word;
+    that begins or ends with it; or that differs by a slip of the pen.
+
+    >>> did_you_mean("DFA", ["anp", "dfa"]), did_you_mean("iris", ["libras"])
+    ("Did you mean 'dfa'?", '')
+    >>> did_you_mean("ce", ["bce", "cross_entropy"])
+    "Did you mean 'cross_entropy'?"
+    """
+    if given is None:
+        given = "none"
+    if not isinstance(given, str):
+        return ""
+    word, names = _bare(given), list(known)
+    near = [name for name in names if _bare(name) == word]
+    near = near or [name for name in names if name == SYNONYMS.get(word)]
+    near = near or [name for name in names if word in _words(name)]
+    near = near or _nearest({name: _likeness(word, _bare(name)) for name in names})
+    near = near or _nearest(
+        {name: max(map(_likeness, repeat(word), _words(name))) for name in names}
     )
+    return f"Did you mean {' or '.join(map(repr, near))}?" if 0 < len(near) <= 3 else ""
+
+
+def _nearest(likeness: Mapping[str, float]) -> list[str]:
+    best = max(likeness.values(), default=0.0)
+    return [name for name, value in likeness.items() if value == best >= _NEAR]
+
+
+_NEAR = 0.7
+"""The least likeness of a name that is guessed: above that of "iris" and "libras", 0.6."""
+
+
+def _bare(name: str) -> str:
+    """A name without what is easily mistaken: case, hyphens, underscores, spaces."""
+    return "".join(letter for letter in name.casefold() if letter.isalnum())
+
+
+def _words(name: str) -> list[str]:
+    return re.sub(r"[\W_]+", " ", name.casefold()).split() or [""]
+
+
+def _likeness(word: str, name: str) -> float:
+    """From 0 to 1, the name itself. Letters that changed places, and half a name or more, are near."""
+    if not word or word == name:
+        return float(word == name)
+    if sorted(word) == sorted(name):
+        return 0.9
+    is_end = name.startswith(word) or name.endswith(word)
+    ratio = difflib.SequenceMatcher(None, word, name).ratio()
+    return max(ratio, _NEAR) if is_end and 2 * len(word) >= len(name) else ratio
+
+
+_OBEYED = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def printable(text: str) -> str:
+    r"""Text as a terminal may show it: what it would obey, and halves of characters, as escapes.
+
+    That is control characters but for the end of a line, and changes of the writing direction.
+
+    >>> print(printable("run-\udcff \x1b[31m"))
+    run-\udcff \x1b[31m
+    """
+    return _OBEYED.sub(lambda found: found[0].encode("unicode_escape").decode(), text)

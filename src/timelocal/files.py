@@ -62,17 +62,6 @@ def as_path(path: str | os.PathLike[str], what: str = "folder") -> Path:
     return found
 
 
-def printable(text: str) -> str:
-    """Text as a terminal may show it: control characters and what is no UTF-8 are written as escapes.
-
-    >>> printable("run-\\udcff \\x1b[31m")
-    'run-\\\\udcff \\\\x1b[31m'
-    """
-    return "".join(
-        one if one.isprintable() else one.encode("unicode_escape").decode() for one in text
-    )
-
-
 def is_there(path: Path) -> bool:
     """Whether there is such a file or folder; a `RunError` where the system does not let us look."""
     try:

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from dataclasses import replace
 from typing import ClassVar
 
 import torch
 import torch.nn.functional as F  # noqa: N812
-from torch import Tensor
+from torch import Tensor, nn
 
 from timelocal.arguments import TO_LABELS, as_real, as_tensor, is_plain
-from timelocal.errors import Problem, described, raise_problems, unknown_name
+from timelocal.errors import Problem, described, did_you_mean, raise_problems, unknown_name, warn
 from timelocal.typing import LossFunction
 
 
@@ -24,6 +25,8 @@ class Loss(ABC):
 
     classifies: ClassVar[bool] = False
     """Whether an accuracy makes sense."""
+    own_activation: ClassVar[str] = ""
+    """What it applies to the outputs itself, so that a readout should not."""
 
     @abstractmethod
     def losses_and_errors(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
@@ -56,10 +59,29 @@ class Loss(ABC):
         """
 
 
-def _shape_problem(targets: Tensor, expected: tuple[int, ...], kind: str) -> list[Problem]:
-    if tuple(targets.shape) == expected:
+def _shape_problem(
+    targets: Tensor, entries: tuple[int, ...], rest: tuple[int, ...], kind: str
+) -> list[Problem]:
+    """A problem unless the shape is (*entries, *rest)."""
+    shape, expected = tuple(targets.shape), (*entries, *rest)
+    if shape == expected:
         return []
-    return [Problem("targets", f"shape {tuple(targets.shape)}", f"shape {expected} {kind}")]
+    remedy = _shape_remedy(shape, entries, rest)
+    return [Problem("targets", f"shape {shape}", f"shape {expected} {kind}", remedy)]
+
+
+def _shape_remedy(shape: tuple[int, ...], entries: tuple[int, ...], rest: tuple[int, ...]) -> str:
+    if shape == (*entries, *rest, 1):
+        return "Use targets.squeeze(-1)."
+    if (*shape, 1) == (*entries, *rest):
+        return "Use targets.unsqueeze(-1)."
+    if shape == entries:
+        return "For class labels use loss='cross_entropy'."
+    if len(entries) == 2 and shape == (entries[0], *rest):
+        return "For one target a sequence make the rule with at='last'."
+    if len(entries) == 1 and len(shape) == 2 + len(rest) and shape[0] == entries[0]:
+        return "For a target at every step make the rule with at='every'."
+    return ""
 
 
 class CrossEntropy(Loss):
@@ -77,6 +99,7 @@ class CrossEntropy(Loss):
     """
 
     classifies = True
+    own_activation = "softmax"
 
     def __init__(self, label_smoothing: float = 0.0, class_weights: Tensor | None = None) -> None:
         problems = []
@@ -126,24 +149,47 @@ class CrossEntropy(Loss):
         dtype: torch.dtype,
         counted: Tensor | None,
     ) -> list[Problem]:
+        if tuple(targets.shape) == (*entries, outputs) and _are_shares(targets):
+            got, expected = f"shape {tuple(targets.shape)}, a share of each class", "class indices"
+            return [Problem("targets", got, expected, "Use targets.argmax(-1).")]
         if targets.dtype != torch.int64:
             remedy = "Use targets.long()."
             if targets.is_floating_point():
                 remedy = f"{TO_LABELS} For real-valued targets use loss='mse'."
             return [Problem("targets", f"{targets.dtype}", "class indices, torch.int64", remedy)]
-        problems = _shape_problem(targets, entries, "of class indices")
+        problems = _shape_problem(targets, entries, (), "of class indices")
         if not problems:
             read = targets if counted is None else targets[counted]
             low, high = map(int, read.aminmax()) if read.numel() else (0, 0)
             if low < 0 or high >= outputs:
                 got = f"labels between {low} and {high}"
                 expected = f"labels between 0 and {outputs - 1} (the readout has {outputs} outputs)"
-                problems.append(Problem("targets", got, expected, TO_LABELS if low < 0 else ""))
+                problems.append(
+                    Problem("targets", got, expected, _label_remedy(low, high, outputs))
+                )
         weights = self.class_weights
         if weights is not None and tuple(weights.shape) != (outputs,):
             got = f"shape {tuple(weights.shape)}"
             problems.append(Problem("class_weights", got, f"shape ({outputs},)"))
         return problems
+
+
+def _are_shares(targets: Tensor) -> bool:
+    """Whether the last axis tells a class, or the probability of each, rather than a step."""
+    rows = targets.double()
+    return bool(((rows >= 0).all(-1) & ((rows.sum(-1) - 1).abs() < 1e-3)).all())
+
+
+def _label_remedy(low: int, high: int, outputs: int) -> str:
+    if low == -100:
+        return "Leave entries without a label out by mask=targets != -100."
+    if low < 0:
+        return TO_LABELS
+    if low == 1 and high == outputs:
+        return "Use targets - 1."
+    if outputs == 1 and high == 1:
+        return "Give the readout 2 outputs; with one, use loss='bce' and targets (..., 1) of 0.0 and 1.0."
+    return f"Give the readout an output for each class, {high + 1} or more."
 
 
 class _RealTargets(Loss):
@@ -158,9 +204,14 @@ class _RealTargets(Loss):
         counted: Tensor | None,
     ) -> list[Problem]:
         if targets.dtype != dtype:
-            remedy = f"Use targets.to({dtype})."
+            converted = f"targets.to({dtype})"
+            if (*targets.shape, 1) == (*entries, outputs):
+                converted += ".unsqueeze(-1)"
+            remedy = f"Use {converted}."
+            if not targets.is_floating_point() and outputs > 1:
+                remedy = f"For class labels use loss='cross_entropy', for numbers {converted}."
             return [Problem("targets", f"{targets.dtype}", f"{dtype}", remedy)]
-        problems = _shape_problem(targets, (*entries, outputs), "like the outputs")
+        problems = _shape_problem(targets, entries, (outputs,), "like the outputs")
         if not problems:
             read = targets if counted is None else targets[counted]
             # a sum is finite only if every term is; it may overflow
@@ -179,6 +230,8 @@ class MSE(_RealTargets):
 
 class BCE(_RealTargets):
     """Binary cross-entropy with logits, mean over the outputs: e = (σ(β) − y) / O."""
+
+    own_activation = "sigmoid"
 
     def losses_and_errors(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         losses = F.binary_cross_entropy_with_logits(outputs, targets, reduction="none").mean(-1)
@@ -254,10 +307,37 @@ LOSSES: dict[str, type[Loss]] = {"bce": BCE, "cross_entropy": CrossEntropy, "mse
 def loss_problem(loss: object) -> Problem | None:
     """A problem unless `loss` can be resolved."""
     if isinstance(loss, str):
-        return unknown_name("loss", loss, LOSSES)
+        problem = unknown_name("loss", loss, LOSSES)
+        own = "For another loss give a function of (outputs, targets) that returns one loss for each row."
+        return problem and replace(problem, remedy=problem.remedy or own)
+    expected = "a name, a timelocal.losses.Loss or a function"
+    if isinstance(loss, type):
+        return Problem("loss", described(loss), expected, f"Give an object: {loss.__name__}().")
+    reduction = getattr(loss, "reduction", "none")
+    if isinstance(loss, nn.Module) and reduction != "none":
+        known = did_you_mean(type(loss).__name__, LOSSES)
+        remedy = f"{known} Or make it with reduction='none'." if known else "Use reduction='none'."
+        got = f"a {type(loss).__name__} with reduction={reduction!r}"
+        return Problem("loss", got, "one loss for each row", remedy)
     if isinstance(loss, Loss) or callable(loss):
         return None
-    return Problem("loss", described(loss), "a name, a timelocal.losses.Loss or a function")
+    return Problem("loss", described(loss), expected)
+
+
+_ACTIVATIONS = (nn.Softmax, nn.LogSoftmax, nn.Softmin, nn.Sigmoid, nn.LogSigmoid, nn.Hardsigmoid)
+
+
+def warn_of_activation(readout: nn.Module, loss: Loss) -> None:
+    """Warn if a readout ends in a softmax or sigmoid that the loss applies itself."""
+    last: nn.Module = readout
+    while isinstance(last, nn.Sequential) and len(last):
+        last = last[-1]
+    if loss.own_activation and isinstance(last, _ACTIVATIONS):
+        warn(
+            f"readout: ends in a {type(last).__name__}, and the loss {type(loss).__name__} applies a "
+            f"{loss.own_activation} itself: it takes logits. Leave the {type(last).__name__} out, and apply "
+            "it to predictions."
+        )
 
 
 def resolve(loss: str | Loss | LossFunction) -> Loss:

@@ -11,7 +11,6 @@ name that the user gives is looked up. Reading a record imports nothing that the
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import importlib
 import inspect
@@ -32,6 +31,7 @@ from timelocal.errors import (
     Problem,
     TimelocalError,
     described,
+    did_you_mean,
     raise_problems,
     unknown_name,
 )
@@ -208,8 +208,8 @@ def _attribute(given: str, module: str, attribute: str) -> Any:
     try:
         return attrgetter(attribute)(found)
     except AttributeError as error:
-        near = difflib.get_close_matches(attribute, vars(found), n=1)
-        remedy = f"Did you mean {near[0]!r}?" if near else "Give one of its names."
+        public = [name for name in vars(found) if not name.startswith("_")]
+        remedy = did_you_mean(attribute, public) or "Give one of its names."
         where = getattr(found, "__file__", None) or "built into Python"
         raise ArgumentError(
             f"{given}, but module {module} has no {attribute!r} ({where}). {remedy}"

@@ -169,3 +169,53 @@ def test_figures_are_strict_json(tmp_path: Path, page: Callable[..., str]) -> No
     for spec in specs:
         json.loads(spec, parse_constant=lambda name: pytest.fail(name))
     assert "<script>alert" not in html
+
+
+HOSTILE = "<script>alert(1)</script><b>%{y}</b>&amp;"
+
+
+def test_html_in_names_options_and_errors_is_text(tmp_path: Path, page: Callable[..., str]) -> None:
+    runs = tmp_path / "runs"
+    named = {"cell": f"m:{HOSTILE}", "rule": f"m:{HOSTILE}", "dataset": f"d{HOSTILE}"}
+    for seed in (0, 1):
+        run = make_run(runs, seed=seed)
+        other = make_run(runs, seed=seed, rule="bptt")
+        for folder in (run, other):
+            config = json.loads((folder / "config.json").read_text())
+            config |= {
+                **named,
+                "seed": seed,
+                "rule_options": {"feedback": f"f{folder is run}{HOSTILE}"},
+            }
+            (folder / "config.json").write_text(json.dumps(config))
+            result = json.loads((folder / "result.json").read_text())
+            result["trivial"] = {f"t{HOSTILE}": 0.1}
+            (folder / "result.json").write_text(json.dumps(result))
+    failed = make_run(runs, seed=7, status="failed", message=f"ValueError: {HOSTILE}")
+    environment = json.loads((failed / "environment.json").read_text())
+    (failed / "environment.json").write_text(
+        json.dumps(environment | {"command": f"timelocal train {HOSTILE}", "processor": HOSTILE})
+    )
+    html = page(runs, tmp_path / "<script>nowhere")
+    assert "<script>alert" not in html
+    assert "<script>nowhere" not in html
+    assert "<b>" not in html
+    assert html.count("&lt;script&gt;alert(1)&lt;/script&gt;") > 20
+    specs = re.findall(r'<script type="application/json">(.*?)</script>', html, flags=re.DOTALL)
+    shown = [
+        text
+        for spec in map(json.loads, specs)
+        for text in (
+            *(trace["name"] for trace in spec["data"]),
+            *(trace["hovertemplate"] for trace in spec["data"]),
+            *(note["text"] for note in spec["layout"].get("annotations", ())),
+        )
+    ]
+    assert any("&lt;script&gt;" in text for text in shown)  # as plotly escapes: it reads entities
+    assert not [text for text in shown if "<script" in text or "<b>" in text or "%{y}<" in text]
+    assert not [
+        trace["name"]
+        for spec in map(json.loads, specs)
+        for trace in spec["data"]
+        if "%{" in trace["name"]
+    ]

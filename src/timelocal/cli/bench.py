@@ -7,6 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
+from timelocal.cli.terminal import say, show, table
+
 
 def bench(
     shapes: Annotated[
@@ -53,7 +55,7 @@ def bench(
     make_folder(out)
 
     def tell(text: str) -> None:
-        typer.echo(f"measuring {text}", err=True)
+        say(f"measuring {text}", err=True)
 
     others = {"online": online_benchmark} if online else {}
     others |= {"fit": fit_benchmark} if loop else {}
@@ -62,7 +64,7 @@ def bench(
         path = out / f"{name}.json"
         write_json(path, {"environment": environment(), "repeats": repeats, **judged})
         _print_judged(judged)
-        typer.echo(str(path))
+        say(str(path))
     if others:
         return
     chosen = [SHAPES[name] for name in shapes] + (long_sequences() if sweep else [])
@@ -79,32 +81,24 @@ def bench(
     record = {"environment": environment(), "repeats": repeats, "results": found}
     write_json(out / "bench.json", record)
     _print(found)
-    typer.echo(f"{out / 'bench.json'}, {write_bench_page(record, out / 'bench.html')}")
+    say(f"{out / 'bench.json'}, {write_bench_page(record, out / 'bench.html')}")
 
 
 def _print_judged(found: dict[str, Any]) -> None:
     """What took how long, and how that is by the bars."""
-    from rich.console import Console
-    from rich.table import Table
-
     columns = list(next(iter(found["microseconds"].values())))
-    steps = Table("", *columns, title="microseconds a step")
+    steps = table("", *columns, title="microseconds a step")
     for name, times in found["microseconds"].items():
         steps.add_row(name, *(f"{times[column]:.1f}" for column in columns))
-    bars = Table("what", "measured", "bar", "met", title="bars")
+    bars = table("what", "measured", "bar", "met", title="bars")
     for bar in found["bars"]:
         row = bar["what"], f"{bar['measured']:.2f}", bar["bar"], "yes" if bar["met"] else "no"
         bars.add_row(*row)
-    console = Console(width=120)
-    console.print(steps)
-    console.print(bars)
+    show(steps, bars)
 
 
 def _print(results: list[dict[str, Any]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(title="milliseconds per call, and how many times faster")
+    made = table(title="milliseconds per call, and how many times faster")
     names = ("scan", "dfa", "bptt", "torch", "jax")
     ratios = {
         "dfa_vs_torch": "DFA/torch",
@@ -112,14 +106,14 @@ def _print(results: list[dict[str, Any]]) -> None:
         "bptt_vs_torch": "BPTT/torch",
     }
     for heading in ("shape", "cell", *names, *ratios.values()):
-        table.add_column(heading, justify="left" if heading in ("shape", "cell") else "right")
-    table.add_column("scan % peak", justify="right")
-    table.add_column("DFA % roofline", justify="right")
-    table.add_column("2 threads", justify="right")
+        made.add_column(heading, justify="left" if heading in ("shape", "cell") else "right")
+    made.add_column("scan % peak", justify="right")
+    made.add_column("DFA % roofline", justify="right")
+    made.add_column("2 threads", justify="right")
     for result in results:
         times, shares = result["milliseconds"], result["share_of_peak"]
         scaling = result["thread_scaling"].get("scan")
-        table.add_row(
+        made.add_row(
             result["shape"]["name"],
             result["cell"],
             *(f"{times[name]['median']:.3g}" if name in times else "–" for name in names),
@@ -131,4 +125,4 @@ def _print(results: list[dict[str, Any]]) -> None:
             f"{100 * shares['dfa']:.0f}",
             "–" if scaling is None else f"{scaling:.2f}×",
         )
-    Console(width=160).print(table)
+    show(made)

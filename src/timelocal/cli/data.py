@@ -6,23 +6,22 @@ from typing import Annotated, TypeAlias
 
 import typer
 
+from timelocal.cli.group import Group
 from timelocal.cli.options import OWN, DataDir
+from timelocal.cli.terminal import say
+from timelocal.cli.terminal import show as show_all
 
-app = typer.Typer(help="The datasets: list, show, fetch.", no_args_is_help=True)
+app = typer.Typer(cls=Group, help="The datasets: list, show, fetch.", no_args_is_help=True)
 Name: TypeAlias = Annotated[str, typer.Argument(help=f"{OWN[0].upper()}{OWN[1:]}.")]
 
 
 @app.command("list")
 def list_() -> None:
     """List the datasets."""
-    from rich.console import Console
-
     from timelocal.cli.tables import datasets_table, plugins_table
 
-    console = Console()
-    console.print(datasets_table())
-    if own := plugins_table("dataset"):
-        console.print(own)
+    own = plugins_table("dataset")
+    show_all(*filter(None, (datasets_table(), own)))
 
 
 @app.command()
@@ -32,7 +31,7 @@ def show(
     seed: Annotated[int, typer.Option(help="Of the split.")] = 0,
 ) -> None:
     """Show a dataset's card, its parts, the duplicates in two of them, the trivial errors."""
-    from rich.console import Console
+    from rich.text import Text
 
     from timelocal import data
 
@@ -65,10 +64,8 @@ def show(
             lines["trivial predictors on the test part"] = "\n".join(
                 f"{what}: {error:.3g}" for what, error in floors.items()
             )
-    console = Console()
     for key, value in lines.items():
-        console.print(f"[bold]{key}[/bold]")
-        console.print(value, markup=False, highlight=False)
+        show_all(Text(key, style="bold"), str(value))
 
 
 @app.command()
@@ -77,4 +74,4 @@ def fetch(name: Name, data_dir: DataDir = None) -> None:
     from timelocal import data
 
     dataset = data.load(name, data_dir)
-    typer.echo(f"{name}: {len(dataset):,} sequences, checked, in {data.locate(name, data_dir)}")
+    say(f"{name}: {len(dataset):,} sequences, checked, in {data.locate(name, data_dir)}")

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from timelocal.cli.terminal import say
+
 
 def demo(
     out: Annotated[Path, typer.Option(help="Folder of the runs and the report.")] = Path("demo"),
@@ -34,4 +36,4 @@ def demo(
     records = do_runs(configs, out)
     page = write_report([record.folder for record in records], out / "report.html")
     print_summary(records)
-    typer.echo(f"report: {page}")
+    say(f"report: {page}")

@@ -7,18 +7,16 @@ from functools import partial
 from pathlib import Path
 
 from timelocal.cli.options import DataDir
+from timelocal.cli.terminal import show, table
 from timelocal.errors import MissingExtraError
 
 
 def doctor(data_dir: DataDir = None) -> None:
     """Show versions, threads, the torch build, the kernel path, the cache and the data found."""
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(show_header=False, box=None)
+    made = table("", "", show_header=False, box=None)
     for name, value in facts(data_dir):
-        table.add_row(name, str(value))
-    Console().print(table)
+        made.add_row(name, str(value))
+    show(made)
 
 
 def facts(data_dir: Path | None = None) -> list[tuple[str, object]]:

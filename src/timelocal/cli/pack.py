@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from timelocal.cli.terminal import say
+
 
 def pack(
     store: Annotated[
@@ -36,12 +38,10 @@ def pack(
         file = packed_beside(store)
         folder = out or file.with_suffix("")
         written, there = unpack(file, folder)
-        typer.echo(
-            f"{written} runs unpacked into {folder}" + (f", {there} were there" * bool(there))
-        )
+        say(f"{written} runs unpacked into {folder}" + (f", {there} were there" * bool(there)))
         return
     packing = do_pack(store, out)
     for text in packing.left_out:
-        typer.echo(f"left out: {text}", err=True)
+        say(f"left out: {text}", err=True)
     size = packing.path.stat().st_size / 1e6
-    typer.echo(f"{packing.count} runs packed into {packing.path}, {size:.2g} MB")
+    say(f"{packing.count} runs packed into {packing.path}, {size:.2g} MB")

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from timelocal.cli.terminal import say
+
 
 def report(
     folders: Annotated[
@@ -41,4 +43,4 @@ def report(
             str(Problem("folders", got, expected, "Train first: `timelocal train`"))
         )
     here = folders[0] if folders[0].is_dir() else folders[0].parent
-    typer.echo(f"report: {write_report(list(found), output or here / 'report.html')}")
+    say(f"report: {write_report(list(found), output or here / 'report.html')}")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from timelocal.cli.options import DataDir
+from timelocal.cli.terminal import say, show
 
 if TYPE_CHECKING:
     from timelocal.errors import Problem
@@ -77,14 +78,14 @@ def reproduce(
     from timelocal.studies.reproduce import reproduce as do_reproduce
 
     if engine in OLD_ENGINES:
-        typer.echo(f"--engine {engine} is now called {OLD_ENGINES[engine]}", err=True)
+        say(f"--engine {engine} is now called {OLD_ENGINES[engine]}", err=True)
         engine = OLD_ENGINES[engine]
     chosen, problems = _chosen(names, EXPERIMENTS)
     problems += [
         unknown_name("profile", profile, PROFILES),
         unknown_name("engine", engine, ENGINES),
         unknown_name("search", search, ("grid", "optuna")),
-        None if search_trials > 0 else Problem("search_trials", search_trials, "1 or more"),
+        None if search_trials > 0 else Problem("--search-trials", search_trials, "1 or more"),
     ]
     raise_problems(problems)
     size = next(one for one in PROFILES if one == profile)
@@ -101,14 +102,14 @@ def reproduce(
             data_dir=data_dir,
             limits=Limits(seconds, megabytes),
             optuna=optuna,
-            tell=lambda line: typer.echo(line, err=True),
+            tell=lambda line: say(line, err=True),
         )
     for one in found:
         for claim, verdict in one.verdicts():
-            typer.echo(f"{one.experiment.name}: {verdict.word}: {claim.text}")
+            say(f"{one.experiment.name}: {verdict.word}: {claim.text}")
     if markdown is not None:
         write_markdown(found, markdown)
-    typer.echo(f"pages: {write_site(found, out / 'site')}")
+    say(f"pages: {write_site(found, out / 'site')}")
 
 
 ENGINES = ("in-process", "processes", "ray")
@@ -146,10 +147,8 @@ def _chosen(
 
 
 def _list(experiments: Iterable[Experiment]) -> None:
-    from rich.console import Console
+    from rich.text import Text
 
-    console = Console()
     for one in experiments:
-        console.print(f"[bold]{one.name}[/bold]  {one.title}", highlight=False, soft_wrap=True)
-        for claim in one.claims:
-            console.print(f"    {claim.text}", highlight=False, soft_wrap=True)
+        show(Text.assemble((one.name, "bold"), f"  {one.title}"))
+        show(*(f"    {claim.text}" for claim in one.claims))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import json
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
 from timelocal.errors import Problem, raise_problems
 
@@ -12,20 +14,27 @@ DECORRELATION_RATE = 1e-4
 """The learning rate of D where a rule's D is asked for by name alone."""
 
 
-def rule_options(pairs: Sequence[str], **flags: str | None) -> dict[str, object]:
+def rule_options(
+    pairs: Sequence[str], defaults: Mapping[str, object] | None = None, **flags: str | None
+) -> dict[str, object]:
     """NAME=VALUE pairs, and the options with a flag of their own, None where that is not given.
 
-    The values of pairs are JSON where they can be, text otherwise.
+    Args:
+        pairs: the values in the words of JSON, Python or YAML; what is none of these is text.
+        defaults: of the rule's options. Where one is text, so is a bare word: "none" names a trace.
+        flags: the values likewise.
 
-    >>> rule_options(["sigma=0.01", "antithetic=true"], feedback="sign", normalize=None)
+    >>> rule_options(["sigma=.01", "antithetic=True"], feedback="sign", normalize=None)
     {'feedback': 'sign', 'sigma': 0.01, 'antithetic': True}
+    >>> rule_options(["trace=none", "normalize=none"], {"trace": "none", "normalize": None})
+    {'trace': 'none', 'normalize': None}
 
     Raises:
         ArgumentError: for pairs that are none, and names that are given twice, all at once.
     """
-    chosen = {name: text for name, text in flags.items() if text is not None}
+    given = {name: text for name, text in flags.items() if text is not None}
     ways: dict[str, list[str]] = defaultdict(list)
-    for name, text in chosen.items():
+    for name, text in given.items():
         ways[name].append(f"--{name.replace('_', '-')} {text}")
     for pair in pairs:
         ways[pair.partition("=")[0]].append(f"--option {pair}")
@@ -35,20 +44,37 @@ def rule_options(pairs: Sequence[str], **flags: str | None) -> dict[str, object]
         if "=" not in pair.strip("=")
     )
     repeated = (
-        Problem(f"option {name!r}", " and ".join(given), "one value", "Leave out all but one.")
-        for name, given in ways.items()
-        if len(given) > 1
+        Problem(f"option {name!r}", " and ".join(typed), "one value", "Leave out all but one.")
+        for name, typed in ways.items()
+        if len(typed) > 1
     )
     raise_problems([*malformed, *repeated])
-    split = (pair.partition("=") for pair in pairs)
-    return chosen | {name: _value(text) for name, _, text in split}
+    given |= {name: text for name, _, text in (pair.partition("=") for pair in pairs)}
+    return {name: _value(text, (defaults or {}).get(name)) for name, text in given.items()}
 
 
-def _value(text: str) -> object:
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
+_WORDS: dict[str, bool | None] = {
+    "true": True,
+    "false": False,
+    "null": None,
+    "none": None,
+    "~": None,
+}
+_SWITCHES: dict[str, bool | None] = {"yes": True, "no": False, "on": True, "off": False}
+
+
+def _value(text: str, default: object) -> object:
+    for read in (json.loads, ast.literal_eval):
+        with suppress(ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+            value = read(text)
+            if isinstance(value, tuple):
+                return list(value)
+            if value is None or isinstance(value, bool | int | float | str | list):
+                return value
+    words: dict[str, bool | None] = {} if isinstance(default, str) else _WORDS
+    if isinstance(default, bool):
+        words = words | _SWITCHES
+    return words.get(text.strip().casefold(), text)
 
 
 def decorrelated(rule: str, rate: float | None) -> tuple[str, float | None]:

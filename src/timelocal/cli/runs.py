@@ -8,6 +8,9 @@ from typing import Annotated
 
 import typer
 
+from timelocal.cli.terminal import say, show
+from timelocal.cli.terminal import table as listing
+
 _SHOWN = 50
 
 
@@ -30,11 +33,7 @@ def runs(
     ] = False,
 ) -> None:
     """List the runs of a store."""
-    from rich.console import Console
-    from rich.table import Table
-
-    from timelocal.cli.tables import plain
-    from timelocal.errors import Problem, raise_problems, unknown_name
+    from timelocal.errors import Problem, did_you_mean, raise_problems, unknown_name
     from timelocal.files import to_json
     from timelocal.studies.packing import rename
     from timelocal.studies.store import DAMAGED, STATUSES, Records, exists, index
@@ -43,41 +42,51 @@ def runs(
     missing = None
     if not exists(store):
         missing = Problem(
-            "store", str(store), "a folder or file of runs that exists", "Make runs first"
+            "store",
+            str(store),
+            "a folder or file of runs that exists",
+            "Train first: `timelocal train`",
         )
     unknown = None if status is None else unknown_name("status", status, (*STATUSES, DAMAGED))
     raise_problems([missing, unknown])
     for former, name in rename(store).items() if renamed else ():
-        typer.echo(f"{former} is now {name}", err=True)
+        say(f"{former} is now {name}", err=True)
     wanted = {"dataset": dataset, "cell": cell, "rule": rule, "status": status}
+    entries = index(store)
+    for name, value in wanted.items():
+        there = {str(entry.get(name)) for entry in entries}
+        if value is not None and value not in there:
+            say(
+                f"no run of the {name} {value!r}. {did_you_mean(value, sorted(there))}".rstrip(),
+                err=True,
+            )
     found = [
         entry
-        for entry in index(store)
+        for entry in entries
         if all(value in (None, entry.get(name)) for name, value in wanted.items())
     ]
     if as_csv:
         records = Records(store)
-        typer.echo(table(records[entry["name"]] for entry in found), nl=False)
+        say(table(records[entry["name"]] for entry in found), nl=False)
         return
     if as_json:
         for entry in found:
-            typer.echo(to_json(entry))
+            say(to_json(entry))
         return
-    shown = Table(title=f"{len(found)} runs in {plain(str(store))}")
     columns = ("name", "dataset", "cell", "rule", "seed", "status")
-    for name in columns:
-        shown.add_column(name)
+    shown = listing(*columns, title=f"{len(found)} runs in {store}")
     for entry in found[:_SHOWN]:
-        shown.add_row(*(plain(str(entry.get(name, "–"))) for name in columns))
-    console = Console()
-    console.print(shown)
+        shown.add_row(*(str(entry.get(name, "–")) for name in columns))
+    show(shown)
     if len(found) > _SHOWN:
-        console.print(f"… and {len(found) - _SHOWN} more; --json lists all")
-    for entry in found[:_SHOWN]:
-        for problem in entry.get("problems", ()):
-            console.print(plain(f"{entry['name']}: {problem}"), highlight=False, soft_wrap=True)
+        show(f"… and {len(found) - _SHOWN} more; --json lists all")
+    show(
+        *(
+            f"{one['name']}: {problem}"
+            for one in found[:_SHOWN]
+            for problem in one.get("problems", ())
+        )
+    )
     counts = Counter(entry["status"] for entry in found)
     told = {"running": "running (or cut off: the same command goes on)"}
-    console.print(
-        ", ".join(f"{count} {told.get(name, name)}" for name, count in sorted(counts.items()))
-    )
+    show(", ".join(f"{count} {told.get(name, name)}" for name, count in sorted(counts.items())))

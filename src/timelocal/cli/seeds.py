@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from timelocal.errors import ArgumentError, Problem
 
+_MOST = 10_000
+_DIGITS = 18
+"""Of a seed: it is below 2⁶³, as those of torch."""
+
 
 def parse_seeds(text: str) -> list[int]:
     """`"5"` is five seeds, 0 to 4; `"0,3,7"` is these three, `"7,"` the seed 7 alone.
@@ -15,11 +19,14 @@ def parse_seeds(text: str) -> list[int]:
     is_list = len(parts) > 1
     if is_list and not parts[-1]:
         parts.pop()
-    if all(part.isascii() and part.isdigit() for part in parts):
+    if all(part.isascii() and part.isdigit() and len(part) <= _DIGITS for part in parts):
         numbers = [int(part) for part in parts]
         if is_list and len(set(numbers)) == len(numbers):
             return numbers
-        if not is_list and numbers[0] > 0:
+        if not is_list and 0 < numbers[0] <= _MOST:
             return list(range(numbers[0]))
-    expected = "a positive count such as 5, or different seeds such as 0,3,7"
+    expected = (
+        f"a count from 1 to {_MOST:,}, such as 5, or different seeds such as 0,3,7, "
+        f"each below 10^{_DIGITS}"
+    )
     raise ArgumentError(str(Problem("--seeds", repr(text), expected)))

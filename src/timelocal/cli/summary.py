@@ -8,9 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from statistics import mean, stdev
 
-from rich.console import Console
-from rich.table import Table
-
+from timelocal.cli.terminal import console, say, show
+from timelocal.cli.terminal import table as listing
 from timelocal.errors import RunError
 from timelocal.experiments.config import TrainConfig
 from timelocal.experiments.origins import ChangedPluginWarning, changes, foreign
@@ -28,11 +27,11 @@ def do_runs(
     Raises:
         RunError: runs of workers have failed; the others are done.
     """
-    errors = Console(stderr=True)
 
     def tell(text: str) -> None:
-        errors.print(text, highlight=False, soft_wrap=True, markup=False)
+        say(text, err=True)
 
+    is_watched = console(stderr=True).is_terminal
     if workers > 1:
         engine = Processes(workers)
         records = run_study(configs, out, engine=engine, data_dir=data_dir, retries=0, tell=tell)
@@ -52,7 +51,7 @@ def do_runs(
         if not is_settled_packed(folder) and read(folder).status != "damaged":
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", ChangedPluginWarning)  # told above
-                folder = run(config, out, data_dir, progress=errors.is_terminal)
+                folder = run(config, out, data_dir, progress=is_watched)
         record = replace(read(folder), config=config.model_dump(mode="json"))  # as asked for
         records.append(record)
         tell(f"{number}/{len(configs)}  {folder.name}  {record.status}{_found(record)}")
@@ -82,10 +81,8 @@ def print_summary(records: Sequence[RunRecord]) -> None:
         if any(_values(group, "last", "accuracy") for group in groups.values())
         else "loss"
     )
-    table = Table(title=f"test {score}: mean ± standard deviation over seeds")
-    for place, name in enumerate(("dataset", "cell", "rule")):
-        is_long = any(":" in key[place] for key in groups)  # module:name is no use without its end
-        table.add_column(name, overflow="fold" if is_long else "ellipsis")
+    names = ("dataset", "cell", "rule")
+    table = listing(*names, title=f"test {score}: mean ± standard deviation over seeds")
     for name in ("seeds", "last epoch", "best on validation", "ms per step"):
         table.add_column(name, justify="right")
     for key, group in groups.items():
@@ -100,7 +97,7 @@ def print_summary(records: Sequence[RunRecord]) -> None:
             _spread(_values(sound, "best_validation", score)),
             f"{1000 * mean(steps):.2f}" if steps else "–",
         )
-    Console().print(table)
+    show(table)
 
 
 def _counted(sound: Sequence[RunRecord], damaged: int) -> str:

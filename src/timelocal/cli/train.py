@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -69,11 +70,16 @@ def train(
     from timelocal.cli.rule_options import decorrelated, rule_options
     from timelocal.cli.seeds import parse_seeds
     from timelocal.cli.summary import do_runs, print_summary
+    from timelocal.errors import TimelocalError
+    from timelocal.experiments.build import rule_defaults
     from timelocal.experiments.config import TrainConfig, default_task
 
     rule, decorrelate = decorrelated(rule, decorrelate)
+    defaults: dict[str, object] = {}
+    with suppress(TimelocalError):  # a rule that is none: the configuration tells
+        defaults = rule_defaults(rule)
     options = rule_options(
-        option or [], feedback=feedback, feedback_per=feedback_per, normalize=normalize
+        option or [], defaults, feedback=feedback, feedback_per=feedback_per, normalize=normalize
     )
     configs = [
         TrainConfig(

@@ -75,7 +75,14 @@ class Sequences:
                 ),
                 None
                 if targets.ndim >= 1 and targets.shape[:1] == inputs.shape[:1]
-                else Problem("targets", f"{tuple(targets.shape)}", "one row for each sequence"),
+                else Problem(
+                    "targets",
+                    f"{tuple(targets.shape)}",
+                    f"one row for each sequence, {len(inputs) if inputs.ndim else 0}",
+                    "If the inputs are (steps, sequences, features), use inputs.transpose(0, 1)."
+                    if inputs.ndim > 1 and targets.shape[:1] == inputs.shape[1:2]
+                    else "",
+                ),
                 None
                 if lengths is None
                 else lengths_problem(

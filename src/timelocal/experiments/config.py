@@ -37,7 +37,7 @@ from timelocal.plugins import running
 from timelocal.training.stream import check_stream
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Count = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=1, le=10**9)]
 Option = None | bool | int | float | str | list[str]
 
 DEFAULTS_VERSION = 1
@@ -80,8 +80,8 @@ class TrainConfig(BaseModel):
 
     dataset: str = "digits-rows"
     cell: str = "gru"
-    hidden: Count = 128
-    layers: Count = 1
+    hidden: Annotated[int, Field(ge=1, le=10**6)] = 128
+    layers: Annotated[int, Field(ge=1, le=1000)] = 1
     rule: str = "dfa"
     loss: str = "cross_entropy"
     at: str = "last"
@@ -91,8 +91,8 @@ class TrainConfig(BaseModel):
     batch: Count = 32
     epochs: Count = 20
     clip: Positive | None = None
-    seed: Annotated[int, Field(ge=0)] = 0
-    threads: Count = 1
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    threads: Annotated[int, Field(ge=1, le=1024)] = 1
     stratified: bool = False
     standardize: bool = False
     decorrelate: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
@@ -161,7 +161,9 @@ class TrainConfig(BaseModel):
     def _leaky(cls, value: float | None, info: ValidationInfo) -> float | None:
         cell = info.data.get("cell", "rnn")
         if value is not None and cell != "rnn":
-            problem = Problem("tau", value, f"None for cell {cell!r}", "Only the RNN is leaky.")
+            problem = Problem(
+                "tau", value, f"None for cell {cell!r}", "Only the RNN is leaky: leave it out."
+            )
             raise _RefusedError([problem])
         return value
 
@@ -169,10 +171,20 @@ class TrainConfig(BaseModel):
     @classmethod
     def _streams(cls, value: bool, info: ValidationInfo) -> bool:
         """Let the rule itself say whether it learns online, on a network of few units."""
-        needed = {"cell", "layers", "rule", "loss", "at", "rule_options", "clip"}
+        needed = {"dataset", "cell", "layers", "rule", "loss", "at", "rule_options", "clip"}
         if not value or not needed <= info.data.keys():
             return value
         problems: list[TimelocalError] = []
+        if info.data["at"] != "every":
+            stepwise = [one for one in data.names() if default_task(one)["at"] == "every"]
+            problem = Problem(
+                "online",
+                f"True for the data set {info.data['dataset']!r}",
+                "False: it has one label a sequence, and an update at every step needs a target at "
+                "every step",
+                f"Leave it out, or take a data set of values at every step, such as {stepwise[0]!r}.",
+            )
+            raise _RefusedError([problem])
         if info.data["clip"] is not None:
             problem = Problem("clip", info.data["clip"], "None with online", "Leave it out.")
             problems.append(ArgumentError(str(problem)))
@@ -300,6 +312,11 @@ def _texts(item: ErrorDetails) -> list[str]:
     cause = item.get("ctx", {}).get("error")
     if isinstance(cause, _RefusedError):
         return [str(problem) for problem in cause.problems]
+    if (
+        name == "rule_options" and len(item["loc"]) > 1
+    ):  # each member of a union has its own finding
+        remedy = "Give a number, a text, a list of texts, True, False or None."
+        return [f"rule_options: {item['loc'][1]}: got a value of another type. {remedy}"]
     expected = item["msg"].removeprefix("Input should be ")
     return [str(Problem(name, repr(item["input"]), expected))]
 

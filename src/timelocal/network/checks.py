@@ -28,10 +28,19 @@ def input_problems(
     problems = []
     weight = recurrent.like
     if inputs.dim() != 3:
-        remedy = "Add an axis of length 1 for a single sequence." if inputs.dim() == 2 else ""
-        problems.append(Problem("inputs", f"shape {tuple(inputs.shape)}", expected, remedy))
+        problems.append(
+            Problem(
+                "inputs",
+                f"shape {tuple(inputs.shape)}",
+                expected,
+                _axis_remedy(inputs, recurrent.input_size, batch_first),
+            )
+        )
     elif inputs.shape[-1] != recurrent.input_size:
-        problems.append(Problem("inputs", f"shape {tuple(inputs.shape)}", expected))
+        features_first = inputs.shape[1] == recurrent.input_size
+        remedy = "If its second axis is the features, use inputs.transpose(1, 2)."
+        got = f"shape {tuple(inputs.shape)}"
+        problems.append(Problem("inputs", got, expected, remedy if features_first else ""))
     elif 0 in inputs.shape:
         empty = "an empty batch" if inputs.shape[0 if batch_first else 1] == 0 else "T = 0"
         remedy = "Leave empty batches and sequences out."
@@ -67,6 +76,17 @@ def initial_problems(recurrent: Recurrent, initial: object, batch: int) -> list[
     expected = f"{form}, as torch.nn has it: {wanted} (layers · directions, batch, hidden)"
     remedy = "Use what final_states() of an earlier run gives."
     return [] if found == wanted else [Problem("initial", found, expected, remedy)]
+
+
+def _axis_remedy(inputs: Tensor, input_size: int, batch_first: bool) -> str:
+    if inputs.dim() != 2:
+        return ""
+    if inputs.shape[-1] == input_size:
+        batch = 0 if batch_first else 1
+        return f"Add an axis of length 1 for a single sequence: inputs.unsqueeze({batch})."
+    if input_size == 1:
+        return "Add an axis for the one feature: inputs.unsqueeze(-1)."
+    return ""
 
 
 def _described(states: object) -> str:

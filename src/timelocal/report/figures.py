@@ -6,6 +6,7 @@ from one plotly to the next, and importing the classes costs seconds.
 
 from __future__ import annotations
 
+import html
 import statistics
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -215,12 +216,17 @@ def _trace(
         "type": "scatter",
         "x": list(curve),
         "y": [metric.scale * value for value in curve.values()],
-        "name": line.label,
+        "name": verbatim(line.label),
         "meta": line.key,
         "line": {"color": line.colour, "dash": line.dash, "width": width},
         "hovertemplate": f"{what}, epoch %{{x}}: %{{y:.{metric.digits}f}}{metric.unit}"
         "<extra>%{fullData.name}</extra>",
     }
+
+
+def verbatim(name: str) -> str:
+    """A name as plotly shows it letter by letter: it reads some HTML and `%{…}` in every text."""
+    return html.escape(name).replace("%{", "%&#123;")
 
 
 def _curve(run: RunRecord, metric: Metric) -> dict[int, float]:
@@ -272,7 +278,7 @@ def _horizontal_label(index: int, row: TrivialRow, metric: Metric) -> dict[str, 
     # Alternate sides, so that two predictors of similar score do not write over each other.
     side = ("right", "left")[index % 2]
     return {
-        "text": row.label,
+        "text": verbatim(row.label),
         "name": "trivial",
         "xref": "paper",
         "x": 1 if side == "right" else 0,

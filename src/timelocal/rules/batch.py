@@ -117,6 +117,8 @@ def batch_problems(
         counted = torch.zeros(tuple(surface), dtype=torch.bool, device=inputs.device)
     problems += initial_problems(network.recurrent, initial, sequences)
     problems += _target_problems(network, loss, targets, inputs, tuple(surface), counted)
+    if any(problems) and _axes_swapped(network, at, inputs, targets, lengths):
+        problems.insert(0, _swapped_problem(network, inputs))
     return problems
 
 
@@ -266,6 +268,32 @@ def _target_problems(
     if targets.is_meta:
         return [tensor_problem("targets", targets)]
     return loss.target_problems(targets, surface, network.output_size, inputs.dtype, counted)
+
+
+def _axes_swapped(
+    network: Network, at: Place, inputs: Tensor, targets: object, lengths: object
+) -> bool:
+    """Whether lengths, or else targets, count the sequences along the axis that is taken for time."""
+    time = 1 if network.batch_first else 0
+    sequences, steps = inputs.shape[1 - time], inputs.shape[time]
+    if steps == sequences:
+        return False
+    if lengths is not None:
+        return isinstance(lengths, Tensor) and is_plain(lengths) and lengths.shape == (steps,)
+    if not (isinstance(targets, Tensor) and is_plain(targets)):
+        return False
+    if at == "last":
+        return tuple(targets.shape[:1]) == (steps,)
+    return tuple(targets.shape[:2]) == (inputs.shape[1], inputs.shape[0])
+
+
+def _swapped_problem(network: Network, inputs: Tensor) -> Problem:
+    taken, seem = "(batch, time, input)", "(time, batch, input)"
+    if not network.batch_first:
+        taken, seem = seem, taken
+    remedy = "If so, use inputs.transpose(0, 1)"
+    remedy += "." if network.batch_first else ", or batch_first=True in the torch.nn module."
+    return Problem("inputs", f"{tuple(inputs.shape)}, which seems to be {seem}", taken, remedy)
 
 
 def check_construction(

@@ -6,13 +6,14 @@ network with a graph of its own), so whatever torch hangs on a loss works: DDP, 
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+
+from timelocal.errors import warn
 
 
 class Promises:
@@ -25,11 +26,10 @@ class Promises:
         """Called at each training call; a loop that never calls `backward()` hears of it at its third."""
         if self.lost and not self.warned:
             self.warned = True
-            warnings.warn(
+            warn(
                 "a loss of this rule was thrown away without loss.backward(): nothing was learned from it. "
                 "rule(inputs, targets) returns a loss and fills no .grad by itself. Call loss.backward() "
-                "before optimizer.step(); to measure only, use rule.evaluate or torch.no_grad().",
-                stacklevel=6,  # past forward, the compiler's wrapper and torch's call
+                "before optimizer.step(); to measure only, use rule.evaluate or torch.no_grad()."
             )
 
 

@@ -19,7 +19,14 @@ from timelocal import kernels
 from timelocal.arguments import as_real, flag_problem, is_one_of
 from timelocal.cells import CellWeights, LayerTrajectory, Trace
 from timelocal.distributed import mean_over_ranks
-from timelocal.errors import ArgumentError, Problem, UnsupportedError, described, unknown_name
+from timelocal.errors import (
+    ArgumentError,
+    Problem,
+    UnsupportedError,
+    described,
+    did_you_mean,
+    unknown_name,
+)
 from timelocal.losses import Loss
 from timelocal.network import Network, Trajectory, at_last_valid, flip, parameter_name
 from timelocal.rules import eligibility
@@ -75,7 +82,12 @@ class FeedbackRule(Rule):
             unknown_name("trace", trace, get_args(Trace)),
             None
             if is_one_of(normalize, (None, *get_args(Normalize)))
-            else Problem("normalize", described(normalize), "None or 'frobenius'"),
+            else Problem(
+                "normalize",
+                described(normalize),
+                "None or 'frobenius'",
+                did_you_mean(normalize, get_args(Normalize)),
+            ),
             _not_negative("feedback_lr", feedback_lr),
             _not_negative("feedback_decay", feedback_decay),
             flag_problem("sync", sync),

@@ -98,7 +98,7 @@ class PerturbationRule(Rule):
     def _refuse(self, readout: object) -> NoReturn:
         raise UnsupportedError(
             f"{self.spec.name}: got a {type(readout).__name__} readout, expected nn.Linear: its nodes are "
-            "perturbed too. Use DFA or BPTT, or put the other layers in front of the network."
+            "perturbed too. Use a linear readout, or DFA or BPTT."
         )
 
     @property
@@ -166,7 +166,8 @@ class NodeRule(PerturbationRule):
         if not self.carry:
             raise UnsupportedError(
                 f"{self.spec.name}: got carry=False on whole sequences, where noise runs on with the states. "
-                "Use tl.Stream, or fit with online=True."
+                "Use it where weights move at every step: tl.Stream, fit(online=True), "
+                "`timelocal train --online`."
             )
         generator = of_this_rank(self.generator)
         key = draw_key(generator)

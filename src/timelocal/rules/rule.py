@@ -66,6 +66,7 @@ class Rule(nn.Module, ABC):
             network.cell.refuse(self.spec.name)
         self.network = network
         self.loss = losses.resolve(loss)
+        losses.warn_of_activation(network.readout, self.loss)
         self.at: Place = at
         self.seed = int(seed)
         self.generator = generator(seed, self.spec.name)

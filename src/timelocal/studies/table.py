@@ -6,7 +6,8 @@ import csv
 import io
 from collections.abc import Iterable
 
-from timelocal.files import printable, to_json
+from timelocal.errors import printable
+from timelocal.files import to_json
 from timelocal.studies.store import RunRecord
 
 _FIELDS = ("run", "status", "epochs", "config", "result")

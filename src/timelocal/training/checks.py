@@ -15,7 +15,7 @@ from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
 
 from timelocal.arguments import as_real, flag_problem, is_flag, seed_problem, whole_problem
 from timelocal.data import Sequences
-from timelocal.errors import Problem, UnsupportedError, described, raise_problems
+from timelocal.errors import Problem, UnsupportedError, described, raise_problems, warn
 from timelocal.network import Network
 from timelocal.rules import Rule
 from timelocal.training.device import device_problem
@@ -79,6 +79,7 @@ def check_fit(
         )
         problems.append(Problem("restore_best", "no validation part", "one", remedy))
     raise_problems(problems)
+    _warn_of_left_out(rule.network, optimizer)
 
 
 def _scheduler_problem(scheduler: object, optimizer: object, epochs: object) -> Problem | None:
@@ -220,6 +221,21 @@ def check_online(rule: Rule, train: Sequences) -> None:
     if train.lengths is not None:
         remedy = "Leave lengths out, or train on whole sequences (online=False)."
         raise_problems([Problem("train", "sequences of unequal length", "equal lengths", remedy)])
+
+
+def _warn_of_left_out(network: Network, optimizer: Optimizer) -> None:
+    held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+    left_out = [
+        name
+        for name, parameter in network.named_parameters()
+        if parameter.requires_grad and id(parameter) not in held
+    ]
+    if left_out:
+        shown = ", ".join(left_out[:4]) + (f" and {len(left_out) - 4} more" * (len(left_out) > 4))
+        warn(
+            f"optimizer: lacks {shown}, which will not learn. Build it from rule.parameters(), or say that "
+            "they are not to learn by requires_grad_(False)."
+        )
 
 
 def _check_optimizer(rule: Rule, optimizer: Optimizer) -> list[Problem | None]:

@@ -807,7 +807,7 @@ def check_stream(rule: Rule) -> None:
     if not rule.spec.online:
         raise UnsupportedError(
             f"stream: got the rule {rule.spec.name!r}, expected one that learns online. Use TBPTT, "
-            "RFLO or a perturbation rule."
+            "DFA, RFLO, e-prop or a perturbation rule."
         )
     if rule.network.directions > 1:
         raise UnsupportedError(
