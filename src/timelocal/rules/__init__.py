@@ -22,7 +22,13 @@ from timelocal.rules.perturbation_authors_code import (
 )
 from timelocal.rules.rflo import RFLO
 from timelocal.rules.rtrl import RTRL
-from timelocal.rules.rule import Rule, estimate_batch, estimate_from, update_locally
+from timelocal.rules.rule import (
+    Rule,
+    estimate_batch,
+    estimate_from,
+    evaluate_batch,
+    update_locally,
+)
 from timelocal.rules.snap1 import SnAp1
 from timelocal.rules.states import no_states, packed, unpacked
 from timelocal.rules.tbptt import TBPTT
@@ -79,6 +85,7 @@ __all__ = [
     "draw_key",
     "estimate_batch",
     "estimate_from",
+    "evaluate_batch",
     "forward_pass",
     "make_batch",
     "no_states",

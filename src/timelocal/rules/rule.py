@@ -20,6 +20,7 @@ from timelocal.distributed import of_this_rank
 from timelocal.errors import ArgumentError, Problem, UnsupportedError, described, raise_problems
 from timelocal.losses import Loss
 from timelocal.network import Network, evaluation_mode, mean_decorrelation_loss
+from timelocal.precision import NARROW
 from timelocal.rules.batch import (
     Batch,
     autocasts,
@@ -174,16 +175,7 @@ class Rule(nn.Module, ABC):
         initial: States | None = None,
     ) -> Evaluation:
         """Loss, outputs and accuracy of the network as it is: no dropout, nothing is changed."""
-        batch = self._batch(inputs, targets, lengths, mask, initial)
-        with evaluation_mode(self.network), own_precision(batch.inputs):
-            forward = forward_pass(self.network, self.loss, batch, None)
-        return Evaluation(
-            forward.loss,
-            batch.surface(forward.outputs.detach()),
-            forward.accuracy,
-            batch.count,
-            forward.trajectory.final_states(),
-        )
+        return evaluate_batch(self, self._batch(inputs, targets, lengths, mask, initial))
 
     @torch.no_grad()
     def predict(
@@ -417,6 +409,21 @@ def estimate_batch(rule: Rule, batch: Batch) -> Estimate:
         return estimate_from(rule, *rule.compute(batch))
 
 
+@torch.no_grad()
+def evaluate_batch(rule: Rule, batch: Batch) -> Evaluation:
+    """`rule.evaluate` of a batch that is checked and arranged already; where nothing counts, the loss is 0."""
+    with evaluation_mode(rule.network), own_precision(batch.inputs):
+        forward = forward_pass(rule.network, rule.loss, batch, None)
+    return Evaluation(
+        forward.loss,
+        batch.surface(forward.outputs.detach()),
+        forward.accuracy,
+        batch.count,
+        batch.weight,
+        forward.trajectory.final_states(),
+    )
+
+
 def estimate_from(rule: Rule, forward: ForwardPass, gradients: Gradients) -> Estimate:
     """What `compute` or `advance` found, as the user sees it; D learns besides, under any rule."""
     network, batch = rule.network, forward.batch
@@ -426,6 +433,8 @@ def estimate_from(rule: Rule, forward: ForwardPass, gradients: Gradients) -> Est
         diagnostics["decorrelation_loss"] = mean_decorrelation_loss(features)
         steps = network.decorrelation_steps(features)
         updates |= {f"network.recurrent.{name}": step for name, step in steps.items()}
+    if forward.outputs.dtype in NARROW:  # sums that were kept in float32
+        gradients = {name: own.to(forward.outputs.dtype) for name, own in gradients.items()}
     entering = {name: gradients.pop(name) for name in batch.wanted}
     return Estimate(
         forward.loss,
@@ -433,6 +442,7 @@ def estimate_from(rule: Rule, forward: ForwardPass, gradients: Gradients) -> Est
         batch.surface(forward.outputs.detach()),
         forward.accuracy,
         batch.count,
+        batch.weight,
         forward.trajectory.final_states(),
         updates,
         diagnostics,

@@ -60,5 +60,8 @@ def fingerprint(sequences: Sequences) -> str:
     for tensor in (sequences.inputs, sequences.targets, sequences.lengths):
         if tensor is not None:
             digest.update(f"{tuple(tensor.shape)} {tensor.dtype};".encode())
-            digest.update(tensor.detach().cpu().contiguous().numpy().data)
+            values = tensor.detach().cpu().contiguous()
+            if values.dtype == torch.bfloat16:  # NumPy has none; its bits are digested
+                values = values.view(torch.int16)
+            digest.update(values.numpy().data)
     return digest.hexdigest()

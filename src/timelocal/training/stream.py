@@ -244,7 +244,7 @@ class Stream:
         rule, network = self.rule, self.rule.network
         time = 1 if network.batch_first else 0
         weights = None if mask is None else mask.unsqueeze(time)
-        batch = arrange(network, rule.loss, "every", x, y, mask=weights, may_be_empty=True)
+        batch = arrange(network, rule.loss, "every", x, y, mask=weights)
         with own_precision(batch.inputs):
             forward, gradients, after = rule.advance(self.memory, batch, self.key, self.steps)
             estimate = estimate_from(rule, forward, gradients)
@@ -256,7 +256,7 @@ class Stream:
     def _update(self, estimate: Estimate) -> None:
         """One step of the optimizer, and of what learns by a law of its own; `.grad` stays what it was."""
         update_locally(self.rule, estimate)
-        if not estimate.count:
+        if not estimate.weight:
             return
         named = list(self.rule.network.named_parameters())
         kept = [parameter.grad for _, parameter in named]
