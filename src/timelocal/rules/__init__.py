@@ -5,7 +5,15 @@ over it.
 """
 
 from timelocal.rules.activity_perturbation import ANP
-from timelocal.rules.batch import Batch, arrange, check_batch, make_batch, own_precision
+from timelocal.rules.batch import (
+    Batch,
+    arrange,
+    arrange_entries,
+    check_batch,
+    make_batch,
+    own_precision,
+    weight_problem,
+)
 from timelocal.rules.bptt import BPTT
 from timelocal.rules.carried_rule import CarriedRule
 from timelocal.rules.dfa import DFA
@@ -81,6 +89,7 @@ __all__ = [
     "SnAp1",
     "WPAuthorsCode",
     "arrange",
+    "arrange_entries",
     "check_batch",
     "draw_key",
     "estimate_batch",
@@ -95,4 +104,5 @@ __all__ = [
     "readout_signal",
     "unpacked",
     "update_locally",
+    "weight_problem",
 ]

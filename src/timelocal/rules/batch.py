@@ -140,15 +140,14 @@ def make_batch(
     return batch
 
 
-def weight_problem(batch: Batch) -> Problem | None:
-    """A problem where nothing counts, and a mean loss would mean nothing."""
-    if batch.weight > 0:
+def weight_problem(counted: Batch | Entries) -> Problem | None:
+    """A problem where nothing counts: there is no mean then."""
+    if counted.weight > 0:
         return None
-    if batch.count > 0:
-        remedy = "Leave out batches in which every target has weight 0."
-        return Problem("class_weights", "no entry that counts", "a positive sum", remedy)
-    remedy = "Leave out batches in which nothing counts."
-    return Problem("mask", "no entry that counts", "a positive sum", remedy)
+    what, remedy = "mask", "Leave out batches in which nothing counts."
+    if counted.count > 0:
+        what, remedy = "class_weights", "Give weight to one of the classes that are there."
+    return Problem(what, "no entry that counts", "a positive sum", remedy)
 
 
 def inputs_batch(
@@ -196,6 +195,33 @@ def arrange(
     """
     if lengths is not None:
         lengths = lengths.to(inputs.device, torch.int64)  # the type that indexes
+    entries = arrange_entries(network, loss, at, inputs, targets, lengths, mask)
+    return Batch(
+        network.time_first(inputs), lengths, initial, entries.targets, entries.weights, entries.count,
+        entries.weight, at, network.batch_first, wanted,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Entries:
+    """The entries of a `Batch`, one a row."""
+
+    targets: Tensor
+    weights: Tensor | None
+    count: float
+    weight: float
+
+
+def arrange_entries(
+    network: Network,
+    loss: Loss,
+    at: Place,
+    inputs: Tensor,
+    targets: Tensor,
+    lengths: Tensor | None = None,
+    mask: Tensor | None = None,
+) -> Entries:
+    """What `arrange` makes of all but the inputs, of which the shape counts alone."""
     counted = _counted(network, at, inputs, lengths, mask)
     weights = None
     if counted is not None:
@@ -209,10 +235,7 @@ def arrange(
     if by_class is not None:
         by_class = by_class.to(summing_type(inputs.dtype))
         weight = float(by_class.sum() if weights is None else torch.dot(by_class, weights))
-    return Batch(
-        network.time_first(inputs), lengths, initial, targets, weights, count, weight, at,
-        network.batch_first, wanted,
-    )  # fmt: skip
+    return Entries(targets, weights, count, weight)
 
 
 def _rows(network: Network, at: Place, values: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from statistics import median
 
 import torch
 from torch import Tensor
+from torch.nn import Parameter
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
@@ -21,7 +22,15 @@ from timelocal.data.sources import Source
 from timelocal.fast.epoch import Estimator
 from timelocal.files import as_path, exclusive, make_folder
 from timelocal.network import Network, mean_decorrelation_loss
-from timelocal.rules import Estimate, Evaluation, Rule, update_locally
+from timelocal.precision import NARROW
+from timelocal.rules import (
+    Estimate,
+    Evaluation,
+    Rule,
+    arrange,
+    evaluate_batch,
+    update_locally,
+)
 from timelocal.training.callbacks import Callback, name_of, wants_to_stop
 from timelocal.training.chance import may_draw
 from timelocal.training.checks import check_batches, check_fit, check_online
@@ -287,18 +296,30 @@ def _learn(
         start = time.perf_counter()
         estimate = learn(*entering(rule, batch))
         mean.add(estimate)
-        for name, parameter in trained:  # nobody else keeps this estimate: no copies
-            gradient = estimate.gradients.get(name)
-            if parameter.grad is not gradient:
-                parameter.grad = gradient
         if estimate.local_updates:
             update_locally(rule, estimate)
-        if clip is not None:
-            torch.nn.utils.clip_grad_norm_(rule.network.parameters(), clip)
-        optimizer.step()
+        if estimate.weight:  # where nothing counts no weight moves, whatever the optimizer
+            for name, parameter in trained:  # nobody else keeps this estimate: no copies
+                gradient = estimate.gradients.get(name)
+                if parameter.grad is not gradient:
+                    parameter.grad = gradient
+            if clip is not None:
+                _clip(rule.network.parameters(), clip)
+            optimizer.step()
         spent.append((time.perf_counter() - start, 1))
         show(epoch, mean.loss, mean.accuracy)
     return mean.record(), spent
+
+
+def _clip(parameters: Iterable[Parameter], largest: float) -> None:
+    """Scale the whole gradient to a norm of at most `largest`, which is taken in at least float32."""
+    given = [parameter for parameter in parameters if parameter.grad is not None]
+    if not any(parameter.dtype in NARROW for parameter in given):
+        torch.nn.utils.clip_grad_norm_(given, largest)
+        return
+    norms = [torch.linalg.vector_norm(p.grad, dtype=torch.float32) for p in given]
+    whole = torch.linalg.vector_norm(torch.stack(norms))
+    torch.nn.utils.clip_grads_with_norm_(given, largest, whole)
 
 
 def _stream(
@@ -312,7 +333,7 @@ def _stream(
         start = time.perf_counter()
         losses = Stream(rule, optimizer, len(batch)).run(inputs, targets).loss
         spent.append((time.perf_counter() - start, len(losses)))
-        mean.add_losses(losses, len(batch))
+        mean.add_losses(losses, len(batch), _step_weights(rule, targets))
         show(epoch, mean.loss, None)
     record = mean.record()
     if rule.network.recurrent.decorrelate is not None:
@@ -321,13 +342,22 @@ def _stream(
     return record, spent
 
 
+def _step_weights(rule: Rule, targets: Tensor) -> Tensor | None:
+    """What the loss of each step (t,) weighs, by the classes of its targets; None if all weigh the same."""
+    by_class = rule.loss.entry_weights(targets.flatten(0, 1))
+    if by_class is None:
+        return None
+    return by_class.unflatten(0, targets.shape[:2]).sum(0 if rule.network.batch_first else 1)
+
+
 def _measure(
     rule: Rule, part: Sequences, name: str, epoch: int, metrics: Mapping[str, Metric]
 ) -> Record:
     """Mean loss, accuracy and metrics of a part of the data; nothing is changed."""
     mean, outputs = _Mean(name, epoch), []
     for batch in minibatches(part, _EVALUATION_BATCH):
-        evaluation = rule.evaluate(*entering(rule, batch))
+        entries = arrange(rule.network, rule.loss, rule.at, *entering(rule, batch))
+        evaluation = evaluate_batch(rule, entries)
         mean.add(evaluation)
         if metrics:
             outputs.append(evaluation.outputs)
@@ -339,11 +369,11 @@ def _measure(
 
 
 class _Mean:
-    """Loss, accuracy and diagnostics averaged over batches, each weighted by its valid entries."""
+    """Means over batches: of the loss by its weight in each, of the rest by the valid entries."""
 
     def __init__(self, part: str, epoch: int) -> None:
         self.part, self.epoch = part, epoch
-        self.count = self.loss_sum = self.accuracy_sum = 0.0
+        self.count = self.weight = self.loss_sum = self.accuracy_sum = 0.0
         self.scored = False
         self.diagnostics: dict[str, float] = {}
 
@@ -352,7 +382,8 @@ class _Mean:
         if not math.isfinite(loss):
             raise _DivergedError(f"the {self.part} loss is {loss} in epoch {self.epoch}")
         self.count += batch.count
-        self.loss_sum += loss * batch.count
+        self.weight += batch.weight
+        self.loss_sum += loss * batch.weight
         if batch.accuracy is not None:
             self.scored = True
             self.accuracy_sum += float(batch.accuracy) * batch.count
@@ -360,19 +391,24 @@ class _Mean:
             before = self.diagnostics.get(name, 0.0)
             self.diagnostics[name] = before + float(value) * batch.count
 
-    def add_losses(self, losses: Tensor, sequences: int) -> None:
-        """The mean losses (t,) of the steps of a stream."""
+    def add_losses(self, losses: Tensor, sequences: int, weights: Tensor | None) -> None:
+        """The mean losses (t,) of the steps of a stream, and what each weighs: its sequences if None."""
         if not bool(losses.isfinite().all()):
             step = int((~losses.isfinite()).nonzero()[0])
             raise _DivergedError(
                 f"the {self.part} loss is {float(losses[step])} in epoch {self.epoch}, step {step + 1}"
             )
         self.count += sequences * len(losses)
-        self.loss_sum += float(losses.double().sum()) * sequences
+        if weights is None:
+            self.weight += sequences * len(losses)
+            self.loss_sum += float(losses.double().sum()) * sequences
+        else:
+            self.weight += float(weights.double().sum())
+            self.loss_sum += float(losses.double() @ weights.to(losses.device).double())
 
     @property
     def loss(self) -> float:
-        return self.loss_sum / self.count
+        return self.loss_sum / (self.weight or 1.0)
 
     @property
     def accuracy(self) -> float | None:

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from timelocal.data import Sequences
 from timelocal.data.sources import Source, sequences_from
-from timelocal.errors import ArgumentError, Problem
+from timelocal.errors import ArgumentError, Problem, raise_problems
 from timelocal.network import Network
-from timelocal.rules import Rule
+from timelocal.rules import Rule, arrange_entries, weight_problem
 
 
 def as_sequences(parts: Mapping[str, Source | None], network: Network) -> dict[str, Sequences]:
@@ -37,7 +37,10 @@ def check_parts(rule: Rule, parts: Mapping[str, Sequences]) -> None:
     problems = []
     for name, part in parts.items():
         try:
-            rule.check(*entering(rule, part))
+            given = entering(rule, part)
+            rule.check(*given)
+            counted = arrange_entries(rule.network, rule.loss, rule.at, *given)
+            raise_problems([weight_problem(counted)])
         except ArgumentError as error:
             problems.append(f"{name}: {error}")
     if problems:
