@@ -61,6 +61,14 @@ def _shape_problem(targets: Tensor, expected: tuple[int, ...], kind: str) -> lis
     return [Problem("targets", f"shape {tuple(targets.shape)}", f"shape {expected} {kind}")]
 
 
+def _finite_problems(targets: Tensor, counted: Tensor | None) -> list[Problem]:
+    read = targets if counted is None else targets[counted]
+    if bool(read.isfinite().all()):
+        return []
+    remedy = "Leave out what is missing by a mask."
+    return [Problem("targets", "NaN or infinite values", "finite numbers", remedy)]
+
+
 class CrossEntropy(Loss):
     """Softmax cross-entropy, as `torch.nn.functional.cross_entropy`: e = ŷ − y.
 
@@ -161,9 +169,7 @@ class _RealTargets(Loss):
             return [Problem("targets", f"{targets.dtype}", f"{dtype}", remedy)]
         problems = _shape_problem(targets, (*entries, outputs), "like the outputs")
         if not problems:
-            read = targets if counted is None else targets[counted]
-            if not bool(read.isfinite().all()):
-                problems.append(Problem("targets", "NaN or infinite values", "finite numbers"))
+            problems += _finite_problems(targets, counted)
         return problems
 
 
@@ -240,10 +246,10 @@ class Custom(Loss):
         dtype: torch.dtype,
         counted: Tensor | None,
     ) -> list[Problem]:
-        if tuple(targets.shape[: len(entries)]) == entries:
-            return []
-        expected = f"shape {entries}, or more axes behind these"
-        return [Problem("targets", f"shape {tuple(targets.shape)}", expected)]
+        if tuple(targets.shape[: len(entries)]) != entries:
+            expected = f"shape {entries}, or more axes behind these"
+            return [Problem("targets", f"shape {tuple(targets.shape)}", expected)]
+        return _finite_problems(targets, counted)
 
 
 LOSSES: dict[str, type[Loss]] = {"bce": BCE, "cross_entropy": CrossEntropy, "mse": MSE}

@@ -44,10 +44,10 @@ def alignment(
         inputs, targets, lengths: a batch, as for `rule.estimate`.
 
     Returns:
-        An `Alignment` for the `"recurrent"` parameters taken as one vector: the headline. Beside it one for
-        each layer, `"recurrent.l0"` …, and for each parameter, by `network.named_parameters()` names. None for
-        the whole network: a linear readout learns by its exact gradient under most rules, and would hide a
-        rule that teaches the recurrent part nothing.
+        An `Alignment` for the `"recurrent"` parameters taken as one vector, the headline; beside it one for
+        each layer, `"recurrent.l0"` …, and one for each parameter, by `network.named_parameters()` names. There
+        is none for the whole network: under most rules a linear readout learns by its exact gradient, and
+        would hide a rule that teaches the recurrent part nothing.
 
     Raises:
         ArgumentError: a wrong batch, or a network that has no gradient (a black box).

@@ -22,8 +22,8 @@ from timelocal.distributed import mean_over_ranks
 from timelocal.errors import ArgumentError, Problem, UnsupportedError, described, unknown_name
 from timelocal.losses import Loss
 from timelocal.network import Network, Trajectory, at_last_valid, flip, parameter_name
-from timelocal.rules import eligibility
 from timelocal.precision import at_least_float32
+from timelocal.rules import eligibility
 from timelocal.rules.batch import Batch
 from timelocal.rules.bptt import signal_at_inputs, signal_below
 from timelocal.rules.estimate import ForwardPass

@@ -328,7 +328,9 @@ class NodeRule(PerturbationRule):
         memory = {"states": no_states(self.network, batch_size, self._carried)}
         if self.decay != 0:
             memory |= {
-                f"trace_{name}": at_least_float32(own.new_zeros(batch_size, self.copies, *own.shape))
+                f"trace_{name}": at_least_float32(
+                    own.new_zeros(batch_size, self.copies, *own.shape)
+                )
                 for name, own in self.network.named_parameters()
             }
         return memory
@@ -367,9 +369,7 @@ class NodeRule(PerturbationRule):
             weights = network.recurrent.weights(layer, 0)
             noise = directions.nodes[layer].to(own.inputs.dtype)
             for kind in network.recurrent.parameter_kinds:
-                each = [
-                    cell.gradient(weights, kind, own, d, outer_each) for d in noise.unbind(1)
-                ]
+                each = [cell.gradient(weights, kind, own, d, outer_each) for d in noise.unbind(1)]
                 name = f"recurrent.{parameter_name(kind, layer, 0)}"
                 found[name] = torch.cat(each).transpose(0, 1)
         features = forward.features[None]

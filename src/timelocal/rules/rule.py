@@ -18,6 +18,7 @@ from timelocal import deprecated, losses
 from timelocal.cells import BlackBox
 from timelocal.distributed import of_this_rank
 from timelocal.errors import ArgumentError, Problem, UnsupportedError, described, raise_problems
+from timelocal.inference import outside_inference_mode
 from timelocal.losses import Loss
 from timelocal.network import Network, evaluation_mode, mean_decorrelation_loss
 from timelocal.precision import NARROW
@@ -104,9 +105,7 @@ class Rule(nn.Module, ABC):
             inputs, lengths = pad_packed_sequence(inputs, batch_first=self.network.batch_first)
         inputs, initial = self._in_own_type(inputs, initial)
         if not torch.is_grad_enabled():
-            batch = self._batch(inputs, targets, lengths, mask, initial)
-            with own_precision(batch.inputs):
-                return self._forward_pass(batch).loss
+            return self._loss_alone(inputs, targets, lengths, mask, initial)
         entering = _with_a_graph(inputs, initial)
         self._refuse_graphs(entering)
         if self.training:
@@ -119,6 +118,7 @@ class Rule(nn.Module, ABC):
         arguments, gradients = self._handed_out(estimate, entering)
         return as_loss(estimate.loss, arguments, gradients, self._promises)
 
+    @outside_inference_mode
     @torch.no_grad()
     def estimate(
         self,
@@ -145,6 +145,7 @@ class Rule(nn.Module, ABC):
         self._check_placement()
         return estimate_batch(self, self._batch(inputs, targets, lengths, mask, initial))
 
+    @outside_inference_mode
     @torch.no_grad()
     def accumulate(self, estimate: Estimate) -> None:
         """Add the estimate to `.grad`, as `loss.backward()` would, and its local updates to their buffers.
@@ -164,6 +165,7 @@ class Rule(nn.Module, ABC):
                 parameter.grad += gradient
         update_locally(self, estimate)
 
+    @outside_inference_mode
     @torch.no_grad()
     def evaluate(
         self,
@@ -258,6 +260,20 @@ class Rule(nn.Module, ABC):
     )
 
     # --- inside -------------------------------------------------------------------------------
+
+    @outside_inference_mode
+    @torch.no_grad()
+    def _loss_alone(
+        self,
+        inputs: Tensor | PackedSequence,
+        targets: Tensor,
+        lengths: Tensor | None,
+        mask: Tensor | None,
+        initial: States | None,
+    ) -> Tensor:
+        batch = self._batch(inputs, targets, lengths, mask, initial)
+        with own_precision(batch.inputs):
+            return self._forward_pass(batch).loss
 
     def _forward_pass(self, batch: Batch) -> ForwardPass:
         return forward_pass(self.network, self.loss, batch, of_this_rank(self.generator))
@@ -411,7 +427,7 @@ def estimate_batch(rule: Rule, batch: Batch) -> Estimate:
 
 @torch.no_grad()
 def evaluate_batch(rule: Rule, batch: Batch) -> Evaluation:
-    """`rule.evaluate` of a batch that is checked and arranged already; where nothing counts, the loss is 0."""
+    """`rule.evaluate` of a batch that is checked and arranged already; of one without weight the loss is 0."""
     with evaluation_mode(rule.network), own_precision(batch.inputs):
         forward = forward_pass(rule.network, rule.loss, batch, None)
     return Evaluation(

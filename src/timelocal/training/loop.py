@@ -21,6 +21,7 @@ from timelocal.data import Sequences, minibatches
 from timelocal.data.sources import Source
 from timelocal.fast.epoch import Estimator
 from timelocal.files import as_path, exclusive, make_folder
+from timelocal.inference import outside_inference_mode
 from timelocal.network import Network, mean_decorrelation_loss
 from timelocal.precision import NARROW
 from timelocal.rules import (
@@ -59,6 +60,7 @@ class _DivergedError(Exception):
     """The loss or the weights are no longer finite."""
 
 
+@outside_inference_mode
 def fit(
     rule: Rule,
     optimizer: Optimizer,

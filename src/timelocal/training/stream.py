@@ -15,6 +15,7 @@ from timelocal import fast
 from timelocal.arguments import as_positions, flag_problem, tensor_problem, whole_problem
 from timelocal.distributed import of_this_rank, ranks
 from timelocal.errors import Problem, UnsupportedError, described, raise_problems
+from timelocal.inference import outside_inference_mode
 from timelocal.network import Network
 from timelocal.rules import (
     Estimate,
@@ -78,6 +79,7 @@ class Stream:
     the same updates up to rounding, much faster.
     """
 
+    @outside_inference_mode
     def __init__(
         self, rule: Rule, optimizer: Optimizer, batch_size: int = 1, *, sync: bool | None = None
     ) -> None:
@@ -122,6 +124,7 @@ class Stream:
         gradients: Literal[True],
     ) -> Estimate: ...
 
+    @outside_inference_mode
     def step(
         self,
         inputs: Tensor,
@@ -153,6 +156,7 @@ class Stream:
         self._update(estimate)
         return estimate if gradients else Learned(estimate.loss, estimate.outputs)
 
+    @outside_inference_mode
     def run(self, inputs: Tensor, targets: Tensor, *, mask: Tensor | None = None) -> Learned:
         """A chunk of the stream with an update at every step: (b, t, i) in, losses and outputs out.
 
@@ -284,6 +288,7 @@ class Stream:
         carried = {name: tensor.clone() for name, tensor in self.memory.items()}
         return {**carried, **numbers, "generator": self.rule.get_extra_state()}
 
+    @outside_inference_mode
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Go on where `state_dict()` was taken, the rule's generator too.
 
