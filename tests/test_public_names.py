@@ -19,7 +19,7 @@ from timelocal import deprecated
 PUBLIC = {
     "timelocal": """
         ANP BPTT DFA GRU LIF LSTM NP RFLO RNN RTRL RULES TBPTT UORO WP
-        ANPAuthorsCode ArgumentError AutogradCell BlackBox Cell DFAAuthorsCode DataError Decorrelation
+        ANPAuthorsCode ArgumentError AutogradCell BlackBox Cell DFAAuthorsCode DataError Decorrelation DivergedError
         EProp Estimate Evaluation
         MissingExtraError NPAuthorsCode Network Rule RuleSpec RunError SnAp1 Stream TimelocalError Trajectory
         UnsupportedError WPAuthorsCode black_box data decorrelation_loss fit from_cell from_torch
@@ -43,7 +43,7 @@ PUBLIC = {
     """,
     "timelocal.studies.engines": "Engine InProcess Outcome Processes RayEngine",
     "timelocal.errors": """
-        ArgumentError BusyError DataError MissingExtraError Problem RunError TimelocalError UnsupportedError
+        ArgumentError BusyError DataError DivergedError MissingExtraError Problem RunError TimelocalError UnsupportedError
         raise_problems unknown_name
     """,
 }

@@ -427,7 +427,7 @@ def estimate_batch(rule: Rule, batch: Batch) -> Estimate:
 
 @torch.no_grad()
 def evaluate_batch(rule: Rule, batch: Batch) -> Evaluation:
-    """`rule.evaluate` of a batch that is checked and arranged already; of one without weight the loss is 0."""
+    """`rule.evaluate` of a batch that is checked and arranged already; 0 where nothing counts."""
     with evaluation_mode(rule.network), own_precision(batch.inputs):
         forward = forward_pass(rule.network, rule.loss, batch, None)
     return Evaluation(

@@ -19,6 +19,7 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from timelocal import fast, seeding
 from timelocal.data import Sequences, minibatches
 from timelocal.data.sources import Source
+from timelocal.errors import DivergedError
 from timelocal.fast.epoch import Estimator
 from timelocal.files import as_path, exclusive, make_folder
 from timelocal.inference import outside_inference_mode
@@ -54,10 +55,6 @@ from timelocal.training.stream import Stream
 
 _EVALUATION_BATCH = 256
 """Sequences at a time in evaluation: more would only cost memory."""
-
-
-class _DivergedError(Exception):
-    """The loss or the weights are no longer finite."""
 
 
 @outside_inference_mode
@@ -227,7 +224,7 @@ def fit(
                             )
                         record: Record = {"epoch": epoch, **learned}
                         if not is_finite(network.state_dict()):
-                            raise _DivergedError(f"a weight is not finite after epoch {epoch}")
+                            raise DivergedError(f"a weight is not finite after epoch {epoch}")
                         for name in [name for name in parts if name != "train"]:
                             record |= _measure(rule, parts[name], name, epoch, metrics)
                         if scheduler is not None:
@@ -247,7 +244,7 @@ def fit(
                     if saver:
                         saver.offer(state, history)
             history.status = "finished"
-        except _DivergedError as reason:
+        except DivergedError as reason:
             history.status, history.message = "diverged", str(reason)
             put_back(state, live)
         if saver:
@@ -333,7 +330,12 @@ def _stream(
     for batch in batches:
         inputs, targets, _ = entering(rule, batch)
         start = time.perf_counter()
-        losses = Stream(rule, optimizer, len(batch)).run(inputs, targets).loss
+        stream = Stream(rule, optimizer, len(batch))
+        try:
+            losses = stream.run(inputs, targets).loss
+        except DivergedError as error:
+            where = f"in epoch {epoch}, step {stream.steps + 1}"
+            raise DivergedError(f"the train loss or its gradient is not finite {where}") from error
         spent.append((time.perf_counter() - start, len(losses)))
         mean.add_losses(losses, len(batch), _step_weights(rule, targets))
         show(epoch, mean.loss, None)
@@ -382,7 +384,7 @@ class _Mean:
     def add(self, batch: Estimate | Evaluation) -> None:
         loss = float(batch.loss)
         if not math.isfinite(loss):
-            raise _DivergedError(f"the {self.part} loss is {loss} in epoch {self.epoch}")
+            raise DivergedError(f"the {self.part} loss is {loss} in epoch {self.epoch}")
         self.count += batch.count
         self.weight += batch.weight
         self.loss_sum += loss * batch.weight
@@ -395,11 +397,6 @@ class _Mean:
 
     def add_losses(self, losses: Tensor, sequences: int, weights: Tensor | None) -> None:
         """The mean losses (t,) of the steps of a stream, and what each weighs: its sequences if None."""
-        if not bool(losses.isfinite().all()):
-            step = int((~losses.isfinite()).nonzero()[0])
-            raise _DivergedError(
-                f"the {self.part} loss is {float(losses[step])} in epoch {self.epoch}, step {step + 1}"
-            )
         self.count += sequences * len(losses)
         if weights is None:
             self.weight += sequences * len(losses)

@@ -14,9 +14,16 @@ from torch.optim import Optimizer
 from timelocal import fast
 from timelocal.arguments import as_positions, flag_problem, tensor_problem, whole_problem
 from timelocal.distributed import of_this_rank, ranks
-from timelocal.errors import Problem, UnsupportedError, described, raise_problems
+from timelocal.errors import (
+    DivergedError,
+    Problem,
+    UnsupportedError,
+    described,
+    raise_problems,
+)
 from timelocal.inference import outside_inference_mode
 from timelocal.network import Network
+from timelocal.precision import at_least_float32
 from timelocal.rules import (
     Estimate,
     Rule,
@@ -143,6 +150,7 @@ class Stream:
 
         Raises:
             ArgumentError: for anything wrong with these, all at once; nothing has moved then.
+            DivergedError: where the loss or the update is not finite; nothing has moved then, either.
         """
         raise_problems([flag_problem("gradients", gradients)])
         self._check_step(inputs, targets, mask)
@@ -167,6 +175,7 @@ class Stream:
 
         Raises:
             ArgumentError: for anything wrong with the tensors, all at once; nothing has moved then.
+            DivergedError: as `step`. The steps before it have been made; `steps` says how many.
         """
         rule, network = self.rule, self.rule.network
         self._check_readout()
@@ -225,8 +234,11 @@ class Stream:
         found = self._native.run(self.memory, x, y, mask, self.key, self.steps)
         if found is None:
             return None
-        self.steps += len(x)
-        return Learned(*found)
+        losses, outputs = found
+        self.steps += len(losses)
+        if len(losses) < len(x):
+            raise _diverged(self.steps)
+        return Learned(losses, outputs)
 
     def _check_readout(self) -> None:
         """A readout that has replaced the one at the start may have no place in what is carried."""
@@ -252,6 +264,8 @@ class Stream:
         with own_precision(batch.inputs):
             forward, gradients, after = rule.advance(self.memory, batch, self.key, self.steps)
             estimate = estimate_from(rule, forward, gradients)
+        if not _is_finite(estimate):
+            raise _diverged(self.steps)
         self.memory = after
         self.steps += 1
         return replace(estimate, outputs=estimate.outputs.squeeze(time))
@@ -299,6 +313,20 @@ class Stream:
         self.rule.set_extra_state(state["generator"])  # first: it may refuse
         self.steps, self.key = int(state["steps"]), int(state["key"])
         self.memory = {name: state[name].clone() for name in self.memory}
+
+
+def _is_finite(estimate: Estimate) -> bool:
+    """Whether a step can be made: loss, outputs and the squares of the gradients are finite."""
+    values = (estimate.loss, estimate.outputs, *estimate.gradients.values())
+    norms = [torch.linalg.vector_norm(at_least_float32(own)) for own in values]
+    return bool(torch.stack(norms).isfinite().all())
+
+
+def _diverged(steps: int) -> DivergedError:
+    return DivergedError(
+        f"stream: got a loss or an update that is not finite at step {steps + 1}, expected finite ones. The "
+        f"step was not made, the {steps} before it were. Lower the learning rate, or scale the targets."
+    )
 
 
 def check_stream(rule: Rule) -> None:
