@@ -45,9 +45,9 @@ def alignment(
 
     Returns:
         An `Alignment` for the `"recurrent"` parameters taken as one vector, the headline; beside it one for
-        each layer, `"recurrent.l0"` …, and for each parameter, by `network.named_parameters()` names. There is
-        none for the whole network: under most rules a linear readout learns by its exact gradient, and would
-        hide a rule that teaches the recurrent part nothing.
+        each layer, `"recurrent.l0"` …, and for each parameter, by `network.named_parameters()` names. It has
+        none for the whole network: most rules teach a linear readout by its exact gradient, which would hide
+        a rule that teaches the recurrent part nothing.
 
     Raises:
         ArgumentError: a wrong batch, or a network that has no gradient (a black box).
