@@ -40,7 +40,8 @@ class Stream {
         if (shaken) shake_all();
     }
 
-    void run() {
+    // Returns how many steps were made: the one that would leave numbers that are not finite is not begun.
+    Index run() {
         const Index wanted = c.threads;
         Team team(wanted);
         load_states();
@@ -49,6 +50,7 @@ class Stream {
             if (number >= 0) work_as(team, number);
         });
         save_states();
+        return made;
     }
 
   private:
@@ -88,6 +90,7 @@ class Stream {
             read(mine);
             meet();
             weigh(t, mine);
+            if (!is_sound(mine)) break;  // as all threads see
             if (number == 0) tell(t, mine);
             if (!shaken) credit(t, mine, meet);
             meet();  // signals have come down through the weights that learn now
@@ -96,6 +99,7 @@ class Stream {
             if (number == 0) {
                 if (mine.counts) count_step();
                 for (auto& layer : layers) layer->move_on();
+                ++made;
             }
             meet();
         }
@@ -271,6 +275,23 @@ class Stream {
             for (Index b = 0; b < c.batch; ++b) sum += mine.worth.row(copy)[b];
             for (Index b = 0; b < c.batch; ++b) mine.worth.row(copy)[b] = sum;
         }
+    }
+
+    // Whether losses and outputs are finite, and what is to be learned from them, squared as Adam does.
+    bool is_sound(const Mine& mine) const {
+        T zero = 0, squares = 0;  // 0 x is 0 for whatever is finite
+        for (Index r = 0; r < rows; ++r) {
+            zero += 0 * mine.losses.begin()[r];
+            for (Index o = 0; o < c.outputs; ++o) zero += 0 * out.row(r)[o];
+        }
+        for (Index b = 0; b < c.batch; ++b) {
+            for (Index o = 0; o < c.outputs; ++o) squares += mine.errors.row(b)[o] * mine.errors.row(b)[o];
+            for (Index copy = 0; copy < copies; ++copy) {
+                const T worth = mine.worth.row(copy)[b] / T(c.sigma);
+                squares += worth * worth;
+            }
+        }
+        return zero == 0 && std::isfinite(squares);
     }
 
     void tell(Index t, const Mine& mine) {
@@ -655,6 +676,7 @@ class Stream {
     const GroupCall* const groups;
     const Learner<T> readout, readout_bias;
     const Rows<T> out;  // of all rows
+    Index made = 0;     // steps
     std::vector<std::unique_ptr<StreamLayer<T>>> layers;
     std::vector<std::unique_ptr<LayerCredit<T>>> credits;
     std::vector<Buffer<T>> noise;

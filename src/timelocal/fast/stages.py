@@ -199,7 +199,8 @@ class Program:
     ) -> tuple[Tensor, Tensor]:
         """Losses (t,) and outputs (t, b, o) of inputs (t, b, i), after `is_served` and `has_begun`.
 
-        targets (t, b) or (t, b, o), mask (t, b) or None. Weights, moments and memory are changed in place.
+        targets (t, b) or (t, b, o), mask (t, b) or None. Weights, moments and memory are changed in place. Of
+        fewer steps where the next one would leave numbers that are not finite.
         """
         call, loss = self.call, self.rule.loss
         inputs, targets = inputs.contiguous(), targets.contiguous()
@@ -220,6 +221,8 @@ class Program:
         self._write_memory(memory)
         native_stream.stream(call)
         torch.autograd.graph.increment_version(self.written)
+        if call.steps < steps:
+            return losses[: call.steps], outputs[: call.steps]
         return losses, outputs
 
     def _write_memory(self, memory: Memory) -> None:

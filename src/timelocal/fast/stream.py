@@ -38,7 +38,8 @@ class NativeStream:
         """Losses (t,) and outputs (t, b, o) of a chunk with an update at every step, all checked.
 
         inputs (t, b, i), targets (t, b) or (t, b, o), mask (t, b) or None. None: nothing was done, and a
-        first step by the loop may help: an optimizer makes what it keeps in a step of its own.
+        first step by the loop may help: an optimizer makes what it keeps in a step of its own. Of fewer steps
+        where the next one is not made, because a number would no longer be finite.
         """
         steps = inputs.shape[0]
         if mask is None and steps >= _WORTH_COPYING:
@@ -56,17 +57,15 @@ class NativeStream:
         count_an_update(self.optimizer, parameters)
         work = 4.0 * sum(p.numel() for p in parameters) * self.batch_size
         longest = max(1, int(_WORK_PER_CALL / work))
-        parts = [
-            program.run(
-                memory,
-                inputs[start : start + longest],
-                targets[start : start + longest],
-                None if mask is None else mask[start : start + longest],
-                key,
-                first_step + start,
+        parts = []
+        for start in range(0, steps, longest):
+            part = slice(start, start + longest)
+            some = None if mask is None else mask[part]
+            parts.append(
+                program.run(memory, inputs[part], targets[part], some, key, first_step + start)
             )
-            for start in range(0, steps, longest)
-        ]
+            if program.call.steps < len(inputs[part]):
+                break
         losses, outputs = zip(*parts, strict=True)
         return torch.cat(losses), torch.cat(outputs)
 
