@@ -90,7 +90,7 @@ class Stream {
             read(mine);
             meet();
             weigh(t, mine);
-            if (!is_sound(mine)) break;  // as all threads see
+            if (!is_sound(t, mine)) break;  // as all threads see
             if (number == 0) tell(t, mine);
             if (!shaken) credit(t, mine, meet);
             meet();  // signals have come down through the weights that learn now
@@ -277,9 +277,11 @@ class Stream {
         }
     }
 
-    // Whether losses and outputs are finite, and what is to be learned from them, squared as Adam does.
-    bool is_sound(const Mine& mine) const {
-        T zero = 0, squares = 0;  // 0 x is 0 for whatever is finite
+    // Whether losses and outputs are finite, and what is learned from them and the inputs, squared as Adam does.
+    bool is_sound(Index t, const Mine& mine) const {
+        T zero = 0, squares = 0, entered = 1;  // 0 x is 0 for whatever is finite
+        const T* x = reinterpret_cast<const T*>(c.x) + t * c.batch * c.inputs;
+        for (Index i = 0; i < c.batch * c.inputs; ++i) entered += x[i] * x[i];
         for (Index r = 0; r < rows; ++r) {
             zero += 0 * mine.losses.begin()[r];
             for (Index o = 0; o < c.outputs; ++o) zero += 0 * out.row(r)[o];
@@ -291,7 +293,7 @@ class Stream {
                 squares += worth * worth;
             }
         }
-        return zero == 0 && std::isfinite(squares);
+        return zero == 0 && std::isfinite(64 * squares * entered);  // noise is never beyond 8 deviations
     }
 
     void tell(Index t, const Mine& mine) {
