@@ -90,7 +90,7 @@ class Stream {
             read(mine);
             meet();
             weigh(t, mine);
-            if (!is_sound(t, mine)) break;  // as all threads see
+            if (learns() && !is_sound(t, mine)) break;  // as all threads see
             if (number == 0) tell(t, mine);
             if (!shaken) credit(t, mine, meet);
             meet();  // signals have come down through the weights that learn now
@@ -277,6 +277,8 @@ class Stream {
         }
     }
 
+    bool learns() const { return static_cast<Descent>(c.optimizer) != Descent::none; }
+
     // Whether losses and outputs are finite, and what is learned from them and the inputs, squared as Adam does.
     bool is_sound(Index t, const Mine& mine) const {
         T zero = 0, squares = 0, entered = 1;  // 0 x is 0 for whatever is finite
@@ -289,7 +291,7 @@ class Stream {
         for (Index b = 0; b < c.batch; ++b) {
             for (Index o = 0; o < c.outputs; ++o) squares += mine.errors.row(b)[o] * mine.errors.row(b)[o];
             for (Index copy = 0; copy < copies; ++copy) {
-                const T worth = mine.worth.row(copy)[b] / T(c.sigma);
+                const T worth = c.sigma > 0 ? mine.worth.row(copy)[b] / T(c.sigma) : mine.worth.row(copy)[b];
                 squares += worth * worth;
             }
         }
