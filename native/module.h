@@ -224,8 +224,8 @@ PyObject* online(PyObject*, PyObject* args) {
 PyObject* stream(PyObject*, PyObject* args) {
     Py_ssize_t at;
     if (!PyArg_ParseTuple(args, "n", &at)) return nullptr;
-    const StreamCall& call = *address<const StreamCall>(at);
-    return released(call.bytes, [&](auto zero) { Stream<decltype(zero)>(call).run(); });
+    StreamCall& call = *address<StreamCall>(at);
+    return released(call.bytes, [&](auto zero) { call.steps = Stream<decltype(zero)>(call).run(); });
 }
 
 PyObject* stream_sizes(PyObject*, PyObject*) {

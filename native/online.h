@@ -12,8 +12,14 @@
 // Noise that lasts one step needs no row: threads share its copies and take each from the clean
 // pre-activations to its outputs, U D h at once, and to what it earns. With D' = (1 - eps C) D the next step
 // needs D' h = (1 - eps C) h*, so D h is not computed twice.
+//
+// Nothing but losses and outputs is written before the end, and where a loss or a weight is no longer finite
+// nothing else is written at all: the first loss that is not finite says which step cannot be made.
 #pragma once
 
+#include <atomic>
+#include <cmath>
+#include <limits>
 #include <memory>
 
 #include "barrier.h"
@@ -198,7 +204,14 @@ class Online {
             }
         }
         team.meet(mine.round);  // bp1 reads all of U for its signals
-        each_part(mine, [&](Index part) { end(part, mine); });
+        each_part(mine, [&](Index part) { learn_last(part, mine); });
+        if (number == 0)
+            for (Index t = 0; t < c.steps; ++t) note(std::isfinite(c.losses[t]));
+        team.meet(mine.round);
+        if (!broken.load())
+            each_part(mine, [&](Index part) { end(part); });
+        else if (number == 0)  // weights may be what is not finite
+            c.losses[c.steps - 1] = std::numeric_limits<T>::quiet_NaN();
     }
 
     Rows<T>& entering_at(Index t) { return entering[(t + 3) % 3]; }
@@ -253,10 +266,36 @@ class Online {
             });
     }
 
-    void end(Index part, const Mine& mine) {
+    // What the last step has left to learn.
+    void learn_last(Index part, const Mine& mine) {
+        if (!c.steps) return;
         each_block(part, m, [&](Index first, Index valid) {
-            if (c.steps) learn_block(first, c.steps, mine);
-            if (c.steps && c.decorrelation && !c.preserve) learn_decorrelation(first);
+            learn_block(first, c.steps, mine);
+            if (c.decorrelation && !c.preserve) learn_decorrelation(first);
+            note(is_finite(m, first, valid) && (!c.decorrelation || is_finite(d, first, valid)));
+        });
+        each_block(part, u, [&](Index first, Index valid) {
+            learn_readout(first, c.steps, mine);
+            note(is_finite(u, first, valid));
+        });
+    }
+
+    void note(bool finite) {
+        if (!finite) broken.store(true);
+    }
+
+    // 0 x is 0 for whatever is finite.
+    static bool is_finite(const Rows<T>& matrix, Index first, Index rows) {
+        Vec<T> sum = {};
+        const T *from = matrix.row(first), *end = from + rows * matrix.stride;
+        for (; from < end; from += kLanes<T>) sum = fma(load(from), Vec<T>{}, sum);
+        T all = 0;
+        for (Index lane = 0; lane < kLanes<T>; ++lane) all += sum[lane];
+        return all == 0;
+    }
+
+    void end(Index part) {
+        each_block(part, m, [&](Index first, Index valid) {
             for (Index i = first; i < first + valid; ++i) {
                 copy(m.row(i), c.hidden, c.hh + i * c.hidden);
                 copy(m.row(i) + c.hidden, c.inputs, c.ih + i * c.inputs);
@@ -269,7 +308,6 @@ class Online {
             }
         });
         each_block(part, u, [&](Index first, Index valid) {
-            if (c.steps) learn_readout(first, c.steps, mine);
             for (Index o = first; o < first + valid; ++o) {
                 copy(u.row(o), c.hidden, c.readout + o * c.hidden);
                 if (c.readout_bias) c.readout_bias[o] = u.row(o)[c.hidden];
@@ -792,6 +830,7 @@ class Online {
     }
 
     const OnlineCall<T>& c;
+    std::atomic<bool> broken{false};
     const bool noisy, measures;
     const bool probing;   // noise lasts one step
     const Index copies;   // noisy ones of each sequence

@@ -20,7 +20,7 @@ PUBLIC = {
     "timelocal": """
         ANP BPTT DFA GRU LIF LSTM NP RFLO RNN RTRL RULES TBPTT UORO WP
         ANPAuthorsCode ArgumentError AutogradCell BlackBox Cell DFAAuthorsCode DataError Decorrelation
-        EProp Estimate Evaluation
+        DivergedError EProp Estimate Evaluation
         MissingExtraError NPAuthorsCode Network Rule RuleSpec RunError SnAp1 Stream TimelocalError Trajectory
         UnsupportedError WPAuthorsCode black_box data decorrelation_loss fit from_cell from_torch
         losses to_torch
@@ -29,8 +29,9 @@ PUBLIC = {
         ANP BPTT DFA NP RFLO RTRL RULES TBPTT UORO WP
         ANPAuthorsCode Batch CarriedRule DFAAuthorsCode EProp Estimate Evaluation ForwardPass NPAuthorsCode
         Rule RuleSpec SnAp1 WPAuthorsCode
-        arrange check_batch draw_key estimate_batch estimate_from forward_pass make_batch no_states
-        own_precision packed readout_gradients readout_signal unpacked update_locally
+        arrange arrange_entries check_batch draw_key estimate_batch estimate_from evaluate_batch forward_pass
+        make_batch no_states own_precision packed readout_gradients readout_signal unpacked update_locally
+        weight_problem
     """,
     "timelocal.training": "History Learned Stream TensorBoard fit load_weights",
     "timelocal.data": """
@@ -43,8 +44,8 @@ PUBLIC = {
     """,
     "timelocal.studies.engines": "Engine InProcess Outcome Processes RayEngine",
     "timelocal.errors": """
-        ArgumentError BusyError DataError MissingExtraError Problem RunError TimelocalError UnsupportedError
-        did_you_mean printable raise_problems unknown_name warn
+        ArgumentError BusyError DataError DivergedError MissingExtraError Problem RunError TimelocalError
+        UnsupportedError did_you_mean printable raise_problems unknown_name warn
     """,
 }
 """Change this list together with the CHANGELOG; for a name that goes, see `timelocal.deprecated`."""

@@ -29,6 +29,7 @@ struct LayerCall {
     Address credits[4];    // traces of perturbation, (b, copies, *parameter)
 };
 
+// steps: to make, and, after the call, those that were made.
 struct StreamCall {
     std::int64_t bytes, threads, steps, batch, inputs, hidden, outputs, layers;
     std::int64_t cell, credit, trace, loss, optimizer, optimizer_decouples;

@@ -41,7 +41,8 @@ class Stream {
         if (shaken) shake_all();
     }
 
-    void run() {
+    // Returns how many steps were made: the one that would leave numbers that are not finite is not begun.
+    Index run() {
         const Index wanted = c.threads;
         Team team(wanted);
         load_states();
@@ -50,6 +51,7 @@ class Stream {
             if (number >= 0) work_as(team, number);
         });
         if (!c.peeks) save_states();
+        return made;
     }
 
   private:
@@ -95,6 +97,7 @@ class Stream {
                 continue;
             }
             weigh(t, mine);
+            if (learns() && !is_sound(t, mine)) break;  // as all threads see
             if (number == 0) tell(t, mine);
             if (!shaken) credit(t, mine, meet);
             meet();  // signals have come down through the weights that learn now
@@ -103,6 +106,7 @@ class Stream {
             if (number == 0) {
                 if (mine.counts) count_step();
                 for (auto& layer : layers) layer->move_on();
+                ++made;
             }
             meet();
         }
@@ -283,6 +287,27 @@ class Stream {
             for (Index b = 0; b < c.batch; ++b) sum += mine.worth.row(copy)[b];
             for (Index b = 0; b < c.batch; ++b) mine.worth.row(copy)[b] = sum;
         }
+    }
+
+    bool learns() const { return static_cast<Descent>(c.optimizer) != Descent::none; }
+
+    // Whether losses and outputs are finite, and what is learned from them and the inputs, squared as Adam does.
+    bool is_sound(Index t, const Mine& mine) const {
+        T zero = 0, squares = 0, entered = 1;  // 0 x is 0 for whatever is finite
+        const T* x = reinterpret_cast<const T*>(c.x) + t * c.batch * c.inputs;
+        for (Index i = 0; i < c.batch * c.inputs; ++i) entered += x[i] * x[i];
+        for (Index r = 0; r < rows; ++r) {
+            zero += 0 * mine.losses.begin()[r];
+            for (Index o = 0; o < c.outputs; ++o) zero += 0 * out.row(r)[o];
+        }
+        for (Index b = 0; b < c.batch; ++b) {
+            for (Index o = 0; o < c.outputs; ++o) squares += mine.errors.row(b)[o] * mine.errors.row(b)[o];
+            for (Index copy = 0; copy < copies; ++copy) {
+                const T worth = c.sigma > 0 ? mine.worth.row(copy)[b] / T(c.sigma) : mine.worth.row(copy)[b];
+                squares += worth * worth;
+            }
+        }
+        return zero == 0 && std::isfinite(64 * squares * entered);  // noise is never beyond 8 deviations
     }
 
     void tell(Index t, const Mine& mine) {
@@ -669,6 +694,7 @@ class Stream {
     const GroupCall* const groups;
     const Learner<T> readout, readout_bias;
     const Rows<T> out;  // of all rows
+    Index made = 0;     // steps
     std::vector<std::unique_ptr<StreamLayer<T>>> layers;
     std::vector<std::unique_ptr<LayerCredit<T>>> credits;
     std::vector<Buffer<T>> noise;

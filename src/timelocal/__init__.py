@@ -21,6 +21,7 @@ if TYPE_CHECKING:  # for editors and type checkers; at run time a name is import
     from timelocal.errors import (
         ArgumentError,
         DataError,
+        DivergedError,
         MissingExtraError,
         RunError,
         TimelocalError,
@@ -89,6 +90,7 @@ __all__ = [
     "DFAAuthorsCode",
     "DataError",
     "Decorrelation",
+    "DivergedError",
     "EProp",
     "Estimate",
     "Evaluation",

@@ -184,11 +184,6 @@ def lengths_problem(lengths: object, sequences: int, steps: int) -> Problem | No
     return None
 
 
-def at_least_float32(values: Tensor) -> Tensor:
-    """Floating-point values in a type that NumPy has and that sums do not overflow."""
-    return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
-
-
 # --- arrays -------------------------------------------------------------------------------------
 
 

@@ -19,6 +19,7 @@ __all__ = [
     "ArgumentError",
     "BusyError",
     "DataError",
+    "DivergedError",
     "MissingExtraError",
     "Problem",
     "RunError",
@@ -46,6 +47,10 @@ class UnsupportedError(TimelocalError, NotImplementedError):
 
 class DataError(TimelocalError):
     """A data file is missing, damaged or not what it should be: fetch it again."""
+
+
+class DivergedError(TimelocalError):
+    """Numbers are no longer finite: lower the learning rate, clip gradients or scale the targets."""
 
 
 class RunError(TimelocalError):

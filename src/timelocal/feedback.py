@@ -12,6 +12,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from timelocal.precision import at_least_float32
+
 
 def rms(hidden: int) -> float:
     """The root mean square of U(−1/√H, 1/√H), torch.nn's initial readout."""
@@ -83,6 +85,7 @@ def kolen_pollack(
     That is what SGD with this rate and weight decay adds to W_outᵀ, so that their difference shrinks by
     1 − lr · decay each time and no weight is transported (Kolen & Pollack 1994; Akrout et al. 2019).
     """
+    matrix, features, errors = map(at_least_float32, (matrix, features, errors))
     return torch.addmm(matrix, features.t(), errors, beta=decay).mul_(-lr)
 
 

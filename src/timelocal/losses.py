@@ -6,7 +6,6 @@ class weights; a rule sees e already divided by Σ w.
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from dataclasses import replace
 from typing import ClassVar
@@ -82,6 +81,14 @@ def _shape_remedy(shape: tuple[int, ...], entries: tuple[int, ...], rest: tuple[
     if len(entries) == 1 and len(shape) == 2 + len(rest) and shape[0] == entries[0]:
         return "For a target at every step make the rule with at='every'."
     return ""
+
+
+def _finite_problems(targets: Tensor, counted: Tensor | None) -> list[Problem]:
+    read = targets if counted is None else targets[counted]
+    if bool(read.isfinite().all()):
+        return []
+    remedy = "Leave out what is missing by a mask."
+    return [Problem("targets", "NaN or infinite values", "finite numbers", remedy)]
 
 
 class CrossEntropy(Loss):
@@ -213,10 +220,7 @@ class _RealTargets(Loss):
             return [Problem("targets", f"{targets.dtype}", f"{dtype}", remedy)]
         problems = _shape_problem(targets, entries, (outputs,), "like the outputs")
         if not problems:
-            read = targets if counted is None else targets[counted]
-            # a sum is finite only if every term is; it may overflow
-            if not math.isfinite(read.sum().item()) and not bool(read.isfinite().all()):
-                problems.append(Problem("targets", "NaN or infinite values", "finite numbers"))
+            problems += _finite_problems(targets, counted)
         return problems
 
 
@@ -295,10 +299,10 @@ class Custom(Loss):
         dtype: torch.dtype,
         counted: Tensor | None,
     ) -> list[Problem]:
-        if tuple(targets.shape[: len(entries)]) == entries:
-            return []
-        expected = f"shape {entries}, or more axes behind these"
-        return [Problem("targets", f"shape {tuple(targets.shape)}", expected)]
+        if tuple(targets.shape[: len(entries)]) != entries:
+            expected = f"shape {entries}, or more axes behind these"
+            return [Problem("targets", f"shape {tuple(targets.shape)}", expected)]
+        return _finite_problems(targets, counted)
 
 
 LOSSES: dict[str, type[Loss]] = {"bce": BCE, "cross_entropy": CrossEntropy, "mse": MSE}

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 import timelocal as tl
-from timelocal.analysis.alignment import WHOLE, alignment, watch
+from timelocal.analysis.alignment import HEADLINE, alignment, watch
 from timelocal.data import Sequences
 from timelocal.errors import TimelocalError
 from timelocal.experiments.config import TrainConfig
@@ -39,19 +39,56 @@ def test_it_is_the_angle_to_autograds_gradient() -> None:
     nn.functional.cross_entropy(readout(recurrent(inputs)[0][:, -1]), targets).backward()
     true = {name: p.grad.numpy().copy() for name, p in parameters.items() if p.grad is not None}
 
-    assert set(found) == {*true, WHOLE}
+    assert set(found) == {*true, HEADLINE, "recurrent.l0"}
     pairs = {name: (ours[name].ravel(), true[name].ravel()) for name in true}
-    pairs[WHOLE] = (
-        np.concatenate([a for a, _ in pairs.values()]),
-        np.concatenate([b for _, b in pairs.values()]),
-    )
+    inside = [pair for name, pair in pairs.items() if name.startswith("recurrent.")]
+    whole = np.concatenate([a for a, _ in inside]), np.concatenate([b for _, b in inside])
+    pairs |= {HEADLINE: whole, "recurrent.l0": whole}
     for name, (a, b) in pairs.items():
         size, length = np.linalg.norm(a), np.linalg.norm(b)
         assert found[name].cosine == pytest.approx(float(a @ b / (size * length)), abs=1e-12)
         assert found[name].norm_ratio == pytest.approx(float(size / length), rel=1e-12)
         assert found[name].sign_agreement == pytest.approx(float(np.mean(np.sign(a) == np.sign(b))))
     assert found["readout.weight"].cosine == pytest.approx(1.0)  # an exact delta rule
-    assert found[WHOLE].cosine < 0.999
+    assert found[HEADLINE].cosine < 0.999
+
+
+class _TeachesNothing(tl.BPTT):
+    """The readout learns by its exact gradient, the layers named nothing at all."""
+
+    idle = ("",)
+
+    def recurrent_gradients(self, forward):
+        return {
+            name: torch.zeros_like(own) if name.endswith(self.idle) else own
+            for name, own in super().recurrent_gradients(forward).items()
+        }
+
+
+def test_a_rule_that_teaches_the_recurrent_part_nothing_scores_nothing() -> None:
+    inputs, targets = batch()
+    rule = _TeachesNothing(tl.GRU(3, 5, 4, num_layers=2).double())
+    found = alignment(rule, inputs, targets)
+    assert found["readout.weight"].cosine == pytest.approx(1.0)
+    assert found[HEADLINE] == found["recurrent.l0"] == found["recurrent.l1"]
+    assert found[HEADLINE] == (0.0, 0.0, 0.0)
+    assert "all" not in found
+
+    rule.idle = ("_l0", "_l0_reverse")
+    found = alignment(rule, inputs, targets)
+    assert found["recurrent.l0"].cosine == 0
+    assert found["recurrent.l1"].cosine == pytest.approx(1.0)
+    assert 0 < found[HEADLINE].cosine < 1
+
+
+def test_both_directions_of_a_layer_are_one_vector() -> None:
+    inputs, targets = batch()
+    network = tl.GRU(3, 5, 4, num_layers=2, bidirectional=True, bias=False).double()
+    found = alignment(tl.BPTT(network), inputs, targets)
+    layers = {"recurrent.l0", "recurrent.l1"}
+    assert set(found) == {*dict(network.named_parameters()), HEADLINE, *layers}
+    for name in (HEADLINE, *layers):
+        assert found[name].cosine == pytest.approx(1.0)
 
 
 @pytest.mark.parametrize("rule", ["anp", "wp", "dfa"])
@@ -62,7 +99,7 @@ def test_watching_changes_nothing(rule: str, tmp_path: Path) -> None:
         folder = run(TrainConfig(**given, alignment=watched), tmp_path)
         epochs.append(json.loads((folder / "history.json").read_text())["epochs"])
     plain, seen = epochs
-    assert all("alignment.all.cosine" in epoch for epoch in seen)
+    assert all("alignment.recurrent.cosine" in epoch for epoch in seen)
     assert plain == [
         {key: value for key, value in epoch.items() if not key.startswith("alignment.")}
         for epoch in seen
@@ -86,8 +123,8 @@ def test_bptt_is_aligned_with_itself_under_dropout(place: str) -> None:
         network = tl.from_torch(nn.GRU(3, 8, batch_first=True), readout)
     before = torch.get_rng_state()
     found = alignment(tl.BPTT(network.double()), inputs, targets)
-    assert found[WHOLE].cosine == pytest.approx(1.0, abs=1e-12)
-    assert found[WHOLE].norm_ratio == pytest.approx(1.0, abs=1e-12)
+    assert found[HEADLINE].cosine == pytest.approx(1.0, abs=1e-12)
+    assert found[HEADLINE].norm_ratio == pytest.approx(1.0, abs=1e-12)
     assert torch.equal(before, torch.get_rng_state())
     assert all(module.training for module in network.modules())
 

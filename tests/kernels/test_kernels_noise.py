@@ -57,3 +57,19 @@ def test_moments_of_the_normal_law(module):
     halves = drawn.view(-1, 2, 16)  # the cosines and sines of the same counters
     assert abs(float((halves[:, 0] * halves[:, 1]).mean())) < 4 * math.sqrt(2 / count)
     assert 4.5 < float(drawn.abs().max()) < 5.8
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_narrow_noise_is_float32_s_rounded(dtype):
+    drawn = kernels.normal(7, 0, 50, 0, (1000,), dtype)
+    assert drawn.dtype == dtype
+    assert_close(drawn, torch_noise.normal(7, 0, 50, 0, (1000,)).to(dtype), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_narrow_orthogonal_signs_are_float32_s(dtype):
+    given = (7, 0, 4, 0, (8, 8, 64), 0, 64)
+    found = kernels.orthogonal(*given, dtype)
+    assert found.dtype == dtype
+    assert_close(found, kernels.orthogonal(*given).to(dtype), rtol=0, atol=0)
+    assert abs(float(found.double().mean())) < 0.1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -420,3 +421,25 @@ def test_gradients_accumulate_as_backward_would_and_the_estimate_stays() -> None
     torch.nn.utils.clip_grad_norm_(network.parameters(), 1e-3)
     network.zero_grad(set_to_none=False)
     exactly(estimate.gradients, kept)
+
+
+@pytest.mark.parametrize("recurrent", [True, False])
+@pytest.mark.parametrize("readout", [True, False])
+def test_every_part_keeps_its_mode_there_and_back(recurrent: bool, readout: bool) -> None:
+    body = nn.GRU(3, 8, num_layers=2, dropout=0.5, batch_first=True).train(recurrent)
+    head = nn.Sequential(nn.Linear(8, 8), nn.Dropout(0.5), nn.Linear(8, 2)).train(readout)
+    head[1].train(not readout)
+    network = tl.from_torch(body, head)
+    module, back = tl.to_torch(network)
+    assert network.recurrent.training is module.training is body.training is recurrent
+    assert back is head
+    assert [part.training for part in head] == [readout, not readout, readout]
+
+
+@pytest.mark.parametrize("make", [tl.RNN, tl.GRU, tl.LSTM])
+def test_a_network_in_eval_mode_becomes_modules_that_compute_the_same(make: Callable) -> None:
+    network = make(3, 8, 2, num_layers=2, dropout=0.5).eval()
+    module, readout = tl.to_torch(network)
+    assert not module.training
+    close(readout(module(X)[0]).detach(), network(X), rtol=1e-5, atol=1e-6)
+    assert tl.to_torch(network.train())[0].training

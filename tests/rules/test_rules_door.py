@@ -139,6 +139,20 @@ def test_class_targets(targets: object, told: str) -> None:
     raises(lambda: estimate(targets=targets), told)
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_targets_of_a_function_are_finite_where_they_count(value: float) -> None:
+    targets = torch.zeros(4, 2)
+    targets[1] = value
+    loss = tl.losses.Custom(lambda y, t: (y - t).square().mean(-1))
+    raises(
+        lambda: estimate(targets=targets, loss=loss), "targets: got NaN or infinite values", "mask"
+    )
+    raises(lambda: tl.BPTT(NET, loss=loss).evaluate(X, targets), "NaN or infinite values")
+    found = estimate(targets=targets, loss=loss, mask=torch.tensor([1, 0, 1, 1]))
+    assert found.loss.isfinite()
+    assert all(own.isfinite().all() for own in found.gradients.values())
+
+
 @pytest.mark.parametrize("loss", ["mse", "bce"])
 @pytest.mark.parametrize(
     ("targets", "told"),

@@ -121,6 +121,51 @@ def test_autocast_in_front_and_around() -> None:
     assert encoder.weight.grad.any()
 
 
+def _inference_rules() -> list[tl.Rule]:
+    readout = nn.Sequential(nn.Linear(7, 7), nn.Tanh(), nn.Linear(7, 2))
+    adopted = tl.from_torch(nn.GRU(3, 7, batch_first=True), readout)
+    learned = {"decorrelate": 0.1}
+    return [
+        tl.BPTT(adopted, **TASK),
+        tl.DFA(tl.RNN(3, 7, 2, **learned), feedback="kolen_pollack", **TASK),
+        tl.DFA(tl.GRU(3, 7, 2), loss=lambda y, t: (y - t).square().mean(-1), at="every"),
+        tl.RFLO(tl.RNN(3, 7, 2, tau=2.0), **TASK),
+        tl.NP(tl.LSTM(3, 7, 2), **TASK),
+        tl.UORO(tl.GRU(3, 7, 2), **TASK),
+    ]
+
+
+@pytest.mark.parametrize("number", range(6))
+def test_inference_mode_leaves_nothing_that_is_bad_outside(number: int) -> None:
+    rule, (x, y) = _inference_rules()[number], batch()
+    x, y = x.float(), y.float()
+    optimizer = torch.optim.Adam(rule.parameters())
+    with torch.inference_mode():
+        loss = rule(x, y)
+        assert not loss.requires_grad
+        assert float(rule.evaluate(x, y).loss) == pytest.approx(float(loss))
+        assert all(parameter.grad is None for parameter in rule.parameters())
+        rule.accumulate(rule.estimate(x, y))
+        tl.fit(rule, optimizer, (x, y), (x, y), epochs=1, batch_size=3)
+    rule(x, y).backward()
+    optimizer.step()
+    rule.accumulate(rule.estimate(x, y))
+    tl.fit(rule, optimizer, (x, y), (x, y), epochs=1, batch_size=3)
+    if not rule.spec.online or not isinstance(rule.network.readout, nn.Linear):
+        return
+    with torch.inference_mode():
+        stream = tl.Stream(rule, optimizer, 5)
+        stream.run(x, y)
+        stream.step(x[:, 0], y[:, 0])
+        stream.reset()
+    stream.run(x, y)
+    stream.step(x[:, 0], y[:, 0])
+    stream.reset(torch.tensor([0]))
+    with torch.inference_mode():
+        stream.load_state_dict(stream.state_dict())
+    stream.reset()
+
+
 def reference(modules: nn.Module, x: torch.Tensor, y: torch.Tensor, **options: object) -> None:
     """Autograd through torch.nn, all the way."""
     gru, head = modules

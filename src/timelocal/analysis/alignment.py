@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from timelocal.data import Sequences
-from timelocal.network import evaluation_mode
+from timelocal.network import Network, evaluation_mode
 from timelocal.rules import BPTT, Rule
 from timelocal.training.parts import entering
 
@@ -23,8 +23,8 @@ class Alignment(NamedTuple):
     norm_ratio: float
 
 
-WHOLE = "all"
-"""The name of all parameters taken as one vector."""
+HEADLINE = "recurrent"
+"""The name of all recurrent parameters taken as one vector."""
 
 
 @torch.no_grad()
@@ -44,7 +44,10 @@ def alignment(
         inputs, targets, lengths: a batch, as for `rule.estimate`.
 
     Returns:
-        An `Alignment` for each parameter, by `network.named_parameters()` names, and for `"all"` of them.
+        An `Alignment` for the `"recurrent"` parameters taken as one vector, the headline; beside it one for
+        each layer, `"recurrent.l0"` …, and for each parameter, by `network.named_parameters()` names. It has
+        none for the whole network: most rules teach a linear readout by its exact gradient, which would hide
+        a rule that teaches the recurrent part nothing.
 
     Raises:
         ArgumentError: a wrong batch, or a network that has no gradient (a black box).
@@ -52,7 +55,7 @@ def alignment(
     >>> import torch, timelocal as tl
     >>> rule = tl.BPTT(tl.RNN(3, 8, 2))
     >>> found = alignment(rule, torch.randn(4, 5, 3), torch.tensor([0, 1, 0, 1]))
-    >>> round(found["all"].cosine, 6), round(found["all"].norm_ratio, 6)
+    >>> round(found["recurrent"].cosine, 6), round(found["recurrent"].norm_ratio, 6)
     (1.0, 1.0)
 
     Source: the angle of feedback alignment, T. P. Lillicrap et al., Random synaptic feedback weights support
@@ -71,8 +74,28 @@ def alignment(
         name: (found.get(name, torch.zeros_like(true)).flatten().double(), true.flatten().double())
         for name, true in exact.gradients.items()
     }
-    ours, true = (torch.cat(side) for side in zip(*pairs.values(), strict=True))
-    return {name: _compare(*pair) for name, pair in (pairs | {WHOLE: (ours, true)}).items()}
+    groups = {name: [name] for name in pairs}
+    layers = _layers(rule.network, pairs)
+    groups |= {HEADLINE: [name for names in layers.values() for name in names], **layers}
+    compared = {}
+    for group, names in groups.items():
+        ours, true = zip(*(pairs[name] for name in names), strict=True)
+        compared[group] = _compare(torch.cat(ours), torch.cat(true))
+    return compared
+
+
+def _layers(network: Network, known: Collection[str]) -> dict[str, list[str]]:
+    """The names of each layer's parameters, both directions together."""
+    recurrent = network.recurrent
+    return {
+        f"{HEADLINE}.l{layer}": [
+            f"recurrent.{name}"
+            for direction in range(recurrent.directions)
+            for name in recurrent.parameter_names(layer, direction)
+            if f"recurrent.{name}" in known
+        ]
+        for layer in range(recurrent.num_layers)
+    }
 
 
 def watch(rule: Rule, part: Sequences) -> Callable[[], dict[str, float]]:

@@ -18,11 +18,11 @@ from timelocal.arguments import (
     as_positions,
     as_series,
     as_tensor,
-    at_least_float32,
     lengths_problem,
     whole_problem,
 )
 from timelocal.errors import Problem, described, raise_problems
+from timelocal.precision import at_least_float32
 
 PARTS = ("train", "validation", "test")
 

@@ -9,10 +9,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from timelocal.arguments import as_real, at_least_float32, flag_problem, is_flag, seed_problem
+from timelocal.arguments import as_real, flag_problem, is_flag, seed_problem
 from timelocal.data.dataset import Dataset
 from timelocal.data.sequences import PARTS, Sequences, Split, sequences_problem
 from timelocal.errors import Problem, described, raise_problems
+from timelocal.precision import at_least_float32
 from timelocal.seeding import generator
 
 FRACTIONS = (0.6, 0.2, 0.2)

@@ -229,7 +229,8 @@ class Program:
         """Losses (t,) and outputs (t, b, o) of inputs (t, b, i), after `is_served` and `has_begun`.
 
         targets (t, b) or (t, b, o), None where the mask is 0 throughout; mask (t, b) or None. Weights,
-        moments and memory are changed in place.
+        moments and memory are changed in place. Of fewer steps where the next one would leave numbers that
+        are not finite.
 
         One step comes without the first axis: inputs (b, i), loss (), outputs (b, o).
         """
@@ -257,6 +258,10 @@ class Program:
         self._write_memory(memory)
         native_stream.stream(call)
         torch.autograd.graph.increment_version(self.written)
+        if call.steps < (steps[0] if steps else 1):
+            return losses.view(-1)[: call.steps], outputs.view(-1, sequences, call.outputs)[
+                : call.steps
+            ]
         return losses, outputs
 
     def peek(self, memory: Memory, inputs: Tensor) -> Tensor:

@@ -38,7 +38,8 @@ class NativeStream:
 
         inputs (t, b, i), mask (t, b) or None, targets (t, b) or (t, b, o), None where the mask is 0
         throughout. None: nothing was done, and a first step by the loop may help: an optimizer makes what it
-        keeps in a step of its own.
+        keeps in a step of its own. Of fewer steps where the next one is not made, because a number would no
+        longer be finite.
         """
         steps = inputs.shape[0]
         if mask is None and targets is not None and steps >= _WORTH_COPYING:
@@ -56,17 +57,14 @@ class NativeStream:
         count_an_update(self.optimizer, parameters)
         work = 4.0 * sum(p.numel() for p in parameters) * self.batch_size
         longest = max(1, int(_WORK_PER_CALL / work))
-        parts = [
-            program.run(
-                memory,
-                inputs[start : start + longest],
-                None if targets is None else targets[start : start + longest],
-                None if mask is None else mask[start : start + longest],
-                key,
-                first_step + start,
-            )
-            for start in range(0, steps, longest)
-        ]
+        parts = []
+        for start in range(0, steps, longest):
+            part = slice(start, start + longest)
+            some = None if mask is None else mask[part]
+            wanted = None if targets is None else targets[part]
+            parts.append(program.run(memory, inputs[part], wanted, some, key, first_step + start))
+            if program.call.steps < len(inputs[part]):
+                break
         losses, outputs = zip(*parts, strict=True)
         return torch.cat(losses), torch.cat(outputs)
 
@@ -79,7 +77,10 @@ class NativeStream:
         key: int,
         step: int,
     ) -> tuple[Tensor, Tensor] | None:
-        """Loss () and outputs (b, o) of one step, without a first axis; else as `run`."""
+        """Loss () and outputs (b, o) of one step, without a first axis; else as `run`.
+
+        Nothing but empty tensors where the step is not made.
+        """
         program = self._ready()
         if program is None:
             return None

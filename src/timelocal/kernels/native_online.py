@@ -11,6 +11,7 @@ h*, and D ← D − ε ⟨h* h*ᵀ − diag(h*²)⟩_b D. Every update of a step
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -100,7 +101,8 @@ def online(
     first_step: the number of the first step, of which noise is a function: a stream in chunks goes the
     same way as one in one call. Weights and state are changed in place. Every step is made in one native
     call, in several if it takes long.
-    Returns losses (t,) before each update and outputs (t, b, o).
+    Returns losses (t,) before each update and outputs (t, b, o): of fewer steps where the next one is not
+    made, because its loss, or a weight after it, would not be finite. All is then as after the steps made.
     """
     steps, batch, features = inputs.shape
     hidden, outputs = len(weights.hh), targets.shape[-1]
@@ -127,9 +129,9 @@ def online(
     losses, made = inputs.new_empty(steps), torch.empty_like(targets)
     copies = settings.directions * (2 if settings.antithetic else 1)
     work = 20 * batch * hidden * (hidden + features + 10 * copies) + 100 * hidden * hidden
-    longest = max(1, int(_WORK_PER_CALL / work))
-    for start in range(0, steps, longest):
-        part = slice(start, start + longest)
+    longest, start, end = max(1, int(_WORK_PER_CALL / work)), 0, steps
+    while start < end:
+        part = slice(start, min(start + longest, end))
         native.extension().online(
             inputs.element_size(), KINDS.index(settings.kind), torch.get_num_threads(),
             len(losses[part]), batch, features, hidden, outputs,
@@ -142,7 +144,11 @@ def online(
             *(native.address(tensor) for tensor in kept[7:]),
             losses[part].data_ptr(), made[part].data_ptr(),
         )  # fmt: skip
+        if math.isfinite(losses[part.stop - 1]):
+            start = part.stop
+        else:  # nothing was written: once more, up to the step that cannot be made
+            end = start + int(losses[part].isfinite().logical_not().nonzero()[0])
     for own, used in zip((*weights, *state), kept, strict=True):
         if own is not None and used is not None and own is not used:
             own.copy_(used)
-    return losses, made
+    return losses[:end], made[:end]

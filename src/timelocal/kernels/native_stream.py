@@ -87,7 +87,11 @@ def threads_for(parameters: Iterable[Tensor], rows: int) -> int:
 
 
 def stream(call: StreamCall) -> None:
-    """Run and learn as the call says; what it points to is changed in place."""
+    """Run and learn as the call says; what it points to is changed in place.
+
+    A step whose loss or error is not finite is not made, nor are those behind it: `call.steps` is then how
+    many were.
+    """
     native.extension().stream(ctypes.addressof(call))
 
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from timelocal.kernels.noise import normal
+from timelocal.precision import summing_type
 
 
 def period(nodes: int) -> int:
@@ -42,7 +43,8 @@ def orthogonal(
     directions, batch, here = shape
     size = period(nodes)
     draws = -(-directions // size)
-    drawn = normal(seed, first_step, steps, place, (draws, batch, here), dtype, device)
+    drawn_as = summing_type(dtype)  # a float16 has rounded some signs to zero
+    drawn = normal(seed, first_step, steps, place, (draws, batch, here), drawn_as, device)
     k = torch.arange(directions, device=device)
     common = (k % size)[:, None] & torch.arange(first, first + here, device=device)
     odd = torch.zeros_like(common)

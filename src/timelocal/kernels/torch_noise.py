@@ -17,6 +17,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from timelocal.precision import summing_type
+
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 _PARITY = 0x1BD11BDA
 _WORD = 0xFFFFFFFF
@@ -34,9 +36,10 @@ def normal(
 ) -> Tensor:
     """Standard normal noise (steps, *shape) of the steps from `first_step` on.
 
-    Each step's values depend on (seed, step, place) and the element alone.
+    Each step's values depend on (seed, step, place) and the element alone; those of narrower types are
+    float32's, rounded.
     """
-    count = math.prod(shape)
+    drawn_as, count = summing_type(dtype), math.prod(shape)
     step = torch.arange(first_step, first_step + steps, device=device)
     key = _threefry(
         (torch.tensor(seed & _WORD), torch.tensor(seed >> 32 & _WORD)),
@@ -47,11 +50,11 @@ def normal(
     first, second = _threefry(
         (key[0][:, None], key[1][:, None]), (counter, torch.zeros_like(counter))
     )
-    radius = _unit(first, dtype).log_().mul_(-2).sqrt_()
-    angle = _unit(second, dtype).mul_(2 * math.pi)
+    radius = _unit(first, drawn_as).log_().mul_(-2).sqrt_()
+    angle = _unit(second, drawn_as).mul_(2 * math.pi)
     pairs = torch.stack((radius * angle.cos(), radius * angle.sin()), 1)  # (steps, 2, counters)
     blocks = pairs.unflatten(-1, (groups, _GROUP)).transpose(1, 2)
-    return blocks.reshape(steps, -1)[:, :count].reshape(steps, *shape)
+    return blocks.reshape(steps, -1)[:, :count].reshape(steps, *shape).to(dtype)
 
 
 def _unit(word: Tensor, dtype: torch.dtype) -> Tensor:

@@ -423,4 +423,5 @@ def to_torch(network: Network) -> tuple[nn.RNNBase, nn.Module]:
         )
     for name, parameter in stack.named_parameters():
         setattr(module, name, parameter)
+    module.training = stack.training
     return module, network.readout

@@ -13,6 +13,7 @@ from torch import Tensor
 from timelocal.arguments import as_real, flag_problem, is_one_of, tensor_problem
 from timelocal.distributed import mean_over_ranks
 from timelocal.errors import Problem, described, raise_problems
+from timelocal.precision import at_least_float32
 
 Norm = Literal["preserve"]
 
@@ -76,6 +77,7 @@ class Decorrelation:
 
     def step(self, matrix: Tensor, features: Tensor) -> Tensor:
         """What is added to D (h, h), from decorrelated states h* (n, h)."""
+        matrix, features = at_least_float32(matrix), at_least_float32(features)
         # In whichever order costs less: never more than O(n h²).
         outer = torch.linalg.multi_dot([features.t(), features, matrix])
         outer -= features.square().sum(0)[:, None] * matrix
@@ -121,7 +123,7 @@ def decorrelation_loss(features: Tensor) -> Tensor:
             "features", described(features), "states (n, h), floating point, at least one"
         )
     raise_problems([problem])
-    rows = features.flatten(0, -2)
+    rows = at_least_float32(features).flatten(0, -2)
     count, units = rows.shape
     if units == 1:
         return rows.new_zeros(())

@@ -5,7 +5,15 @@ over it.
 """
 
 from timelocal.rules.activity_perturbation import ANP
-from timelocal.rules.batch import Batch, arrange, check_batch, make_batch, own_precision
+from timelocal.rules.batch import (
+    Batch,
+    arrange,
+    arrange_entries,
+    check_batch,
+    make_batch,
+    own_precision,
+    weight_problem,
+)
 from timelocal.rules.bptt import BPTT
 from timelocal.rules.carried_rule import CarriedRule
 from timelocal.rules.dfa import DFA
@@ -22,7 +30,13 @@ from timelocal.rules.perturbation_authors_code import (
 )
 from timelocal.rules.rflo import RFLO
 from timelocal.rules.rtrl import RTRL
-from timelocal.rules.rule import Rule, estimate_batch, estimate_from, update_locally
+from timelocal.rules.rule import (
+    Rule,
+    estimate_batch,
+    estimate_from,
+    evaluate_batch,
+    update_locally,
+)
 from timelocal.rules.snap1 import SnAp1
 from timelocal.rules.states import no_states, packed, unpacked
 from timelocal.rules.tbptt import TBPTT
@@ -75,10 +89,12 @@ __all__ = [
     "SnAp1",
     "WPAuthorsCode",
     "arrange",
+    "arrange_entries",
     "check_batch",
     "draw_key",
     "estimate_batch",
     "estimate_from",
+    "evaluate_batch",
     "forward_pass",
     "make_batch",
     "no_states",
@@ -88,4 +104,5 @@ __all__ = [
     "readout_signal",
     "unpacked",
     "update_locally",
+    "weight_problem",
 ]

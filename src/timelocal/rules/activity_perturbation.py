@@ -15,6 +15,7 @@ from timelocal.errors import unknown_name
 from timelocal.kernels.native_stream import CREDITS, StreamCall
 from timelocal.losses import Loss
 from timelocal.network import Network, at_last_valid
+from timelocal.precision import at_least_float32
 from timelocal.rules.estimate import RuleSpec
 from timelocal.rules.node_perturbation import PAPER
 from timelocal.rules.perturbation import Directions, NodeRule, Noise, Reward, Runs, write_nodes
@@ -175,8 +176,9 @@ class ANP(NodeRule):
                 )
                 for index, run in enumerate(noisy, start=1)
             ]
-            nodes.append(torch.stack(changes, 1))
-        return nodes, runs.outputs[..., 1:, :, :] - runs.outputs[..., :1, :, :]
+            nodes.append(at_least_float32(torch.stack(changes, 1)))
+        outputs = at_least_float32(runs.outputs)
+        return nodes, outputs[..., 1:, :, :] - outputs[..., :1, :, :]
 
 
 def write_activity(rule: ANP, call: StreamCall) -> None:

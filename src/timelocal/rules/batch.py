@@ -18,6 +18,7 @@ from timelocal.arguments import is_plain, seed_problem, tensor_problem
 from timelocal.errors import Problem, UnsupportedError, described, raise_problems, unknown_name
 from timelocal.losses import Loss, loss_problem
 from timelocal.network import Network, initial_problems, input_problems, valid_steps
+from timelocal.precision import at_least_float32, summing_type
 from timelocal.typing import Place, States
 
 
@@ -28,7 +29,7 @@ class Batch:
     inputs (t, b, i); lengths (b,) or None; initial states or None;
     targets (n, …), time first at "every", zero where not counted;
     weights (n,): how much each entry counts, or None if all count 1; count: their sum;
-    denominator: what the mean loss divides by (the count, unless the loss weighs classes); 1 for nothing;
+    weight: what the mean loss divides by, the count unless the loss weighs classes; 0 where nothing counts;
     wanted: what of "inputs" and "initial" is to get a gradient.
     """
 
@@ -38,7 +39,7 @@ class Batch:
     targets: Tensor
     weights: Tensor | None
     count: float
-    denominator: Tensor | float
+    weight: float
     at: Place
     batch_first: bool
     wanted: tuple[str, ...] = ()
@@ -47,12 +48,23 @@ class Batch:
         """The same batch from other initial states."""
         return replace(self, initial=initial)
 
-    def mean(self, values: Tensor, denominator: Tensor | float) -> Tensor:
-        """Σ w · values / denominator, over entries (n,)."""
-        if self.weights is None:
-            plain = isinstance(denominator, float)  # the count itself, then
-            return values.mean() if plain else values.sum() / denominator
-        return torch.dot(values.masked_fill(self.weights == 0, 0), self.weights) / denominator
+    @property
+    def denominator(self) -> float:
+        """What the mean loss divides by: 1 where nothing counts."""
+        return self.weight or 1.0
+
+    def losses(self, loss: Loss, outputs: Tensor, targets: Tensor | None = None) -> Tensor:
+        """ℓ of outputs (n, o), (n,), in at least float32; of other targets than the batch's, if given."""
+        targets = self.targets if targets is None else targets
+        return loss.losses(at_least_float32(outputs), at_least_float32(targets))
+
+    def losses_and_errors(self, loss: Loss, outputs: Tensor) -> tuple[Tensor, Tensor]:
+        """ℓ (n,) and ∂ℓ/∂outputs (n, o), in at least float32."""
+        return loss.losses_and_errors(at_least_float32(outputs), at_least_float32(self.targets))
+
+    def mean(self, losses: Tensor) -> Tensor:
+        """L = Σ w ℓ / Σ w of losses ℓ (n,)."""
+        return self._mean(losses, self.weight)
 
     def scale_errors(self, errors: Tensor) -> Tensor:
         """∂ℓ/∂outputs of each entry (n, o) to ∂L/∂outputs of the mean loss L."""
@@ -66,9 +78,12 @@ class Batch:
         if not loss.classifies:
             return None
         correct = loss.correct(outputs, self.targets)
+        return self._mean(correct.to(summing_type(outputs.dtype)), self.count)
+
+    def _mean(self, values: Tensor, weight: float) -> Tensor:
         if self.weights is None:
-            return correct.mean(dtype=outputs.dtype)
-        return self.mean(correct.to(outputs.dtype), self.count or 1.0)
+            return values.mean() if weight == len(values) else values.sum() / (weight or 1.0)
+        return torch.dot(values.masked_fill(self.weights == 0, 0), self.weights) / (weight or 1.0)
 
     def surface(self, outputs: Tensor) -> Tensor:
         """Rows (n, o) as the user sees them: (b, o), or (b, t, o) as the inputs came."""
@@ -136,7 +151,19 @@ def make_batch(
     """Check what the user gave and turn it time first."""
     inputs, lengths = _padded(network, inputs, lengths)
     check_batch(network, loss, at, inputs, targets, lengths, mask, initial)
-    return arrange(network, loss, at, inputs, targets, lengths, mask, initial, wanted=wanted)
+    batch = arrange(network, loss, at, inputs, targets, lengths, mask, initial, wanted)
+    raise_problems([weight_problem(batch)])
+    return batch
+
+
+def weight_problem(counted: Batch | Entries) -> Problem | None:
+    """A problem where nothing counts: there is no mean then."""
+    if counted.weight > 0:
+        return None
+    what, remedy = "mask", "Leave out batches in which nothing counts."
+    if counted.count > 0:
+        what, remedy = "class_weights", "Give weight to one of the classes that are there."
+    return Problem(what, "no entry that counts", "a positive sum", remedy)
 
 
 def inputs_batch(
@@ -176,42 +203,55 @@ def arrange(
     lengths: Tensor | None = None,
     mask: Tensor | None = None,
     initial: States | None = None,
-    *,
-    may_be_empty: bool = False,
     wanted: tuple[str, ...] = (),
 ) -> Batch:
     """Turn what `check_batch` has let pass, or a part of it, time first.
 
-    may_be_empty: where nothing counts the loss and its errors are 0, instead of a problem.
+    Where nothing counts, the loss and its errors are 0.
     """
     if lengths is not None:
         lengths = lengths.to(inputs.device, torch.int64)  # the type that indexes
+    entries = arrange_entries(network, loss, at, inputs, targets, lengths, mask)
+    return Batch(
+        network.time_first(inputs), lengths, initial, entries.targets, entries.weights, entries.count,
+        entries.weight, at, network.batch_first, wanted,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Entries:
+    """The entries of a `Batch`, one a row."""
+
+    targets: Tensor
+    weights: Tensor | None
+    count: float
+    weight: float
+
+
+def arrange_entries(
+    network: Network,
+    loss: Loss,
+    at: Place,
+    inputs: Tensor,
+    targets: Tensor,
+    lengths: Tensor | None = None,
+    mask: Tensor | None = None,
+) -> Entries:
+    """What `arrange` makes of all but the inputs, of which the shape counts alone."""
     counted = _counted(network, at, inputs, lengths, mask)
     weights = None
     if counted is not None:
         missing = ~counted.reshape(*counted.shape, *(1,) * (targets.dim() - counted.dim()))
         targets = targets.masked_fill(missing, 0)
         weights = counted if mask is None else counted * mask
-        weights = _rows(network, at, weights).to(inputs.dtype)
+        weights = _rows(network, at, weights).to(summing_type(inputs.dtype))
     targets = _rows(network, at, targets)
-    count = float(targets.shape[0]) if weights is None else float(weights.sum())
-    if not count > 0 and not may_be_empty:
-        remedy = "Leave out batches in which nothing counts."
-        raise_problems([Problem("mask", "no entry that counts", "a positive sum", remedy)])
+    count = weight = float(targets.shape[0]) if weights is None else float(weights.sum())
     by_class = loss.entry_weights(targets)
-    denominator: Tensor | float = count or 1.0
-    if by_class is not None and count > 0:
-        by_class = by_class.to(inputs.dtype)
-        denominator = by_class.sum() if weights is None else torch.dot(by_class, weights)
-        if not bool(denominator > 0):
-            remedy = "Leave out batches in which every target has weight 0."
-            raise_problems(
-                [Problem("class_weights", "no entry that counts", "a positive sum", remedy)]
-            )
-    return Batch(
-        network.time_first(inputs), lengths, initial, targets, weights, count, denominator, at,
-        network.batch_first, wanted,
-    )  # fmt: skip
+    if by_class is not None:
+        by_class = by_class.to(summing_type(inputs.dtype))
+        weight = float(by_class.sum() if weights is None else torch.dot(by_class, weights))
+    return Entries(targets, weights, count, weight)
 
 
 def _rows(network: Network, at: Place, values: Tensor) -> Tensor:

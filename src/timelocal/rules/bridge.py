@@ -59,7 +59,8 @@ class _Backward(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         ctx.promise.kept = True
-        return None, None, None, *(own * gradient.to(own.dtype) for own in ctx.saved_tensors)
+        scaled = [(own.to(gradient.dtype) * gradient).to(own.dtype) for own in ctx.saved_tensors]
+        return None, None, None, *scaled
 
 
 def as_loss(

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from timelocal.distributed import of_this_rank
 from timelocal.network import Trajectory, at_last_valid
+from timelocal.precision import at_least_float32
 from timelocal.rules.batch import Batch
 from timelocal.rules.estimate import ForwardPass
 from timelocal.rules.forward import forward_pass, readout_gradients, readout_signal
@@ -57,7 +58,7 @@ class CarriedRule(Rule):
         for t, own_signal in enumerate(signal.view(steps, sequences, -1)):
             traces = self.carried(traces, forward.trajectory.step(t), key, t)
             for name, gradient in self.met(own_signal, traces).items():
-                gradients[name] = gradients[name] + gradient if t else gradient
+                gradients[name] = gradients[name] + gradient if t else at_least_float32(gradient)
         return forward, readout_gradients(self.network, forward) | gradients
 
     def begin(self, batch_size: int) -> Memory:

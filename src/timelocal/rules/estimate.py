@@ -51,7 +51,8 @@ class Estimate:
 
     loss: scalar, the mean over entries. gradients: by `network.named_parameters()` names.
     outputs: (b, o) at "last", (b, t, o) at "every". accuracy: scalar, None for regression.
-    count: how many entries the means are over (their total weight).
+    count: how many entries the means are over (their total weight). weight: what the loss is a mean over,
+    the count unless the loss weighs classes.
     final_states: the states after the last valid step, the `initial` of a next call.
     local_updates: what a law of their own adds to buffers, by `rule.named_buffers()` names, such as
     "feedback_l0" or "network.recurrent.decorrelation_l0". Optimizers know nothing of these.
@@ -66,6 +67,7 @@ class Estimate:
     outputs: Tensor
     accuracy: Tensor | None
     count: float
+    weight: float
     final_states: States
     local_updates: dict[str, Tensor] = field(default_factory=dict)
     diagnostics: dict[str, Tensor] = field(default_factory=dict)
@@ -90,6 +92,7 @@ class Evaluation:
     outputs: Tensor
     accuracy: Tensor | None
     count: float
+    weight: float
     final_states: States
 
 

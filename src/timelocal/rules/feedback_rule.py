@@ -29,6 +29,7 @@ from timelocal.errors import (
 )
 from timelocal.losses import Loss
 from timelocal.network import Network, Trajectory, at_last_valid, flip, parameter_name
+from timelocal.precision import at_least_float32
 from timelocal.rules import eligibility
 from timelocal.rules.batch import Batch
 from timelocal.rules.bptt import signal_at_inputs, signal_below
@@ -401,6 +402,7 @@ def _in_own_time(network: Network, signal: Tensor, lengths: Tensor | None) -> li
 
 def unit_norm(gradient: Tensor) -> Tensor:
     """A gradient over its Frobenius norm; zero stays zero."""
+    gradient = at_least_float32(gradient)
     norm = torch.linalg.vector_norm(gradient)
     return torch.where(norm > 0, gradient / norm, gradient)
 

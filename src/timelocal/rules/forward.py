@@ -40,14 +40,14 @@ def forward_pass(
     valid = None if last or trajectory.valid is None else trajectory.valid.flatten()
     features, outputs = read(network.readout, features, valid)
     values = outputs.detach()
-    per_entry, errors = loss.losses_and_errors(values, batch.targets)
+    losses, errors = batch.losses_and_errors(loss, values)
     return ForwardPass(
         batch,
         trajectory,
         features,
         outputs,
-        batch.scale_errors(errors),
-        batch.mean(per_entry, batch.denominator),
+        batch.scale_errors(errors).to(values.dtype),
+        batch.mean(losses),
         batch.accuracy(loss, values),
     )
 

@@ -8,6 +8,7 @@ from timelocal import kernels
 from timelocal.kernels import HeadLoss
 from timelocal.losses import BCE, MSE, CrossEntropy, Loss
 from timelocal.network import is_linear
+from timelocal.precision import NARROW
 from timelocal.rules.batch import Batch
 
 
@@ -34,10 +35,11 @@ def small_head(
 ) -> tuple[HeadLoss, Tensor, Tensor | None] | None:
     """The loss and the readout's weight and bias, if one kernel computes the head of so many rows.
 
-    It does for few rows that all count, a loss that it knows and a linear readout.
+    It does for few rows that all count, in at least float32, a loss that it knows and a linear readout.
     """
     name = head_loss(loss)
-    if name is None or batch.weights is not None or not is_linear(readout):
+    narrow = batch.inputs.dtype in NARROW
+    if name is None or batch.weights is not None or narrow or not is_linear(readout):
         return None
     assert isinstance(readout, nn.Linear)
     weight, bias = readout.weight, readout.bias

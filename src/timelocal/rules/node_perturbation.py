@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial
 
 from timelocal.kernels.native_stream import StreamCall
+from timelocal.precision import at_least_float32
 from timelocal.rules.estimate import RuleSpec
 from timelocal.rules.perturbation import Directions, NodeRule, Runs, write_nodes
 
@@ -91,8 +92,8 @@ class NP(NodeRule):
     def directions_of_credit(self, runs: Runs) -> Directions:
         precision = self.sigma**-2
         return Directions(
-            [noise[:, 1:] * precision for noise in runs.noise],
-            runs.readout_noise[..., 1:, :, :] * precision,
+            [at_least_float32(noise[:, 1:]) * precision for noise in runs.noise],
+            at_least_float32(runs.readout_noise[..., 1:, :, :]) * precision,
         )
 
     def native_credit(self) -> Callable[[StreamCall], None] | None:

@@ -101,6 +101,8 @@ def summed(
     losses, made = inputs.new_empty(steps), inputs.new_empty(steps, sequences, call.outputs)
     call.losses, call.out = losses.data_ptr(), made.data_ptr()
     native_stream.stream(call)
+    if call.steps < steps:  # it has met numbers that are not finite: in its parts they are seen
+        return None
     trajectory = _ended(network, inputs, unpacked(states[:, :1]))
     outputs = made[-1] if batch.at == "last" else made.flatten(0, 1)
     nothing = outputs.new_empty(0)  # the kernel keeps neither features nor errors

@@ -31,6 +31,7 @@ from timelocal.network import (
     is_linear,
     parameter_name,
 )
+from timelocal.precision import at_least_float32
 from timelocal.rules import noisy_call
 from timelocal.rules.batch import Batch
 from timelocal.rules.estimate import ForwardPass
@@ -276,7 +277,7 @@ class NodeRule(PerturbationRule):
         losses = self._losses(batch, runs)  # (t, 1 + m, b), or (1 + m, b) at the last step
         at_steps, at_readout = self._credit(batch, runs, losses)
         directions = self.directions_of_credit(runs)
-        errors = (at_readout[..., None] * directions.readout).sum(-3)
+        errors = (at_readout[..., None] * directions.readout).sum(-3).to(runs.outputs.dtype)
         features, outputs = runs.features, runs.outputs
         if batch.at == "last":
             features, outputs = features[: runs.sequences], outputs[0]
@@ -289,7 +290,7 @@ class NodeRule(PerturbationRule):
             features,
             outputs,
             errors,
-            batch.mean(losses[..., 0, :].flatten(), batch.denominator),
+            batch.mean(losses[..., 0, :].flatten()),
             batch.accuracy(self.loss, outputs),
         )
         return Learned(forward, at_steps, directions)
@@ -297,7 +298,8 @@ class NodeRule(PerturbationRule):
     def _gradients(self, learned: Learned) -> Gradients:
         """Σ_t δ_t ⊗ pre_t with δ = Σ_m c d, and the readout's."""
         forward, credit = learned.forward, learned.credit[..., None]
-        deltas = [[(credit * own).sum(1)] for own in learned.directions.nodes]
+        dtype = forward.outputs.dtype
+        deltas = [[(credit * own).sum(1).to(dtype)] for own in learned.directions.nodes]
         recurrent = self.network.parameter_gradients(forward.trajectory, deltas)
         return readout_gradients(self.network, forward) | recurrent
 
@@ -312,7 +314,8 @@ class NodeRule(PerturbationRule):
             *targets.shape[:axis], copies, *targets.shape[axis:]
         )
         entries = runs.outputs.shape[:-1]
-        flat = self.loss.losses(runs.outputs.flatten(0, -2), targets.flatten(0, len(entries) - 1))
+        rows = targets.flatten(0, len(entries) - 1)
+        flat = batch.losses(self.loss, runs.outputs.flatten(0, -2), rows)
         return flat.view(entries)
 
     # --- a stream ---------------------------------------------------------------------------
@@ -326,7 +329,9 @@ class NodeRule(PerturbationRule):
         memory = {"states": no_states(self.network, batch_size, self._carried)}
         if self.decay != 0:
             memory |= {
-                f"trace_{name}": own.new_zeros(batch_size, self.copies, *own.shape)
+                f"trace_{name}": at_least_float32(
+                    own.new_zeros(batch_size, self.copies, *own.shape)
+                )
                 for name, own in self.network.named_parameters()
             }
         return memory
@@ -361,13 +366,11 @@ class NodeRule(PerturbationRule):
         network, cell = self.network, self.network.cell
         directions, forward = learned.directions, learned.forward
         found: Gradients = {}
-        for layer, own in enumerate(forward.trajectory.layers):
+        for layer, (own,) in enumerate(forward.trajectory.layers):
             weights = network.recurrent.weights(layer, 0)
+            noise = directions.nodes[layer].to(own.inputs.dtype)
             for kind in network.recurrent.parameter_kinds:
-                each = [
-                    cell.gradient(weights, kind, own[0], d, outer_each)
-                    for d in directions.nodes[layer].unbind(1)
-                ]
+                each = [cell.gradient(weights, kind, own, d, outer_each) for d in noise.unbind(1)]
                 name = f"recurrent.{parameter_name(kind, layer, 0)}"
                 found[name] = torch.cat(each).transpose(0, 1)
         features = forward.features[None]

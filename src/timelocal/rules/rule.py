@@ -18,8 +18,10 @@ from timelocal import deprecated, losses
 from timelocal.cells import BlackBox
 from timelocal.distributed import of_this_rank
 from timelocal.errors import ArgumentError, Problem, UnsupportedError, described, raise_problems
+from timelocal.inference import outside_inference_mode
 from timelocal.losses import Loss
 from timelocal.network import Network, evaluation_mode, mean_decorrelation_loss
+from timelocal.precision import NARROW
 from timelocal.rules.batch import (
     Batch,
     autocasts,
@@ -104,9 +106,7 @@ class Rule(nn.Module, ABC):
             inputs, lengths = pad_packed_sequence(inputs, batch_first=self.network.batch_first)
         inputs, initial = self._in_own_type(inputs, initial)
         if not torch.is_grad_enabled():
-            batch = self._batch(inputs, targets, lengths, mask, initial)
-            with own_precision(batch.inputs):
-                return self._forward_pass(batch).loss
+            return self._loss_alone(inputs, targets, lengths, mask, initial)
         entering = _with_a_graph(inputs, initial)
         self._refuse_graphs(entering)
         if self.training:
@@ -119,6 +119,7 @@ class Rule(nn.Module, ABC):
         arguments, gradients = self._handed_out(estimate, entering)
         return as_loss(estimate.loss, arguments, gradients, self._promises)
 
+    @outside_inference_mode
     @torch.no_grad()
     def estimate(
         self,
@@ -145,6 +146,7 @@ class Rule(nn.Module, ABC):
         self._check_placement()
         return estimate_batch(self, self._batch(inputs, targets, lengths, mask, initial))
 
+    @outside_inference_mode
     @torch.no_grad()
     def accumulate(self, estimate: Estimate) -> None:
         """Add the estimate to `.grad`, as `loss.backward()` would, and its local updates to their buffers.
@@ -164,6 +166,7 @@ class Rule(nn.Module, ABC):
                 parameter.grad += gradient
         update_locally(self, estimate)
 
+    @outside_inference_mode
     @torch.no_grad()
     def evaluate(
         self,
@@ -175,16 +178,7 @@ class Rule(nn.Module, ABC):
         initial: States | None = None,
     ) -> Evaluation:
         """Loss, outputs and accuracy of the network as it is: no dropout, nothing is changed."""
-        batch = self._batch(inputs, targets, lengths, mask, initial)
-        with evaluation_mode(self.network), own_precision(batch.inputs):
-            forward = forward_pass(self.network, self.loss, batch, None)
-        return Evaluation(
-            forward.loss,
-            batch.surface(forward.outputs.detach()),
-            forward.accuracy,
-            batch.count,
-            forward.trajectory.final_states(),
-        )
+        return evaluate_batch(self, self._batch(inputs, targets, lengths, mask, initial))
 
     @torch.no_grad()
     def predict(
@@ -276,6 +270,20 @@ class Rule(nn.Module, ABC):
     )
 
     # --- inside -------------------------------------------------------------------------------
+
+    @outside_inference_mode
+    @torch.no_grad()
+    def _loss_alone(
+        self,
+        inputs: Tensor | PackedSequence,
+        targets: Tensor,
+        lengths: Tensor | None,
+        mask: Tensor | None,
+        initial: States | None,
+    ) -> Tensor:
+        batch = self._batch(inputs, targets, lengths, mask, initial)
+        with own_precision(batch.inputs):
+            return self._forward_pass(batch).loss
 
     def _forward_pass(self, batch: Batch) -> ForwardPass:
         return forward_pass(self.network, self.loss, batch, of_this_rank(self.generator))
@@ -427,6 +435,21 @@ def estimate_batch(rule: Rule, batch: Batch) -> Estimate:
         return estimate_from(rule, *rule.compute(batch))
 
 
+@torch.no_grad()
+def evaluate_batch(rule: Rule, batch: Batch) -> Evaluation:
+    """`rule.evaluate` of a batch that is checked and arranged already; 0 where nothing counts."""
+    with evaluation_mode(rule.network), own_precision(batch.inputs):
+        forward = forward_pass(rule.network, rule.loss, batch, None)
+    return Evaluation(
+        forward.loss,
+        batch.surface(forward.outputs.detach()),
+        forward.accuracy,
+        batch.count,
+        batch.weight,
+        forward.trajectory.final_states(),
+    )
+
+
 def estimate_from(rule: Rule, forward: ForwardPass, gradients: Gradients) -> Estimate:
     """What `compute` or `advance` found, as the user sees it; D learns besides, under any rule."""
     network, batch = rule.network, forward.batch
@@ -436,6 +459,8 @@ def estimate_from(rule: Rule, forward: ForwardPass, gradients: Gradients) -> Est
         diagnostics["decorrelation_loss"] = mean_decorrelation_loss(features)
         steps = network.decorrelation_steps(features)
         updates |= {f"network.recurrent.{name}": step for name, step in steps.items()}
+    if forward.outputs.dtype in NARROW:  # sums that were kept in float32
+        gradients = {name: own.to(forward.outputs.dtype) for name, own in gradients.items()}
     entering = {name: gradients.pop(name) for name in batch.wanted}
     return Estimate(
         forward.loss,
@@ -443,6 +468,7 @@ def estimate_from(rule: Rule, forward: ForwardPass, gradients: Gradients) -> Est
         batch.surface(forward.outputs.detach()),
         forward.accuracy,
         batch.count,
+        batch.weight,
         forward.trajectory.final_states(),
         updates,
         diagnostics,

@@ -12,6 +12,7 @@ from timelocal.arguments import whole_problem
 from timelocal.cells import outer_each
 from timelocal.losses import Loss
 from timelocal.network import Network, Trajectory, parameter_name
+from timelocal.precision import at_least_float32
 from timelocal.rules.carried_rule import CarriedRule
 from timelocal.rules.estimate import RuleSpec
 from timelocal.rules.states import no_states
@@ -143,9 +144,9 @@ class UORO(CarriedRule):
 
 def _norm(parts: Iterable[Tensor]) -> Tensor:
     """The norm of all parts (b, k, …) together, (b, k)."""
-    return torch.linalg.vector_norm(
-        torch.stack([torch.linalg.vector_norm(part.flatten(2), dim=-1) for part in parts]), dim=0
-    )
+    rows = [at_least_float32(part.flatten(2)) for part in parts]
+    norms = torch.stack([torch.linalg.vector_norm(part, dim=-1) for part in rows])
+    return torch.linalg.vector_norm(norms, dim=0)
 
 
 def _balance(upper: Tensor, lower: Tensor) -> Tensor:
@@ -156,4 +157,4 @@ def _balance(upper: Tensor, lower: Tensor) -> Tensor:
 
 def _times(values: Tensor, factor: Tensor) -> Tensor:
     """Values (b, k, …) times a factor (b, k)."""
-    return values * factor.view(*factor.shape, *(1,) * (values.dim() - 2))
+    return (values * factor.view(*factor.shape, *(1,) * (values.dim() - 2))).to(values.dtype)

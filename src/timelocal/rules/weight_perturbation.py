@@ -18,6 +18,7 @@ from timelocal.errors import Problem, UnsupportedError, described, raise_problem
 from timelocal.kernels.native_stream import CREDITS, StreamCall
 from timelocal.losses import Loss
 from timelocal.network import Network, parameter_name
+from timelocal.precision import at_least_float32, summing_type
 from timelocal.rules import noisy_call
 from timelocal.rules.batch import Batch
 from timelocal.rules.estimate import ForwardPass, RuleSpec
@@ -136,13 +137,13 @@ class WP(PerturbationRule):
         gradients = self._zeros()
         for direction, sign in self._signed_directions():
             noise = self._noise(key, 0, direction)
-            perturbed = {name: sign * self.sigma * noise[name] for name in noise}
+            perturbed = self._perturbed(noise, sign)
             run = self.network.unroll(
                 batch.inputs, batch.lengths, batch.initial, weights=self._weights(perturbed)
             )
             features = run.last() if batch.at == "last" else run.outputs.flatten(0, 1)
-            losses = self.loss.losses(self._read(features, perturbed), batch.targets)
-            change = batch.mean(losses, batch.denominator) - clean.loss
+            losses = batch.losses(self.loss, self._read(features, perturbed))
+            change = batch.mean(losses) - clean.loss
             for name, drawn in noise.items():
                 gradients[name] += drawn * (sign * change / (self.sigma * self.copies))
         return gradients
@@ -152,14 +153,14 @@ class WP(PerturbationRule):
     ) -> tuple[Gradients, States]:
         """σ⁻¹ Σ_t c_t Ξ_t with one running sum of Ξ a direction; and the noisy runs' last states."""
         gradients, steps = self._zeros(), len(batch.inputs)
-        clean_losses = self.loss.losses(clean.outputs, batch.targets)
+        clean_losses = batch.losses(self.loss, clean.outputs)
         reached = []
         for copy, (direction, sign) in enumerate(self._signed_directions()):
             states: States | None = self._own(initial, copy, batch)
             traces, total = self._zeros(), torch.zeros_like(clean.loss)
             for t in range(steps):
                 noise = self._noise(key, first_step + t, direction)
-                perturbed = {name: sign * self.sigma * drawn for name, drawn in noise.items()}
+                perturbed = self._perturbed(noise, sign)
                 run = self.network.unroll(
                     batch.inputs[t : t + 1], None, states, weights=self._weights(perturbed)
                 )
@@ -194,7 +195,7 @@ class WP(PerturbationRule):
         if not len(rows):
             return clean.new_zeros(())
         changes = torch.zeros_like(clean)
-        changes[here] = self.loss.losses(rows, batch.targets[here]) - clean[here]
+        changes[here] = batch.losses(self.loss, rows, batch.targets[here]) - clean[here]
         return batch.scale_errors(changes[:, None]).sum()
 
     def _signed_directions(self) -> list[tuple[int, float]]:
@@ -206,14 +207,20 @@ class WP(PerturbationRule):
         parameters = dict(self.network.named_parameters())
         return {
             name: kernels.normal(
-                key, step, 1, direction * len(parameters) + place, tuple(own.shape), own.dtype,
-                own.device,
+                key, step, 1, direction * len(parameters) + place, tuple(own.shape),
+                summing_type(own.dtype), own.device,
             )[0]
             for place, (name, own) in enumerate(parameters.items())
         }  # fmt: skip
 
+    def _perturbed(self, noise: Gradients, sign: float) -> Gradients:
+        """±σΞ in the parameters' type."""
+        dtype = self.network.recurrent.like.dtype
+        return {name: (sign * self.sigma * drawn).to(dtype) for name, drawn in noise.items()}
+
     def _zeros(self) -> Gradients:
-        return {name: torch.zeros_like(own) for name, own in self.network.named_parameters()}
+        parameters = self.network.named_parameters()
+        return {name: at_least_float32(torch.zeros_like(own)) for name, own in parameters}
 
     def _weights(self, noise: Gradients) -> list[list[CellWeights]]:
         """The recurrent weights with noise on them."""

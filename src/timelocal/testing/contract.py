@@ -171,7 +171,7 @@ def is_the_mean_of_its_members(rule: RuleFactory, case: Case) -> None:
             own(inputs), own(targets) if stepwise else targets[b : b + 1], mask=cut_mask
         )
         for name, gradient in part.gradients.items():
-            weighted = gradient * (part.count / whole.count)
+            weighted = gradient * (part.weight / whole.weight)
             total[name] = total[name] + weighted if name in total else weighted
     to_rounding(whole.gradients, total)
 
@@ -299,7 +299,7 @@ def streams_as_one_call(rule: RuleFactory, case: Case) -> None:
         to_rounding(step.outputs, whole.outputs.select(time, t))
         assert {name: kept.shape for name, kept in stream.memory.items()} == shapes
         for name, gradient in step.gradients.items():
-            total[name] += gradient * (step.count / whole.count)
+            total[name] += gradient * (step.weight / whole.weight)
     to_rounding(whole.gradients, total)
 
 

@@ -12,16 +12,27 @@ from statistics import median
 
 import torch
 from torch import Tensor
+from torch.nn import Parameter
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from timelocal import fast, seeding
 from timelocal.data import Sequences, minibatches
 from timelocal.data.sources import Source
+from timelocal.errors import DivergedError
 from timelocal.fast.epoch import Estimator
 from timelocal.files import as_path, exclusive, make_folder
+from timelocal.inference import outside_inference_mode
 from timelocal.network import Network, mean_decorrelation_loss
-from timelocal.rules import Estimate, Evaluation, Rule, update_locally
+from timelocal.precision import NARROW
+from timelocal.rules import (
+    Estimate,
+    Evaluation,
+    Rule,
+    arrange,
+    evaluate_batch,
+    update_locally,
+)
 from timelocal.training.callbacks import Callback, name_of, wants_to_stop
 from timelocal.training.chance import may_draw
 from timelocal.training.checks import check_batches, check_fit, check_online
@@ -46,10 +57,7 @@ _EVALUATION_BATCH = 256
 """Sequences at a time in evaluation: more would only cost memory."""
 
 
-class _DivergedError(Exception):
-    """The loss or the weights are no longer finite."""
-
-
+@outside_inference_mode
 def fit(
     rule: Rule,
     optimizer: Optimizer,
@@ -216,7 +224,7 @@ def fit(
                             )
                         record: Record = {"epoch": epoch, **learned}
                         if not is_finite(network.state_dict()):
-                            raise _DivergedError(f"a weight is not finite after epoch {epoch}")
+                            raise DivergedError(f"a weight is not finite after epoch {epoch}")
                         for name in [name for name in parts if name != "train"]:
                             record |= _measure(rule, parts[name], name, epoch, metrics)
                         if scheduler is not None:
@@ -236,7 +244,7 @@ def fit(
                     if saver:
                         saver.offer(state, history)
             history.status = "finished"
-        except _DivergedError as reason:
+        except DivergedError as reason:
             history.status, history.message = "diverged", str(reason)
             put_back(state, live)
         if saver:
@@ -287,18 +295,30 @@ def _learn(
         start = time.perf_counter()
         estimate = learn(*entering(rule, batch))
         mean.add(estimate)
-        for name, parameter in trained:  # nobody else keeps this estimate: no copies
-            gradient = estimate.gradients.get(name)
-            if parameter.grad is not gradient:
-                parameter.grad = gradient
         if estimate.local_updates:
             update_locally(rule, estimate)
-        if clip is not None:
-            torch.nn.utils.clip_grad_norm_(rule.network.parameters(), clip)
-        optimizer.step()
+        if estimate.weight:  # where nothing counts no weight moves, whatever the optimizer
+            for name, parameter in trained:  # nobody else keeps this estimate: no copies
+                gradient = estimate.gradients.get(name)
+                if parameter.grad is not gradient:
+                    parameter.grad = gradient
+            if clip is not None:
+                _clip(rule.network.parameters(), clip)
+            optimizer.step()
         spent.append((time.perf_counter() - start, 1))
         show(epoch, mean.loss, mean.accuracy)
     return mean.record(), spent
+
+
+def _clip(parameters: Iterable[Parameter], largest: float) -> None:
+    """Scale the whole gradient to a norm of at most `largest`, which is taken in at least float32."""
+    given = [parameter for parameter in parameters if parameter.grad is not None]
+    if not any(parameter.dtype in NARROW for parameter in given):
+        torch.nn.utils.clip_grad_norm_(given, largest)
+        return
+    norms = [torch.linalg.vector_norm(p.grad, dtype=torch.float32) for p in given]
+    whole = torch.linalg.vector_norm(torch.stack(norms))
+    torch.nn.utils.clip_grads_with_norm_(given, largest, whole)
 
 
 def _stream(
@@ -310,9 +330,14 @@ def _stream(
     for batch in batches:
         inputs, targets, _ = entering(rule, batch)
         start = time.perf_counter()
-        losses = Stream(rule, optimizer, len(batch)).run(inputs, targets).loss
+        stream = Stream(rule, optimizer, len(batch))
+        try:
+            losses = stream.run(inputs, targets).loss
+        except DivergedError as error:
+            where = f"in epoch {epoch}, step {stream.steps + 1}"
+            raise DivergedError(f"the train loss or its gradient is not finite {where}") from error
         spent.append((time.perf_counter() - start, len(losses)))
-        mean.add_losses(losses, len(batch))
+        mean.add_losses(losses, len(batch), _step_weights(rule, targets))
         show(epoch, mean.loss, None)
     record = mean.record()
     if rule.network.recurrent.decorrelate is not None:
@@ -321,13 +346,22 @@ def _stream(
     return record, spent
 
 
+def _step_weights(rule: Rule, targets: Tensor) -> Tensor | None:
+    """What the loss of each step (t,) weighs, by the classes of its targets; None if all weigh the same."""
+    by_class = rule.loss.entry_weights(targets.flatten(0, 1))
+    if by_class is None:
+        return None
+    return by_class.unflatten(0, targets.shape[:2]).sum(0 if rule.network.batch_first else 1)
+
+
 def _measure(
     rule: Rule, part: Sequences, name: str, epoch: int, metrics: Mapping[str, Metric]
 ) -> Record:
     """Mean loss, accuracy and metrics of a part of the data; nothing is changed."""
     mean, outputs = _Mean(name, epoch), []
     for batch in minibatches(part, _EVALUATION_BATCH):
-        evaluation = rule.evaluate(*entering(rule, batch))
+        entries = arrange(rule.network, rule.loss, rule.at, *entering(rule, batch))
+        evaluation = evaluate_batch(rule, entries)
         mean.add(evaluation)
         if metrics:
             outputs.append(evaluation.outputs)
@@ -339,20 +373,21 @@ def _measure(
 
 
 class _Mean:
-    """Loss, accuracy and diagnostics averaged over batches, each weighted by its valid entries."""
+    """Means over batches: of the loss by its weight in each, of the rest by the valid entries."""
 
     def __init__(self, part: str, epoch: int) -> None:
         self.part, self.epoch = part, epoch
-        self.count = self.loss_sum = self.accuracy_sum = 0.0
+        self.count = self.weight = self.loss_sum = self.accuracy_sum = 0.0
         self.scored = False
         self.diagnostics: dict[str, float] = {}
 
     def add(self, batch: Estimate | Evaluation) -> None:
         loss = float(batch.loss)
         if not math.isfinite(loss):
-            raise _DivergedError(f"the {self.part} loss is {loss} in epoch {self.epoch}")
+            raise DivergedError(f"the {self.part} loss is {loss} in epoch {self.epoch}")
         self.count += batch.count
-        self.loss_sum += loss * batch.count
+        self.weight += batch.weight
+        self.loss_sum += loss * batch.weight
         if batch.accuracy is not None:
             self.scored = True
             self.accuracy_sum += float(batch.accuracy) * batch.count
@@ -360,19 +395,19 @@ class _Mean:
             before = self.diagnostics.get(name, 0.0)
             self.diagnostics[name] = before + float(value) * batch.count
 
-    def add_losses(self, losses: Tensor, sequences: int) -> None:
-        """The mean losses (t,) of the steps of a stream."""
-        if not bool(losses.isfinite().all()):
-            step = int((~losses.isfinite()).nonzero()[0])
-            raise _DivergedError(
-                f"the {self.part} loss is {float(losses[step])} in epoch {self.epoch}, step {step + 1}"
-            )
+    def add_losses(self, losses: Tensor, sequences: int, weights: Tensor | None) -> None:
+        """The mean losses (t,) of the steps of a stream, and what each weighs: its sequences if None."""
         self.count += sequences * len(losses)
-        self.loss_sum += float(losses.double().sum()) * sequences
+        if weights is None:
+            self.weight += sequences * len(losses)
+            self.loss_sum += float(losses.double().sum()) * sequences
+        else:
+            self.weight += float(weights.double().sum())
+            self.loss_sum += float(losses.double() @ weights.to(losses.device).double())
 
     @property
     def loss(self) -> float:
-        return self.loss_sum / self.count
+        return self.loss_sum / (self.weight or 1.0)
 
     @property
     def accuracy(self) -> float | None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor
 
 from timelocal.data import Sequences
 from timelocal.data.sources import Source, sequences_from
-from timelocal.errors import ArgumentError, Problem
+from timelocal.errors import ArgumentError, Problem, raise_problems
 from timelocal.network import Network
-from timelocal.rules import Rule
+from timelocal.rules import Rule, arrange_entries, weight_problem
 
 
 def as_sequences(parts: Mapping[str, Source | None], network: Network) -> dict[str, Sequences]:
@@ -37,7 +38,10 @@ def check_parts(rule: Rule, parts: Mapping[str, Sequences]) -> None:
     problems = []
     for name, part in parts.items():
         try:
-            rule.check(*entering(rule, part))
+            given = entering(rule, part)
+            rule.check(*given)
+            counted = arrange_entries(rule.network, rule.loss, rule.at, *given)
+            raise_problems([weight_problem(counted)])
         except ArgumentError as error:
             problems.append(f"{name}: {error}")
     if problems:
@@ -60,5 +64,8 @@ def fingerprint(sequences: Sequences) -> str:
     for tensor in (sequences.inputs, sequences.targets, sequences.lengths):
         if tensor is not None:
             digest.update(f"{tuple(tensor.shape)} {tensor.dtype};".encode())
-            digest.update(tensor.detach().cpu().contiguous().numpy().data)
+            values = tensor.detach().cpu().contiguous()
+            if values.dtype == torch.bfloat16:  # NumPy has none; its bits are digested
+                values = values.view(torch.int16)
+            digest.update(values.numpy().data)
     return digest.hexdigest()

@@ -20,6 +20,7 @@ from timelocal.arguments import as_positions, flag_problem, is_plain, tensor_pro
 from timelocal.distributed import of_this_rank, ranks
 from timelocal.errors import (
     ArgumentError,
+    DivergedError,
     Problem,
     TimelocalError,
     UnsupportedError,
@@ -27,8 +28,10 @@ from timelocal.errors import (
     raise_problems,
     unknown_name,
 )
+from timelocal.inference import outside_inference_mode
 from timelocal.losses import MSE
 from timelocal.network import Network, input_problems, is_linear, read
+from timelocal.precision import at_least_float32
 from timelocal.rules import (
     Estimate,
     Rule,
@@ -115,6 +118,7 @@ class Stream:
     and optimizers: the same updates up to rounding, much faster.
     """
 
+    @outside_inference_mode
     def __init__(
         self,
         rule: Rule,
@@ -191,6 +195,7 @@ class Stream:
         gradients: Literal[True],
     ) -> Estimate: ...
 
+    @outside_inference_mode
     def step(
         self,
         inputs: Tensor,
@@ -209,6 +214,7 @@ class Stream:
 
         Raises:
             ArgumentError: for anything wrong with these, all at once; nothing has moved then.
+            DivergedError: where the loss or the update is not finite; nothing has moved then, either.
         """
         raise_problems([flag_problem("gradients", gradients)])
         entered = self._check_step(inputs, targets, mask)
@@ -289,6 +295,7 @@ class Stream:
             self._waiting.append(None)
         return learned
 
+    @outside_inference_mode
     def run(self, inputs: Tensor, targets: Tensor, *, mask: Tensor | None = None) -> Learned:
         """A chunk of the stream with an update at every step: (b, t, i) in, losses and outputs out.
 
@@ -299,6 +306,7 @@ class Stream:
 
         Raises:
             ArgumentError: for anything wrong with the tensors, all at once; nothing has moved then.
+            DivergedError: as `step`. The steps before it have been made; `steps` says how many.
         """
         network = self.rule.network
         x, present = self._check_chunk(inputs, targets, mask)
@@ -518,6 +526,8 @@ class Stream:
         found = self._fast().step(self.memory, x, y, mask, self.key, self.steps)
         if found is None:
             return None
+        if not found[0].numel():
+            raise _diverged(self.steps)
         self.steps += 1
         return Learned(*found)
 
@@ -526,8 +536,11 @@ class Stream:
         found = self._fast().run(self.memory, x, y, mask, self.key, self.steps)
         if found is None:
             return None
-        self.steps += len(x)
-        return Learned(*found)
+        losses, outputs = found
+        self.steps += len(losses)
+        if len(losses) < len(x):
+            raise _diverged(self.steps)
+        return Learned(losses, outputs)
 
     @torch.no_grad()
     def _estimate(
@@ -538,17 +551,19 @@ class Stream:
         time = 1 if network.batch_first else 0
         weights = None if mask is None else mask.unsqueeze(time)
         x, y = x.unsqueeze(time), y.unsqueeze(time)
-        batch = arrange(network, rule.loss, "every", x, y, mask=weights, may_be_empty=True)
+        batch = arrange(network, rule.loss, "every", x, y, mask=weights)
         with own_precision(batch.inputs):
             forward, gradients, after = rule.advance(memory, batch, self.key, step)
             estimate = estimate_from(rule, forward, gradients)
+        if not _is_finite(estimate):
+            raise _diverged(self.steps)
         return replace(estimate, outputs=estimate.outputs.squeeze(time)), after
 
     @torch.no_grad()
     def _update(self, estimate: Estimate) -> None:
         """One step of the optimizer, and of what learns by a law of its own; `.grad` stays what it was."""
         update_locally(self.rule, estimate)
-        if not estimate.count:
+        if not estimate.weight:
             return
         named = list(self.rule.network.named_parameters())
         kept = [parameter.grad for _, parameter in named]
@@ -664,6 +679,7 @@ class Stream:
         self._go_by()
         return self._state()
 
+    @outside_inference_mode
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Go on where `state_dict()` was taken, the rule's generator too.
 
@@ -800,6 +816,20 @@ def _as_if_unread(readout: torch.nn.Module) -> Iterator[None]:
         yield
     for buffer, before in kept:
         buffer.copy_(before)
+
+
+def _is_finite(estimate: Estimate) -> bool:
+    """Whether a step can be made: loss, outputs and the squares of the gradients are finite."""
+    values = (estimate.loss, estimate.outputs, *estimate.gradients.values())
+    norms = [torch.linalg.vector_norm(at_least_float32(own)) for own in values]
+    return bool(torch.stack(norms).isfinite().all())
+
+
+def _diverged(steps: int) -> DivergedError:
+    return DivergedError(
+        f"stream: got a loss or an update that is not finite at step {steps + 1}, expected finite ones. The "
+        f"step was not made, the {steps} before it were. Lower the learning rate, or scale the targets."
+    )
 
 
 def check_stream(rule: Rule) -> None:
