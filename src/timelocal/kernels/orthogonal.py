@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from timelocal.kernels.noise import normal
-from timelocal.precision import summing_type
 
 
 def period(nodes: int) -> int:
@@ -43,8 +42,7 @@ def orthogonal(
     directions, batch, here = shape
     size = period(nodes)
     draws = -(-directions // size)
-    drawn_as = summing_type(dtype)  # a float16 has rounded some signs to zero
-    drawn = normal(seed, first_step, steps, place, (draws, batch, here), drawn_as, device)
+    drawn = normal(seed, first_step, steps, place, (draws, batch, here), dtype, device)
     k = torch.arange(directions, device=device)
     common = (k % size)[:, None] & torch.arange(first, first + here, device=device)
     odd = torch.zeros_like(common)
