@@ -141,3 +141,53 @@ def test_a_gradient_beyond_float16_is_refused():
     with pytest.raises(DivergedError):
         stream.step(x, torch.full((3, 1), 60000.0).half())
     same(state(stream), before)
+
+
+@pytest.mark.parametrize("looped", [False, True])
+@pytest.mark.parametrize("delay", [0, 1])
+def test_a_label_is_refused_and_another_one_may_be_learned(looped, delay):
+    rule = tl.DFA(tl.GRU(2, 6, 2), loss="mse", at="every")
+    optimizer = OPTIMIZERS["adam"](rule.parameters())
+    if looped:
+        optimizer.register_step_post_hook(lambda *_: None)
+    stream = tl.Stream(rule, optimizer, 3, max_delay=1)
+    x, y = data()
+    stream.step(x[:, 0], y[:, 0])
+    for t in range(1 + delay):
+        stream.predict(x[:, 1 + t])
+    weights = copy.deepcopy((rule.state_dict(), optimizer.state_dict()))
+    with pytest.raises(DivergedError):
+        stream.learn(torch.full((3, 2), 3e38), delay=delay)
+    same((rule.state_dict(), optimizer.state_dict()), weights)
+    assert stream.learn(y[:, 1], delay=delay).loss.isfinite()
+
+
+@pytest.mark.parametrize("looped", [False, True])
+def test_what_fills_missing_inputs_is_that_of_the_last_step_made(looped):
+    """And rows that are gone do not take the others' steps with them."""
+    streams = []
+    x, y = data(3e38)
+    x[0, BAD - 2 :] = torch.nan
+    for missing in ("hold", "skip"):
+        for end in (STEPS, BAD):
+            rule = tl.DFA(tl.GRU(2, 6, 2), loss="mse", at="every")
+            optimizer = OPTIMIZERS["momentum"](rule.parameters())
+            if looped:
+                optimizer.register_step_post_hook(lambda *_: None)
+            stream = tl.Stream(rule, optimizer, 3, missing=missing)
+            try:
+                stream.run(x[:, :end], y[:, :end])
+            except DivergedError:
+                assert end == STEPS
+            else:
+                assert end == BAD
+            streams.append(stream)
+        broken, whole = streams[-2:]
+        assert broken.steps == whole.steps == BAD
+        same(broken.memory, whole.memory)
+        same(broken.rule.state_dict(), whole.rule.state_dict())
+    broken, whole = streams[:2]  # they hold
+    with pytest.raises(DivergedError):
+        broken.step(x[:, BAD].nan_to_num(7.0), y[:, BAD])
+    gone = torch.full((3, 2), torch.nan)
+    same(broken.step(gone, y[:, 0]), whole.step(gone, y[:, 0]))

@@ -220,9 +220,9 @@ class Stream:
         entered = self._check_step(inputs, targets, mask)
         if self._predicted is not None:
             self._go_by()
+        made = self._learn(entered.inputs, entered.present, targets, mask, gradients)
         if self._held is not None:
             self._held = entered.inputs.detach().clone()
-        made = self._learn(entered.inputs, entered.present, targets, mask, gradients)
         if self.max_delay:
             self._waiting.append(None)
         return made
@@ -265,6 +265,7 @@ class Stream:
         self._predicted = _Predicted(x, present)
         return outputs
 
+    @outside_inference_mode
     def learn(self, targets: Tensor, *, mask: Tensor | None = None, delay: int = 0) -> Learned:
         """Learn for the step that `predict` gave the outputs of, or for one of `delay` steps before it.
 
@@ -279,6 +280,7 @@ class Stream:
         Raises:
             ArgumentError: for a step that was not predicted or has been learned from, and for anything wrong
                 with targets and mask; nothing has moved then.
+            DivergedError: where the loss or the update is not finite; nothing has moved then, either.
         """
         if delay != 0 or self._predicted is None:
             raise_problems([_delay_problem("delay", delay, self.max_delay)])
@@ -313,11 +315,16 @@ class Stream:
         if self._predicted is not None:
             self._go_by()
         y, weights = network.time_first(targets), None if mask is None else network.time_first(mask)
-        if self._held is not None:
-            self._held = x[-1].detach().clone()
-        losses, outputs = (
-            self._run(x, y, weights) if present is None else self._run_rows(x, y, weights, present)
-        )
+        first = self.steps
+        try:
+            losses, outputs = (
+                self._run(x, y, weights)
+                if present is None
+                else self._run_rows(x, y, weights, present)
+            )
+        finally:  # what the steps that were made have seen
+            if self._held is not None and self.steps > first:
+                self._held = x[self.steps - first - 1].detach().clone()
         if self.max_delay:
             self._waiting.extend([None] * len(x))
         return Learned(losses, outputs.transpose(0, 1) if network.batch_first else outputs)
@@ -595,13 +602,14 @@ class Stream:
         self.memory = {name: carried[rows] for name, carried in whole.items()}
         try:
             yield
+        finally:  # a step that is refused leaves what the steps before it have made
             for name, carried in self.memory.items():
                 whole[name][rows] = carried
-        finally:
             self.memory = whole
 
     # --- steps without a target, and late ones --------------------------------------------------
 
+    @outside_inference_mode
     def _go_by(self) -> None:
         """Make the step that was predicted, if there is one, without a target."""
         if self._predicted is None:
