@@ -115,3 +115,46 @@ def test_a_repeated_estimate_does_not_join_a_graph():
         found = learn(inputs.requires_grad_(), targets, None)
         assert not found.loss.requires_grad
         assert not any(gradient.requires_grad for gradient in found.gradients.values())
+
+
+def _assign(rule: tl.Rule) -> None:
+    rule.network.load_state_dict(tl.GRU(2, 8, 3, seed=5).state_dict(), assign=True)
+
+
+def _one_parameter(rule: tl.Rule) -> None:
+    rule.network.recurrent.weight_hh_l0 = torch.nn.Parameter(torch.ones(24, 8))
+
+
+def _readout(rule: tl.Rule) -> None:
+    rule.network.readout = torch.nn.Linear(8, 3)
+
+
+def _readout_bias(rule: tl.Rule) -> None:
+    rule.network.readout.bias = torch.nn.Parameter(torch.ones(3))
+
+
+def _recurrent(rule: tl.Rule) -> None:
+    rule.network.recurrent = tl.GRU(2, 8, 3, seed=5).recurrent
+
+
+def _feedback(rule: tl.Rule) -> None:
+    rule.feedback_l0 = torch.ones(8, 3)
+
+
+def _network(rule: tl.Rule) -> None:
+    rule.network = tl.GRU(2, 8, 3, seed=5)
+
+
+@pytest.mark.parametrize(
+    "change", [_assign, _one_parameter, _readout, _readout_bias, _recurrent, _feedback, _network]
+)
+def test_what_is_put_in_the_place_of_a_tensor_or_a_module_is_followed(change):
+    rule = tl.DFA(tl.GRU(2, 8, 3))
+    draw = torch.Generator().manual_seed(0)
+    x, y = torch.randn(10, 5, 2, generator=draw), torch.randint(3, (10,), generator=draw)
+    learn = repeated_estimate(rule)
+    learn(x, y, None)
+    change(rule)
+    found, true = learn(x, y, None), rule.estimate(x, y)
+    assert_close(found.loss, true.loss)
+    assert_close(found.gradients, true.gradients)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from timelocal import kernels
 from timelocal.feedback import FIXED
@@ -63,7 +63,7 @@ def _in_one_call(rule: Rule) -> bool:
 def _repeat(rule: Rule, inputs: Tensor, targets: Tensor) -> _Repeat | None:
     """Estimates of batches shaped like this one; None where one native call does not do.
 
-    The function returned says None of other shapes, and once a weight lies elsewhere.
+    The function returned says None of other shapes, and once a weight lies elsewhere or is another one.
     """
     assert isinstance(rule, DFA)
     network = rule.network
@@ -85,11 +85,13 @@ def _repeat(rule: Rule, inputs: Tensor, targets: Tensor) -> _Repeat | None:
         final_states=last[0] if len(last) == 1 else last,
     )
     addresses = [tensor.data_ptr() for tensor in read]
+    places = _places(rule, read)
     shape, dtype = inputs.shape, inputs.dtype
 
     @torch.no_grad()
     def repeat(inputs: Tensor, targets: Tensor) -> Estimate | None:
         moved = addresses != [tensor.data_ptr() for tensor in read]
+        moved = moved or any(held.get(name) is not own for held, name, own in places)
         if moved or inputs.shape != shape or inputs.dtype != dtype:
             return None
         batch.inputs.copy_(network.time_first(inputs))
@@ -98,3 +100,19 @@ def _repeat(rule: Rule, inputs: Tensor, targets: Tensor) -> _Repeat | None:
         return estimate
 
     return repeat
+
+
+def _places(rule: Rule, read: Collection[Tensor]) -> list[tuple[dict[str, Any], str, object]]:
+    """Where these tensors and all modules are held: in which of torch's dictionaries, under which name."""
+    wanted = set(map(id, read))
+    return [
+        (vars(module)[registered], name, own)
+        for module in rule.modules()
+        for registered in (
+            "_parameters",
+            "_buffers",
+            "_modules",
+        )  # asking the module takes ten times as long
+        for name, own in vars(module)[registered].items()
+        if isinstance(own, nn.Module) or id(own) in wanted
+    ]
