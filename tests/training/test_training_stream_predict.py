@@ -44,6 +44,30 @@ def test_predict_and_learn_are_a_step(rule, cell, path):
     assert_same(moved(parts), moved(whole))
 
 
+@pytest.mark.parametrize("rule", RULES)
+def test_peeking_gives_what_predict_will_and_moves_nothing(rule, path):
+    peeked, plain = (a_stream(rule) for _ in range(2))
+    for x, y in zip(*data(4), strict=True):
+        peeked.peek(x + 1)
+        seen = peeked.peek(x)
+        assert torch.equal(seen, plain.predict(x))
+        peeked.step(x, y)
+        plain.learn(y)
+    assert_same(moved(peeked), moved(plain))
+
+
+@pytest.mark.parametrize("missing", ["hold", "skip"])
+def test_peeking_at_missing_inputs_moves_nothing(missing, path):
+    rule = tl.DFA(tl.RNN(INPUTS, HIDDEN, OUTPUTS).double())
+    stream = tl.Stream(rule, torch.optim.Adam(rule.parameters()), BATCH, missing=missing)
+    x = data(1)[0][0].clone()
+    x[0, 0] = torch.nan
+    before = {name: own.clone() for name, own in stream.state_dict().items()}
+    seen = stream.peek(x)
+    assert_same(stream.state_dict(), before)
+    assert torch.equal(seen.nan_to_num(), stream.predict(x).nan_to_num())
+
+
 def test_every_online_rule_is_among_these():
     online = {rule for rule in tl.RULES.values() if rule.spec.online}
     assert {made.func if isinstance(made, partial) else made for made in RULES.values()} == online

@@ -28,7 +28,7 @@ OPTIMIZERS: dict[str, type[Optimizer]] = {
 }  # fmt: skip
 
 _FARTHEST = 10.0
-"""Standard deviations from the mean at which a standardized input is cut: one outlier must not ruin the weights."""
+"""Standard deviations from the mean at which an input is cut: one outlier must not ruin the weights."""
 
 
 class Options(NamedTuple):
@@ -44,7 +44,9 @@ class Options(NamedTuple):
 
     def check(self) -> None:
         """Raise one `ArgumentError` for all that is wrong with them."""
-        fits = isinstance(self.lr, Real) and not isinstance(self.lr, bool) and 0 < self.lr < math.inf
+        fits = (
+            isinstance(self.lr, Real) and not isinstance(self.lr, bool) and 0 < self.lr < math.inf
+        )
         raise_problems(
             [
                 unknown_name("cell", self.cell, CELLS),
@@ -144,7 +146,7 @@ class GrowingStream:
             self._replace(self.options.stream(network.input_size, outputs, self.loss), places)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Values alone, as arrays: the same stream is pickled to the same bytes, and copied as it is pickled."""
+        """Values alone, as arrays: the same stream is pickled to the same bytes."""
         stream, network = self.stream, self.stream.rule.network
         saved = {
             "rule": stream.rule.state_dict(),

@@ -16,10 +16,17 @@ from collections import deque
 from collections.abc import Hashable, Iterator, Sequence
 from typing import Any
 
-import torch
+from timelocal.optional import require
 
-from timelocal.errors import ArgumentError, Problem, raise_problems
-from timelocal.integrations.growing_stream import (
+require("river", extra="river", for_="timelocal.integrations.river")
+
+import numpy as np  # noqa: E402
+import torch  # noqa: E402
+from river import base  # noqa: E402
+from river.time_series.base import Forecaster  # noqa: E402
+
+from timelocal.errors import ArgumentError, Problem, raise_problems  # noqa: E402
+from timelocal.integrations.growing_stream import (  # noqa: E402
     Fill,
     GrowingStream,
     Moments,
@@ -28,13 +35,6 @@ from timelocal.integrations.growing_stream import (
     number,
     numbers,
 )
-from timelocal.optional import require
-
-require("river", extra="river", for_="timelocal.integrations.river")
-
-import numpy as np  # noqa: E402
-from river import base  # noqa: E402
-from river.time_series.base import Forecaster  # noqa: E402
 
 __all__ = ["RecurrentClassifier", "RecurrentForecaster", "RecurrentRegressor"]
 
@@ -92,8 +92,8 @@ class RecurrentClassifier(_Recurrent, base.Classifier):
     >>> for _ in range(20):
     ...     model.learn_one({"a": 0.0}, "low")
     ...     model.learn_one({"a": 1.0}, "high")
-    >>> model.predict_one({"a": 1.0})
-    'high'
+    >>> model.predict_one({"a": 0.0})
+    'low'
     """
 
     def __init__(
@@ -180,9 +180,9 @@ class RecurrentRegressor(_Recurrent, base.Regressor):
 class RecurrentForecaster(_Recurrent, Forecaster):
     """A recurrent network that forecasts a series from its past values, and from features if there are any.
 
-    As in river's SNARIMAX the series is differenced first, and what is forecast is summed up again. The network
-    sees the last `p` differences, beside the features of the step, and forecasts the next difference; farther
-    steps are forecast from those before. It begins by forecasting no change of the differenced series.
+    As in river's SNARIMAX the series is differenced first, and forecasts are summed up again. The network
+    sees the last `p` differences, beside the features of the step, and forecasts the next difference;
+    farther steps are forecast from those before. It begins by forecasting the mean difference.
 
     Args:
         p: how many past differences the network sees beside its own state.
@@ -261,7 +261,7 @@ class RecurrentForecaster(_Recurrent, Forecaster):
         return {**(x or {}), **{f"y-{1 + age}": value for age, value in enumerate(differences)}}
 
     def _level(self, past: deque[float]) -> float:
-        """What the past says of the next value if its difference is 0; with too short a past, the last value."""
+        """The next value if its difference is 0; with too short a past, the last value."""
         if len(past) < len(self._weights):
             return past[0] if past else 0.0
         return sum(weight * value for weight, value in zip(self._weights, past, strict=True))
