@@ -64,7 +64,7 @@ class Options(NamedTuple):
         with torch.no_grad():
             for parameter in network.readout.parameters():
                 parameter.zero_()
-        rule = ONLINE[self.rule](network, loss=loss, seed=self.seed)  # type: ignore[call-arg]
+        rule = ONLINE[self.rule](network, loss=loss, seed=self.seed)
         optimizer = OPTIMIZERS[self.optimizer](rule.parameters(), lr=self.lr)  # type: ignore[call-arg]
         return Stream(rule, optimizer, missing="hold" if self.missing == "hold" else "raise")
 
@@ -159,7 +159,7 @@ class GrowingStream:
     def __setstate__(self, state: dict[str, Any]) -> None:
         saved, sizes = _mapped(state.pop("stream"), np.ndarray, torch.tensor), state.pop("sizes")
         self.__dict__.update(state)
-        self.stream = self.options.stream(*sizes, self.loss)
+        self.stream = self.options.stream(sizes[0], sizes[1], self.loss)
         self.stream.rule.load_state_dict(saved["rule"])
         self.stream.optimizer.load_state_dict(saved["optimizer"])
         self.stream.load_state_dict(saved["stream"])
