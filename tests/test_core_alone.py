@@ -82,7 +82,8 @@ def test_the_extra_that_is_named_brings_what_is_missing() -> None:
         "report",
         "tensorboard",
         "ray",
-        "search", "river",
+        "search",
+        "river",
     }
     assert len(calls) >= 10
     for file, packages, extra in calls:
