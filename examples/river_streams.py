@@ -90,6 +90,7 @@ CLASSIFIERS: dict[str, Make] = {
     "the same, e-prop": lambda seed: RecurrentClassifier(rule="eprop", seed=seed),
     "the same, LSTM": lambda seed: RecurrentClassifier(cell="lstm", seed=seed),
     "ARFClassifier": lambda seed: forest.ARFClassifier(seed=seed),
+    "SoftmaxRegression": lambda seed: scaled(linear_model.SoftmaxRegression()),
     "last class": lambda seed: dummy.NoChangeClassifier(),
 }
 REGRESSORS: dict[str, Make] = {

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 from torch.optim import SGD, Adam, AdamW, Optimizer, RMSprop
 
+from timelocal.arguments import seed_problem, whole_problem
 from timelocal.errors import ArgumentError, Problem, raise_problems, unknown_name
-from timelocal.network import GRU, LSTM, RNN, positive
+from timelocal.network import GRU, LSTM, RNN
 from timelocal.rules import RULES
 from timelocal.training import Stream
 
@@ -50,11 +51,12 @@ class Options(NamedTuple):
         raise_problems(
             [
                 unknown_name("cell", self.cell, CELLS),
-                positive("hidden", self.hidden),
+                whole_problem("hidden", self.hidden),
                 unknown_name("rule", self.rule, ONLINE),
                 unknown_name("optimizer", self.optimizer, OPTIMIZERS),
                 None if fits else Problem("lr", repr(self.lr), "a positive number"),
                 unknown_name("missing", self.missing, get_args(Fill)),
+                seed_problem(self.seed),
             ]
         )
 

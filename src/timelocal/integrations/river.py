@@ -25,6 +25,7 @@ import torch  # noqa: E402
 from river import base  # noqa: E402
 from river.time_series.base import Forecaster  # noqa: E402
 
+from timelocal.arguments import whole_problem  # noqa: E402
 from timelocal.errors import ArgumentError, Problem, raise_problems  # noqa: E402
 from timelocal.integrations.growing_stream import (  # noqa: E402
     Fill,
@@ -211,11 +212,8 @@ class RecurrentForecaster(_Recurrent, Forecaster):
         missing: Fill = "mean",
         seed: int = 0,
     ) -> None:
-        raise_problems(
-            Problem(name, repr(value), f"an integer of at least {least}")
-            for name, value, least in (("p", p, 0), ("d", d, 0), ("m", m, 1), ("sd", sd, 0))
-            if not isinstance(value, int) or value < least
-        )
+        orders = (("p", p, 0), ("d", d, 0), ("m", m, 1), ("sd", sd, 0))
+        raise_problems(whole_problem(name, value, least) for name, value, least in orders)
         super().__init__(cell, hidden, rule, optimizer, lr, missing, seed)
         self.p = p
         self.d = d
