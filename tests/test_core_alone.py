@@ -83,6 +83,7 @@ def test_the_extra_that_is_named_brings_what_is_missing() -> None:
         "tensorboard",
         "ray",
         "search",
+        "river",
     }
     assert len(calls) >= 10
     for file, packages, extra in calls:

@@ -11,7 +11,8 @@ import pytest
 import timelocal
 
 PACKAGES = (
-    "cells", "experiments", "fast", "kernels", "network", "rules", "studies", "testing", "training",
+    "cells", "experiments", "fast", "integrations", "kernels", "network", "rules", "studies", "testing",
+    "training",
 )  # fmt: skip
 SINGLE = (
     "arguments", "deprecated", "distributed", "errors", "feedback", "files", "losses", "optional",
@@ -28,6 +29,7 @@ MODULES = [
         if "_native" not in module.name
     ),
 ]
+NEEDS = {"timelocal.integrations.river": "river"}
 SLOW = {"timelocal.testing.contract"}  # runs a whole contract
 
 
@@ -35,6 +37,8 @@ SLOW = {"timelocal.testing.contract"}  # runs a whole contract
     "name", [pytest.param(n, marks=[pytest.mark.slow] if n in SLOW else []) for n in MODULES]
 )
 def test_examples(name: str) -> None:
+    if name in NEEDS:
+        pytest.importorskip(NEEDS[name])
     assert doctest.testmod(importlib.import_module(name)).failed == 0
 
 

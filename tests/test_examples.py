@@ -62,3 +62,16 @@ def test_black_boxes_take_layers_lengths_decorrelation_and_streams(rule: type[tl
     for _ in range(20):
         stream.step(inputs[:, 0], targets[:, 0])
     assert not torch.equal(network.recurrent.decorrelation_l0, before)
+
+
+def test_streams_of_river_are_learned_and_compared() -> None:
+    pytest.importorskip("river")
+    streams = example("river_streams")
+    forecasters = streams.STREAMS["AirlinePassengers"][2]
+    unlearned, last = "the same, learning nothing", "last value"
+    for name in list(forecasters):
+        if name not in (unlearned, last):
+            del forecasters[name]
+    found = streams.main(["AirlinePassengers"], seeds=[0])["AirlinePassengers"]
+    assert found[unlearned] == [pytest.approx(29.73, abs=0.01)]
+    assert found[last] == [pytest.approx(48.86, abs=0.01)]

@@ -187,9 +187,9 @@ def test_rows_that_are_missing_stay_where_they_are_and_teach_nothing(rule, path)
         {name: own[there] if name in stream.memory else own for name, own in state.items()}
     )
     x, y = inputs[3], targets[3]
-    wanted = alone.step(x[there], y[there])
+    wanted = alone.step(x[there], y[there], mask=torch.ones(2))
     x[1, 0] = y[1, 1] = NAN
-    found = stream.step(x, y)
+    found = stream.step(x, y, mask=torch.ones(BATCH))
     assert_close(found.loss, wanted.loss)
     assert_close(found.outputs[there], wanted.outputs)
     assert found.outputs[1].isnan().all()

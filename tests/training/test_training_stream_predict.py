@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 from functools import partial
 
 import pytest
 import torch
 from streams import (
+    ADAM,
     BATCH,
     HIDDEN,
     INPUTS,
@@ -42,6 +44,30 @@ def test_predict_and_learn_are_a_step(rule, cell, path):
         assert torch.equal(learned.outputs, wanted.outputs)
         assert_close(predicted, learned.outputs, rtol=1e-12, atol=1e-12)
     assert_same(moved(parts), moved(whole))
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_peeking_gives_what_predict_will_and_moves_nothing(rule, path):
+    peeked, plain = (a_stream(rule) for _ in range(2))
+    for x, y in zip(*data(4), strict=True):
+        peeked.peek(x + 1)
+        seen = peeked.peek(x)
+        assert torch.equal(seen, plain.predict(x))
+        peeked.step(x, y)
+        plain.learn(y)
+    assert_same(moved(peeked), moved(plain))
+
+
+@pytest.mark.parametrize("missing", ["hold", "skip"])
+def test_peeking_at_missing_inputs_moves_nothing(missing, path):
+    rule = tl.DFA(tl.RNN(INPUTS, HIDDEN, OUTPUTS).double())
+    stream = tl.Stream(rule, torch.optim.Adam(rule.parameters()), BATCH, missing=missing)
+    x = data(1)[0][0].clone()
+    x[0, 0] = torch.nan
+    before = {name: own.clone() for name, own in stream.state_dict().items()}
+    seen = stream.peek(x)
+    assert_same(stream.state_dict(), before)
+    assert torch.equal(seen.nan_to_num(), stream.predict(x).nan_to_num())
 
 
 def test_every_online_rule_is_among_these():
@@ -315,3 +341,75 @@ def test_a_rule_without_a_clean_run_predicts_without_its_noise(path):
         assert torch.equal(found.outputs, wanted.outputs)
         assert not torch.equal(predicted, found.outputs)
     assert_same(moved(parts), moved(whole))
+
+
+def _other_parameters(stream):
+    network = stream.rule.network
+    state = {name: 0.5 * value for name, value in network.state_dict().items()}
+    network.load_state_dict(state, assign=True)
+
+
+def _other_moments(stream):
+    state = copy.deepcopy(stream.optimizer.state_dict())
+    for kept in state["state"].values():
+        kept["exp_avg"].neg_()
+    stream.optimizer.load_state_dict(state)
+
+
+def _one_other_moment(stream):
+    kept = stream.optimizer.state[stream.rule.network.readout.weight]
+    kept["exp_avg"] = -kept["exp_avg"]
+
+
+def _other_data(stream):
+    weight = stream.rule.network.recurrent.weight_hh_l0
+    weight.data = 0.5 * weight.data
+
+
+def _frozen(stream):
+    stream.rule.network.recurrent.weight_hh_l0.requires_grad_(False)
+
+
+def _wider_readout(stream):
+    """More outputs in the same module, of which the old ones alone learn no more."""
+    readout = stream.rule.network.readout
+    readout.out_features = OUTPUTS + 1
+    readout.weight = torch.nn.Parameter(torch.cat((readout.weight, readout.weight[:1])).detach())
+    readout.bias = torch.nn.Parameter(torch.cat((readout.bias, readout.bias[:1])).detach())
+
+
+def _faster(stream):
+    stream.optimizer.param_groups[0]["lr"] = 0.2
+
+
+SGD = partial(torch.optim.SGD, lr=0.1)
+CHANGES = [
+    (_other_parameters, SGD),
+    (_other_parameters, ADAM),
+    (_other_moments, ADAM),
+    (_one_other_moment, ADAM),
+    (_other_data, SGD),
+    (_other_data, ADAM),
+    (_frozen, SGD),
+    (_wider_readout, SGD),
+    (_faster, ADAM),
+]
+
+
+@pytest.mark.parametrize(("change", "optimizer"), CHANGES)
+def test_what_changes_between_a_prediction_and_its_target_is_seen(change, optimizer, monkeypatch):
+    found = []
+    for path in ("native", "loop"):
+        with monkeypatch.context() as patch:
+            take_path(path, patch)
+            stream = a_stream("tbptt", optimizer=optimizer)
+            x, y = data(5)
+            for t in range(3):
+                stream.step(x[t], y[t])
+            stream.predict(x[3])
+            change(stream)
+            y = y if change is not _wider_readout else torch.cat((y, y[..., :1]), -1)
+            stream.learn(y[3])
+            outputs = stream.step(x[4], y[4]).outputs
+            found.append({**moved(stream), "outputs": outputs})
+    assert_close(found[0], found[1], rtol=1e-9, atol=1e-11)

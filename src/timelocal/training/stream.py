@@ -254,16 +254,33 @@ class Stream:
         x, present = entered.inputs.detach().clone(), entered.present
         if self._held is not None:
             self._held = x
-        if present is None:
-            outputs = self._outputs(x)
-        else:
-            outputs = x.new_full((self.batch_size, self.rule.network.output_size), torch.nan)
-            rows = present.nonzero()[:, 0]
-            if len(rows):
-                with self._only(rows):
-                    outputs[rows] = self._outputs(x[rows])
+        outputs = self._outputs_of_rows(x, present)
         self._predicted = _Predicted(x, present)
         return outputs
+
+    @outside_inference_mode
+    def peek(self, inputs: Tensor) -> Tensor:
+        """What `predict` would give (b, o), but no step is made: the stream is as before.
+
+        It may be called as often as one likes, with other inputs each time. Only a step that was predicted
+        before has then gone by without a target.
+
+        Args:
+            inputs: (b, i).
+
+        Raises:
+            ArgumentError: for anything wrong with the inputs; nothing has moved then.
+
+        >>> import torch, timelocal as tl
+        >>> rule = tl.DFA(tl.GRU(3, 8, output_size=2))
+        >>> stream = tl.Stream(rule, torch.optim.Adam(rule.parameters()))
+        >>> bool((stream.peek(torch.ones(1, 3)) == stream.predict(torch.ones(1, 3))).all())
+        True
+        """
+        entered = self._check_inputs(inputs)
+        if self._predicted is not None:
+            self._go_by()
+        return self._outputs_of_rows(entered.inputs.detach(), entered.present)
 
     @outside_inference_mode
     def learn(self, targets: Tensor, *, mask: Tensor | None = None, delay: int = 0) -> Learned:
@@ -579,6 +596,17 @@ class Stream:
         self.optimizer.step()
         for (_, parameter), gradient in zip(named, kept, strict=True):
             parameter.grad = gradient
+
+    def _outputs_of_rows(self, x: Tensor, present: Tensor | None) -> Tensor:
+        """As `_outputs`; NaN in the rows that are not there."""
+        if present is None:
+            return self._outputs(x)
+        outputs = x.new_full((self.batch_size, self.rule.network.output_size), torch.nan)
+        rows = present.nonzero()[:, 0]
+        if len(rows):
+            with self._only(rows):
+                outputs[rows] = self._outputs(x[rows])
+        return outputs
 
     def _outputs(self, x: Tensor) -> Tensor:
         """The outputs (b, o) of a step, which is not made."""

@@ -1,0 +1,1 @@
+"""timelocal inside other people's frameworks; each file needs its extra."""
