@@ -31,8 +31,8 @@ EXTRAS = {
 NEED_AN_EXTRA = ("cli", "experiments", "report", "studies")
 """The rooms that are not the core's."""
 
-NEED_MORE = ("timelocal.__main__", "timelocal.bench.jax_bptt")
-"""The command itself, and the benchmark of JAX where that is installed."""
+NEED_MORE = ("timelocal.__main__", "timelocal.bench.jax_bptt", "timelocal.integrations.river")
+"""The command itself, the benchmark of JAX where that is installed, and what river asks for."""
 
 
 def nothing_else_is_here() -> None:
