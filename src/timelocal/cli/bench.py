@@ -94,7 +94,13 @@ def _print_judged(found: dict[str, Any]) -> None:
     for bar in found["bars"]:
         row = bar["what"], f"{bar['measured']:.2f}", bar["bar"], "yes" if bar["met"] else "no"
         bars.add_row(*row)
-    show(steps, bars)
+    others = []
+    for title in ("costs", "large"):
+        if title in found:
+            others.append(table("", "microseconds a step", title=title))
+            for name, time in found[title].items():
+                others[-1].add_row(name, f"{time:.1f}")
+    show(steps, *others, bars)
 
 
 def _print(results: list[dict[str, Any]]) -> None:
