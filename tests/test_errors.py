@@ -33,6 +33,7 @@ KNOWN = {
         ("rule", "backprop", ["bptt"]),
         ("dataset", "ECG200", ["ecg200"]),
         ("dataset", "ecg", ["ecg200"]),
+        ("dataset", "COPYING", ["copying"]),
         ("dataset", "MNIST", ["row-mnist"]),
         ("dataset", "minst", ["row-mnist"]),
         ("dataset", "Mackey Glass", ["mackey-glass"]),

@@ -146,7 +146,7 @@ def test_the_command_exits_with_2_and_no_traceback():
     assert done.stdout == ""
 
 
-@pytest.mark.parametrize("text", ["", "-1", "1,,2", "1.5", "0", ",", "²"])
+@pytest.mark.parametrize("text", ["", "-1", "1,,2", "1.5", "0", "10001", ",", "²"])
 def test_seeds_that_are_none(text):
     with pytest.raises(ArgumentError, match="--seeds"):
         parse_seeds(text)

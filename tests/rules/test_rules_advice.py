@@ -143,7 +143,8 @@ def test_axes_the_other_way_round_are_told(
 
 
 def test_nothing_is_said_of_axes_where_another_thing_is_wrong() -> None:
-    for inputs, targets in ((X, LABELS[:7]), (X[:, :, :1], LABELS), (X[:5], LABELS[:4])):
+    square = X[:5]
+    for inputs, targets in ((X, LABELS[:7]), (X[:, :, :1], LABELS), (square, LABELS[:5] + 7)):
         with pytest.raises(ArgumentError) as raised:
             rule()(inputs, targets)
         assert "transpose(0, 1)" not in str(raised.value)
