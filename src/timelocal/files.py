@@ -21,7 +21,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from timelocal.errors import ArgumentError, BusyError, Problem, RunError
+from timelocal.errors import ArgumentError, BusyError, Problem, RunError, described
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _NO_LOCKS = {errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK}
@@ -55,10 +55,10 @@ def as_path(path: str | os.PathLike[str], what: str = "folder") -> Path:
         found = Path(path).expanduser()
         os.fsencode(found)
     except (TypeError, ValueError, RuntimeError) as error:  # no path, no such letters, no home
-        problem = Problem(what, repr(path), f"a path that this system can write ({error})")
+        problem = Problem(what, described(path), f"a path that this system can write ({error})")
         raise ArgumentError(str(problem)) from None
     if "\0" in str(found):
-        raise ArgumentError(str(Problem(what, repr(path), "a path without a null character")))
+        raise ArgumentError(str(Problem(what, described(path), "a path without a null character")))
     return found
 
 

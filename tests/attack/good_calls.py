@@ -392,6 +392,14 @@ CIRCUMSTANCES: dict[str, Callable[[tl.Rule], object]] = {
     "a rule without memory": lambda rule: rule.to("meta"),
     "frozen": lambda rule: rule.requires_grad_(False),
     "weights that are NaN": lambda rule: [p.data.fill_(float("nan")) for p in rule.parameters()],
+    "a wider readout in place": lambda rule: setattr(
+        rule.network.readout, "weight", nn.Parameter(torch.zeros(50, 3))
+    ),
+    "recurrent weights of another shape": lambda rule: (
+        setattr(rule.network.recurrent, "weight_hh_l0", nn.Parameter(torch.zeros(2, 2)))
+        if rule.network.recurrent.decorrelate is None
+        else None
+    ),
     "no bias": lambda rule: setattr(rule.network.readout, "bias", None),
     "evaluation": lambda rule: rule.eval(),
 }

@@ -13,6 +13,7 @@ from torch import Tensor
 
 import timelocal as tl
 from timelocal import fast, kernels
+from timelocal.fast import optimizers
 
 pytestmark = pytest.mark.skipif(
     kernels.describe()["path"] != "native", reason="no native kernel is active"
@@ -334,3 +335,16 @@ def test_every_row_of_the_tables_is_compared():
     assert set(stages.CREDITS) == compared
     assert set(optimizers.NATIVE) == {made.func for made in OPTIMIZERS.values()}
     assert {type(loss) for loss in LOSSES.values()} == set(STREAM_LOSSES)
+
+
+@pytest.mark.parametrize(("name", "value"), [("exp_avg", torch.zeros(1)), ("step", torch.zeros(2))])
+def test_moments_of_another_shape_are_not_taken(name: str, value: torch.Tensor) -> None:
+    weight = torch.nn.Parameter(torch.zeros(3, 2))
+    optimizer = torch.optim.Adam([weight])
+    weight.grad = torch.ones(3, 2)
+    optimizer.step()
+    state, group = optimizer.state[weight], optimizer.param_groups[0]
+    native = optimizers.native_of(optimizer, [weight])
+    assert native is not None
+    assert optimizers.moments(native, group, state, weight) is not None
+    assert optimizers.moments(native, group, {**state, name: value}, weight) is None

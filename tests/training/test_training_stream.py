@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 
 import pytest
 import torch
@@ -289,3 +290,73 @@ def test_a_stream_that_is_refused_draws_nothing() -> None:
     with pytest.raises(tl.UnsupportedError):
         stream_of(rule)
     assert torch.equal(rule.get_extra_state(), before)
+
+
+CELLS = {"rnn": tl.RNN, "gru": tl.GRU}
+ONLINE = {"dfa": tl.DFA, "np": tl.NP, "tbptt": lambda n: tl.TBPTT(n, 1)}
+
+
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("kind", ONLINE)
+def test_a_weight_of_another_shape_is_never_read_past_its_end(cell: str, kind: str) -> None:
+    network = CELLS[cell](2, 8, 3)
+    stream = stream_of(ONLINE[kind](network))
+    x, y = torch.zeros(4, 20, 2), torch.zeros(4, 20).long()
+    stream.run(x, y)
+    network.recurrent.weight_hh_l0 = torch.nn.Parameter(torch.zeros(2, 2))
+    for call in (lambda: stream.step(x[:, 0], y[:, 0]), lambda: stream.run(x, y)):
+        with pytest.raises(ArgumentError, match=r"weight_hh|weight_ih"):
+            call()
+
+
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("kind", ["np", "tbptt"])
+@pytest.mark.parametrize("change", ["wider", "no bias", "a bias"])
+def test_a_readout_that_was_altered_in_place_is_read_as_it_is(
+    cell: str, kind: str, change: str
+) -> None:
+    def prepared() -> tl.Stream:
+        network = CELLS[cell](2, 8, 3)
+        if change == "a bias":
+            network.readout.bias = None
+        stream = stream_of(ONLINE[kind](network))
+        stream.run(x, y)
+        rows = 50 if change == "wider" else 3
+        weight = torch.linspace(-1, 1, rows * 8).view(rows, 8)
+        bias = None if change == "no bias" else torch.linspace(0, 5, rows)
+        network.readout.weight = torch.nn.Parameter(weight)
+        network.readout.bias = None if bias is None else torch.nn.Parameter(bias)
+        return stream
+
+    x, y = torch.ones(4, 20, 2), torch.zeros(4, 20).long()
+    labels = torch.full((4,), 40 if change == "wider" else 2)
+    by_loop = prepared().step(x[:, 0], labels, gradients=True)
+    found = prepared().step(x[:, 0], labels)
+    assert_close(found.outputs, by_loop.outputs)
+    assert_close(found.loss, by_loop.loss)
+
+
+def test_traces_of_a_weight_that_is_gone_are_told() -> None:
+    network = tl.RNN(2, 8, 3)
+    stream = stream_of(tl.NP(network, credit="to_go"))
+    stream.step(torch.zeros(4, 2), torch.full((4,), 2))
+    network.readout.weight = torch.nn.Parameter(torch.zeros(1, 8))
+    network.readout.bias = torch.nn.Parameter(torch.zeros(1))
+    with pytest.raises(ArgumentError, match="traces of the old one"):
+        stream.step(torch.zeros(4, 2), torch.zeros(4).long())
+
+
+@pytest.mark.parametrize("form", ["sparse", "nested"])
+@pytest.mark.parametrize("name", ["inputs", "targets"])
+def test_a_tensor_of_another_kind_than_the_one_before_is_told(form: str, name: str) -> None:
+    stream = stream_of(made()[1])
+    given = {"inputs": torch.zeros(4, 2), "targets": torch.zeros(4, 3)}
+    stream.step(**given)
+    with warnings.catch_warnings():  # torch calls nested tensors a prototype
+        warnings.simplefilter("ignore")
+        dense = given[name]
+        given[name] = (
+            dense.to_sparse() if form == "sparse" else torch.nested.nested_tensor([*dense])
+        )
+    with pytest.raises(ArgumentError, match=f"{name}: got a"):
+        stream.step(**given)

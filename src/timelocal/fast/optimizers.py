@@ -94,14 +94,20 @@ def moments(
     for name in (native.first if keeps else None, native.second):
         tensor = None if name is None else state.get(name)
         laid_out = (
-            isinstance(tensor, Tensor) and tensor.is_contiguous() and tensor.dtype == like.dtype
+            isinstance(tensor, Tensor)
+            and tensor.shape == like.shape
+            and tensor.is_contiguous()
+            and tensor.dtype == like.dtype
         )
         if name is not None and not laid_out:
             return None
         found.append(tensor)
     step = state.get("step") if native.steps else None
     if native.steps and not (
-        isinstance(step, Tensor) and step.dtype == torch.float32 and step.is_cpu
+        isinstance(step, Tensor)
+        and step.numel() == 1
+        and step.dtype == torch.float32
+        and step.is_cpu
     ):
         return None
     return found[0], found[1], step

@@ -111,7 +111,7 @@ class Program:
         plain = type(readout) is Linear and not has_forward_hooks(readout)
         known = (
             recurrent, recurrent.cell, recurrent.decorrelate, recurrent.num_layers, self.rule.loss,
-            recurrent.dropout and network.training, readout, plain and readout.weight.shape,
+            recurrent.dropout and network.training, readout, plain and (readout.weight.shape, readout.bias is None),
             torch.get_num_threads(), optimizers.is_hooked(optimizer), *map(optimizers.options, groups),
             [id(parameter) for group in groups for parameter in group["params"]],
         )  # fmt: skip
@@ -142,15 +142,21 @@ class Program:
         if not fits or made is None:
             return False
         self.native, self.dtype, self.is_written = made, weight.dtype, False
-        self.places: list[tuple[ParameterCall, Module, str]] = [
-            (own.parameters[kind], recurrent, parameter_name(name, layer, 0))
-            for layer, own in enumerate(self.layers)
-            for kind, name in enumerate(native_stream.KINDS)
-            if recurrent.bias or kind < 2
-        ]
+        outputs, hidden = network.output_size, network.hidden_size
+        self.places: list[tuple[ParameterCall, Module, str]] = []
+        self.shapes: list[tuple[int, ...]] = []
+        for layer, own in enumerate(self.layers):
+            shapes = network.cell.parameter_shapes(hidden if layer else network.input_size, hidden)
+            for kind, name in enumerate(native_stream.KINDS[: 4 if recurrent.bias else 2]):
+                self.places.append(
+                    (own.parameters[kind], recurrent, parameter_name(name, layer, 0))
+                )
+                self.shapes.append(shapes[name])
         self.places.append((call.readout, readout, "weight"))
+        self.shapes.append((outputs, hidden))
         if readout.bias is not None:
             self.places.append((call.readout_bias, readout, "bias"))
+            self.shapes.append((outputs,))
         _, self.modules, self.names = zip(*self.places, strict=True)
         self.number = {
             id(parameter): number
@@ -178,6 +184,10 @@ class Program:
         self.is_written = False
         self.written: list[Tensor] = []
         self.parameters = [getattr(module, name) for _, module, name in self.places]
+        # Another tensor may lie here by now: the kernel would read past the end of a smaller one.
+        shapes = [None if own is None else tuple(own.shape) for own in self.parameters]
+        if shapes != self.shapes:
+            return False
         self.kept = [state.get(parameter) for parameter in self.parameters]
         for (call, _, _), parameter, own in zip(
             self.places, self.parameters, self.kept, strict=True

@@ -159,7 +159,7 @@ class Stream:
         self.steps = 0
         self.memory: Memory = rule.begin(batch_size)  # first: it may refuse
         self.key = draw_key(of_this_rank(rule.generator))
-        self._readout = rule.network.readout
+        self._readout = self._readout_now()
         self._native = fast.NativeStream(rule, optimizer, batch_size)
         self._seen: tuple[object, ...] | None = None
         self._seen_inputs: tuple[object, ...] | None = None
@@ -387,8 +387,7 @@ class Stream:
 
     def _check_readout(self) -> None:
         """A readout that has replaced the one at the start may have no place in what is carried."""
-        readout = self.rule.network.readout
-        if readout is self._readout:
+        if self._readout_now() == self._readout:
             return
         fresh = self.rule.begin(self.batch_size)
         if {n: own.shape for n, own in fresh.items()} != {
@@ -397,7 +396,12 @@ class Stream:
             got = "another readout than at the start, and traces of the old one"
             remedy = "Make the stream anew, and its optimizer."
             raise_problems([Problem("stream", got, "the same readout throughout", remedy)])
-        self._readout, self._seen, self._seen_inputs = readout, None, None
+        self._readout, self._seen, self._seen_inputs = self._readout_now(), None, None
+
+    def _readout_now(self) -> tuple[int, int]:
+        """Which readout there is, and which weight in it."""
+        readout = self.rule.network.readout
+        return id(readout), id(getattr(readout, "weight", None))
 
     def _check_step(self, inputs: Tensor, targets: Tensor, mask: Tensor | None) -> Entered:
         """One step (b, …) at the door; of tensors like the last ones, the values alone."""
