@@ -351,11 +351,17 @@ def test_an_estimate_of_another_network_is_told_and_none_of_it_taken(
     assert all(parameter.grad is None for parameter in rule.parameters())
 
 
+def widened(readout: nn.Linear) -> nn.Linear:
+    readout.weight = nn.Parameter(torch.zeros(5, 8))
+    return readout
+
+
 @pytest.mark.parametrize(
     ("replaced", "told"),
     [
         (nn.Linear(7, 2), "readout: got one from (n, 7)"),
         (nn.Linear(8, 2).double(), "torch.float64"),
+        (widened(nn.Linear(8, 2)), "to (n, 5) and a bias of 2"),
         (nn.Sequential(nn.Linear(7, 2)), "readout: got mat1 and mat2"),
         (nn.Flatten(0), "readout: got (16,)"),
         (None, "readout: got None"),

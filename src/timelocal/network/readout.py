@@ -40,10 +40,15 @@ def output_size(readout: object, features: int, like: Tensor) -> int:
         got = described(readout)
     elif is_linear(readout):
         weight: Tensor = readout.weight  # type: ignore[assignment]
-        fits = weight.shape[1] == features
+        bias: Tensor | None = readout.bias  # type: ignore[assignment]
+        fits = weight.shape[1] == features and (bias is None or len(bias) == len(weight))
         if fits and weight.dtype == like.dtype and weight.device == like.device:
             return weight.shape[0]
-        got = f"one from (n, {weight.shape[1]}) in {weight.dtype} on {weight.device}"
+        biases = "" if bias is None else f" and a bias of {len(bias)}"
+        got = (
+            f"one from (n, {weight.shape[1]}) to (n, {len(weight)}){biases} in {weight.dtype} on "
+            f"{weight.device}"
+        )
     else:
         try:
             with torch.no_grad(), evaluation_mode(readout):
