@@ -111,7 +111,8 @@ class Program:
         plain = type(readout) is Linear and not has_forward_hooks(readout)
         known = (
             recurrent, recurrent.cell, recurrent.decorrelate, recurrent.num_layers, self.rule.loss,
-            recurrent.dropout and network.training, readout, plain and (readout.weight.shape, readout.bias is None),
+            recurrent.dropout and network.training, readout,
+            plain and (readout.weight.shape, readout.bias is None),
             torch.get_num_threads(), optimizers.is_hooked(optimizer), *map(optimizers.options, groups),
             [id(parameter) for group in groups for parameter in group["params"]],
         )  # fmt: skip
