@@ -49,8 +49,10 @@ def _tensors(owner: Any, chance: bool) -> Iterator[Tensor]:
     elif isinstance(owner, nn.Module):
         yield from _tensors(owner.state_dict(), chance)
         yield from _tensors([p.grad for p in owner.parameters() if p.grad is not None], chance)
-    elif isinstance(owner, torch.optim.Optimizer | tl.Stream):
+    elif isinstance(owner, torch.optim.Optimizer):
         yield from _tensors(owner.state_dict(), chance)
+    elif isinstance(owner, tl.Stream):  # not by `state_dict`, which lets a predicted step go by
+        yield from _tensors([owner.memory, owner.steps, owner.key], chance)
 
 
 NETWORKS: dict[str, Callable[[int], tl.Network]] = {
@@ -295,6 +297,13 @@ def rule_calls(name: str, network: str, loss: str, at: str) -> dict[str, Callabl
                 "folder": None,
                 "progress": False,
                 "watch": None,
+                "scheduler": None,
+                "patience": None,
+                "restore_best": None,
+                "callbacks": (),
+                "drop_last": False,
+                "metrics": None,
+                "device": None,
             },
             [rule, optimizer],
         )
@@ -314,13 +323,27 @@ def rule_calls(name: str, network: str, loss: str, at: str) -> dict[str, Callabl
         rule = good_rule(name, network, loss, at)
         optimizer = torch.optim.Adam(rule.parameters(), lr=0.01)
         if method == "make":
-            arguments = {"rule": rule, "optimizer": optimizer, "batch_size": 3, "sync": None}
+            arguments = {
+                "rule": rule,
+                "optimizer": optimizer,
+                "batch_size": 3,
+                "max_delay": 0,
+                "missing": "raise",
+                "sync": None,
+            }
             return Call(tl.Stream, arguments, [rule, optimizer])
-        made = tl.Stream(rule, optimizer, 3)
+        made = tl.Stream(rule, optimizer, 3, max_delay=2)
         inputs, targets = good_batch(loss, "every", rule.network.batch_first)
         time = 1 if rule.network.batch_first else 0
         made.step(inputs.select(time, 0), targets.select(time, 0))
         watched = [rule, optimizer, made]
+        if method in ("predict", "learn"):
+            made.predict(inputs.select(time, 1))
+            if method == "predict":
+                return Call(made.predict, {"inputs": inputs.select(time, 2).clone()}, watched)
+            made.predict(inputs.select(time, 2))
+            label = targets.select(time, 2).clone()
+            return Call(made.learn, {"targets": label, "mask": torch.ones(3), "delay": 1}, watched)
         if method == "reset":
             return Call(made.reset, {"rows": torch.tensor([True, False, True])}, watched)
         if method == "load_state_dict":
@@ -345,7 +368,7 @@ def rule_calls(name: str, network: str, loss: str, at: str) -> dict[str, Callabl
         "fit data": fit_data,
         **{
             f"stream.{m}": lambda m=m: stream(m)
-            for m in ("make", "step", "run", "reset", "load_state_dict")
+            for m in ("make", "step", "run", "predict", "learn", "reset", "load_state_dict")
         },
     }
 

@@ -156,7 +156,8 @@ def test_rules_whose_network_or_loss_was_altered(
     if data.draw(st.booleans(), "loss"):
         chosen = data.draw(st.sampled_from(sorted(FUNCTIONS)), "function")
         altered.loss = tl.losses.resolve(FUNCTIONS[chosen])
-        if call.function is tl.fit:  # what a function returns is seen when it is called
+        # what a function returns is seen when it is called: steps may have been made by then
+        if getattr(call.function, "__name__", "") in ("fit", "learn"):
             call.watched = []
     else:
         chosen = data.draw(st.sampled_from(sorted(CIRCUMSTANCES)), "circumstance")

@@ -556,3 +556,19 @@ def test_nothing_is_written_when_something_is_wrong() -> None:
     raises(lambda: rule(X, Y + 7), "labels")
     assert torch.equal(rule.get_extra_state(), before)
     assert all(parameter.grad is None for parameter in network.parameters())
+
+
+@pytest.mark.parametrize("rule", [tl.NP, tl.ANP, tl.WP, tl.DFA, tl.BPTT])
+@pytest.mark.parametrize("cell", [tl.RNN, tl.GRU, tl.LSTM])
+@pytest.mark.parametrize("shape", [(2, 2), (2, 8), (7, 7)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_weights_that_were_replaced_are_never_read_past_their_end(
+    rule: type[tl.Rule],
+    cell: Callable[..., tl.Network],
+    shape: tuple[int, int],
+    dtype: torch.dtype,
+) -> None:
+    made = rule(cell(3, 8, 2))
+    made.network.recurrent.weight_hh_l0 = nn.Parameter(torch.zeros(*shape, dtype=dtype))
+    with pytest.raises((ArgumentError, RuntimeError)):
+        made.estimate(X, Y)

@@ -360,3 +360,58 @@ def test_a_tensor_of_another_kind_than_the_one_before_is_told(form: str, name: s
         )
     with pytest.raises(ArgumentError, match=f"{name}: got a"):
         stream.step(**given)
+
+
+@pytest.mark.parametrize("go_on", ["predict", "learn", "run", "state_dict"])
+def test_traces_of_a_readout_that_is_gone_are_told_with_a_step_predicted(go_on: str) -> None:
+    network = tl.RNN(2, 8, 3)
+    stream = stream_of(tl.NP(network, credit="to_go"))
+    x, y = torch.zeros(4, 2), torch.full((4,), 2)
+    stream.run(x[:, None].repeat(1, 5, 1), y[:, None].repeat(1, 5))
+    stream.predict(x)
+    network.readout = torch.nn.Linear(8, 40)
+    call = {
+        "predict": lambda: stream.predict(x),
+        "learn": lambda: stream.learn(y),
+        "run": lambda: stream.run(x[:, None], y[:, None]),
+        "state_dict": stream.state_dict,
+    }
+    with pytest.raises(ArgumentError, match="traces of the old one"):
+        call[go_on]()
+
+
+@pytest.mark.parametrize("change", ["directions", "memory", "dtype"])
+def test_what_is_carried_is_never_read_past_its_end(change: str) -> None:
+    """A native step looks at no size: what does not fit goes to the loop, which tells."""
+    rule = tl.NP(tl.RNN(2, 8, 3))
+    stream = stream_of(rule)
+    x, y = torch.zeros(4, 2), torch.full((4,), 2)
+    for _ in range(3):
+        stream.step(x, y)
+    if change == "directions":
+        rule.directions = 50
+    elif change == "memory":
+        stream.memory = {name: own[:1] for name, own in stream.memory.items()}
+    else:
+        stream.memory = {name: own.half() for name, own in stream.memory.items()}
+    with pytest.raises((ArgumentError, RuntimeError)):
+        stream.step(x, y)
+
+
+@pytest.mark.parametrize("kind", ["np", "dfa"])
+def test_a_rule_that_has_left_memory_makes_no_step(kind: str) -> None:
+    rule = ONLINE[kind](tl.RNN(2, 8, 3))
+    stream = stream_of(rule)
+    x, y = torch.zeros(4, 2), torch.full((4,), 2)
+    stream.run(x[:, None].repeat(1, 5, 1), y[:, None].repeat(1, 5))
+    stream.predict(x)
+    rule.to("meta")
+    with pytest.raises(ArgumentError):
+        stream.learn(y)
+
+
+@pytest.mark.parametrize("delay", [2**31, 10**30, -1, 1.0, True])
+def test_a_delay_that_no_machine_could_hold_is_told(delay: object) -> None:
+    rule = tl.NP(tl.RNN(2, 8, 3))
+    with pytest.raises(ArgumentError, match="max_delay: got"):
+        tl.Stream(rule, torch.optim.SGD(rule.parameters(), lr=0.1), max_delay=delay)

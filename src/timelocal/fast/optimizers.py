@@ -97,7 +97,7 @@ def moments(
             isinstance(tensor, Tensor)
             and tensor.shape == like.shape
             and tensor.is_contiguous()
-            and tensor.dtype == like.dtype
+            and (tensor.dtype, tensor.device) == (like.dtype, like.device)
         )
         if name is not None and not laid_out:
             return None

@@ -57,6 +57,8 @@ def _feedback(rule: FeedbackRule, call: StreamCall, layers: Any) -> bool:
         matrix = rule.feedback_matrix(layer)
         if not matrix.is_contiguous() or matrix.shape != (call.hidden, call.outputs):
             return False
+        if matrix.element_size() != call.bytes or not matrix.is_cpu:
+            return False
         own.feedback = matrix.data_ptr()
     return True
 
@@ -103,6 +105,8 @@ class Program:
         self.call = StreamCall(batch=batch_size)
         self._known: tuple[object, ...] | None = None
         self._fits = False
+        self._told: tuple[object, ...] | None = None
+        self._carried: list[Tensor] = []
 
     def is_served(self) -> bool:
         """Whether the kernels know this rule, cell, readout, loss and optimizer; writes all but addresses."""
@@ -112,12 +116,12 @@ class Program:
         known = (
             recurrent, recurrent.cell, recurrent.decorrelate, recurrent.num_layers, self.rule.loss,
             recurrent.dropout and network.training, readout,
-            plain and (readout.weight.shape, readout.bias is None),
+            plain and (readout.weight.shape, getattr(readout.bias, "shape", None)),
             torch.get_num_threads(), optimizers.is_hooked(optimizer), *map(optimizers.options, groups),
             [id(parameter) for group in groups for parameter in group["params"]],
         )  # fmt: skip
         if known != self._known:
-            self._known, self._fits = known, self._check()
+            self._known, self._fits, self._told = known, self._check(), None
         return self._fits and CREDITS[type(self.rule)](self.rule, self.call, self.layers)
 
     def _check(self) -> bool:
@@ -143,21 +147,15 @@ class Program:
         if not fits or made is None:
             return False
         self.native, self.dtype, self.is_written = made, weight.dtype, False
-        outputs, hidden = network.output_size, network.hidden_size
-        self.places: list[tuple[ParameterCall, Module, str]] = []
-        self.shapes: list[tuple[int, ...]] = []
-        for layer, own in enumerate(self.layers):
-            shapes = network.cell.parameter_shapes(hidden if layer else network.input_size, hidden)
-            for kind, name in enumerate(native_stream.KINDS[: 4 if recurrent.bias else 2]):
-                self.places.append(
-                    (own.parameters[kind], recurrent, parameter_name(name, layer, 0))
-                )
-                self.shapes.append(shapes[name])
+        self.places: list[tuple[ParameterCall, Module, str]] = [
+            (own.parameters[kind], recurrent, parameter_name(name, layer, 0))
+            for layer, own in enumerate(self.layers)
+            for kind, name in enumerate(native_stream.KINDS)
+            if recurrent.bias or kind < 2
+        ]
         self.places.append((call.readout, readout, "weight"))
-        self.shapes.append((outputs, hidden))
         if readout.bias is not None:
             self.places.append((call.readout_bias, readout, "bias"))
-            self.shapes.append((outputs,))
         _, self.modules, self.names = zip(*self.places, strict=True)
         self.number = {
             id(parameter): number
@@ -185,15 +183,14 @@ class Program:
         self.is_written = False
         self.written: list[Tensor] = []
         self.parameters = [getattr(module, name) for _, module, name in self.places]
-        # Another tensor may lie here by now: the kernel would read past the end of a smaller one.
-        shapes = [None if own is None else tuple(own.shape) for own in self.parameters]
-        if shapes != self.shapes:
+        if not self.rule.network.recurrent.is_as_declared(self.parameters[0]):
             return False
         self.kept = [state.get(parameter) for parameter in self.parameters]
         for (call, _, _), parameter, own in zip(
             self.places, self.parameters, self.kept, strict=True
         ):
-            if parameter.dtype is not self.dtype or not parameter.is_contiguous():
+            laid_out = parameter.is_cpu and parameter.is_contiguous()
+            if parameter.dtype is not self.dtype or not laid_out:
                 return False
             call.value, call.group = parameter.data_ptr(), -1
             number = self.number.get(id(parameter))
@@ -227,6 +224,23 @@ class Program:
             and [one.data_ptr() for one in self.tensors] == self.addresses
             and all(map(Tensor.is_contiguous, found))
         )
+
+    def carries(self, memory: Memory, sequences: int) -> bool:
+        """Whether `memory` is what the kernel will read and write, after `is_served`: it looks at no size."""
+        carried, call = self._carried, self.call
+        told = call.credit, call.trace, call.directions, call.antithetic, call.carries
+        same = told == self._told and len(memory) == len(carried)
+        if same and all(map(is_, memory.values(), carried)):
+            return True
+        fresh = self.rule.begin(1)
+        forms = {name: (own.dtype, own.shape[1:]) for name, own in fresh.items()}
+        self._told, self._carried = None, list(memory.values())
+        if forms != {name: (own.dtype, own.shape[1:]) for name, own in memory.items()}:
+            return False
+        if any(len(own) != sequences or not own.is_cpu for own in self._carried):
+            return False
+        self._told = told
+        return True
 
     def run(
         self,

@@ -48,7 +48,7 @@ class NativeStream:
             )
             if found is not None:
                 return found
-        program = self._ready()
+        program = self._ready(memory, inputs.shape[1])
         if program is None:
             return None
         if steps == 1:
@@ -81,17 +81,18 @@ class NativeStream:
 
         Nothing but empty tensors where the step is not made.
         """
-        program = self._ready()
+        program = self._ready(memory, len(inputs))
         if program is None:
             return None
         return program.run(memory, inputs, targets, mask, key, step)
 
     def peek(self, memory: Memory, inputs: Tensor) -> Tensor | None:
         """Outputs (b, o) of one more step (b, i), without making it; None where `step` would do nothing."""
-        program = self._ready()
+        program = self._ready(memory, len(inputs))
         return None if program is None else program.peek(memory, inputs)
 
-    def _ready(self) -> Program | None:
+    def _ready(self, memory: Memory, sequences: int) -> Program | None:
         """The program, if it is one that the kernels know and all that it names is there."""
         program = self._program
-        return program if program.is_served() and program.has_begun() else None
+        served = program.is_served() and program.has_begun() and program.carries(memory, sequences)
+        return program if served else None

@@ -99,6 +99,7 @@ class Recurrent(nn.Module):
         self.dropout = as_real(dropout)
         self.decorrelate = resolve(decorrelate)
         raise_problems([memory_problem("network", self._bytes(dtype))])
+        self._declared = tuple((name, shape) for _, name, shape in self._shapes())
         generator = seeded_generator(seed, "recurrent")
         for kind, name, shape in self._shapes():
             if parameters is None:
@@ -141,6 +142,19 @@ class Recurrent(nn.Module):
     def like(self) -> Tensor:
         """One of the parameters: the dtype and the device of all."""
         return next(self.parameters())
+
+    def is_as_declared(self, like: Tensor) -> bool:
+        """Whether every parameter has the shape that the cell declares, and the type and place of `like`.
+
+        What reads weights by their addresses has to ask: a parameter may have been replaced.
+        """
+        kind, found = (like.dtype, like.device), self._parameters
+        return all(
+            (own := found.get(name)) is not None
+            and own.shape == shape
+            and (own.dtype, own.device) == kind
+            for name, shape in self._declared
+        )
 
     def weights(self, layer: int, direction: int) -> CellWeights:
         """The parameters of one layer and direction, and its D."""

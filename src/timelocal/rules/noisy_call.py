@@ -46,6 +46,7 @@ def summed(
         and native.handles(network.cell, inputs)
         and not torch.compiler.is_compiling()
         and type(recurrent) is Recurrent
+        and recurrent.is_as_declared(inputs)
         and recurrent.directions == 1
         and recurrent.decorrelate is None
         and not (recurrent.dropout and network.training and recurrent.num_layers > 1)

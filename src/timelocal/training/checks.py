@@ -6,14 +6,20 @@ import copy
 import inspect
 import math
 from collections.abc import Mapping
-from numbers import Integral
 
 import torch
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
 
-from timelocal.arguments import as_real, flag_problem, is_flag, seed_problem, whole_problem
+from timelocal.arguments import (
+    as_real,
+    flag_problem,
+    is_flag,
+    is_whole,
+    seed_problem,
+    whole_problem,
+)
 from timelocal.data import Sequences
 from timelocal.errors import Problem, UnsupportedError, described, raise_problems, warn
 from timelocal.network import Network
@@ -71,7 +77,7 @@ def check_fit(
         *_metric_problems(metrics, validated or tested),
         None if device is None else device_problem(device),
     ]
-    if restore_best not in (None, True, False):
+    if restore_best is not None and not is_flag(restore_best):
         problems.append(Problem("restore_best", described(restore_best), "True, False or None"))
     elif restore_best and not validated:
         remedy = (
@@ -91,9 +97,9 @@ def _scheduler_problem(scheduler: object, optimizer: object, epochs: object) -> 
     if scheduler.optimizer is not optimizer:
         remedy = "Make it of the optimizer that fit is given."
         return Problem("scheduler", "one of another optimizer", "one of the same", remedy)
-    if isinstance(scheduler, OneCycleLR) and isinstance(epochs, int):
+    if isinstance(scheduler, OneCycleLR) and is_whole(epochs):
         steps = scheduler.total_steps
-        if epochs > steps:
+        if not is_whole(epochs, most=steps):
             remedy = "It steps once an epoch: make it with total_steps=epochs."
             return Problem("scheduler", f"one of {steps} steps", f"{epochs}, one an epoch", remedy)
     return None
@@ -102,8 +108,10 @@ def _scheduler_problem(scheduler: object, optimizer: object, epochs: object) -> 
 def _patience_problem(patience: object, validated: bool) -> Problem | None:
     if patience is None:
         return None
-    if isinstance(patience, bool) or not isinstance(patience, Integral) or patience < 1:
-        return Problem("patience", repr(patience), "a whole number of epochs, 1 or more, or None")
+    if not is_whole(patience):
+        return Problem(
+            "patience", described(patience), "a whole number of epochs, 1 or more, or None"
+        )
     if not validated:
         remedy = (
             "It waits for a lower validation loss: give a validation part, or leave patience out."
@@ -156,8 +164,7 @@ def check_batches(
     Normalisation over a batch cannot take a single row: whether there will be one is known beforehand.
     """
     count = len(parts["train"])
-    if drop_last not in (True, False):
-        raise_problems([Problem("drop_last", repr(drop_last), "True or False")])
+    raise_problems([flag_problem("drop_last", drop_last)])
     if drop_last and count < batch_size:
         remedy = "Choose a smaller batch_size, or drop_last=False."
         got = f"{count} sequences and drop_last=True"

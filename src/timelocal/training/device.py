@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from timelocal.data import Sequences
-from timelocal.errors import Problem
+from timelocal.errors import Problem, described
 from timelocal.training.snapshot import Live
 
 
@@ -19,7 +19,7 @@ def device_problem(device: object) -> Problem | None:
         return None
     remedy = "Leave it out to train where the network is"
     return Problem(
-        "device", repr(device), "a device that torch can use here, such as 'cpu'", remedy
+        "device", described(device), "a device that torch can use here, such as 'cpu'", remedy
     )
 
 

@@ -40,7 +40,7 @@ def filled(inputs: Tensor, missing: Missing, last: Tensor | None, where: str) ->
         last: the last known values (b, i) before these, for "hold".
         where: of what the problem tells the number of a step, `{}` in it.
     """
-    if is_finite(inputs) or not bool(inputs.isnan().any()):
+    if inputs.is_meta or is_finite(inputs) or not bool(inputs.isnan().any()):
         return Entered(inputs)
     absent = inputs.isnan()
     if missing == "hold":

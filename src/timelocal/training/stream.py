@@ -8,7 +8,6 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from numbers import Integral
 from typing import Literal, NamedTuple, get_args, overload
 
 import torch
@@ -16,7 +15,14 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from timelocal import fast
-from timelocal.arguments import as_positions, flag_problem, is_plain, tensor_problem, whole_problem
+from timelocal.arguments import (
+    as_positions,
+    flag_problem,
+    is_plain,
+    is_whole,
+    tensor_problem,
+    whole_problem,
+)
 from timelocal.distributed import of_this_rank, ranks
 from timelocal.errors import (
     ArgumentError,
@@ -47,6 +53,8 @@ from timelocal.training import stream_file
 from timelocal.training.late import WaitingStep, as_it_was
 from timelocal.training.missing import Entered, Missing, filled, is_finite
 from timelocal.typing import Memory
+
+_MOST_DELAY = 10**6
 
 
 class Learned(NamedTuple):
@@ -159,7 +167,7 @@ class Stream:
         self.steps = 0
         self.memory: Memory = rule.begin(batch_size)  # first: it may refuse
         self.key = draw_key(of_this_rank(rule.generator))
-        self._readout = self._readout_now()
+        self._carries_for = self._readout_now()
         self._native = fast.NativeStream(rule, optimizer, batch_size)
         self._seen: tuple[object, ...] | None = None
         self._seen_inputs: tuple[object, ...] | None = None
@@ -299,8 +307,9 @@ class Stream:
                 with targets and mask; nothing has moved then.
             DivergedError: where the loss or the update is not finite; nothing has moved then, either.
         """
-        if delay != 0 or self._predicted is None:
+        if type(delay) is not int or not 0 <= delay <= self.max_delay:
             raise_problems([_delay_problem("delay", delay, self.max_delay)])
+        if delay or self._predicted is None:
             return self._learn_late(targets, mask, delay)
         x, present = self._predicted
         if present is None and self._is_known(x, targets, mask):
@@ -364,7 +373,6 @@ class Stream:
 
     def _filled(self, inputs: Tensor) -> Entered:
         """One step's inputs (b, i) without NaN; refused at once if they are of another shape."""
-        self._check_readout()
         _check_shape(self, inputs)
         if not inputs.is_floating_point():
             return Entered(inputs)
@@ -385,27 +393,8 @@ class Stream:
         self._seen_inputs = seen
         return entered
 
-    def _check_readout(self) -> None:
-        """A readout that has replaced the one at the start may have no place in what is carried."""
-        if self._readout_now() == self._readout:
-            return
-        fresh = self.rule.begin(self.batch_size)
-        if {n: own.shape for n, own in fresh.items()} != {
-            n: own.shape for n, own in self.memory.items()
-        }:
-            got = "another readout than at the start, and traces of the old one"
-            remedy = "Make the stream anew, and its optimizer."
-            raise_problems([Problem("stream", got, "the same readout throughout", remedy)])
-        self._readout, self._seen, self._seen_inputs = self._readout_now(), None, None
-
-    def _readout_now(self) -> tuple[int, int]:
-        """Which readout there is, and which weight in it."""
-        readout = self.rule.network.readout
-        return id(readout), id(getattr(readout, "weight", None))
-
     def _check_step(self, inputs: Tensor, targets: Tensor, mask: Tensor | None) -> Entered:
         """One step (b, …) at the door; of tensors like the last ones, the values alone."""
-        self._check_readout()
         if self._is_known(inputs, targets, mask) and is_finite(inputs):
             self._check_values(targets)
             return Entered(inputs)
@@ -444,7 +433,6 @@ class Stream:
         self, inputs: Tensor, targets: Tensor, mask: Tensor | None
     ) -> tuple[Tensor, Tensor | None]:
         """A chunk at the door: its inputs (t, b, i) without NaN, and which rows are there (t, b)."""
-        self._check_readout()
         network = self.rule.network
         x, entered = inputs, None
         time = 1 if network.batch_first else 0
@@ -570,12 +558,30 @@ class Stream:
             raise _diverged(self.steps)
         return Learned(losses, outputs)
 
+    def _check_carried(self, memory: Memory) -> None:
+        """A readout that has replaced the one at the start may have no place in what is carried."""
+        now = self._readout_now()
+        if now == self._carries_for:
+            return
+        fresh = {name: own.shape[1:] for name, own in self.rule.begin(1).items()}
+        if fresh != {name: own.shape[1:] for name, own in memory.items()}:
+            got = "another readout than at the start, and traces of the old one"
+            remedy = "Make the stream anew, and its optimizer."
+            raise_problems([Problem("stream", got, "the same readout throughout", remedy)])
+        self._carries_for = now
+
+    def _readout_now(self) -> tuple[int, int]:
+        """Which readout there is, and which weight in it."""
+        readout = self.rule.network.readout
+        return id(readout), id(getattr(readout, "weight", None))
+
     @torch.no_grad()
     def _estimate(
         self, memory: Memory, step: int, x: Tensor, y: Tensor, mask: Tensor | None
     ) -> tuple[Estimate, Memory]:
         """The estimate of one step (b, …), and what is carried after it; nothing has moved."""
         rule, network = self.rule, self.rule.network
+        self._check_carried(memory)
         time = 1 if network.batch_first else 0
         weights = None if mask is None else mask.unsqueeze(time)
         x, y = x.unsqueeze(time), y.unsqueeze(time)
@@ -905,13 +911,12 @@ def optimizer_problem(network: Network, optimizer: object) -> Problem | None:
     return Problem("optimizer", got, "some of them", remedy)
 
 
-def _delay_problem(what: str, value: object, most: int | None = None) -> Problem | None:
-    fits = isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= 0
-    if fits and (most is None or int(value) <= most):  # type: ignore[call-overload]
+def _delay_problem(what: str, value: object, most: int = _MOST_DELAY) -> Problem | None:
+    if is_whole(value, 0, most):
         return None
-    if most is None:
-        return Problem(what, described(value), "a number of steps, 0 or more")
-    remedy = f"Make the stream with max_delay={value}." if fits else ""
+    if most == _MOST_DELAY:
+        return Problem(what, described(value), f"a number of steps from 0 to {most:,}")
+    remedy = f"Make the stream with max_delay={described(value)}." if is_whole(value, 0) else ""
     return Problem(
         what, described(value), f"a number of steps between 0 and max_delay={most}", remedy
     )
@@ -947,7 +952,7 @@ def _counting(mask: Tensor | None, present: Tensor | None) -> Tensor | None:
         return mask
     if mask is None:
         return present
-    if not isinstance(mask, Tensor) or mask.shape != present.shape or mask.device != present.device:
+    if not is_plain(mask) or mask.shape != present.shape or mask.device != present.device:
         return mask
     return mask * present
 
