@@ -239,7 +239,9 @@ def test_paths(value: object) -> None:
     assert as_path(value) == Path(value).expanduser()  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("value", [1, None, b"x", "a\0b", "\ud800", ["x"]])
+@pytest.mark.parametrize(
+    "value", [1, None, b"x", "a\0b", "\ud800", ["x"], pytest.param(10**5000, id="10**5000")]
+)
 def test_what_is_no_path(value: object) -> None:
     with pytest.raises(ArgumentError, match="folder: got"):
         as_path(value)
