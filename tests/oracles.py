@@ -21,6 +21,14 @@ close = partial(torch.testing.assert_close, rtol=TOLERANCE, atol=TOLERANCE)
 exactly = partial(torch.testing.assert_close, rtol=0, atol=0)
 
 TORCH_CELLS = ("rnn", "gru", "lstm")
+NETWORKS = {
+    "rnn": tl.RNN,
+    "leaky": partial(tl.RNN, tau=3.0),
+    "gru": tl.GRU,
+    "gru-reset-before": partial(tl.GRU, reset_after=False),
+    "lstm": tl.LSTM,
+}
+"""Networks of every cell that the native kernels know, but for sizes."""
 CLASS_WEIGHTS = torch.tensor([0.5, 2.0, 1.25], dtype=torch.float64)
 
 

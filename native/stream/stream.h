@@ -112,7 +112,6 @@ class Stream {
         }
     }
 
-    Share all_rows(const Mine& mine) const { return {0, rows, mine.from, mine.to}; }
     Share clean_rows(const Mine& mine) const { return {0, c.batch, mine.from, mine.to}; }
 
     // --- states --------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import timelocal as tl
+from oracles import NETWORKS
 from timelocal import fast, kernels
 from timelocal.fast import optimizers
 
@@ -19,13 +20,6 @@ pytestmark = pytest.mark.skipif(
     kernels.describe()["path"] != "native", reason="no native kernel is active"
 )
 
-CELLS = {
-    "rnn": tl.RNN,
-    "leaky": partial(tl.RNN, tau=3.0),
-    "gru": tl.GRU,
-    "gru-reset-before": partial(tl.GRU, reset_after=False),
-    "lstm": tl.LSTM,
-}
 RULES = {
     "dfa": partial(tl.DFA),
     "dfa leak": partial(tl.DFA, trace="leak"),
@@ -87,7 +81,7 @@ def a_stream(
     batch: int = 2,
     bias: bool = True,
 ) -> tl.Stream:
-    network = CELLS[cell](INPUTS, HIDDEN, OUTPUTS, num_layers=layers, bias=bias, seed=1).double()
+    network = NETWORKS[cell](INPUTS, HIDDEN, OUTPUTS, num_layers=layers, bias=bias, seed=1).double()
     made = RULES[rule](network, loss=LOSSES[loss], at="every")
     return tl.Stream(made, OPTIMIZERS[optimizer](made.parameters()), batch)
 
@@ -139,7 +133,7 @@ def alike(one: dict[str, Tensor], other: dict[str, Tensor], **tolerance: float) 
 @settings(deadline=None, max_examples=60, suppress_health_check=list(HealthCheck))
 @given(
     rule=st.sampled_from(sorted(RULES)),
-    cell=st.sampled_from(sorted(CELLS)),
+    cell=st.sampled_from(sorted(NETWORKS)),
     loss=st.sampled_from(sorted(LOSSES)),
     optimizer=st.sampled_from(sorted(OPTIMIZERS)),
     layers=st.integers(1, 3),
@@ -166,7 +160,7 @@ def test_native_stages_are_the_loop(rule, cell, loss, optimizer, layers, batch, 
     alike(kept(native), kept(loop), rtol=1e-7, atol=1e-9)
 
 
-@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("cell", NETWORKS)
 @pytest.mark.parametrize("rule", ["dfa", "np", "anp", "wp", "tbptt"])
 def test_single_precision_is_near_double(rule, cell):
     exact, single = a_stream(rule, cell, optimizer="adam"), a_stream(rule, cell, optimizer="adam")
@@ -329,12 +323,12 @@ def test_a_state_that_was_taken_stays_what_it_was():
 
 def test_every_row_of_the_tables_is_compared():
     from timelocal.fast import optimizers, stages
-    from timelocal.rules.heads import STREAM_LOSSES
+    from timelocal.rules import staged
 
     compared = {made.func for made in RULES.values()}
     assert set(stages.CREDITS) == compared
     assert set(optimizers.NATIVE) == {made.func for made in OPTIMIZERS.values()}
-    assert {type(loss) for loss in LOSSES.values()} == set(STREAM_LOSSES)
+    assert {type(loss) for loss in LOSSES.values()} == set(staged.LOSSES)
 
 
 @pytest.mark.parametrize(("name", "value"), [("exp_avg", torch.zeros(1)), ("step", torch.zeros(2))])

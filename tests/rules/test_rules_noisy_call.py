@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 import timelocal as tl
+from oracles import NETWORKS
 from timelocal import kernels
 from timelocal.rules import noisy_call
 
@@ -16,13 +17,6 @@ pytestmark = pytest.mark.skipif(
     kernels.describe()["path"] != "native", reason="no native kernel is active"
 )
 
-CELLS = {
-    "rnn": tl.RNN,
-    "leaky": partial(tl.RNN, tau=3.0),
-    "gru": tl.GRU,
-    "gru-reset-before": partial(tl.GRU, reset_after=False),
-    "lstm": tl.LSTM,
-}
 RULES = {
     "np": partial(tl.NP, sigma=0.1),
     "np many": partial(tl.NP, sigma=0.1, directions=3, antithetic=True, reward="batch"),
@@ -68,7 +62,7 @@ def both_ways(monkeypatch, make, *args, **options):
 
 @pytest.mark.parametrize("at", ["last", "every"])
 @pytest.mark.parametrize("layers", [1, 2])
-@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("cell", NETWORKS)
 @pytest.mark.parametrize("rule", RULES)
 def test_one_call_is_its_parts(monkeypatch, rule, cell, layers, at):
     loss = ("mse", "bce", "cross_entropy")[(len(rule) + len(cell) + layers) % 3]
@@ -78,7 +72,7 @@ def test_one_call_is_its_parts(monkeypatch, rule, cell, layers, at):
     initial = tuple(initial) if cell == "lstm" else initial[0]
 
     def make():
-        network = CELLS[cell](2, 5, 3, num_layers=layers, seed=1).double()
+        network = NETWORKS[cell](2, 5, 3, num_layers=layers, seed=1).double()
         return RULES[rule](network, loss=LOSSES[loss], at=at)
 
     for options in ({}, {"mask": mask, "initial": initial}):

@@ -16,18 +16,15 @@ from torch import Tensor
 from torch.nn import Linear, Module
 from torch.optim import Optimizer
 
-from timelocal import kernels
 from timelocal.fast import optimizers
 from timelocal.feedback import FIXED
-from timelocal.kernels import native, native_stream
+from timelocal.kernels import native_stream
 from timelocal.kernels.native_stream import GroupCall, LayerCall, ParameterCall, StreamCall
-from timelocal.losses import CrossEntropy
-from timelocal.network import Recurrent, is_linear, parameter_name
+from timelocal.network import parameter_name
 from timelocal.network.hooks import has_forward_hooks
-from timelocal.rules import ANP, DFA, NP, RFLO, TBPTT, WP, EProp, Rule, SnAp1
+from timelocal.rules import ANP, DFA, NP, RFLO, TBPTT, WP, EProp, Rule, SnAp1, staged
 from timelocal.rules.eligibility import trace_name
 from timelocal.rules.feedback_rule import EXACT, FeedbackRule
-from timelocal.rules.heads import STREAM_LOSSES, stream_loss
 from timelocal.rules.perturbation import NodeRule
 from timelocal.rules.weight_perturbation import write_weights
 from timelocal.typing import Memory
@@ -117,7 +114,7 @@ class Program:
             recurrent, recurrent.cell, recurrent.decorrelate, recurrent.num_layers, self.rule.loss,
             recurrent.dropout and network.training, readout,
             plain and (readout.weight.shape, getattr(readout.bias, "shape", None)),
-            torch.get_num_threads(), optimizers.is_hooked(optimizer), *map(optimizers.options, groups),
+            optimizers.is_hooked(optimizer), *map(optimizers.options, groups),
             [id(parameter) for group in groups for parameter in group["params"]],
         )  # fmt: skip
         if known != self._known:
@@ -127,26 +124,18 @@ class Program:
     def _check(self) -> bool:
         rule, network, call = self.rule, self.rule.network, self.call
         recurrent, readout = network.recurrent, network.readout
-        weight = recurrent.like
         self.layers = (LayerCall * recurrent.num_layers)()
         self.groups = (GroupCall * len(self.optimizer.param_groups))()
         call.layer, call.groups = ctypes.addressof(self.layers), ctypes.addressof(self.groups)
         fits = (
             type(rule) in CREDITS
-            and kernels.serves(weight.dtype, weight.device)
-            and type(recurrent) is Recurrent
-            and native.handles(network.cell, weight)
-            and recurrent.directions == 1
-            and recurrent.decorrelate is None
-            and not (recurrent.dropout and network.training and recurrent.num_layers > 1)
-            and is_linear(readout)
+            and staged.serves(network, rule.loss)
             and network.output_size <= _WIDEST_READOUT
-            and stream_loss(rule.loss) is not None
         )
         made = optimizers.native_of(self.optimizer, network.parameters())
         if not fits or made is None:
             return False
-        self.native, self.dtype, self.is_written = made, weight.dtype, False
+        self.native, self.dtype, self.is_written = made, recurrent.like.dtype, False
         self.places: list[tuple[ParameterCall, Module, str]] = [
             (own.parameters[kind], recurrent, parameter_name(name, layer, 0))
             for layer, own in enumerate(self.layers)
@@ -162,12 +151,7 @@ class Program:
             for number, group in enumerate(self.optimizer.param_groups)
             for parameter in group["params"]
         }
-        self.parameters = list(network.parameters())
-        call.bytes = weight.element_size()
-        call.inputs, call.hidden = network.input_size, network.hidden_size
-        call.outputs, call.layers = network.output_size, recurrent.num_layers
-        call.cell, call.gain = native.kind_of(network.cell)
-        call.loss = native_stream.LOSSES.index(STREAM_LOSSES[type(rule.loss)])
+        staged.write_network(call, network, rule.loss)
         call.optimizer = native_stream.OPTIMIZERS.index(made.kind)
         call.optimizer_decouples = optimizers.decouples(self.optimizer)
         call.directions, call.carries = 1, True
@@ -259,7 +243,7 @@ class Program:
 
         One step comes without the first axis: inputs (b, i), loss (), outputs (b, o).
         """
-        call, loss = self.call, self.rule.loss
+        call = self.call
         inputs = inputs.contiguous()
         *steps, sequences, _ = inputs.shape
         losses = inputs.new_empty(steps)
@@ -267,21 +251,17 @@ class Program:
         if targets is not None:
             targets = targets.contiguous()
         weights = mask if mask is None else mask.to(inputs.dtype).contiguous()
-        by_class = None
-        if isinstance(loss, CrossEntropy):
-            call.label_smoothing = loss.label_smoothing
-            if loss.class_weights is not None:
-                by_class = loss.class_weights.to(inputs).contiguous()
+        by_class = staged.write_loss(call, self.rule.loss, inputs)
         runs = 1 + call.directions * (2 if call.antithetic else 1)
         call.threads = native_stream.threads_for(self.parameters, sequences * runs)
         call.steps, call.batch, call.peeks = steps[0] if steps else 1, sequences, False
         call.key, call.first_step = key & (2**64 - 1), first_step
         call.x, call.y = inputs.data_ptr(), 0 if targets is None else targets.data_ptr()
         call.mask = 0 if weights is None else weights.data_ptr()
-        call.class_weights = 0 if by_class is None else by_class.data_ptr()
         call.losses, call.out = losses.data_ptr(), outputs.data_ptr()
         self._write_memory(memory)
         native_stream.stream(call)
+        del by_class  # until here
         torch.autograd.graph.increment_version(self.written)
         if call.steps < (steps[0] if steps else 1):
             return losses.view(-1)[: call.steps], outputs.view(-1, sequences, call.outputs)[

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from timelocal import kernels
 from timelocal.kernels import HeadLoss
-from timelocal.losses import BCE, MSE, CrossEntropy, Loss
+from timelocal.losses import MSE, CrossEntropy, Loss
 from timelocal.network import is_linear
 from timelocal.precision import NARROW
 from timelocal.rules.batch import Batch
@@ -19,15 +19,6 @@ def head_loss(loss: Loss) -> HeadLoss | None:
     if type(loss) is CrossEntropy and not loss.label_smoothing and loss.class_weights is None:
         return "cross_entropy"
     return None
-
-
-STREAM_LOSSES: dict[type[Loss], str] = {MSE: "mse", CrossEntropy: "cross_entropy", BCE: "bce"}
-"""What the stages of a stream compute, by the exact type."""
-
-
-def stream_loss(loss: Loss) -> str | None:
-    """The name of exactly this loss in a stream's native calls."""
-    return STREAM_LOSSES.get(type(loss))
 
 
 def small_head(

@@ -11,15 +11,14 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from timelocal import kernels
 from timelocal.cells import LayerTrajectory
-from timelocal.kernels import native, native_stream
+from timelocal.kernels import native_stream
 from timelocal.kernels.native_stream import GroupCall, LayerCall, StreamCall
-from timelocal.losses import CrossEntropy, Loss
-from timelocal.network import Network, Recurrent, Trajectory, is_linear, parameter_name
+from timelocal.losses import Loss
+from timelocal.network import Network, Trajectory, parameter_name
+from timelocal.rules import staged
 from timelocal.rules.batch import Batch
 from timelocal.rules.estimate import ForwardPass
-from timelocal.rules.heads import stream_loss
 from timelocal.rules.states import no_states, packed, unpacked
 from timelocal.typing import Gradients, States
 
@@ -38,23 +37,9 @@ def summed(
     write: tells the call how noise is credited. runs: clean and noisy ones, of each sequence. apart: whether
     the noisy runs' states lie apart from the clean ones'.
     """
-    name, recurrent, readout = stream_loss(loss), network.recurrent, network.readout
-    inputs = batch.inputs
-    serves = (
-        name is not None
-        and kernels.serves(inputs.dtype, inputs.device)
-        and native.handles(network.cell, inputs)
-        and not torch.compiler.is_compiling()
-        and type(recurrent) is Recurrent
-        and recurrent.is_as_declared(inputs)
-        and recurrent.directions == 1
-        and recurrent.decorrelate is None
-        and not (recurrent.dropout and network.training and recurrent.num_layers > 1)
-        and batch.lengths is None
-        and not batch.wanted
-        and is_linear(readout)
-    )
-    if not serves or name is None:
+    recurrent, readout, inputs = network.recurrent, network.readout, batch.inputs
+    plain = batch.lengths is None and not batch.wanted and not torch.compiler.is_compiling()
+    if not (plain and staged.serves(network, loss) and recurrent.is_as_declared(inputs)):
         return None
     assert isinstance(readout, nn.Linear)
     steps, sequences, _ = inputs.shape
@@ -70,13 +55,11 @@ def summed(
                  for own, p in network.named_parameters()}  # fmt: skip
     layers, group = (LayerCall * recurrent.num_layers)(), GroupCall()
     call = StreamCall(
-        bytes=inputs.element_size(), threads=1, steps=steps, batch=sequences, inputs=network.input_size,
-        hidden=network.hidden_size, outputs=network.output_size, layers=recurrent.num_layers,
-        loss=native_stream.LOSSES.index(name), optimizer=native_stream.OPTIMIZERS.index("none"),
-        carries=True, key=key & (2**64 - 1), denominator=float(batch.denominator),
+        steps=steps, batch=sequences, carries=True, key=key & (2**64 - 1),
+        optimizer=native_stream.OPTIMIZERS.index("none"), denominator=float(batch.denominator),
         layer=ctypes.addressof(layers), groups=ctypes.addressof(group),
     )  # fmt: skip
-    call.cell, call.gain = native.kind_of(network.cell)
+    staged.write_network(call, network, loss)
     write(call)
     call.threads = native_stream.threads_for(network.parameters(), sequences * runs)
     for layer, own in enumerate(layers):
@@ -92,16 +75,14 @@ def summed(
         call.readout_bias.first = gradients["readout.bias"].data_ptr()
     call.x = address(inputs)
     call.y, call.mask = _entries(batch, address)
-    if isinstance(loss, CrossEntropy):
-        call.label_smoothing = loss.label_smoothing
-        weights = loss.class_weights
-        call.class_weights = address(None if weights is None else weights.to(inputs))
+    by_class = staged.write_loss(call, loss, inputs)
     states = _all_states(network, batch, 1 if apart else runs)
     noisy = _all_states(network, batch, runs - 1) if apart else None
     call.states, call.noisy_states = address(states), address(noisy)
     losses, made = inputs.new_empty(steps), inputs.new_empty(steps, sequences, call.outputs)
     call.losses, call.out = losses.data_ptr(), made.data_ptr()
     native_stream.stream(call)
+    del by_class  # until here
     if call.steps < steps:  # it has met numbers that are not finite: in its parts they are seen
         return None
     trajectory = _ended(network, inputs, unpacked(states[:, :1]))

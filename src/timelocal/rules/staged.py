@@ -1,0 +1,50 @@
+"""What of a network and a loss the native stages compute, and how a call is told of them."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from timelocal.kernels import native, native_stream
+from timelocal.kernels.native_stream import StreamCall
+from timelocal.losses import BCE, MSE, CrossEntropy, Loss
+from timelocal.network import Network, Recurrent, is_linear
+
+LOSSES: dict[type[Loss], str] = {MSE: "mse", CrossEntropy: "cross_entropy", BCE: "bce"}
+"""By the exact type: a variation on a loss computes something else."""
+
+
+def serves(network: Network, loss: Loss) -> bool:
+    """Whether the stages compute this network, as it is now, and this loss."""
+    recurrent = network.recurrent
+    return (
+        type(loss) in LOSSES
+        and type(recurrent) is Recurrent
+        and native.handles(recurrent.cell, recurrent.like)
+        and recurrent.directions == 1
+        and recurrent.decorrelate is None
+        and not (recurrent.dropout and network.training and recurrent.num_layers > 1)
+        and is_linear(network.readout)
+    )
+
+
+def write_network(call: StreamCall, network: Network, loss: Loss) -> None:
+    """Tell a call the sizes and kinds of a network and a loss that the stages serve."""
+    recurrent = network.recurrent
+    call.bytes = recurrent.like.element_size()
+    call.inputs, call.hidden = network.input_size, network.hidden_size
+    call.outputs, call.layers = network.output_size, recurrent.num_layers
+    call.cell, call.gain = native.kind_of(recurrent.cell)
+    call.loss = native_stream.LOSSES.index(LOSSES[type(loss)])
+
+
+def write_loss(call: StreamCall, loss: Loss, like: Tensor) -> Tensor | None:
+    """Tell a call what cross-entropy is made with; returns the weights it reads, to be kept meanwhile."""
+    call.class_weights = 0
+    if not isinstance(loss, CrossEntropy):
+        return None
+    call.label_smoothing = loss.label_smoothing
+    if loss.class_weights is None:
+        return None
+    weights = loss.class_weights.to(like).contiguous()
+    call.class_weights = weights.data_ptr()
+    return weights
