@@ -15,6 +15,7 @@ from torch.optim.optimizer import (
 )
 
 from timelocal.kernels.native_stream import GroupCall
+from timelocal.network.hooks import behind, no_hook
 
 
 class Native(NamedTuple):
@@ -121,21 +122,13 @@ def is_hooked(optimizer: Optimizer) -> bool:
     """Whether something of the user's is called at every step: seen by adding a hook, once, and looking."""
     hooks = _HOOKS.get(optimizer)
     if hooks is None:
-        handles = (
-            optimizer.register_step_pre_hook(_hook),
-            optimizer.register_step_post_hook(_hook),
-            register_optimizer_step_pre_hook(_hook),
-            register_optimizer_step_post_hook(_hook),
+        hooks = _HOOKS[optimizer] = behind(
+            optimizer.register_step_pre_hook(no_hook),
+            optimizer.register_step_post_hook(no_hook),
+            register_optimizer_step_pre_hook(no_hook),
+            register_optimizer_step_post_hook(no_hook),
         )
-        found = [handle.hooks_dict_ref() for handle in handles]
-        for handle in handles:
-            handle.remove()
-        hooks = _HOOKS[optimizer] = tuple(one for one in found if one is not None)
     return any(map(len, hooks))
-
-
-def _hook(*_: object) -> None:
-    """Never called: it is removed before any step."""
 
 
 def count_an_update(optimizer: Optimizer, parameters: Iterable[Tensor]) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from torch import nn
+from torch.utils.hooks import RemovableHandle
 
 _SEEN: WeakKeyDictionary[nn.Module, tuple[Sized, ...]] = WeakKeyDictionary()
 """The dictionaries of a module's hooks, as its own handles refer to them."""
@@ -25,13 +26,18 @@ def has_forward_hooks(module: nn.Module) -> bool:
     """
     hooks = _SEEN.get(module)
     if hooks is None:
-        handles = (module.register_forward_pre_hook(_hook), module.register_forward_hook(_hook))
-        found = [handle.hooks_dict_ref() for handle in handles]
-        for handle in handles:
-            handle.remove()
-        hooks = _SEEN[module] = tuple(one for one in found if one is not None)
+        handles = (module.register_forward_pre_hook(no_hook), module.register_forward_hook(no_hook))
+        hooks = _SEEN[module] = behind(*handles)
     return any(map(len, hooks))
 
 
-def _hook(*_: Any) -> None:
-    """Never called: it is removed before any forward."""
+def behind(*handles: RemovableHandle) -> tuple[Sized, ...]:
+    """The dictionaries that handles of hooks refer to; the hooks, `no_hook`, are removed from them."""
+    found = [handle.hooks_dict_ref() for handle in handles]
+    for handle in handles:
+        handle.remove()
+    return tuple(one for one in found if one is not None)
+
+
+def no_hook(*_: Any) -> None:
+    """Never called: it is removed at once."""

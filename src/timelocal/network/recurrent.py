@@ -148,9 +148,9 @@ class Recurrent(nn.Module):
 
         What reads weights by their addresses has to ask: a parameter may have been replaced.
         """
-        kind, found = (like.dtype, like.device), self._parameters
+        kind = like.dtype, like.device
         return all(
-            (own := found.get(name)) is not None
+            (own := getattr(self, name, None)) is not None
             and own.shape == shape
             and (own.dtype, own.device) == kind
             for name, shape in self._declared

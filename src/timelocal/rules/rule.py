@@ -350,12 +350,13 @@ class Rule(nn.Module, ABC):
 
     def _check_placement(self) -> None:
         """The rule's own tensors are where the network's are, in the same type."""
-        if not self._buffers:
+        own = dict(self.named_buffers(recurse=False))
+        if not own:
             return
         weight = self.network.recurrent.like
         place = weight.dtype, weight.device
-        for name, buffer in self._buffers.items():
-            if buffer is not None and (buffer.dtype, buffer.device) != place:
+        for name, buffer in own.items():
+            if (buffer.dtype, buffer.device) != place:
                 got = f"{name} in {buffer.dtype} on {buffer.device}"
                 expected = f"{weight.dtype} on {weight.device}, as the network"
                 remedy = "Move the rule, not its network: rule.to(...) moves both."
