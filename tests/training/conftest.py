@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import pytest
 import torch
+from streams import PATHS, take_path
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
@@ -75,6 +76,13 @@ def train(problem: Problem) -> Train:
         return Trained(history, network, rule, built)
 
     return start
+
+
+@pytest.fixture(params=PATHS)
+def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Streams by native code, and by Python's loop over steps."""
+    take_path(request.param, monkeypatch)
+    return request.param
 
 
 @pytest.fixture(scope="session")

@@ -13,12 +13,10 @@ from streams import (
     HIDDEN,
     INPUTS,
     OUTPUTS,
-    PATHS,
     RULES,
     a_stream,
     assert_same,
     moved,
-    take_path,
 )
 from streams import steps as data
 
@@ -33,12 +31,6 @@ OPTIMIZERS = {
     "rmsprop": partial(torch.optim.RMSprop, lr=0.01),
     "adagrad": partial(torch.optim.Adagrad, lr=0.01),
 }
-
-
-@pytest.fixture(params=PATHS)
-def path(request, monkeypatch):
-    take_path(request.param, monkeypatch)
-    return request.param
 
 
 def fed(stream: tl.Stream, count: int = 4, seed: int = 0) -> tl.Stream:

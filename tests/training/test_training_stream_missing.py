@@ -12,12 +12,10 @@ from streams import (
     HIDDEN,
     INPUTS,
     OUTPUTS,
-    PATHS,
     RULES,
     a_stream,
     assert_same,
     moved,
-    take_path,
 )
 from streams import steps as data
 from torch.testing import assert_close
@@ -26,12 +24,6 @@ import timelocal as tl
 from timelocal.errors import ArgumentError
 
 NAN = torch.nan
-
-
-@pytest.fixture(params=PATHS)
-def path(request, monkeypatch):
-    take_path(request.param, monkeypatch)
-    return request.param
 
 
 def first(values: torch.Tensor) -> torch.Tensor:

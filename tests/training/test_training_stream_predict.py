@@ -13,7 +13,6 @@ from streams import (
     HIDDEN,
     INPUTS,
     OUTPUTS,
-    PATHS,
     RULES,
     a_stream,
     assert_same,
@@ -25,12 +24,6 @@ from torch.testing import assert_close
 
 import timelocal as tl
 from timelocal.errors import ArgumentError
-
-
-@pytest.fixture(params=PATHS)
-def path(request, monkeypatch):
-    take_path(request.param, monkeypatch)
-    return request.param
 
 
 @pytest.mark.parametrize("cell", [tl.RNN, tl.GRU, tl.LSTM])

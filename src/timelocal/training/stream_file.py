@@ -15,7 +15,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from timelocal.errors import ArgumentError, Problem, RunError, raise_problems
-from timelocal.files import run_error, write_bytes
+from timelocal.files import read_bytes, write_bytes
 from timelocal.training.state import packed, unpacked
 
 State: TypeAlias = dict[str, Any]
@@ -47,10 +47,7 @@ def write(path: str | os.PathLike[str], state: State, description: Mapping[str, 
 def read(path: str | os.PathLike[str], description: Mapping[str, object]) -> State:
     """The state that was written; a `RunError` for a file that is damaged or the state of something else."""
     place = _as_path(path)
-    try:
-        data = place.read_bytes()
-    except OSError as error:
-        raise run_error(place, error, "read") from error
+    data = read_bytes(place)
     try:
         # Copies are aligned as fresh tensors are: vector code may round differently on others.
         tensors = {name: own.clone() for name, own in load(data).items()}
