@@ -12,6 +12,7 @@ that of `timelocal.Stream`.
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections import deque
 from collections.abc import Hashable, Iterator, Sequence
 from typing import Any
@@ -62,12 +63,32 @@ class _Recurrent:
         self.seed = seed
         options = Options(cell, hidden, rule, optimizer, lr, missing, seed)
         options.check()
-        self._options = options
+        self._begin(options)
+
+    @abstractmethod
+    def _begin(self, options: Options) -> None:
+        """Make the stream, and what the estimator keeps beside it."""
 
     @classmethod
     def _unit_test_params(cls) -> Iterator[dict[str, Any]]:
         yield {"hidden": 8}
         yield {"hidden": 8, "cell": "lstm", "rule": "dfa", "missing": "hold"}
+
+
+class _OfNumbers(_Recurrent):
+    """Those whose target is a number: standardized by its running mean and deviation."""
+
+    def _begin(self, options: Options) -> None:
+        self._target = Moments(1)
+        self._stream = GrowingStream(options, "mse", 1)
+
+    def _learn(self, known: dict[Hashable, float], target: np.ndarray) -> None:
+        self._target.update(target)
+        scaled = self._target.standardized(target).astype(np.float32)
+        self._stream.learn(known, torch.from_numpy(scaled)[None])
+
+    def _told(self, outputs: list[float]) -> float:
+        return float(self._target.mean[0] + outputs[0] * self._target.deviation[0])
 
 
 class RecurrentClassifier(_Recurrent, base.Classifier):
@@ -97,19 +118,9 @@ class RecurrentClassifier(_Recurrent, base.Classifier):
     'low'
     """
 
-    def __init__(
-        self,
-        cell: str = "gru",
-        hidden: int = 32,
-        rule: str = "snap1",
-        optimizer: str = "adam",
-        lr: float = 0.01,
-        missing: Fill = "mean",
-        seed: int = 0,
-    ) -> None:
-        super().__init__(cell, hidden, rule, optimizer, lr, missing, seed)
+    def _begin(self, options: Options) -> None:
         self._classes: dict[Hashable, int] = {}
-        self._stream = GrowingStream(self._options, "cross_entropy", 2)
+        self._stream = GrowingStream(options, "cross_entropy", 2)
 
     @property
     def _multiclass(self) -> bool:
@@ -133,7 +144,7 @@ class RecurrentClassifier(_Recurrent, base.Classifier):
         return {label: weights[index] / whole for label, index in self._classes.items()}
 
 
-class RecurrentRegressor(_Recurrent, base.Regressor):
+class RecurrentRegressor(_OfNumbers, base.Regressor):
     """A recurrent network that predicts a number for each sample in the light of those before it.
 
     Features and target are standardized by running means and deviations. For the rest see
@@ -149,36 +160,16 @@ class RecurrentRegressor(_Recurrent, base.Regressor):
     5
     """
 
-    def __init__(
-        self,
-        cell: str = "gru",
-        hidden: int = 32,
-        rule: str = "snap1",
-        optimizer: str = "adam",
-        lr: float = 0.01,
-        missing: Fill = "mean",
-        seed: int = 0,
-    ) -> None:
-        super().__init__(cell, hidden, rule, optimizer, lr, missing, seed)
-        self._target = Moments(1)
-        self._stream = GrowingStream(self._options, "mse", 1)
-
     def learn_one(self, x: Sample, y: float) -> None:
         """Make one step with these features, and learn that its target was `y`."""
-        known, target = numbers(x), np.array([number("y", y)])
-        self._target.update(target)
-        scaled = self._target.standardized(target).astype(np.float32)
-        self._stream.learn(known, torch.from_numpy(scaled)[None])
+        self._learn(numbers(x), np.array([number("y", y)]))
 
     def predict_one(self, x: Sample) -> float:
         """The target that is expected; the running mean before anything was learned."""
         return self._told(self._stream.outputs(x))
 
-    def _told(self, outputs: list[float]) -> float:
-        return float(self._target.mean[0] + outputs[0] * self._target.deviation[0])
 
-
-class RecurrentForecaster(_Recurrent, Forecaster):
+class RecurrentForecaster(_OfNumbers, Forecaster):
     """A recurrent network that forecasts a series from its past values, and from features if there are any.
 
     As in river's SNARIMAX the series is differenced first, and forecasts are summed up again. The network
@@ -222,17 +213,13 @@ class RecurrentForecaster(_Recurrent, Forecaster):
         self._weights = _difference_weights(d, m, sd)
         self._past: deque[float] = deque(maxlen=len(self._weights))
         self._differences: deque[float] = deque(maxlen=p)
-        self._target = Moments(1)
-        self._stream = GrowingStream(self._options, "mse", 1)
 
     def learn_one(self, y: float, x: Sample | None = None) -> None:
         """Make one step of the series, and learn that its value was `y`."""
         known, value = numbers(self._seen(x, self._differences)), number("y", y)
         if len(self._past) == len(self._weights):
             target = np.array([value - self._level(self._past)])
-            self._target.update(target)
-            scaled = self._target.standardized(target).astype(np.float32)
-            self._stream.learn(known, torch.from_numpy(scaled)[None])
+            self._learn(known, target)
             self._differences.appendleft(float(target[0]))
         self._past.appendleft(value)
 
@@ -247,8 +234,7 @@ class RecurrentForecaster(_Recurrent, Forecaster):
         stream = self._stream.stream
         before = stream.state_dict()
         for x in samples:
-            output = self._stream.pass_on(self._seen(x, differences))[0]
-            difference = float(self._target.mean[0] + output * self._target.deviation[0])
+            difference = self._told(self._stream.pass_on(self._seen(x, differences)))
             found.append(difference + self._level(past))
             differences.appendleft(difference)
             past.appendleft(found[-1])
