@@ -255,3 +255,11 @@ def test_late_targets_of_rows_that_were_there():
     late.predict(inputs[1])
     late.learn(targets[0], delay=1)
     assert_close(dict(late.rule.state_dict()), dict(now.rule.state_dict()))
+
+
+def test_what_is_held_in_inference_mode_can_be_reset_outside(path):
+    stream = a_stream(missing="hold")
+    with torch.inference_mode():
+        stream.predict(data(1)[0][0])
+    stream.reset()
+    assert not any(carried.any() for carried in stream.memory.values())

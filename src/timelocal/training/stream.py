@@ -235,6 +235,7 @@ class Stream:
             self._waiting.append(None)
         return made
 
+    @outside_inference_mode
     def predict(self, inputs: Tensor) -> Tensor:
         """The outputs (b, o) of the next step, before its targets are known.
 
