@@ -32,9 +32,7 @@ print([one.status for one in run_study(trials, Path("runs"), engine=RayEngine())
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group(
-    "killed"
-)  # one Ray at a time: two that start together wait for each other in vain
+@pytest.mark.xdist_group("killed")  # one Ray at a time: two that start together may both fail
 @pytest.mark.parametrize("way", ["shared", "hidden"])
 def test_ray_workers_import_from_where_the_driver_does(tmp_path: Path, way: str) -> None:
     pytest.importorskip("ray")

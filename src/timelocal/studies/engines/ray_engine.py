@@ -43,7 +43,11 @@ class RayEngine:
         ray = _ray()
         if not ray.is_initialized():
             ray.init(
-                self.address, log_to_driver=False, include_dashboard=False, logging_level="error"
+                # without an address Ray would join a cluster that it finds on this machine
+                self.address or "local",
+                log_to_driver=False,
+                include_dashboard=False,
+                logging_level="error",
             )
         task = ray.remote(num_cpus=1, max_retries=0, num_returns="streaming")(_work)
         waiting = deque(trials)
