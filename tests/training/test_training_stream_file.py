@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 from functools import partial
 
 import pytest
@@ -143,7 +144,9 @@ def test_damage_anywhere_is_told(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"{}", b"text", os.urandom(400), save({"a": torch.ones(2)})]
+    "content",
+    [b"", b"{}", b"text", random.Random(0).randbytes(400), save({"a": torch.ones(2)})],
+    ids=["empty", "JSON", "text", "noise", "tensors"],
 )
 def test_a_foreign_file_is_told(content, tmp_path):
     (tmp_path / "a").write_bytes(content)
