@@ -10,6 +10,7 @@ import torch
 from torch.testing import assert_close
 
 import timelocal as tl
+from timelocal import kernels
 from timelocal.errors import ArgumentError
 
 
@@ -383,6 +384,8 @@ def test_traces_of_a_readout_that_is_gone_are_told_with_a_step_predicted(go_on: 
 @pytest.mark.parametrize("change", ["directions", "memory", "dtype"])
 def test_what_is_carried_is_never_read_past_its_end(change: str) -> None:
     """A native step looks at no size: what does not fit goes to the loop, which tells."""
+    if change == "dtype" and kernels.describe()["path"] == "torch":
+        pytest.skip("torch computes with both types at once")
     rule = tl.NP(tl.RNN(2, 8, 3))
     stream = stream_of(rule)
     x, y = torch.zeros(4, 2), torch.full((4,), 2)

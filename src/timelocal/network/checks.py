@@ -25,7 +25,7 @@ def input_problems(
     problem = tensor_problem("inputs", inputs, expected, may_be_meta=True)  # told as another device
     if problem is not None or not isinstance(inputs, Tensor):
         return [problem] if problem else []
-    problems = []
+    problems = recurrent.parameter_problems()
     weight = recurrent.like
     if inputs.dim() != 3:
         problems.append(

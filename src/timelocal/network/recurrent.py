@@ -156,6 +156,14 @@ class Recurrent(nn.Module):
             for name, shape in self._declared
         )
 
+    def parameter_problems(self) -> list[Problem]:
+        """The parameters that were replaced by ones of another shape than the cell declares."""
+        return [
+            Problem(name, "none" if own is None else f"shape {tuple(own.shape)}", f"{tuple(shape)}")
+            for name, shape in self._declared
+            if (own := getattr(self, name, None)) is None or own.shape != shape
+        ]
+
     def weights(self, layer: int, direction: int) -> CellWeights:
         """The parameters of one layer and direction, and its D."""
         names = self.parameter_names(layer, direction)
