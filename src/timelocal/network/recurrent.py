@@ -148,13 +148,11 @@ class Recurrent(nn.Module):
 
         What reads weights by their addresses has to ask: a parameter may have been replaced.
         """
+        if self.parameter_problems():
+            return False
         kind = like.dtype, like.device
-        return all(
-            (own := getattr(self, name, None)) is not None
-            and own.shape == shape
-            and (own.dtype, own.device) == kind
-            for name, shape in self._declared
-        )
+        held = (getattr(self, name) for name, _ in self._declared)
+        return all((own.dtype, own.device) == kind for own in held)
 
     def parameter_problems(self) -> list[Problem]:
         """The parameters that were replaced by ones of another shape than the cell declares."""
