@@ -4,12 +4,19 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+PYTEST := $(BIN)/python -m pytest
+# Tests that share a cluster or a large file share a group, and with it a worker.
+PARALLEL := -n auto --dist loadgroup
+# The tests of mathematics, which has to be the same without the native kernels.
+TORCH_TESTS := cells network rules testing training test_feedback.py test_losses.py
+FAST := not slow and not thorough and not browser and not attack
 
-.PHONY: help demo test test-slow test-thorough test-browser test-attack lint format clean
+.PHONY: help demo test test-torch test-slow test-thorough test-browser test-attack lint format clean
 
 help:
 	@echo "make demo         install, train on an embedded data set, leave demo/report.html"
 	@echo "make test         install, run the fast tests"
+	@echo "make test-torch   the tests of mathematics without the native kernels"
 	@echo "make test-slow    the statistical and end-to-end tests as well"
 	@echo "make test-thorough whole grids (a quarter of an hour)"
 	@echo "make test-browser the tests of the report in a headless Chromium"
@@ -27,20 +34,23 @@ demo: $(INSTALLED)
 	$(BIN)/timelocal demo --out demo
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -n auto --dist loadgroup -m "not slow and not thorough and not browser and not attack"
+	$(PYTEST) $(PARALLEL) -m "$(FAST)"
+
+test-torch: $(INSTALLED)
+	TIMELOCAL_KERNELS=torch $(PYTEST) $(PARALLEL) -m "$(FAST)" $(addprefix tests/,$(TORCH_TESTS))
 
 test-slow: $(INSTALLED)
-	$(BIN)/python -m pytest -n auto --dist loadgroup -m "slow and not thorough and not attack"
+	$(PYTEST) $(PARALLEL) -m "slow and not thorough and not attack"
 
 test-thorough: $(INSTALLED)
-	$(BIN)/python -m pytest -n auto --dist loadgroup -m thorough
+	$(PYTEST) $(PARALLEL) -m thorough
 
 test-browser: $(INSTALLED)
-	$(BIN)/python -m pytest -m browser tests/report
+	$(PYTEST) -m browser tests/report
 
 # TIMELOCAL_ATTACK=0.1 makes a tenth of the attacks, 10 ten times as many.
 test-attack: $(INSTALLED)
-	$(BIN)/python -m pytest -m attack -s -q
+	$(PYTEST) -m attack -s -q
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
