@@ -134,6 +134,16 @@ def test_a_chunk_is_its_steps_and_leaves_grad_as_it_was(optimizer) -> None:
     assert {f"network.{name}" for name in estimate.gradients} == kept.keys()
 
 
+@pytest.mark.parametrize("ones", [torch.ones(4, 12), torch.ones(4, 12, dtype=torch.bool)])
+@pytest.mark.parametrize("cell", [tl.RNN, tl.GRU])  # the call of one tanh layer, and the stages
+def test_a_mask_of_ones_is_none(cell, ones) -> None:
+    x, y = data(12)
+    rules = [tl.DFA(cell(2, 8, output_size=3, seed=1), loss="mse") for _ in range(2)]
+    plain, masked = (tl.Stream(r, torch.optim.SGD(r.parameters(), lr=0.1), 4) for r in rules)
+    assert_close(masked.run(x, y, mask=ones), plain.run(x, y), rtol=0, atol=0)
+    assert_close(rules[1].state_dict(), rules[0].state_dict(), rtol=0, atol=0)
+
+
 RULES = {
     "dfa": lambda network: tl.DFA(network, loss="mse"),
     "rflo": lambda network: tl.RFLO(network, loss="mse"),

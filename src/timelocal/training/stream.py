@@ -341,8 +341,9 @@ class Stream:
         x, present = self._check_chunk(inputs, targets, mask)
         if self._predicted is not None:
             self._go_by()
-        y, weights = network.time_first(targets), None if mask is None else network.time_first(mask)
-        first = self.steps
+        y, first = network.time_first(targets), self.steps
+        all_count = mask is None or bool((mask == 1).all())
+        weights = None if mask is None or all_count else network.time_first(mask)
         try:
             losses, outputs = (
                 self._run(x, y, weights)
