@@ -8,7 +8,7 @@ import timelocal as tl
 from timelocal import data, plugins
 from timelocal.errors import ArgumentError, did_you_mean, unknown_name
 from timelocal.experiments.build import CELLS, OPTIMIZERS
-from timelocal.experiments.papers import EXPERIMENTS
+from timelocal.experiments.catalogue import EXPERIMENTS
 from timelocal.losses import LOSSES
 
 KNOWN = {

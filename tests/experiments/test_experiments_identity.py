@@ -16,10 +16,10 @@ from timelocal.errors import UnsupportedError
 from timelocal.experiments import config as config_module
 from timelocal.experiments import environment
 from timelocal.experiments.build import rule_defaults
+from timelocal.experiments.catalogue import EXPERIMENTS
 from timelocal.experiments.command import command_of, known_command
 from timelocal.experiments.config import DEFAULTS_VERSION, CostConfig, TrainConfig
 from timelocal.experiments.cost import measure_cost
-from timelocal.experiments.papers import EXPERIMENTS
 from timelocal.experiments.run import run
 from timelocal.experiments.trial import Trial, from_json, name_of
 from timelocal.rules import RULES

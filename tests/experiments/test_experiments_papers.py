@@ -8,11 +8,11 @@ from collections.abc import Mapping
 import pytest
 
 from timelocal.errors import ArgumentError
+from timelocal.experiments.catalogue import EXPERIMENTS
+from timelocal.experiments.claims import above, at_most, reaches, within
 from timelocal.experiments.config import CostConfig, TrainConfig
-from timelocal.experiments.papers import EXPERIMENTS, PROFILES, ProfileName
+from timelocal.experiments.experiment import PROFILES, Claim, Key, Numbers, ProfileName
 from timelocal.experiments.papers import dfa as dfa_paper
-from timelocal.experiments.papers.claims import above, at_most, reaches, within
-from timelocal.experiments.papers.experiment import Claim, Key, Numbers
 
 NAMES = {
     "dfa/table1",

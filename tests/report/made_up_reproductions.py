@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+from timelocal.experiments.claims import above
 from timelocal.experiments.config import CostConfig, TrainConfig
-from timelocal.experiments.papers.claims import above
-from timelocal.experiments.papers.experiment import Experiment, Key, Line, PaperValue, Search
+from timelocal.experiments.experiment import Experiment, Key, Line, PaperValue, Search
 from timelocal.studies.reproduction import LineResult, Reproduction
 from timelocal.studies.search import candidates, choices, with_seed
 from timelocal.studies.store import RunRecord

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from timelocal.experiments.papers import EXPERIMENTS
+from timelocal.experiments.catalogue import EXPERIMENTS
 from timelocal.report.markdown import write_markdown
 from timelocal.report.provenance import commands
 from timelocal.report.site import missing_runs

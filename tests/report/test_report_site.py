@@ -19,10 +19,11 @@ from typer.testing import CliRunner
 from timelocal import files
 from timelocal.cli.app import app
 from timelocal.errors import BusyError, RunError, UnsupportedError
+from timelocal.experiments.catalogue import EXPERIMENTS
+from timelocal.experiments.claims import reaches
 from timelocal.experiments.command import command_of
 from timelocal.experiments.config import TrainConfig
-from timelocal.experiments.papers import EXPERIMENTS, Experiment
-from timelocal.experiments.papers.claims import reaches
+from timelocal.experiments.experiment import Experiment
 from timelocal.report import site
 from timelocal.report.citations import PAPERS
 from timelocal.report.line_figures import figures

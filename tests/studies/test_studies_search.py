@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from timelocal.errors import ArgumentError
+from timelocal.experiments.catalogue import EXPERIMENTS
 from timelocal.experiments.config import TrainConfig
-from timelocal.experiments.papers import EXPERIMENTS
-from timelocal.experiments.papers.experiment import Experiment, Key, Line, Search
+from timelocal.experiments.experiment import Experiment, Key, Line, Search
 from timelocal.experiments.trial import Trial
 from timelocal.studies.engines import InProcess, Processes
 from timelocal.studies.optuna_search import proposed

@@ -13,7 +13,7 @@ from timelocal.cli.terminal import say, show
 
 if TYPE_CHECKING:
     from timelocal.errors import Problem
-    from timelocal.experiments.papers import Experiment
+    from timelocal.experiments.experiment import Experiment
     from timelocal.studies.engines import Engine
 
 OPTUNA_TRIALS = 20
@@ -65,7 +65,8 @@ def reproduce(
     ),
 ) -> None:
     """Do what is missing of an experiment and write its page. What is done is not repeated."""
-    from timelocal.experiments.papers import EXPERIMENTS, PROFILES
+    from timelocal.experiments.catalogue import EXPERIMENTS
+    from timelocal.experiments.experiment import PROFILES
 
     if show_list or not names:
         _list(EXPERIMENTS.values())

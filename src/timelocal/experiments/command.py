@@ -8,8 +8,9 @@ from functools import cache
 
 from timelocal.errors import UnsupportedError
 from timelocal.experiments.build import rule_defaults
+from timelocal.experiments.catalogue import EXPERIMENTS
 from timelocal.experiments.config import CostConfig, TrainConfig
-from timelocal.experiments.papers import EXPERIMENTS, PROFILES, ProfileName
+from timelocal.experiments.experiment import PROFILES, ProfileName
 
 _FLAGS = ("stratified", "standardize", "online", "alignment")
 _GIVEN = ("dataset", "cell", "rule", "hidden", "optimizer", "lr", "batch", "epochs")

@@ -13,7 +13,7 @@ from markupsafe import Markup, escape
 from timelocal.analysis.statistics import Difference, Summary, paired_difference, summarize
 from timelocal.experiments.command import command_of
 from timelocal.experiments.config import CostConfig, TrainConfig
-from timelocal.experiments.papers.experiment import Line
+from timelocal.experiments.experiment import Line
 from timelocal.report.tables import is_number
 from timelocal.report.words import number
 from timelocal.studies.measures import MEASURES, Measure, value

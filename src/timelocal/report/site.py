@@ -9,7 +9,7 @@ from typing import Any
 
 from plotly.offline import get_plotlyjs
 
-from timelocal.experiments.papers import EXPERIMENTS
+from timelocal.experiments.catalogue import EXPERIMENTS
 from timelocal.files import make_folder, replaced, to_json, write_text
 from timelocal.report import line_figures, lines, provenance
 from timelocal.report.citations import PAPERS, Paper

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from timelocal.experiments.papers.experiment import Line
+from timelocal.experiments.experiment import Line
 from timelocal.optional import require
 from timelocal.studies.measures import MEASURES
 from timelocal.studies.search import Choice, score

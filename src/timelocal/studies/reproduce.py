@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from timelocal.experiments.papers import Experiment, Line, ProfileName
+from timelocal.experiments.experiment import Experiment, Line, ProfileName
 from timelocal.experiments.trial import Trial
 from timelocal.studies.engines import Engine
 from timelocal.studies.limits import Limits
@@ -40,7 +40,7 @@ def reproduce(
     """Do what is missing of the experiments and return all that there is of them.
 
     Args:
-        experiments: from `timelocal.experiments.papers.EXPERIMENTS`.
+        experiments: from `timelocal.experiments.catalogue.EXPERIMENTS`.
         profile: how large.
         store: of runs, shared by all experiments: a run that two need is done once.
         engine, data_dir, retries, limits, tell: as in `run_study`.

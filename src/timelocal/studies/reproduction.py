@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from timelocal.experiments.config import TrainConfig
-from timelocal.experiments.papers.experiment import (
+from timelocal.experiments.experiment import (
     Claim,
     Experiment,
     Key,

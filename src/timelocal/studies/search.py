@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from statistics import fmean
 
-from timelocal.experiments.papers.experiment import Line, Search
+from timelocal.experiments.experiment import Line, Search
 from timelocal.experiments.trial import Trial, from_json
 from timelocal.studies.measures import MEASURES, value
 from timelocal.studies.store import RunRecord

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from timelocal.experiments.claims import above, at_most, reaches, within
 from timelocal.experiments.config import TrainConfig
-from timelocal.experiments.papers.claims import above, at_most, reaches, within
-from timelocal.experiments.papers.experiment import (
+from timelocal.experiments.experiment import (
     Column,
     Experiment,
     Key,

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+from timelocal.experiments.claims import above, at_most, within
 from timelocal.experiments.config import CostConfig, TrainConfig, default_task
-from timelocal.experiments.papers.claims import above, at_most, within
-from timelocal.experiments.papers.experiment import (
+from timelocal.experiments.experiment import (
     Claim,
     Column,
     Experiment,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from statistics import fmean
 
-from timelocal.experiments.papers.experiment import Claim, Key, Numbers, Verdict, Word
+from timelocal.experiments.experiment import Claim, Key, Numbers, Verdict, Word
 
 SEEDS = 3
 """A mean of fewer seeds than these decides nothing."""
