@@ -9,7 +9,7 @@ import pytest
 
 from timelocal.errors import ArgumentError
 from timelocal.experiments.catalogue import EXPERIMENTS
-from timelocal.experiments.claims import above, at_most, reaches, within
+from timelocal.experiments.claims import above, at_most, no_worse, reaches, within
 from timelocal.experiments.config import CostConfig, TrainConfig
 from timelocal.experiments.experiment import PROFILES, Claim, Key, Numbers, ProfileName
 from timelocal.experiments.papers import dfa as dfa_paper
@@ -122,6 +122,25 @@ def test_how_numbers_decide(claim: Claim, ours: float, theirs: float, word: str)
     verdict = claim.decide(numbers)
     assert verdict.word == word
     assert "A on task" in verdict.because
+
+
+@pytest.mark.parametrize(
+    ("differences", "word"),
+    [
+        ([-0.02, -0.02, -0.02], "holds"),
+        ([-0.04, -0.04, -0.04], "does not hold"),
+        # mean −0.01, and Student's t with two degrees of freedom, 4.303, times sd/√3
+        ([-0.01 - 0.0079, -0.01, -0.01 + 0.0079], "holds"),  # from −0.0296
+        ([-0.01 - 0.0082, -0.01, -0.01 + 0.0082], "does not hold"),  # from −0.0304
+    ],
+)
+def test_no_worse_is_decided_by_the_interval_of_paired_differences(
+    differences: list[float], word: str
+) -> None:
+    theirs = {0: 0.5, 1: 0.7, 2: 0.9}  # their own spread does not count
+    ours = {seed: theirs[seed] + one for seed, one in enumerate(differences)}
+    assert no_worse("", [(A, B)], 0.03).decide({A: ours, B: theirs}).word == word
+    assert no_worse("", [(A, B)], 0.03).decide({A: ours}).word == "untested at this size"
 
 
 @pytest.mark.parametrize("claim", [above("", [(A, B)]), reaches("", [(A, 1.0), (B, 0.5)])])

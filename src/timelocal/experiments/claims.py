@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from statistics import fmean
 
+from timelocal.analysis.statistics import paired_difference
 from timelocal.experiments.experiment import Claim, Key, Numbers, Verdict, Word
 
 SEEDS = 3
@@ -40,6 +42,30 @@ def within(text: str, pairs: Iterable[tuple[Key, Key]], factor: float) -> Claim:
         pairs,
         f"the larger mean of each pair is at most {factor:g} times the smaller",
         lambda ours, theirs: max(ours, theirs) <= factor * min(ours, theirs),
+    )
+
+
+def no_worse(text: str, pairs: Iterable[tuple[Key, Key]], margin: float) -> Claim:
+    """Every first line is at most `margin` below the second, by the 95 % interval of the difference.
+
+    The difference is paired by seed, which also decides how the data are split: a lower end of the t-interval
+    at or above −margin.
+    """
+    pairs = tuple(pairs)
+
+    def decide(numbers: Numbers) -> Verdict:
+        missing = [key for pair in pairs for key in pair if not _enough(numbers, key)]
+        found = []
+        for first, second in pairs:
+            if first not in missing and second not in missing:
+                interval = paired_difference(numbers[first], numbers[second]).summary.interval
+                low, high = interval or (-math.inf, math.inf)
+                told = f"{_name(first)} − {_name(second)}: {_short(low)} to {_short(high)}"
+                found.append((told, low >= -margin))
+        return _verdict(found, missing)
+
+    return Claim(
+        text, f"the 95 % interval of each paired difference begins at −{margin:g} or above", decide
     )
 
 

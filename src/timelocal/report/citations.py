@@ -1,4 +1,4 @@
-"""The papers that are reproduced: how each is cited, and where it prints the numbers beside ours."""
+"""What experiments are from: the papers and how each is cited, or questions beyond them."""
 
 from __future__ import annotations
 
@@ -7,12 +7,15 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Paper:
-    """A paper: its title, its citation with an address, and what it prints of its numbers."""
+    """A paper: its title, its citation with an address, and what it prints of its numbers.
+
+    The questions that go beyond the papers have a title alone.
+    """
 
     title: str
-    citation: str
-    address: str
-    printed: str
+    citation: str = ""
+    address: str = ""
+    printed: str = ""
 
 
 PAPERS = {
@@ -32,5 +35,6 @@ PAPERS = {
         "The paper shows its results as curves and bars and prints no numbers of them; what it says of them "
         "in words is decided above, claim by claim.",
     ),
+    "beyond": Paper("Beyond the papers"),
 }
 """By the first part of an experiment's name."""

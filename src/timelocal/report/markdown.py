@@ -85,7 +85,8 @@ def _section(one: Reproduction) -> str:
         "",
     ]
     if verdicts:
-        told += ["What the paper says, and what these runs say:", "", *verdicts, ""]
+        who = "What the paper says" if paper_of(one).citation else "What is claimed"
+        told += [f"{who}, and what these runs say:", "", *verdicts, ""]
     for panel in panels:
         told += [f"### {panel}", ""] if len(panels) > 1 else [f"On {panel}:", ""]
         here = [row for row in rows if row.line.key.panel == panel]
@@ -94,7 +95,8 @@ def _section(one: Reproduction) -> str:
     if any(row.line.paper is not None for row in rows):
         told += [f"The paper: {paper_of(one).printed}", ""]
     deviations = [f"- {text}" for text in experiment.deviations(one.profile)]
-    return "\n".join([*told, "Deviations from the paper:", "", *deviations, ""])
+    head = "Deviations from the paper:" if paper_of(one).citation else "How it was done:"
+    return "\n".join([*told, head, "", *deviations, ""])
 
 
 def _table(one: Reproduction, rows: Sequence[LineRow], floors: Sequence[TrivialRow]) -> list[str]:
@@ -144,7 +146,9 @@ def _provenance(reproductions: Sequence[Reproduction]) -> str:
     missing = len(missing_runs(reproductions))
     told += [f"{missing} not run yet"] if missing else []
     environment = [f"- {key}: {value}" for key, value in provenance.environment(found).items()]
-    references = [f"- {paper.citation} <{paper.address}>" for paper in PAPERS.values()]
+    references = [
+        f"- {paper.citation} <{paper.address}>" for paper in PAPERS.values() if paper.citation
+    ]
     parts = [
         "## Runs and environment",
         "",

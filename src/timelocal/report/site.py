@@ -54,7 +54,7 @@ def page_name(experiment: str) -> str:
 
 
 def paper_of(one: Reproduction) -> Paper:
-    """The paper that an experiment is from."""
+    """The paper that an experiment is from, or what stands for those beyond the papers."""
     return PAPERS[one.experiment.name.split("/")[0]]
 
 
@@ -97,13 +97,13 @@ def _index(reproductions: Sequence[Reproduction]) -> dict[str, Any]:
         papers.setdefault(paper_of(one).title, []).append(entry)
     found = runs_of(reproductions)
     return {
-        "title": "Two papers, reproduced",
+        "title": "Two papers, reproduced, and beyond",
         "papers": papers,
         "words": ("holds", "does not hold", "untested at this size"),
         "statuses": Counter(run.status for run in found).most_common(),
         "missing": len(missing_runs(reproductions)),
         "environment": provenance.environment(found),
-        "references": list(PAPERS.values()),
+        "references": [paper for paper in PAPERS.values() if paper.citation],
     }
 
 
