@@ -6,6 +6,7 @@ class weights; a rule sees e already divided by Σ w.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import replace
 from typing import ClassVar
@@ -85,7 +86,7 @@ def _shape_remedy(shape: tuple[int, ...], entries: tuple[int, ...], rest: tuple[
 
 def _finite_problems(targets: Tensor, counted: Tensor | None) -> list[Problem]:
     read = targets if counted is None else targets[counted]
-    if bool(read.isfinite().all()):
+    if math.isfinite(read.detach().sum().item()) or bool(read.isfinite().all()):
         return []
     remedy = "Leave out what is missing by a mask."
     return [Problem("targets", "NaN or infinite values", "finite numbers", remedy)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import pickle
 from functools import partial
 
 import pytest
@@ -265,6 +266,54 @@ def test_what_lies_elsewhere_now_is_found_there(monkeypatch):
         replace(stream)
         run(stream, inputs[:, 6:], targets[:, 6:])
     alike(*map(kept, streams), rtol=1e-9, atol=1e-11)
+
+
+def set_data(parameter: Tensor, change) -> None:
+    parameter.data = change(parameter.data)
+
+
+CHANGES = {
+    "where a weight lies": lambda s: set_data(
+        s.rule.network.readout.weight, lambda w: w.clone() + 1
+    ),
+    "how a weight lies": lambda s: set_data(
+        s.rule.network.readout.weight, lambda w: w.t().clone().t()
+    ),
+    "a weight frozen": lambda s: s.rule.network.recurrent.weight_hh_l0.requires_grad_(False),
+    "a moment": lambda s: s.optimizer.state[s.rule.network.readout.weight].update(
+        exp_avg=torch.ones(3, 9, dtype=torch.float64)
+    ),
+    "a learning rate": lambda s: s.optimizer.param_groups[0].update(lr=0.5),
+    "an option": lambda s: s.optimizer.param_groups[0].update(weight_decay=0.3),
+    "a feedback": lambda s: s.rule.feedback_matrix(0).neg_(),
+    "a hook": lambda s: s.rule.network.readout.register_forward_hook(lambda *_: None),
+    "a loss": lambda s: setattr(s.rule, "loss", tl.losses.BCE()),
+    "states": lambda s: s.memory.update(states=torch.ones_like(s.memory["states"])),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_single_steps_follow_what_changes_between_them(change):
+    streams = [a_stream("dfa", "gru", optimizer="adam") for _ in range(2)]
+    inputs, targets = data("bce", 2, 8)
+    for stream, gradients in zip(streams, (False, True), strict=True):
+        for t in range(8):
+            if t == 5:
+                with torch.no_grad():
+                    CHANGES[change](stream)
+            stream.step(inputs[:, t], targets[:, t], gradients=gradients)
+    alike(*map(kept, streams), rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda s: pickle.loads(pickle.dumps(s))])
+def test_a_copy_of_a_stream_goes_on_by_itself(copied):
+    stream = a_stream("eprop", "gru", optimizer="adam")
+    inputs, targets = data("mse", 2, 6)
+    stream.run(inputs, targets)
+    other, before = copied(stream), kept(stream)
+    expected = other.run(inputs, targets)
+    assert all(torch.equal(value, before[name]) for name, value in kept(stream).items())
+    torch.testing.assert_close(stream.run(inputs, targets), expected, rtol=0, atol=0)
 
 
 def test_a_readout_may_grow_in_mid_stream():

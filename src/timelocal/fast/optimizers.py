@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sized
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -114,21 +114,25 @@ def moments(
     return found[0], found[1], step
 
 
-_HOOKS: WeakKeyDictionary[Optimizer, tuple[Sized, ...]] = WeakKeyDictionary()
-"""The dictionaries of an optimizer's hooks and of all optimizers', as their own handles refer to them."""
+_HOOKS: WeakKeyDictionary[Optimizer, tuple[dict[int, Any], ...]] = WeakKeyDictionary()
 
 
-def is_hooked(optimizer: Optimizer) -> bool:
-    """Whether something of the user's is called at every step: seen by adding a hook, once, and looking."""
-    hooks = _HOOKS.get(optimizer)
-    if hooks is None:
-        hooks = _HOOKS[optimizer] = behind(
+def hooks(optimizer: Optimizer) -> tuple[dict[int, Any], ...]:
+    """The dictionaries of an optimizer's hooks and of all optimizers', as their own handles refer to them."""
+    found = _HOOKS.get(optimizer)
+    if found is None:
+        found = _HOOKS[optimizer] = behind(
             optimizer.register_step_pre_hook(no_hook),
             optimizer.register_step_post_hook(no_hook),
             register_optimizer_step_pre_hook(no_hook),
             register_optimizer_step_post_hook(no_hook),
         )
-    return any(map(len, hooks))
+    return found
+
+
+def is_hooked(optimizer: Optimizer) -> bool:
+    """Whether something of the user's is called at every step: seen by adding a hook, once, and looking."""
+    return any(map(len, hooks(optimizer)))
 
 
 def count_an_update(optimizer: Optimizer, parameters: Iterable[Tensor]) -> None:

@@ -7,21 +7,19 @@ its exact type, takes the loop; so does any cell, readout, loss or optimizer tha
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Iterable, Mapping
-from operator import is_
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import Linear, Module
 from torch.optim import Optimizer
 
-from timelocal.fast import optimizers
+from timelocal.fast import held, optimizers
+from timelocal.fast.held import Held
 from timelocal.feedback import FIXED
 from timelocal.kernels import native_stream
 from timelocal.kernels.native_stream import GroupCall, LayerCall, ParameterCall, StreamCall
 from timelocal.network import parameter_name
-from timelocal.network.hooks import has_forward_hooks
 from timelocal.rules import ANP, DFA, NP, RFLO, TBPTT, WP, EProp, Rule, SnAp1, staged
 from timelocal.rules.eligibility import trace_name
 from timelocal.rules.feedback_rule import EXACT, FeedbackRule
@@ -86,156 +84,141 @@ CREDITS: dict[type[Rule], _Write] = {
 """By the rule's exact type: a variation on a rule computes something else."""
 
 
-def _identities(kept: Iterable[Mapping[str, object] | None]) -> list[int]:
-    return [id(value) for each in kept if each for value in each.values()]
-
-
 class Program:
-    """The native call of one stream: what it says is written anew each time, from where everything now lies.
+    """The native call of one stream: what it says is written anew once anything of it is another than it was.
 
-    Weights and moments are the tensors of the network and of the optimizer. What kind of network, loss and
-    optimizer they are is looked at again only where one of them is another one.
+    Weights and moments are the tensors of the network and of the optimizer.
     """
 
-    def __init__(self, rule: Rule, optimizer: Optimizer, batch_size: int) -> None:
+    def __init__(self, rule: Rule, optimizer: Optimizer) -> None:
         self.rule, self.optimizer = rule, optimizer
-        self.call = StreamCall(batch=batch_size)
-        self._known: tuple[object, ...] | None = None
-        self._fits = False
-        self._told: tuple[object, ...] | None = None
-        self._carried: list[Tensor] = []
+        self.call = StreamCall()
+        self._is_served = False
+        self._held: Held | None = None
+        self._options: Held | None = None
+        self._decisive: list[tuple[object, ...]] = []
+        self._carried: tuple[Held, Memory, int] | None = None
 
-    def is_served(self) -> bool:
-        """Whether the kernels know this rule, cell, readout, loss and optimizer; writes all but addresses."""
-        network, optimizer = self.rule.network, self.optimizer
-        recurrent, readout, groups = network.recurrent, network.readout, optimizer.param_groups
-        plain = type(readout) is Linear and not has_forward_hooks(readout)
-        known = (
-            recurrent, recurrent.cell, recurrent.decorrelate, recurrent.num_layers, self.rule.loss,
-            recurrent.dropout and network.training, readout,
-            plain and (readout.weight.shape, getattr(readout.bias, "shape", None)),
-            optimizers.is_hooked(optimizer), *map(optimizers.options, groups),
-            [id(parameter) for group in groups for parameter in group["params"]],
-        )  # fmt: skip
-        if known != self._known:
-            self._known, self._fits, self._told = known, self._check(), None
-        return self._fits and CREDITS[type(self.rule)](self.rule, self.call, self.layers)
+    def __reduce__(self) -> tuple[object, ...]:  # a copy finds out by itself where all is
+        return Program, (self.rule, self.optimizer)
 
-    def _check(self) -> bool:
+    def is_ready(self, memory: Memory, sequences: int) -> bool:
+        """Whether the call makes the next steps of so many sequences; it then says all but the data."""
+        if not (self._held and self._held.is_same() and self._follows_options()):
+            if type(self.rule) not in CREDITS or type(self.optimizer) not in optimizers.NATIVE:
+                return False
+            self._carried, self._is_served = None, self._write()
+            self._remember()
+        return self._is_served and self._carries(memory, sequences)
+
+    def _remember(self) -> None:
+        """What decides whether all must be written anew: nothing that a step itself replaces."""
+        rule, optimizer, groups = self.rule, self.optimizer, self.optimizer.param_groups
+        self._decisive = list(map(optimizers.options, groups))
+        self._options = Held(groups)
+        self._held = Held(
+            (*held.of_modules(rule), *held.of_optimizer(optimizer), *optimizers.hooks(optimizer)),
+            (*rule.parameters(), *rule.buffers()),
+        )
+
+    def _follows_options(self) -> bool:
+        """Write what the optimizer's groups say now; False where they say something of another kind."""
+        groups = self.optimizer.param_groups
+        kept = self._options
+        if kept and kept.is_same() and not kept.tensors:  # a tensor may have changed where it is
+            return True
+        if list(map(optimizers.options, groups)) != self._decisive:
+            return False
+        self._options = Held(groups)
+        if self._is_served:
+            self._write_groups()
+        return True
+
+    def _write_groups(self) -> None:
+        for own, group in zip(self.groups, self.optimizer.param_groups, strict=True):
+            optimizers.write_group(own, group)
+
+    def _write(self) -> bool:
+        """Write all of the call but memory and data; False where the kernels do not make these steps."""
         rule, network, call = self.rule, self.rule.network, self.call
-        recurrent, readout = network.recurrent, network.readout
+        recurrent = network.recurrent
+        native = optimizers.native_of(self.optimizer, network.parameters())
+        if native is None or not staged.serves(network, rule.loss):
+            return False
+        if network.output_size > _WIDEST_READOUT:
+            return False
         self.layers = (LayerCall * recurrent.num_layers)()
         self.groups = (GroupCall * len(self.optimizer.param_groups))()
         call.layer, call.groups = ctypes.addressof(self.layers), ctypes.addressof(self.groups)
-        fits = (
-            type(rule) in CREDITS
-            and staged.serves(network, rule.loss)
-            and network.output_size <= _WIDEST_READOUT
-        )
-        made = optimizers.native_of(self.optimizer, network.parameters())
-        if not fits or made is None:
-            return False
-        self.native, self.dtype, self.is_written = made, recurrent.like.dtype, False
-        self.places: list[tuple[ParameterCall, Module, str]] = [
-            (own.parameters[kind], recurrent, parameter_name(name, layer, 0))
+        call.readout = call.readout_bias = ParameterCall()
+        staged.write_network(call, network, rule.loss)
+        call.optimizer = native_stream.OPTIMIZERS.index(native.kind)
+        call.optimizer_decouples = optimizers.decouples(self.optimizer)
+        call.directions, call.carries = 1, True
+        self._write_groups()
+        return self._write_parameters(native) and CREDITS[type(rule)](rule, call, self.layers)
+
+    def _write_parameters(self, native: optimizers.Native) -> bool:
+        """Write where parameters and moments are; False before the optimizer has made its moments."""
+        groups, network = self.optimizer.param_groups, self.rule.network
+        recurrent, readout = network.recurrent, network.readout
+        number = {id(own): n for n, group in enumerate(groups) for own in group["params"]}
+        places = [
+            (own.parameters[kind], getattr(recurrent, parameter_name(name, layer, 0)))
             for layer, own in enumerate(self.layers)
             for kind, name in enumerate(native_stream.KINDS)
             if recurrent.bias or kind < 2
         ]
-        self.places.append((call.readout, readout, "weight"))
+        places.append((self.call.readout, readout.weight))
         if readout.bias is not None:
-            self.places.append((call.readout_bias, readout, "bias"))
-        _, self.modules, self.names = zip(*self.places, strict=True)
-        self.number = {
-            id(parameter): number
-            for number, group in enumerate(self.optimizer.param_groups)
-            for parameter in group["params"]
-        }
-        staged.write_network(call, network, rule.loss)
-        call.optimizer = native_stream.OPTIMIZERS.index(made.kind)
-        call.optimizer_decouples = optimizers.decouples(self.optimizer)
-        call.directions, call.carries = 1, True
-        return True
-
-    def has_begun(self) -> bool:
-        """Whether the optimizer has made its first step, which makes what it keeps; writes all addresses."""
-        groups, state = self.optimizer.param_groups, self.optimizer.state
-        for own, group in zip(self.groups, groups, strict=True):
-            optimizers.write_group(own, group)
-        if self.is_written and self._is_where_it_was():
-            return True
-        self.is_written = False
-        self.written: list[Tensor] = []
-        self.parameters = [getattr(module, name) for _, module, name in self.places]
-        if not self.rule.network.recurrent.is_as_declared(self.parameters[0]):
+            places.append((self.call.readout_bias, readout.bias))
+        if not recurrent.is_as_declared(places[0][1]):
             return False
-        self.kept = [state.get(parameter) for parameter in self.parameters]
-        for (call, _, _), parameter, own in zip(
-            self.places, self.parameters, self.kept, strict=True
-        ):
+        self.written: list[Tensor] = []
+        self.size = sum(parameter.numel() for _, parameter in places)
+        for call, parameter in places:
             laid_out = parameter.is_cpu and parameter.is_contiguous()
-            if parameter.dtype is not self.dtype or not laid_out:
+            if parameter.dtype is not recurrent.like.dtype or not laid_out:
                 return False
             call.value, call.group = parameter.data_ptr(), -1
-            number = self.number.get(id(parameter))
-            if number is None or not parameter.requires_grad:
+            if id(parameter) not in number or not parameter.requires_grad:
                 continue
-            kept = optimizers.moments(self.native, groups[number], own or {}, parameter)
+            call.group = number[id(parameter)]
+            state = self.optimizer.state.get(parameter) or {}
+            kept = optimizers.moments(native, groups[call.group], state, parameter)
             if kept is None:
                 return False
-            call.group = number
             call.first, call.second, call.step = (
                 0 if tensor is None else tensor.data_ptr() for tensor in kept
             )
-            self.written.append(parameter)
-            self.written += [tensor for tensor in kept if tensor is not None]
-        self.learn = [parameter.requires_grad for parameter in self.parameters]
-        self.identities = _identities(self.kept)
-        self.tensors = list({id(one): one for one in (*self.written, *self.parameters)}.values())
-        self.addresses = [tensor.data_ptr() for tensor in self.tensors]
-        self.is_written = True
+            self.written += [own for own in (parameter, *kept) if own is not None]
         return True
 
-    def _is_where_it_was(self) -> bool:
-        """Whether the tensors whose addresses `has_begun` wrote are the same, and lie where they did."""
-        found = list(map(getattr, self.modules, self.names))
-        kept = list(map(self.optimizer.state.get, found))
-        return (
-            all(map(is_, found, self.parameters))
-            and all(map(is_, kept, self.kept))
-            and [one.requires_grad for one in found] == self.learn
-            and _identities(kept) == self.identities
-            and [one.data_ptr() for one in self.tensors] == self.addresses
-            and all(map(Tensor.is_contiguous, found))
-        )
-
-    def carries(self, memory: Memory, sequences: int) -> bool:
-        """Whether `memory` is what the kernel will read and write, after `is_served`: it looks at no size."""
-        carried, call = self._carried, self.call
-        told = call.credit, call.trace, call.directions, call.antithetic, call.carries
-        same = told == self._told and len(memory) == len(carried)
-        if same and all(map(is_, memory.values(), carried)):
-            return True
-        fresh = self.rule.begin(1)
-        forms = {name: (own.dtype, own.shape[1:]) for name, own in fresh.items()}
-        self._told, self._carried = None, list(memory.values())
+    def _carries(self, memory: Memory, sequences: int) -> bool:
+        """Write where `memory` is, if it is what the kernel will read and write: it looks at no size."""
+        if self._carried is not None:
+            seen, own, rows = self._carried
+            if own is memory and rows == sequences and seen.is_same():
+                return True
+        self._carried = None
+        forms = {name: (own.dtype, own.shape[1:]) for name, own in self.rule.begin(1).items()}
         if forms != {name: (own.dtype, own.shape[1:]) for name, own in memory.items()}:
             return False
-        if any(len(own) != sequences or not own.is_cpu for own in self._carried):
+        if any(len(own) != sequences or not own.is_cpu for own in memory.values()):
             return False
-        self._told = told
+        self._write_memory(memory)
+        self._carried = Held([memory]), memory, sequences
         return True
 
     def run(
         self,
-        memory: Memory,
         inputs: Tensor,
         targets: Tensor | None,
         mask: Tensor | None,
         key: int,
         first_step: int,
     ) -> tuple[Tensor, Tensor]:
-        """Losses (t,) and outputs (t, b, o) of inputs (t, b, i), after `is_served` and `has_begun`.
+        """Losses (t,) and outputs (t, b, o) of inputs (t, b, i), after `is_ready`.
 
         targets (t, b) or (t, b, o), None where the mask is 0 throughout; mask (t, b) or None. Weights,
         moments and memory are changed in place. Of fewer steps where the next one would leave numbers that
@@ -253,13 +236,12 @@ class Program:
         weights = mask if mask is None else mask.to(inputs.dtype).contiguous()
         by_class = staged.write_loss(call, self.rule.loss, inputs)
         runs = 1 + call.directions * (2 if call.antithetic else 1)
-        call.threads = native_stream.threads_for(self.parameters, sequences * runs)
+        call.threads = native_stream.threads_for(self.size, sequences * runs)
         call.steps, call.batch, call.peeks = steps[0] if steps else 1, sequences, False
         call.key, call.first_step = key & (2**64 - 1), first_step
         call.x, call.y = inputs.data_ptr(), 0 if targets is None else targets.data_ptr()
         call.mask = 0 if weights is None else weights.data_ptr()
         call.losses, call.out = losses.data_ptr(), outputs.data_ptr()
-        self._write_memory(memory)
         native_stream.stream(call)
         del by_class  # until here
         torch.autograd.graph.increment_version(self.written)
@@ -269,17 +251,17 @@ class Program:
             ]
         return losses, outputs
 
-    def peek(self, memory: Memory, inputs: Tensor) -> Tensor:
-        """Outputs (b, o) of the clean network at one more step (b, i), after `is_served` and `has_begun`.
+    def peek(self, inputs: Tensor) -> Tensor:
+        """Outputs (b, o) of the clean network at one more step (b, i), after `is_ready`.
 
         Nothing is changed.
         """
         call, inputs = self.call, inputs.contiguous()
-        outputs = inputs.new_empty(len(inputs), call.outputs)
-        call.steps, call.batch, call.peeks = 1, len(inputs), True
-        call.threads = native_stream.threads_for(self.parameters, len(inputs))
+        sequences = inputs.shape[0]
+        outputs = inputs.new_empty(sequences, call.outputs)
+        call.steps, call.batch, call.peeks = 1, sequences, True
+        call.threads = native_stream.threads_for(self.size, sequences)
         call.x, call.out = inputs.data_ptr(), outputs.data_ptr()
-        self._write_memory(memory)
         native_stream.stream(call)
         return outputs
 

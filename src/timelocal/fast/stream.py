@@ -23,7 +23,7 @@ class NativeStream:
 
     def __init__(self, rule: Rule, optimizer: Optimizer, batch_size: int) -> None:
         self.rule, self.optimizer, self.batch_size = rule, optimizer, batch_size
-        self._program = Program(rule, optimizer, batch_size)
+        self._program = Program(rule, optimizer)
 
     def run(
         self,
@@ -48,11 +48,11 @@ class NativeStream:
             )
             if found is not None:
                 return found
-        program = self._ready(memory, inputs.shape[1])
-        if program is None:
+        program = self._program
+        if not program.is_ready(memory, inputs.shape[1]):
             return None
         if steps == 1:
-            return program.run(memory, inputs, targets, mask, key, first_step)
+            return program.run(inputs, targets, mask, key, first_step)
         parameters = list(self.rule.network.parameters())
         count_an_update(self.optimizer, parameters)
         work = 4.0 * sum(p.numel() for p in parameters) * self.batch_size
@@ -62,7 +62,7 @@ class NativeStream:
             part = slice(start, start + longest)
             some = None if mask is None else mask[part]
             wanted = None if targets is None else targets[part]
-            parts.append(program.run(memory, inputs[part], wanted, some, key, first_step + start))
+            parts.append(program.run(inputs[part], wanted, some, key, first_step + start))
             if program.call.steps < len(inputs[part]):
                 break
         losses, outputs = zip(*parts, strict=True)
@@ -81,18 +81,11 @@ class NativeStream:
 
         Nothing but empty tensors where the step is not made.
         """
-        program = self._ready(memory, len(inputs))
-        if program is None:
+        if not self._program.is_ready(memory, inputs.shape[0]):
             return None
-        return program.run(memory, inputs, targets, mask, key, step)
+        return self._program.run(inputs, targets, mask, key, step)
 
     def peek(self, memory: Memory, inputs: Tensor) -> Tensor | None:
         """Outputs (b, o) of one more step (b, i), without making it; None where `step` would do nothing."""
-        program = self._ready(memory, len(inputs))
-        return None if program is None else program.peek(memory, inputs)
-
-    def _ready(self, memory: Memory, sequences: int) -> Program | None:
-        """The program, if it is one that the kernels know and all that it names is there."""
-        program = self._program
-        served = program.is_served() and program.has_begun() and program.carries(memory, sequences)
-        return program if served else None
+        is_ready = self._program.is_ready(memory, inputs.shape[0])
+        return self._program.peek(inputs) if is_ready else None

@@ -8,10 +8,8 @@ readout and its loss), credit (how the nodes hear of it) and optimizer. The stru
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterable
 
 import torch
-from torch import Tensor
 
 from timelocal.kernels import native
 
@@ -80,10 +78,9 @@ _WORTH_SHARING = 4e5
 """Multiply-adds of a step forward from which on threads do more than wait for each other."""
 
 
-def threads_for(parameters: Iterable[Tensor], rows: int) -> int:
-    """How many threads a step of so many rows through these parameters is worth."""
-    work = sum(parameter.numel() for parameter in parameters) * rows
-    return torch.get_num_threads() if work > _WORTH_SHARING else 1
+def threads_for(parameters: int, rows: int) -> int:
+    """How many threads a step of so many rows through so many parameters is worth."""
+    return torch.get_num_threads() if parameters * rows > _WORTH_SHARING else 1
 
 
 def stream(call: StreamCall) -> None:

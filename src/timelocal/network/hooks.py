@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sized
 from typing import Any
 from weakref import WeakKeyDictionary
 
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
-_SEEN: WeakKeyDictionary[nn.Module, tuple[Sized, ...]] = WeakKeyDictionary()
+_SEEN: WeakKeyDictionary[nn.Module, tuple[dict[int, Any], ...]] = WeakKeyDictionary()
 """The dictionaries of a module's hooks, as its own handles refer to them."""
 
 
@@ -31,7 +30,7 @@ def has_forward_hooks(module: nn.Module) -> bool:
     return any(map(len, hooks))
 
 
-def behind(*handles: RemovableHandle) -> tuple[Sized, ...]:
+def behind(*handles: RemovableHandle) -> tuple[dict[int, Any], ...]:
     """The dictionaries that handles of hooks refer to; the hooks, `no_hook`, are removed from them."""
     found = [handle.hooks_dict_ref() for handle in handles]
     for handle in handles:

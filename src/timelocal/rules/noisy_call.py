@@ -61,7 +61,8 @@ def summed(
     )  # fmt: skip
     staged.write_network(call, network, loss)
     write(call)
-    call.threads = native_stream.threads_for(network.parameters(), sequences * runs)
+    parameters = sum(own.numel() for own in gradients.values())
+    call.threads = native_stream.threads_for(parameters, sequences * runs)
     for layer, own in enumerate(layers):
         for place, kind in enumerate(native_stream.KINDS[: 4 if recurrent.bias else 2]):
             name_here = parameter_name(kind, layer, 0)

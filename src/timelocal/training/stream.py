@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Literal, NamedTuple, get_args, overload
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from timelocal import fast
@@ -170,6 +170,7 @@ class Stream:
         self._carries_for = self._readout_now()
         self._native = fast.NativeStream(rule, optimizer, batch_size)
         self._seen: tuple[object, ...] | None = None
+        self._outputs = 0
         self._seen_inputs: tuple[object, ...] | None = None
         self._predicted: _Predicted | None = None
         like = rule.network.recurrent.like
@@ -224,7 +225,8 @@ class Stream:
             ArgumentError: for anything wrong with these, all at once; nothing has moved then.
             DivergedError: where the loss or the update is not finite; nothing has moved then, either.
         """
-        raise_problems([flag_problem("gradients", gradients)])
+        if type(gradients) is not bool:
+            raise_problems([flag_problem("gradients", gradients)])
         entered = self._check_step(inputs, targets, mask)
         if self._predicted is not None:
             self._go_by()
@@ -406,15 +408,18 @@ class Stream:
 
     def _is_known(self, inputs: Tensor, targets: Tensor, mask: Tensor | None) -> bool:
         """Whether they are like those of the last step without a mask, but for their values."""
-        return mask is None and self._seen is not None and _signature(inputs, targets) == self._seen
+        if mask is not None or self._seen is None:
+            return False
+        return (_signature(inputs, targets), self._readout_now()) == self._seen
 
     def _check_values(self, targets: Tensor) -> None:
-        network, dtype = self.rule.network, targets.dtype
-        raise_problems(
-            self.rule.loss.target_problems(
-                targets, (self.batch_size,), network.output_size, dtype, None
-            )
-        )
+        """What a known step may still have wrong."""
+        readout, loss = self.rule.network.readout, self.rule.loss
+        # one that is linear was asked when all was checked; any other may have changed within
+        width = self._outputs if type(readout) is nn.Linear else self.rule.network.output_size
+        problems = loss.target_problems(targets, (self.batch_size,), width, targets.dtype, None)
+        if problems:
+            raise_problems(problems)
 
     def _check_all(self, entered: Entered, targets: Tensor, mask: Tensor | None) -> None:
         """All of one step at the door, with what was found in its inputs."""
@@ -429,7 +434,9 @@ class Stream:
             mask=_counting(mask, present),
         )
         raise_problems([*problems, problem])
-        self._seen = _signature(x, targets)
+        signature = _signature(x, targets)
+        self._seen = None if signature is None else (signature, self._readout_now())
+        self._outputs = network.output_size
 
     def _check_chunk(
         self, inputs: Tensor, targets: Tensor, mask: Tensor | None
@@ -572,10 +579,11 @@ class Stream:
             raise_problems([Problem("stream", got, "the same readout throughout", remedy)])
         self._carries_for = now
 
-    def _readout_now(self) -> tuple[int, int]:
+    def _readout_now(self) -> tuple[object, ...]:
         """Which readout there is, and which weight in it."""
         readout = self.rule.network.readout
-        return id(readout), id(getattr(readout, "weight", None))
+        weight = getattr(readout, "weight", None)
+        return id(readout), id(weight), getattr(weight, "shape", None)
 
     @torch.no_grad()
     def _estimate(
@@ -610,17 +618,17 @@ class Stream:
             parameter.grad = gradient
 
     def _outputs_of_rows(self, x: Tensor, present: Tensor | None) -> Tensor:
-        """As `_outputs`; NaN in the rows that are not there."""
+        """As `_predict`; NaN in the rows that are not there."""
         if present is None:
-            return self._outputs(x)
+            return self._predict(x)
         outputs = x.new_full((self.batch_size, self.rule.network.output_size), torch.nan)
         rows = present.nonzero()[:, 0]
         if len(rows):
             with self._only(rows):
-                outputs[rows] = self._outputs(x[rows])
+                outputs[rows] = self._predict(x[rows])
         return outputs
 
-    def _outputs(self, x: Tensor) -> Tensor:
+    def _predict(self, x: Tensor) -> Tensor:
         """The outputs (b, o) of a step, which is not made."""
         found = self._fast().peek(self.memory, x)
         return self._read(x) if found is None else found
