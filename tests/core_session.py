@@ -31,8 +31,13 @@ EXTRAS = {
 NEED_AN_EXTRA = ("cli", "experiments", "report", "studies")
 """The rooms that are not the core's."""
 
-NEED_MORE = ("timelocal.__main__", "timelocal.bench.jax_bptt", "timelocal.integrations.river")
-"""The command itself, the benchmark of JAX where that is installed, and what river asks for."""
+NEED_MORE = (
+    "timelocal.__main__",
+    "timelocal.bench.jax_bptt",
+    "timelocal.data.own_tables",
+    "timelocal.integrations.river",
+)
+"""The command itself, the benchmark of JAX where that is installed, tables, and what river asks for."""
 
 
 def nothing_else_is_here() -> None:

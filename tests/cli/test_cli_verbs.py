@@ -92,3 +92,25 @@ def test_a_task_with_values_at_every_step_trains(call, tmp_path):
     assert "test_accuracy" not in result["last"]
     assert result["trivial"] == {"blank, then uniform over 8": pytest.approx(0.0417, abs=1e-4)}
     assert call("report", tmp_path).exit_code == 0
+
+
+def test_a_file_of_ones_own_is_shown(call, tmp_path):
+    file = tmp_path / "own.csv"
+    file.write_text(
+        "id;t;x;kind\na;1;1,5;up\na;2;;up\nb;1;3,5;down\nb;1;4;down\nb;5;4;down\nb;6;4;down\n"
+    )
+    options = ("--series", "id", "--time", "t", "--label", "kind")
+    shown = " ".join(call("data", "show", file, *options).stdout.split())
+    for text in (
+        "1 of 6 (x: 1)",
+        "2 to 4",
+        "1, such as 1 (line 5)",
+        "3 steps left out",
+        "down (1), up (1)",
+    ):
+        assert text in shown
+    assert "problem" in shown
+    file.write_text("kind,a,b\nup,1,2\ndown,3,4\nup,1,2\n")
+    shown = " ".join(call("data", "show", file, "--label", "kind").stdout.split())
+    assert "3 × 2 × 1" in shown
+    assert "problem" not in shown

@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, TypeAlias
 
 import typer
 
 from timelocal.cli.group import Group
-from timelocal.cli.options import OWN, DataDir
+from timelocal.cli.options import (
+    OWN,
+    DataDir,
+    Features,
+    Horizon,
+    Label,
+    Missing,
+    Series,
+    Target,
+    Task,
+    Time,
+    Window,
+    reading_options,
+)
 from timelocal.cli.terminal import say
 from timelocal.cli.terminal import show as show_all
 
@@ -29,12 +43,29 @@ def show(
     name: Name,
     data_dir: DataDir = None,
     seed: Annotated[int, typer.Option(help="Of the split.")] = 0,
+    series: Series = None,
+    time: Time = None,
+    label: Label = None,
+    features: Features = None,
+    target: Target = None,
+    horizon: Horizon = 1,
+    window: Window = None,
+    missing: Missing = "refuse",
+    task: Task = None,
 ) -> None:
-    """Show a dataset's card, its parts, the duplicates in two of them, the trivial errors."""
-    from rich.text import Text
+    """Show a dataset's card, its parts, the duplicates in two of them, the trivial errors.
 
+    Of a file of your own: what it holds, and whether it can be learned from.
+    """
     from timelocal import data
+    from timelocal.data.preview import preview
+    from timelocal.data.reading import is_file, reading_of
+    from timelocal.files import as_path
 
+    options = reading_options(series, time, label, features, target, horizon, window, missing, task)
+    if is_file(name):
+        _say_lines(preview(as_path(name), reading_of(options)))
+        return
     card = data.card(name)
     counts = card.class_counts or ()
     lines = {
@@ -64,6 +95,12 @@ def show(
             lines["trivial predictors on the test part"] = "\n".join(
                 f"{what}: {error:.3g}" for what, error in floors.items()
             )
+    _say_lines(lines)
+
+
+def _say_lines(lines: Mapping[str, str]) -> None:
+    from rich.text import Text
+
     for key, value in lines.items():
         show_all(Text(key, style="bold"), str(value))
 

@@ -4,6 +4,7 @@ from timelocal.data.copying import copying_sequences
 from timelocal.data.dataset import Card, Dataset
 from timelocal.data.fetch import cache_dir
 from timelocal.data.mackey_glass import mackey_glass_streams
+from timelocal.data.reading import read, read_frame
 from timelocal.data.registry import card, floors, load, locate, names
 from timelocal.data.sequences import Sequences, Split, collate, minibatches
 from timelocal.data.splits import moments, split, standardize
@@ -24,6 +25,8 @@ __all__ = [
     "minibatches",
     "moments",
     "names",
+    "read",
+    "read_frame",
     "split",
     "standardize",
 ]

@@ -25,7 +25,8 @@ class Card:
     labels 0, 1, …, and None where the targets are not classes. `parts` are the numbers of sequences
     for training, validation and test, in this order, where they are given with the data; `split`
     then keeps to them, and draws otherwise. `lengths` are the valid steps of each sequence, where
-    they differ.
+    they differ. `features` and `outputs` are the names of inputs and of values to predict, if they
+    have any.
     """
 
     name: str
@@ -39,6 +40,8 @@ class Card:
     notes: tuple[str, ...] = ()
     parts: tuple[int, int, int] | None = None
     lengths: tuple[int, ...] | None = None
+    features: tuple[str, ...] = ()
+    outputs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

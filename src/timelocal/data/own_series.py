@@ -1,0 +1,159 @@
+"""Series of unequal length, one after the other: what every form of a user's own file becomes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from timelocal.arguments import memory_problem
+from timelocal.errors import Problem, raise_problems
+
+Missing: TypeAlias = Literal["refuse", "hold", "interpolate"]
+MISSING: tuple[Missing, ...] = ("refuse", "hold", "interpolate")
+
+MANY = 50
+"""Whole numbers of more kinds than this are asked about: they may be values, not classes."""
+
+
+@dataclass(frozen=True, eq=False)
+class Series:
+    """N series of I features, whose R steps follow each other.
+
+    Args:
+        rows: (R, I) float64, NaN where a cell is missing.
+        lengths: (N,), their sum is R.
+        features: I names.
+        names: N names.
+        labels: (N,) as the file writes them, or (R,) where they differ within a series; None for none.
+        times: (R,) of the steps, in rising order within each series, as numbers; None for none.
+        duplicates: how many steps have the time of the step before, by the first of them in words.
+        gaps: how many steps the times leave out, in a grid of the median distance.
+        where: the place of a step in its file, in words, such as "line 7".
+        values: whether the file says that its labels are values (True) or classes (False).
+    """
+
+    rows: NDArray[np.float64]
+    lengths: NDArray[np.int64]
+    features: tuple[str, ...]
+    names: tuple[str, ...]
+    labels: NDArray[Any] | None = None
+    times: NDArray[Any] | None = None
+    duplicates: Mapping[str, int] = field(default_factory=dict)
+    gaps: int = 0
+    source: str = "frame"
+    values: bool | None = None
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    @property
+    def starts(self) -> NDArray[np.int64]:
+        """(N,): the row where each series begins."""
+        return np.cumsum(self.lengths) - self.lengths
+
+    def padded(self, flat: NDArray[Any], dtype: Any) -> NDArray[Any]:
+        """Rows (R, …) as (N, T, …), zeros behind the shorter series."""
+        count, steps = len(self), int(self.lengths.max())
+        size = count * steps * int(np.prod(flat.shape[1:])) * np.dtype(dtype).itemsize
+        raise_problems([memory_problem(f"{self.source}: series padded to {steps:,} steps", size)])
+        if (self.lengths == steps).all():
+            return flat.astype(dtype).reshape(count, steps, *flat.shape[1:])
+        padded = np.zeros((count, steps, *flat.shape[1:]), dtype)
+        padded[np.arange(steps) < self.lengths[:, None]] = flat
+        return padded
+
+
+def filled(series: Series, missing: Missing) -> Series:
+    """The series with every missing cell filled from its own series and feature, or refused.
+
+    Args:
+        missing: "refuse"; "hold": the last value, before the first of all the next; "interpolate": on the
+            straight line between the two, in steps.
+
+    Raises:
+        ArgumentError: cells are missing, and either they are to be refused or the series has no value there.
+    """
+    gone = np.isnan(series.rows)
+    if not gone.any():
+        return series
+    row, column = np.argwhere(gone)[0]
+    first = f"series {_name_at(series, int(row))!r}, feature {series.features[int(column)]!r}"
+    if missing == "refuse":
+        remedy = "Give missing='hold' or missing='interpolate', or fill them first."
+        got = f"{int(gone.sum()):,} missing values, the first in {first}"
+        raise_problems([Problem(series.source, got, "none", remedy)])
+    index = np.arange(len(gone))[:, None]
+    begin = np.repeat(series.starts, series.lengths)[:, None]
+    end = begin + np.repeat(series.lengths, series.lengths)[:, None]
+    before = np.maximum.accumulate(np.where(gone, -1, index), 0)
+    after = np.minimum.accumulate(np.where(gone, len(gone), index)[::-1], 0)[::-1]
+    none_before, none_after = before < begin, after >= end
+    if (none_before & none_after).any():
+        row, column = np.argwhere(none_before & none_after)[0]
+        got = f"no value of {series.features[int(column)]!r} in {_name_at(series, int(row))!r}"
+        remedy = "Leave out that series or that feature."
+        raise_problems([Problem(series.source, got, "at least one in each series", remedy)])
+    before, after = np.where(none_before, after, before), np.where(none_after, before, after)
+    low = np.take_along_axis(series.rows, before, 0)
+    if missing == "hold":
+        return replace(series, rows=low)
+    high = np.take_along_axis(series.rows, after, 0)
+    share = (index - before) / np.maximum(after - before, 1)
+    return replace(series, rows=np.where(gone, low + share * (high - low), series.rows))
+
+
+def _name_at(series: Series, row: int) -> str:
+    return series.names[int(np.searchsorted(series.starts, row, side="right")) - 1]
+
+
+def are_values(series: Series, task: str | None) -> bool:
+    """Whether the labels are values, not classes: as told, as the file says, or if one has a fraction.
+
+    Raises:
+        ArgumentError: for whole numbers of so many kinds that they may be either.
+    """
+    assert series.labels is not None
+    if task is not None:
+        return task == "values"
+    if series.values is not None:
+        return series.values
+    if len(series.labels) != len(series):
+        return True
+    if series.labels.dtype.kind not in "iuf":
+        return False
+    kinds = np.unique(series.labels)
+    if not np.isfinite(kinds).all() or (kinds != np.round(kinds)).any():
+        return True
+    if len(kinds) > max(MANY, len(series) // 2):
+        got = f"{len(kinds):,} different whole numbers"
+        remedy = "Say which: task='classes' or task='values'."
+        raise_problems([Problem(f"{series.source}: label", got, "classes, or values", remedy)])
+    return False
+
+
+def class_names(labels: NDArray[Any]) -> NDArray[Any]:
+    """Labels as text: 1.0 and 1 are "1", spaces around are left out.
+
+    >>> class_names(np.array([1.0, 2.0])).tolist(), class_names(np.array([" up", "down "])).tolist()
+    (['1', '2'], ['up', 'down'])
+    """
+    if labels.dtype.kind == "f":
+        return np.array([f"{x:.0f}" if float(x).is_integer() else repr(float(x)) for x in labels])
+    return np.array([str(label).strip() for label in labels])
+
+
+def in_order(names: NDArray[Any]) -> tuple[str, ...]:
+    """The different names, numbers by their value, all else by letters.
+
+    >>> in_order(np.array(["10", "9", "9"])), in_order(np.array(["b", "a"]))
+    (('9', '10'), ('a', 'b'))
+    """
+    different = {str(name) for name in names}
+    try:
+        return tuple(sorted(different, key=float))
+    except ValueError:
+        return tuple(sorted(different))

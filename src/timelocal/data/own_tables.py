@@ -1,0 +1,441 @@
+"""Tables of a user's own: a `.csv`, `.tsv` or `.parquet` as a data frame, and a data frame as series."""
+
+from __future__ import annotations
+
+import csv
+import re
+import warnings
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from timelocal.data.own_series import Series
+from timelocal.data.own_text import split_lines, text_of
+from timelocal.errors import ArgumentError, DataError, Problem, did_you_mean, raise_problems
+
+Column = str | int
+
+LABELS = ("label", "class", "target", "y")
+"""Names by which a column of labels is known if none is given, in small letters."""
+
+_MISSING = ["", "?", "NaN", "nan", "NA", "N/A", "n/a", "null", "None", "-nan", "#N/A"]
+_DELIMITERS = (";", "\t", ",", "|")
+_SAMPLE = 100
+_HEAD = 1 << 20
+"""Rows and bytes at the beginning of a file from which its form is told."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A data frame, what it is called in messages, and where its rows are from."""
+
+    frame: pd.DataFrame
+    source: str
+    place: Callable[[int], str]
+    """The place of a row in its file, in words."""
+    named: bool = True
+    """Whether the columns have names; else they are numbered from 0."""
+
+
+def read_delimited(path: Path, time: Column | None = None) -> Table:
+    """A text file of rows; its delimiter, decimal sign and header are told from its first lines.
+
+    time: the column of times, to be read as such where they are in ISO 8601.
+
+    Raises:
+        DataError: rows of different lengths, a name that two columns have; with the line.
+    """
+    text, encoding = text_of(path, _HEAD)
+    lines = [line for line in split_lines(text)[:_SAMPLE] if line.strip()]
+    if not lines:
+        raise DataError(f"{path}: got an empty file, expected rows of a table")
+    delimiter = _delimiter(lines)
+    rows = list(csv.reader(lines, delimiter=delimiter, skipinitialspace=True))
+    names = [cell.strip() for cell in rows[0]]
+    named = not all(_is_number(cell) or cell in _MISSING for cell in names)
+    for number, row in enumerate(rows, 1):
+        if len(row) > len(names):
+            raise DataError(
+                f"{path}, row {number}: got {len(row)} cells, expected {len(names)} as in the first row. "
+                f"The delimiter is taken to be {delimiter!r}"
+            )
+    twice = [name for name, count in Counter(names).items() if count > 1 and name]
+    if named and twice:
+        raise DataError(f"{path}, line 1: got two columns {twice[0]!r}, expected different names")
+    comma = delimiter != "," and any(
+        re.fullmatch(r"[+-]?\d+,\d+(e[+-]?\d+)?", cell.strip(), re.IGNORECASE)
+        for row in rows[1:]
+        for cell in row
+    )
+    options: dict[str, Any] = {
+        "sep": delimiter,
+        "decimal": "," if comma else ".",
+        "header": 0 if named else None,
+        "index_col": False,
+        "skipinitialspace": True,
+        "na_values": _MISSING,
+        "keep_default_na": False,
+        "low_memory": False,
+    }
+    if (
+        named
+        and time in names
+        and not all(
+            _is_number(row[names.index(time)]) for row in rows[1:] if len(row) == len(names)
+        )
+    ):
+        options |= {"parse_dates": [rows[0][names.index(time)]], "date_format": "ISO8601"}
+    try:
+        frame = _read_csv(path, encoding, options)
+    except (pd.errors.ParserError, pd.errors.ParserWarning, pd.errors.EmptyDataError) as error:
+        raise DataError(f"{path}: {str(error).removeprefix('Error tokenizing data. ')}") from None
+    frame.columns = names if named else range(len(names))
+
+    def place(row: int) -> str:
+        whole = split_lines(text_of(path)[0])
+        full = [number for number, line in enumerate(whole, 1) if line.strip()]
+        index = row + named
+        return f"line {full[index] if index < len(full) else index + 1}"
+
+    return Table(frame, str(path), place, named)
+
+
+def _read_csv(path: Path, encoding: str, options: dict[str, Any]) -> pd.DataFrame:
+    """The frame; a file whose first lines alone are in UTF-8 is read in Windows' Latin."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", pd.errors.ParserWarning)
+        warnings.filterwarnings("ignore", "Could not infer format", UserWarning)
+        try:
+            return pd.read_csv(path, encoding=encoding, **options)
+        except UnicodeDecodeError:
+            return pd.read_csv(path, encoding=text_of(path)[1], **options)
+
+
+def read_parquet(path: Path) -> Table:
+    """A parquet file."""
+    try:
+        return table_of(pd.read_parquet(path), str(path))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: {error}") from None
+
+
+def table_of(frame: Any, source: str = "frame") -> Table:
+    """A data frame of pandas or polars as a table; levels of its index that have names become columns.
+
+    Raises:
+        ArgumentError: for what is no data frame.
+    """
+    if not isinstance(frame, pd.DataFrame) and hasattr(frame, "to_pandas"):
+        frame = frame.to_pandas()
+    if not isinstance(frame, pd.DataFrame):
+        got = f"a {type(frame).__name__}"
+        raise_problems([Problem("frame", got, "a data frame of pandas or polars")])
+    levels = [level for level in frame.index.names if level is not None]
+    frame = frame.reset_index(levels) if levels else frame
+    twice = frame.columns[frame.columns.duplicated()].tolist()
+    if twice:
+        raise_problems([Problem(source, f"two columns {twice[0]!r}", "different names")])
+    return Table(frame, source, lambda row: f"row {row}")
+
+
+def _delimiter(lines: Sequence[str]) -> str:
+    """The delimiter that cuts most of the lines into as many cells as the first, and into more than one."""
+
+    def agreement(delimiter: str) -> tuple[int, int]:
+        cells = [len(row) for row in csv.reader(lines, delimiter=delimiter)]
+        return sum(count == cells[0] for count in cells) if cells[0] > 1 else 0, cells[0]
+
+    best = max(_DELIMITERS, key=lambda one: agreement(one)[0])
+    return best if agreement(best)[0] else ","
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell.strip().replace(",", ".", 1))
+    except ValueError:
+        return False
+    return True
+
+
+# --- from a table to series ----------------------------------------------------------------------
+
+
+def series_from(
+    table: Table,
+    *,
+    series: Column | None,
+    time: Column | None,
+    label: Column | None,
+    features: Sequence[Column] | None,
+    needs_label: bool = True,
+    one_series: str | None = None,
+    finds_label: bool = True,
+) -> Series:
+    """The series of a table: a row a step where `series`, `time` or `one_series` is given, else a series.
+
+    one_series: the name of the series that all rows are of. finds_label: whether a column is taken for the
+    labels because of its name.
+
+    Raises:
+        ArgumentError: for columns that are not there, and cells that are not as they should be.
+    """
+    frame = table.frame
+    known = [name for name in (series, time, label) if name is not None]
+    wanted = [*known, *(features or ())]
+    raise_problems(
+        _unknown(table, name) for name in wanted if not _has(table, name, needs_label, label)
+    )
+    if len(frame) == 0:
+        raise DataError(f"{table.source}: got no rows, expected at least one")
+    if label is None and finds_label:
+        label = _label_column(table, [series, time, *(features or ())])
+    elif label not in frame.columns:
+        label = None
+    others = [name for name in frame.columns if name not in (series, time, label)]
+    used = list(features) if features is not None else others
+    if not used:
+        raise_problems([Problem(table.source, "no column of features", "at least one")])
+    stepwise = series is not None or time is not None or one_series is not None
+    codes: Any = None
+    names: Any = None
+    if series is not None:
+        codes, names = pd.factorize(frame[series])
+        if (codes < 0).any():
+            _refuse(table, int((codes < 0).argmax()), series, "a missing cell", "a series' name")
+        if len(names) == len(frame) and time is None and len(used) > 1:
+            stepwise = False  # a row a series, and a column that names them
+    values = np.column_stack([_numbers(table, name) for name in used]).astype(
+        np.float64, copy=False
+    )
+    labels, kinds = (None, None) if label is None else _labels(table, label)
+    if not stepwise:
+        told = map(str, range(1, len(frame) + 1) if names is None else names)
+        told_labels = labels if labels is None or kinds is None else kinds[labels]
+        return _row_a_series(table, values, told_labels, tuple(told))
+    if codes is None:
+        codes, names = np.zeros(len(frame), np.int64), [one_series or "1"]
+    times = None if time is None else _times(table, time)
+    lengths = np.bincount(codes, minlength=len(names))
+    if labels is not None:
+        labels = _one_a_series(table, labels, kinds, codes, names, label)
+    order = _order(codes, times)
+    if order is not None:
+        values = values.take(order, 0)
+        times = None if times is None else times.take(order)
+        if labels is not None and len(labels) == len(codes):
+            labels = labels.take(order)
+        codes = np.repeat(np.arange(len(names)), lengths)
+    duplicates, gaps = {}, 0
+    if times is not None:
+        inside = np.diff(codes) == 0
+        steps = np.diff(times)[inside]
+        same = int((steps == 0).sum())
+        if same:
+            place = int(np.flatnonzero(inside)[(steps == 0).argmax()]) + 1
+            row = place if order is None else int(order[place])
+            duplicates = {f"{frame[time].iloc[row]} ({table.place(row)})": same}
+        gaps = _gaps(steps)
+    return Series(
+        rows=values,
+        lengths=lengths,
+        features=tuple(map(str, used)),
+        names=tuple(map(str, names)),
+        labels=labels,
+        times=times,
+        duplicates=duplicates,
+        gaps=gaps,
+        source=table.source,
+    )
+
+
+def _has(table: Table, name: Column, needs_label: bool, label: Column | None) -> bool:
+    return name in table.frame.columns or (name == label and not needs_label)
+
+
+def _unknown(table: Table, name: Column) -> Problem:
+    columns = [str(column) for column in table.frame.columns]
+    shown = ", ".join(columns[:20]) + (", …" if len(columns) > 20 else "")
+    return Problem(
+        f"{table.source}: column", repr(name), f"one of {shown}", did_you_mean(name, columns)
+    )
+
+
+def _label_column(table: Table, others: list[Any]) -> Column | None:
+    """The column of labels that its name tells, or its place as in the UCR archive."""
+    if not table.named:
+        return 0 if table.source.endswith((".tsv", ".txt")) else None
+    found = [
+        name for name in table.frame.columns if str(name).lower() in LABELS and name not in others
+    ]
+    return found[0] if len(found) == 1 else None
+
+
+def _order(codes: NDArray[Any], times: NDArray[Any] | None) -> NDArray[np.int64] | None:
+    """Rows by series and, within, by time, or else as they come; None where they are so already."""
+    step = np.diff(codes)
+    if times is None:
+        return None if (step >= 0).all() else np.argsort(codes, kind="stable")
+    if ((step > 0) | ((step == 0) & (np.diff(times) >= 0))).all():
+        return None
+    if times.dtype == np.int64:
+        # one whole number for both, which sorts several times as fast as the two
+        since = times - times.min()
+        since //= max(int(np.gcd.reduce(since)), 1)
+        span = int(since.max()) + 1
+        if span * (int(codes.max()) + 1) < np.iinfo(np.int64).max:
+            return np.argsort(codes * span + since)
+    return np.lexsort((times, codes))
+
+
+def _gaps(steps: NDArray[Any]) -> int:
+    """How many steps are left out between two, in units of the median distance."""
+    steps = steps[steps > 0]
+    if not len(steps):
+        return 0
+    usual = float(np.median(steps))
+    wide = steps[steps > 1.5 * usual]
+    return int(np.round(wide / usual - 1).sum())
+
+
+def _refuse(table: Table, row: int, column: Column, got: object, expected: str) -> None:
+    raise ArgumentError(
+        f"{table.source}, {table.place(row)}, column {column!r}: got {got}, expected {expected}"
+    )
+
+
+def _numbers(table: Table, name: Column) -> NDArray[Any]:
+    """A column of numbers, NaN where a cell is missing."""
+    column = table.frame[name]
+    if pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_complex_dtype(column):
+        values = column.to_numpy(np.float64, na_value=np.nan)
+    else:
+        numbers = pd.to_numeric(column, errors="coerce")
+        wrong = (numbers.isna() & column.notna()).to_numpy()
+        if wrong.any():
+            row = int(wrong.argmax())
+            _refuse(
+                table, row, name, repr(column.iloc[row])[:60],
+                "a number. Name the columns of features, or give series=, time= or label= its name",
+            )  # fmt: skip
+        values = numbers.to_numpy(np.float64, na_value=np.nan)
+    if np.isinf(values).any():
+        _refuse(table, int(np.isinf(values).argmax()), name, "an infinite number", "a finite one")
+    return values
+
+
+def _labels(table: Table, name: Column) -> tuple[NDArray[Any], NDArray[Any] | None]:
+    """A column of labels: numbers, or the places of its different texts and these."""
+    column = table.frame[name]
+    gone = column.isna().to_numpy()
+    if gone.any():
+        _refuse(table, int(gone.argmax()), name, "a missing cell", "a label")
+    if pd.api.types.is_bool_dtype(column) or not pd.api.types.is_numeric_dtype(column):
+        codes, kinds = pd.factorize(column)
+        return codes, np.array([str(kind).strip() for kind in kinds])
+    return column.to_numpy(), None
+
+
+def _one_a_series(
+    table: Table,
+    labels: NDArray[Any],
+    kinds: NDArray[Any] | None,
+    codes: NDArray[Any],
+    names: Sequence[Any],
+    label: Column | None,
+) -> NDArray[Any]:
+    """The label of each series, or the values of all rows where they differ and are numbers."""
+    first = np.empty(len(names), labels.dtype)
+    first[codes[::-1]] = labels[::-1]
+    differs = labels != first[codes]
+    if not differs.any():
+        return first if kinds is None else kinds[first]
+    if kinds is None:
+        return labels.astype(np.float64)
+    row = int(differs.argmax())
+    _refuse(
+        table, row, label or "", repr(str(kinds[labels[row]])),
+        f"{str(kinds[first[codes[row]]])!r} as in the rows before of series {str(names[codes[row]])!r}: "
+        "one label a series",
+    )  # fmt: skip
+    raise AssertionError
+
+
+def _row_a_series(
+    table: Table, values: NDArray[np.float64], labels: NDArray[Any] | None, names: tuple[str, ...]
+) -> Series:
+    """Series of one feature, a row each; cells that are missing at the end of a row make it shorter."""
+    known = ~np.isnan(values)
+    lengths = values.shape[1] - known[:, ::-1].argmax(1)
+    empty = ~known.any(1)
+    if empty.any():
+        row = int(empty.argmax())
+        raise ArgumentError(
+            f"{table.source}, {table.place(row)}: got no value, expected at least one"
+        )
+    valid = np.arange(values.shape[1]) < lengths[:, None]
+    rows = values[valid][:, None]
+    return Series(rows, lengths, ("value",), names, labels, source=table.source)
+
+
+# --- time ------------------------------------------------------------------------------------------
+
+_ZONE = r"[T ]\d{2}.*(?:Z|z|[+-]\d{2}:?\d{2}|[+-]\d{2})$"
+
+
+def _times(table: Table, name: Column) -> NDArray[Any]:
+    """A column of times as numbers that rise with time: as they are, or in UTC."""
+    column = table.frame[name]
+    gone = column.isna().to_numpy()
+    if gone.any():
+        _refuse(table, int(gone.argmax()), name, "a missing cell", "a time")
+    if pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column):
+        return column.to_numpy()
+    if not pd.api.types.is_datetime64_any_dtype(column):
+        column = _parsed(table, name, column)
+    if getattr(column.dt, "tz", None) is not None:
+        column = column.dt.tz_convert("UTC").dt.tz_localize(None)
+    return column.to_numpy().astype(np.int64)
+
+
+def _parsed(table: Table, name: Column, column: Any) -> Any:
+    """Time stamps as text: ISO 8601, or one other form with the day in a place that can be told."""
+    text = column.astype("str")
+    try:
+        return pd.to_datetime(text, format="ISO8601")
+    except ValueError as error:
+        if "timezone" in str(error).lower() or "tz" in str(error).lower():
+            zoned = text.str.contains(_ZONE, regex=True).to_numpy()
+            if zoned.all():
+                return pd.to_datetime(text, format="ISO8601", utc=True)
+            row = int((~zoned).argmax()) if zoned[0] else int(zoned.argmax())
+            _refuse(table, row, name, repr(text.iloc[row]), "all time stamps with a zone, or none")
+    parts = text.str.extract(r"^\s*(\d{1,2})([./-])(\d{1,2})[./-]\d{2,4}")
+    day_first = False
+    if parts[0].notna().all():
+        one, two = parts[0].astype(int), parts[2].astype(int)
+        if (one > 12).any() or (parts[1] == ".").all():
+            day_first = True
+        elif not (two > 12).any():
+            _refuse(
+                table, 0, name, repr(text.iloc[0]),
+                "a date that tells the day from the month, such as 2026-01-31",
+            )  # fmt: skip
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            return pd.to_datetime(text, dayfirst=day_first)
+    except ValueError:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            found = pd.to_datetime(text, dayfirst=day_first, errors="coerce")
+        row = int(found.isna().to_numpy().argmax())
+        _refuse(
+            table, row, name, repr(text.iloc[row])[:60], "a time stamp such as 2026-01-31 12:00:00"
+        )
+        raise

@@ -1,0 +1,81 @@
+"""What a file of your own holds, before anything is learned from it: also where it cannot be learned from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from timelocal.data.own_series import Series, are_values, class_names
+from timelocal.data.reading import Reading, dataset_of, series_of
+from timelocal.errors import TimelocalError
+
+_SHOWN = 20
+
+
+def preview(path: Path, reading: Reading) -> dict[str, str]:
+    """Series, features, lengths, classes, missing values, gaps and duplicates of a file, in words by name.
+
+    `problem`, the last, is there if `read` would refuse the file, and says why.
+    """
+    series = series_of(path, reading, needs_label=False)
+    lengths = series.lengths
+    low, high = int(lengths.min()), int(lengths.max())
+    missing = np.isnan(series.rows)
+    lines = {
+        "file": series.source,
+        "series": f"{len(series):,}",
+        "steps": f"{low:,}"
+        if low == high
+        else f"{low:,} to {high:,}, median {np.median(lengths):,.0f}",
+        "features": f"{len(series.features)}: {_shortened(series.features)}",
+        "missing values": _missing(series, missing),
+        "duplicated times": ", ".join(
+            f"{n:,}, such as {text}" for text, n in series.duplicates.items()
+        )
+        or ("none" if series.times is not None else "unknown: no column of times"),
+        "gaps in time": f"{series.gaps:,} steps left out"
+        if series.times is not None
+        else "unknown: no column of times",
+    }
+    if series.labels is not None:
+        lines |= _labels(series, reading)
+    try:
+        made = dataset_of(series, reading)
+    except TimelocalError as error:
+        return {**lines, "problem": str(error)}
+    if made.card.parts is not None:
+        lines["windows"] = (
+            f"{len(made):,} of {made.inputs.shape[1]} steps, {made.targets.shape[1]} to forecast: "
+            "{:,} train, {:,} validation, {:,} test".format(*made.card.parts)
+        )
+    lines["inputs"] = " × ".join(f"{n:,}" for n in made.inputs.shape)
+    return lines
+
+
+def _shortened(names: Iterable[str]) -> str:
+    names = list(names)
+    return ", ".join(names[:_SHOWN]) + (", …" if len(names) > _SHOWN else "")
+
+
+def _missing(series: Series, missing: np.ndarray) -> str:
+    count = int(missing.sum())
+    if not count:
+        return "none"
+    told = [f"{name}: {n:,}" for name, n in zip(series.features, missing.sum(0), strict=True) if n]
+    return f"{count:,} of {missing.size:,} ({_shortened(told)})"
+
+
+def _labels(series: Series, reading: Reading) -> dict[str, str]:
+    assert series.labels is not None
+    try:
+        values = are_values(series, reading.task)
+    except TimelocalError as error:
+        return {"labels": str(error)}
+    if values:
+        numbers = series.labels.astype(np.float64)
+        return {"values": f"{numbers.min():g} to {numbers.max():g}, mean {numbers.mean():g}"}
+    names, counts = np.unique(class_names(series.labels), return_counts=True)
+    told = [f"{name} ({n:,})" for name, n in zip(names, counts, strict=True)]
+    return {"classes": f"{len(names)}: {_shortened(told)}"}

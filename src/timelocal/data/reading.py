@@ -1,0 +1,474 @@
+"""Read a file of your own, a folder of files or a data frame."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from timelocal.arguments import whole_problem
+from timelocal.data.dataset import Card, Dataset
+from timelocal.data.forecasting import windows
+from timelocal.data.own_series import (
+    MISSING,
+    Missing,
+    Series,
+    are_values,
+    class_names,
+    filled,
+    in_order,
+)
+from timelocal.data.own_text import read_arff, read_ts
+from timelocal.errors import ArgumentError, DataError, Problem, described, raise_problems
+from timelocal.files import as_path, is_there
+from timelocal.optional import require
+
+SUFFIXES = (".csv", ".tsv", ".txt", ".ts", ".arff", ".npz", ".parquet")
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How a file is to be read: the arguments of `read` behind the path, checked."""
+
+    series: str | int | None = None
+    time: str | int | None = None
+    label: str | int | None = None
+    features: Sequence[str | int] | None = None
+    target: str | None = None
+    horizon: int = 1
+    window: int | None = None
+    missing: Missing = "refuse"
+    task: Literal["classes", "values"] | None = None
+
+    def __post_init__(self) -> None:
+        name = str | int | None
+        raise_problems(
+            [
+                *(
+                    None
+                    if isinstance(getattr(self, what), name)
+                    else Problem(what, described(getattr(self, what)), "a column, or None")
+                    for what in ("series", "time", "label", "target")
+                ),
+                None
+                if self.features is None
+                or (isinstance(self.features, list | tuple) and self.features)
+                else Problem("features", described(self.features), "a list of columns, or None"),
+                whole_problem("horizon", self.horizon),
+                None if self.window is None else whole_problem("window", self.window),
+                None
+                if self.missing in MISSING
+                else Problem("missing", described(self.missing), f"one of {MISSING}"),
+                None
+                if self.task in (None, "classes", "values")
+                else Problem("task", described(self.task), "'classes', 'values' or None"),
+                None
+                if self.target is not None or (self.window is None and self.horizon == 1)
+                else Problem("target", "None", "the column to forecast, with horizon= and window="),
+                None
+                if self.target is None or self.label is None
+                else Problem(
+                    "label", described(self.label), "None with target=", "Give one of the two."
+                ),
+            ]
+        )
+
+    @property
+    def steps(self) -> int:
+        """The steps of a window; the default reaches twice as far back as forward, and 24 at least."""
+        return max(24, 2 * self.horizon) if self.window is None else self.window
+
+
+def reading_of(options: Mapping[str, Any]) -> Reading:
+    """A `Reading` from options by name; unknown names are refused."""
+    known = [one.name for one in fields(Reading)]
+    raise_problems(
+        Problem("reading", repr(name), f"one of {', '.join(known)}")
+        for name in options
+        if name not in known
+    )
+    return Reading(**options)
+
+
+def read(
+    path: str | os.PathLike[str],
+    *,
+    series: str | int | None = None,
+    time: str | int | None = None,
+    label: str | int | None = None,
+    features: Sequence[str | int] | None = None,
+    target: str | None = None,
+    horizon: int = 1,
+    window: int | None = None,
+    missing: Missing = "refuse",
+    task: Literal["classes", "values"] | None = None,
+) -> Dataset:
+    """The series in a file of your own, with a class or a value each, or with what is to be forecast.
+
+    Tables (`.csv`, `.tsv`, `.parquet`) are read in long form, a row a step, if `series`, `time` or `target`
+    is given; else in wide form, a row a series. Delimiter, decimal sign, encoding and header of a text table
+    are told from its first lines. `.ts` and `.arff` are those of the UEA and UCR archives. An `.npz` holds
+    `inputs` (N, T, I), `targets` and, if need be, `lengths`. A folder holds a file for each series, in
+    folders named as their classes, or the files of one table.
+
+    Args:
+        path: the file, or the folder.
+        series: the column that tells which series a row is of.
+        time: the column of times, numbers or time stamps: rows are brought in its order.
+        label: the column of the class or the value of a series; if not given, the one called label, class,
+            target or y. In a table without names columns are numbered from 0, and the first of a `.tsv` is
+            the label.
+        features: the columns of the inputs; None for all others.
+        target: the column to forecast. Each window of the past is then a sequence and the next values its
+            target; parts are cut by time: 60 % training, 20 % validation, 20 % test.
+        horizon: how many values to forecast. window: how many steps to forecast from; None for twice the
+            horizon, at least 24.
+        missing: what becomes of missing values: "refuse"; "hold" the last value; "interpolate". Those behind
+            the end of a row in wide form make it shorter.
+        task: whether labels are "classes" or "values" (numbers to predict); None: values if one has a
+            fraction.
+
+    Returns:
+        A `Dataset`: inputs (N, T, I) float32, padded with zeros; targets (N,) int64 classes, (N, K) float32
+        values of a sequence, or (N, T, 1) of its steps; `card.classes` and `card.features` are their names.
+
+    Raises:
+        ArgumentError: for options that do not fit the file.
+        DataError: for what cannot be read, with its line and column.
+        MissingExtraError: tables need the extra `data`.
+
+    >>> import pathlib, tempfile
+    >>> file = pathlib.Path(tempfile.mkdtemp(), "own.csv")
+    >>> _ = file.write_text("id,x,kind\\na,1,up\\na,2,up\\nb,3,down\\n")
+    >>> own = read(file, series="id", label="kind")
+    >>> own.inputs.shape, own.card.classes, own.targets.tolist(), own.lengths.tolist()
+    (torch.Size([2, 2, 1]), ('down', 'up'), [1, 0], [2, 1])
+    """
+    reading = Reading(series, time, label, features, target, horizon, window, missing, task)
+    return dataset_of(series_of(as_path(path, "path"), reading), reading)
+
+
+def read_frame(
+    frame: Any,
+    *,
+    series: str | int | None = None,
+    time: str | int | None = None,
+    label: str | int | None = None,
+    features: Sequence[str | int] | None = None,
+    target: str | None = None,
+    horizon: int = 1,
+    window: int | None = None,
+    missing: Missing = "refuse",
+    task: Literal["classes", "values"] | None = None,
+) -> Dataset:
+    """As `read`, from a data frame of pandas or polars.
+
+    >>> import pandas
+    >>> frame = pandas.DataFrame({"hour": range(200), "load": [n % 24 for n in range(200)]})
+    >>> own = read_frame(frame, time="hour", target="load", horizon=2, window=24)
+    >>> own.inputs.shape, own.targets.shape, own.card.parts
+    (torch.Size([173, 24, 1]), torch.Size([173, 2]), (95, 39, 39))
+    """
+    reading = Reading(series, time, label, features, target, horizon, window, missing, task)
+    require("pandas", extra="data", for_="timelocal.data.read_frame")
+    from timelocal.data.own_tables import table_of
+
+    return dataset_of(_from_table(table_of(frame), reading, needs_label=True), reading)
+
+
+def is_file(name: str) -> bool:
+    """Whether the name of a data set is a path: it ends as a file of one of the forms, or is a folder."""
+    return name.lower().endswith(SUFFIXES) or (
+        ("/" in name or os.sep in name) and Path(name).expanduser().is_dir()
+    )
+
+
+def series_of(path: Path, reading: Reading, needs_label: bool = True) -> Series:
+    """The series in a file or a folder, as they are: missing values are still missing."""
+    if not is_there(path):
+        raise DataError(f"{path}: got no such file, expected one. Look at where it is")
+    if path.is_dir():
+        return _folder(path, reading, needs_label)
+    suffix = path.suffix.lower()
+    if suffix == ".ts":
+        return read_ts(path)
+    if suffix == ".arff":
+        return read_arff(path)
+    if suffix == ".npz":
+        return _read_npz(path)
+    if suffix not in SUFFIXES:
+        raise DataError(f"{path}: got a file {suffix!r}, expected one of {', '.join(SUFFIXES)}")
+    return _from_table(_table(path, reading.time), reading, needs_label)
+
+
+def _table(path: Path, time: str | int | None) -> Any:
+    require("pandas", extra="data", for_="timelocal.data.read of tables")
+    from timelocal.data import own_tables
+
+    if path.suffix.lower() == ".parquet":
+        require("pyarrow", extra="data", for_="timelocal.data.read of tables")
+        return own_tables.read_parquet(path)
+    return own_tables.read_delimited(path, time)
+
+
+def _from_table(
+    table: Any, reading: Reading, needs_label: bool, one_series: str | None = None
+) -> Series:
+    from timelocal.data.own_tables import series_from
+
+    if reading.target is not None and reading.series is None:
+        one_series = "1"
+    return series_from(
+        table,
+        series=reading.series,
+        time=reading.time,
+        label=reading.label,
+        features=reading.features,
+        needs_label=needs_label,
+        one_series=one_series,
+        finds_label=reading.target is None,
+    )
+
+
+def _folder(path: Path, reading: Reading, needs_label: bool) -> Series:
+    """A file a series, whose class is the name of its folder if that is not `path`; in order of names."""
+    files = sorted(
+        file
+        for file in path.rglob("*")
+        if file.suffix.lower() in SUFFIXES and not file.name.startswith(".")
+    )
+    kinds = sorted({file.suffix.lower() for file in files})
+    if len(kinds) != 1:
+        got = f"files {', '.join(kinds)}" if kinds else "no data file"
+        raise DataError(f"{path}: got {got}, expected data files of one form")
+    if kinds[0] not in (".csv", ".tsv", ".txt", ".parquet"):
+        raise DataError(f"{path}: got files {kinds[0]}, expected tables. Give one file: {files[0]}")
+    named = [str(file.relative_to(path).with_suffix("")) for file in files]
+    parts = []
+    for file, name in zip(files, named, strict=True):
+        one = None if reading.series is not None else name
+        part = _from_table(_table(file, reading.time), reading, needs_label, one)
+        if file.parent != path and part.labels is None and reading.target is None:
+            kind = file.parent.relative_to(path).as_posix()
+            part = replace(part, labels=np.array([kind] * len(part)))
+        parts.append(part)
+    return _joined(path, parts)
+
+
+def _joined(path: Path, parts: Sequence[Series]) -> Series:
+    first = parts[0]
+    for part in parts:
+        if part.features != first.features:
+            raise DataError(
+                f"{part.source}: got the features {list(part.features)}, expected those of {first.source}: "
+                f"{list(first.features)}"
+            )
+        if (part.labels is None) != (first.labels is None):
+            raise DataError(
+                f"{part.source}: got labels in some files, expected them in all or none"
+            )
+    names = [name for part in parts for name in part.names]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise DataError(f"{path}: got series {twice!r} in two files, expected each in one")
+    labels = [part.labels for part in parts if part.labels is not None]
+    times = [part.times for part in parts if part.times is not None]
+    return replace(
+        first,
+        rows=np.concatenate([part.rows for part in parts]),
+        lengths=np.concatenate([part.lengths for part in parts]),
+        names=tuple(names),
+        labels=np.concatenate(labels) if labels else None,
+        times=np.concatenate(times) if times else None,
+        duplicates={text: n for part in parts for text, n in part.duplicates.items()},
+        gaps=sum(part.gaps for part in parts),
+        source=str(path),
+    )
+
+
+def _read_npz(path: Path) -> Series:
+    """Arrays `inputs` (N, T, I) or (N, T), `targets` (N,), and `lengths` (N,) if need be; no objects."""
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            found = {name: arrays[name] for name in arrays.files}
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise DataError(f"{path}: {error}. Save arrays of numbers or text, no objects") from None
+    inputs = next((found[name] for name in ("inputs", "x", "X") if name in found), None)
+    if inputs is None or inputs.ndim not in (2, 3) or inputs.dtype.kind not in "fiub":
+        got = f"the arrays {', '.join(found) or '(none)'}" if inputs is None else described(inputs)
+        raise DataError(f"{path}: got {got}, expected `inputs`, numbers (N, T, I) or (N, T)")
+    inputs = inputs[..., None] if inputs.ndim == 2 else inputs
+    labels = next((found[name] for name in ("targets", "y", "labels") if name in found), None)
+    lengths = found.get("lengths", np.full(len(inputs), inputs.shape[1]))
+    problems = []
+    if labels is not None and labels.shape[:1] != inputs.shape[:1]:
+        problems.append(
+            Problem(f"{path}: targets", described(labels), f"one for each of {len(inputs)}")
+        )
+    whole = lengths.shape == (len(inputs),) and lengths.dtype.kind in "iu"
+    if not whole or ((lengths < 1) | (lengths > inputs.shape[1])).any():
+        problems.append(
+            Problem(f"{path}: lengths", described(lengths), f"1 to {inputs.shape[1]} each")
+        )
+    if labels is not None and labels.ndim > 1:
+        problems.append(Problem(f"{path}: targets", described(labels), "(N,), one for each series"))
+    raise_problems(problems, DataError)
+    valid = np.arange(inputs.shape[1]) < lengths[:, None]
+    names = found.get("features")
+    return Series(
+        rows=inputs[valid].astype(np.float64),
+        lengths=lengths.astype(np.int64),
+        features=tuple(map(str, names)) if names is not None else _channels(inputs.shape[2]),
+        names=tuple(map(str, range(1, len(inputs) + 1))),
+        labels=labels,
+        source=str(path),
+    )
+
+
+def _channels(width: int) -> tuple[str, ...]:
+    return ("value",) if width == 1 else tuple(f"channel {n}" for n in range(1, width + 1))
+
+
+# --- series to a data set ------------------------------------------------------------------------
+
+
+def dataset_of(series: Series, reading: Reading) -> Dataset:
+    """The data set that these series make; what cannot be learned from is refused."""
+    _refuse_duplicates(series)
+    whole = filled(series, reading.missing)
+    refuse_coarse(whole)
+    if reading.target is not None:
+        return _forecasts(whole, reading)
+    if series.labels is None:
+        remedy = "Give label=, the column of classes or values; or target=, a column to forecast."
+        raise_problems([Problem(series.source, "no labels", "one for each series", remedy)])
+    assert series.labels is not None
+    classes: tuple[str, ...] | None = None
+    targets: NDArray[Any]
+    if are_values(series, reading.task):
+        targets = values_of(series)
+    else:
+        names = class_names(series.labels)
+        classes = in_order(names)
+        targets = class_indices(series, classes)
+        if len(classes) == 1:
+            got = f"one class, {classes[0]!r}, in all {len(series):,} series"
+            raise_problems([Problem(series.source, got, "two or more classes to tell apart")])
+    inputs = torch.from_numpy(whole.padded(whole.rows, np.float32))
+    return _dataset(series, inputs, torch.from_numpy(targets), classes, lengths=series.lengths)
+
+
+def values_of(series: Series) -> NDArray[np.float32]:
+    """(N, 1) values of the series, or (N, T, 1) of their steps."""
+    assert series.labels is not None
+    try:
+        values = series.labels.astype(np.float64)
+    except ValueError as error:
+        raise ArgumentError(f"{series.source}: label: got text, expected values: {error}") from None
+    if not np.isfinite(values).all():
+        raise ArgumentError(f"{series.source}: label: got a missing value, expected numbers")
+    stepwise = len(values) != len(series)
+    return (
+        series.padded(values[:, None], np.float32)
+        if stepwise
+        else values[:, None].astype(np.float32)
+    )
+
+
+def class_indices(series: Series, classes: Sequence[str]) -> NDArray[np.int64]:
+    """(N,) places of the labels in `classes`.
+
+    Raises:
+        DataError: for a label that is none of them.
+    """
+    assert series.labels is not None
+    if len(series.labels) != len(series):
+        raise ArgumentError(f"{series.source}: label: got one a step, expected one class a series")
+    names = class_names(series.labels)
+    known = {name: place for place, name in enumerate(classes)}
+    unknown = sorted(set(names.tolist()) - set(known))
+    if unknown:
+        raise DataError(
+            f"{series.source}: got the labels {unknown[:5]}, expected only {list(classes)[:20]}"
+        )
+    return np.array([known[name] for name in names.tolist()], np.int64)
+
+
+def _forecasts(series: Series, reading: Reading) -> Dataset:
+    assert reading.target is not None
+    made = windows(series, reading.target, reading.horizon, reading.steps)
+    dataset = _dataset(series, torch.from_numpy(made.inputs), torch.from_numpy(made.targets), None)
+    notes = (
+        *dataset.card.notes,
+        f"Forecasts of {reading.target}, {reading.horizon} steps from {reading.steps}.",
+        "Parts are cut by time, whatever the seed; a window whose targets reach over a cut is left out.",
+    )
+    outputs = tuple(f"{reading.target} +{step}" for step in range(1, reading.horizon + 1))
+    card = replace(dataset.card, parts=made.parts, notes=notes, outputs=outputs)
+    return replace(dataset, card=card)
+
+
+def _refuse_duplicates(series: Series) -> None:
+    if series.duplicates:
+        count, (first, _) = sum(series.duplicates.values()), next(iter(series.duplicates.items()))
+        got = f"{count:,} steps at the time of the step before, the first {first}"
+        remedy = "Leave out all but one, or give series= if they are of several."
+        raise_problems([Problem(series.source, got, "each time once in a series", remedy)])
+
+
+def refuse_coarse(series: Series) -> None:
+    """Refuse features whose changes float32 would lose beside their size."""
+    columns = series.rows.T  # one by one: several times as fast as a reduction over the rows
+    low = np.array([column.min() for column in columns])
+    high = np.array([column.max() for column in columns])
+    largest, spread = np.maximum(-low, high), high - low
+    coarse = (largest > np.finfo(np.float32).max) | (
+        (spread > 0) & (largest * np.finfo(np.float32).eps > 1e-3 * spread)
+    )
+    if coarse.any():
+        column = int(coarse.argmax())
+        got = f"values up to {largest[column]:.6g} that differ by at most {spread[column]:.3g}"
+        remedy = "Subtract a constant first, such as the first value."
+        what = f"{series.source}: feature {series.features[column]!r}"
+        raise_problems([Problem(what, got, "numbers that float32 can tell apart", remedy)])
+
+
+def _dataset(
+    series: Series,
+    inputs: torch.Tensor,
+    targets: torch.Tensor,
+    classes: tuple[str, ...] | None,
+    lengths: NDArray[np.int64] | None = None,
+) -> Dataset:
+    unequal = lengths is not None and bool((lengths != lengths[0]).any())
+    counts = None if classes is None else torch.bincount(targets, minlength=len(classes)).tolist()
+    count, steps, width = inputs.shape
+    name = series.source
+    card = Card(
+        name=name,
+        title="own data",
+        shape=(count, steps, width),
+        classes=classes,
+        class_counts=None if counts is None else tuple(counts),
+        source=name,
+        citation=(),
+        terms="your own",
+        notes=(f"The times leave out {series.gaps:,} steps.",) if series.gaps else (),
+        lengths=tuple(lengths.tolist()) if unequal and lengths is not None else None,
+        features=series.features,
+        outputs=() if classes is not None else ("value",),
+    )
+    return Dataset(
+        name,
+        inputs,
+        targets,
+        card,
+        torch.from_numpy(lengths) if unequal and lengths is not None else None,
+    )

@@ -1,0 +1,290 @@
+"""Files as people have them: the right series, or one clear line."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from timelocal import data
+from timelocal.data import read, read_frame
+from timelocal.data.own_series import Series, filled
+from timelocal.data.reading import Reading, series_of
+from timelocal.errors import ArgumentError, DataError
+
+LENGTHS = [4, 2, 5]
+KINDS = ["up", "düster", "up"]
+
+
+@pytest.fixture
+def cases() -> list[np.ndarray]:
+    """Three series of two channels, with numbers that text writes exactly."""
+    draw = np.random.default_rng(0)
+    return [np.round(draw.normal(size=(length, 2)), 3) for length in LENGTHS]
+
+
+def long_frame(cases: list[np.ndarray]) -> pd.DataFrame:
+    return pd.concat(
+        pd.DataFrame(
+            {"who": f"s{n}", "at": np.arange(len(case)), "a": case[:, 0], "b": case[:, 1], "kind": kind}
+        )
+        for n, (case, kind) in enumerate(zip(cases, KINDS, strict=True))
+    )  # fmt: skip
+
+
+def write_long(folder: Path, cases: list[np.ndarray]) -> Path:
+    path = folder / "long.csv"
+    long_frame(cases).to_csv(path, index=False)
+    return path
+
+
+def write_shuffled(folder: Path, cases: list[np.ndarray]) -> Path:
+    """Rows in any order, but the first of each series in the order of the series."""
+    frame = long_frame(cases).reset_index(drop=True)
+    heads = frame.groupby("who", sort=False).tail(1)
+    rest = frame.drop(heads.index).sample(frac=1, random_state=1)
+    path = folder / "shuffled.csv"
+    pd.concat([heads, rest]).to_csv(path, index=False, sep=";", decimal=",", encoding="utf-8-sig")
+    return path
+
+
+def write_latin(folder: Path, cases: list[np.ndarray]) -> Path:
+    path = folder / "latin.tsv"
+    long_frame(cases).to_csv(path, index=False, sep="\t", encoding="cp1252", lineterminator="\r\n")
+    return path
+
+
+def write_utf16(folder: Path, cases: list[np.ndarray]) -> Path:
+    path = folder / "wide.csv"
+    long_frame(cases).to_csv(path, index=False, encoding="utf-16")
+    return path
+
+
+def write_parquet(folder: Path, cases: list[np.ndarray]) -> Path:
+    path = folder / "long.parquet"
+    long_frame(cases).to_parquet(path)
+    return path
+
+
+def write_folder(folder: Path, cases: list[np.ndarray]) -> Path:
+    for n, (case, kind) in enumerate(zip(cases, KINDS, strict=True)):
+        (folder / "many").mkdir(exist_ok=True)
+        frame = pd.DataFrame({"at": np.arange(len(case)), "a": case[:, 0], "b": case[:, 1]})
+        frame.assign(kind=kind).to_csv(folder / "many" / f"s{n}.csv", index=False)
+    return folder / "many"
+
+
+def write_ts(folder: Path, cases: list[np.ndarray]) -> Path:
+    path = folder / "own.ts"
+    lines = ["# a comment", "@problemName own", "@classLabel true up düster", "@data"]
+    for case, kind in zip(cases, KINDS, strict=True):
+        lines.append(":".join([*(",".join(map(str, channel)) for channel in case.T), kind]))
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def write_arff(folder: Path, cases: list[np.ndarray]) -> Path:
+    path = folder / "own.arff"
+    lines = ["@relation own", "@attribute bag relational", "@attribute a0 numeric", "@end bag"]
+    lines += ["@attribute class {up, düster}", "@data"]
+    longest = max(LENGTHS)
+    for case, kind in zip(cases, KINDS, strict=True):
+        channels = (",".join([*map(str, one), *["?"] * (longest - len(case))]) for one in case.T)
+        lines.append("'" + r"\n".join(channels) + "'," + kind)
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def write_npz(folder: Path, cases: list[np.ndarray]) -> Path:
+    path = folder / "own.npz"
+    inputs = np.zeros((3, max(LENGTHS), 2))
+    for row, case in zip(inputs, cases, strict=True):
+        row[: len(case)] = case
+    np.savez(path, inputs=inputs, targets=np.array(KINDS), lengths=LENGTHS)
+    return path
+
+
+TABLES = [write_long, write_shuffled, write_latin, write_utf16, write_parquet]
+FORMS = [*TABLES, write_folder, write_ts, write_arff, write_npz]
+
+
+@pytest.mark.parametrize("write", FORMS, ids=lambda write: write.__name__.removeprefix("write_"))
+def test_all_forms_hold_the_same_series(write, cases, tmp_path):
+    options = {"time": "at", "label": "kind"} if write in (*TABLES, write_folder) else {}
+    if write in TABLES:
+        options["series"] = "who"
+    own = read(write(tmp_path, cases), **options)
+    assert own.card.classes == ("düster", "up")
+    assert own.targets.tolist() == [1, 0, 1]
+    assert own.lengths.tolist() == LENGTHS
+    for row, case in zip(own.inputs, cases, strict=True):
+        torch.testing.assert_close(row[: len(case)], torch.from_numpy(case).float())
+        assert not row[len(case) :].any()
+
+
+def test_a_row_a_series(tmp_path):
+    path = tmp_path / "wide.csv"
+    path.write_text("name,t0,t1,t2,label\nx,1,2,3,2\ny,4,5,,10\n")
+    own = read(path, series="name")
+    assert (own.card.classes, own.targets.tolist()) == (("2", "10"), [0, 1])
+    assert own.inputs[..., 0].tolist() == [[1, 2, 3], [4, 5, 0]]
+    assert own.lengths.tolist() == [3, 2]
+    path = tmp_path / "own.tsv"  # as the UCR archive: no header, the label first
+    path.write_text("1.0000000e+00\t.5\t.25\n-1.0000000e+00\t1.5\tNaN\n")
+    own = read(path)
+    assert (own.card.classes, own.targets.tolist(), own.lengths.tolist()) == (
+        ("-1", "1"),
+        [1, 0],
+        [2, 1],
+    )
+
+
+def test_values_of_series_and_of_their_steps():
+    frame = pd.DataFrame({"id": [0, 0, 1, 1], "x": [1.0, 2, 3, 4], "y": [0.5, 0.5, 1.5, 1.5]})
+    own = read_frame(frame, series="id")
+    assert own.card.classes is None
+    assert own.targets.tolist() == [[0.5], [1.5]]
+    assert (
+        read_frame(frame.assign(y=[0, 0, 1, 1]), series="id", task="values").targets.dtype
+        == torch.float32
+    )
+    steps = read_frame(frame.assign(y=[0.5, 0.6, 1.5, 1.5]), series="id")
+    torch.testing.assert_close(steps.targets[..., 0], torch.tensor([[0.5, 0.6], [1.5, 1.5]]))
+
+
+@pytest.mark.parametrize("missing", ["hold", "interpolate"])
+def test_missing_values_are_filled_from_their_own_series_alone(missing):
+    draw = np.random.default_rng(1)
+    lengths = draw.integers(1, 9, 200)
+    rows = draw.normal(size=(lengths.sum(), 2))
+    rows[draw.random(rows.shape) < 0.4] = np.nan
+    codes = np.repeat(np.arange(200), lengths)
+    known = pd.DataFrame(rows).groupby(codes).transform("count").to_numpy() > 0
+    rows[~known] = 0  # a series without any value is refused
+    series = Series(rows, lengths, ("a", "b"), tuple(map(str, range(200))))
+    groups = pd.DataFrame(rows).groupby(codes, group_keys=False)
+    fill = {
+        "hold": lambda one: one.ffill().bfill(),
+        "interpolate": lambda one: one.interpolate("linear", limit_direction="both"),
+    }[missing]
+    expected = pd.concat([fill(group) for _, group in groups]).to_numpy()
+    np.testing.assert_allclose(filled(series, missing).rows, expected)
+
+
+@pytest.mark.parametrize("ids", [1, 3])
+def test_windows_by_time_and_no_target_before_its_part(ids):
+    count, window, horizon = 90, 7, 3
+    frame = pd.DataFrame(
+        {"id": np.repeat(np.arange(ids), count), "at": np.tile(np.arange(count), ids)}
+    )
+    frame["load"] = frame["at"] + 1000.0 * frame["id"]
+    frame["other"] = -frame["load"]
+    columns = ID if ids > 1 else {"features": ["load", "other"]}
+    own = read_frame(
+        frame.sample(frac=1, random_state=0), time="at", target="load", horizon=horizon, window=window,
+        **columns,
+    )  # fmt: skip
+    assert own.card.features == ("load", "other")
+    train, validation, test = own.card.parts
+    for inputs, targets in zip(own.inputs, own.targets, strict=True):
+        begin = inputs[0, 0]
+        assert torch.equal(inputs[:, 0], begin + torch.arange(window))
+        assert torch.equal(inputs[:, 1], -inputs[:, 0])
+        assert torch.equal(targets, begin + window + torch.arange(horizon))
+    when = own.targets % 1000
+    assert when[:train].max() == 53  # of 90 steps, 60 % are those to 53
+    assert (when[train : train + validation].min(), when[train : train + validation].max()) == (
+        54,
+        71,
+    )
+    assert (when[-test:].min(), when[-test:].max()) == (72, 89)
+    assert train + validation + test == len(own) == ids * (54 - 7 - 2 + 18 - 2 + 18 - 2)
+
+
+def test_time_stamps_with_zones_are_brought_in_the_order_of_the_moments(tmp_path):
+    path = tmp_path / "zones.csv"  # the hour that comes twice when summer time ends
+    path.write_text(
+        "when,x\n2026-10-25T02:30:00+02:00,1\n2026-10-25T02:10:00+01:00,2\n2026-10-25T02:50:00+02:00,3\n"
+    )
+    series = series_of(path, Reading(time="when"))
+    assert series.rows[:, 0].tolist() == [1, 3, 2]
+
+
+ID = {"series": "id"}
+BAD = {
+    "no number": ("id,x,kind\na,1,u\na,oops,u\n", ID, "line 3, column 'x': got 'oops'"),
+    "blank lines count": ("id,x,kind\n\n\na,1,u\na,oops,u\n", ID, "line 5, column 'x'"),
+    "a label that changes": ("id,x,kind\na,1,u\na,2,v\n", {**ID, "label": "kind"}, "line 3.*'v'.*'u'"),
+    "a label that is missing": ("id,x,kind\na,1,u\nb,2,\n", {**ID, "label": "kind"}, "line 3.*a label"),
+    "a series without a name": ("id,x,label\na,1,u\n,2,u\n", ID, "line 3, column 'id'"),
+    "a time twice": ("t,x,label\n1,1,u\n1,2,u\n", {"time": "t"}, "1 steps at the time.*line 3"),
+    "no such column": ("id,x,label\na,1,u\n", {"series": "di"}, "'di'.*Did you mean 'id'"),
+    "a missing value": ("id,x,label\na,1,u\na,,u\nb,1,v\n", ID, "1 missing values.*'a'.*'x'"),
+    "nothing known": ("id,x,label\na,,u\na,,u\nb,1,v\n", {**ID, "missing": "hold"}, "no value of 'x'"),
+    "one class": ("id,x,label\na,1,u\nb,2,u\n", ID, "one class, 'u'"),
+    "no label": ("id,x\na,1\n", ID, "no labels"),
+    "a cell too many": ("id,x,label\na,1,u\nb,2,v,w\n", ID, "row 3: got 4 cells"),
+    "a cell too many, late": ("id,x,label\n" + "a,1,u\n" * 300 + "b,2,v,w\n", ID, "line 302"),
+    "two columns of a name": ("x,x,label\n1,2,u\n", {}, "two columns 'x'"),
+    "empty": ("", {}, "empty file"),
+    "a header alone": ("x,label\n", {}, "no rows"),
+    "infinite": ("id,x,label\na,1,u\na,inf,u\n", ID, "line 3.*infinite"),
+    "months or days": ("t,x,label\n01/02/2026,1,u\n03/04/2026,2,u\n", {"time": "t"}, "tells the day"),
+    "zones in some": ("t,x,label\n2026-01-01,1,u\n2026-01-02T00:00Z,2,u\n", {"time": "t"}, "line 3.*zone"),
+    "no time": ("t,x,label\n2026-01-01,1,u\nsoon,2,u\n", {"time": "t"}, "line 3.*'soon'"),
+    "beyond float32": ("id,x,label\na,1e9,u\nb,1000000001,v\n", ID, "float32"),
+    "classes or values": ("id,x,y\n" + "".join(f"{n},1,{n}\n" for n in range(60)), ID, "task="),
+    "too short": ("t,x\n1,1\n2,2\n", {"time": "t", "target": "x"}, "at most 2 steps"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_one_clear_line(name, tmp_path):
+    text, options, message = BAD[name]
+    path = tmp_path / "own.csv"
+    path.write_text(text)
+    with pytest.raises((ArgumentError, DataError), match=message) as caught:
+        read(path, **options)
+    assert str(path) in str(caught.value)
+
+
+BAD_TEXT = {
+    "own.ts": (
+        "@classLabel true a\n@data\n1,2:a\n1,x:a\n",
+        "line 4, value 2 of channel 1: got 'x'",
+    ),
+    "data.ts": ("1,2:a\n", "no line @data"),
+    "channels.ts": ("@classLabel true a\n@data\n1,2:1:a\n", "line 3: got channels of"),
+    "own.arff": (
+        "@attribute a numeric\n@attribute c {u,v}\n@data\n1,2,u\n",
+        "line 4: got 3 values",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BAD_TEXT)
+def test_one_clear_line_of_the_archives_forms(name, tmp_path):
+    text, message = BAD_TEXT[name]
+    path = tmp_path / name
+    path.write_text(text)
+    with pytest.raises(DataError, match=message):
+        read(path)
+
+
+def test_an_npz_of_objects_is_not_unpickled(tmp_path):
+    np.savez(tmp_path / "own.npz", inputs=np.array([[1], [1, 2]], dtype=object))
+    with pytest.raises(DataError, match="no objects"):
+        read(tmp_path / "own.npz")
+
+
+@pytest.mark.data
+def test_a_published_file_reads_as_the_named_data_set():
+    folder = Path(os.environ["TIMELOCAL_DATA"], "ecg200")
+    parts = [read(folder / f"ECG200_{part}.tsv") for part in ("TRAIN", "TEST")]
+    named = data.load("ecg200")
+    assert torch.equal(torch.cat([part.inputs for part in parts]), named.inputs)
+    assert torch.equal(torch.cat([part.targets for part in parts]), named.targets)
