@@ -292,7 +292,7 @@ def rule_calls(name: str, network: str, loss: str, at: str) -> dict[str, Callabl
                 "epochs": 1,
                 "batch_size": 2,
                 "seed": 0,
-                "clip": None if online else 1.0,
+                "clip": 1.0,
                 "online": online,
                 "folder": None,
                 "progress": False,

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 import timelocal as tl
-from timelocal.training.loop import _clip
+from timelocal.training.clipping import clip_gradient
 
 STILL = 1e-12
 """A learning rate at which no loss moves."""
@@ -148,7 +148,7 @@ def test_a_gradient_whose_norm_is_beyond_float16_is_clipped(dtype):
     parameters = [torch.nn.Parameter(torch.zeros(100, 100, dtype=dtype)) for _ in range(2)]
     for parameter in parameters:
         parameter.grad = torch.full_like(parameter, 1000.0)
-    _clip(parameters, 1.0)
+    clip_gradient(parameters, 1.0)
     norm = torch.cat([p.grad.double().flatten() for p in parameters]).norm()
     assert float(norm) == pytest.approx(1.0, rel=0.01)
 

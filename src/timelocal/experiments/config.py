@@ -171,7 +171,7 @@ class TrainConfig(BaseModel):
     @classmethod
     def _streams(cls, value: bool, info: ValidationInfo) -> bool:
         """Let the rule itself say whether it learns online, on a network of few units."""
-        needed = {"dataset", "cell", "layers", "rule", "loss", "at", "rule_options", "clip"}
+        needed = {"dataset", "cell", "layers", "rule", "loss", "at", "rule_options"}
         if not value or not needed <= info.data.keys():
             return value
         problems: list[TimelocalError] = []
@@ -185,9 +185,6 @@ class TrainConfig(BaseModel):
                 f"Leave it out, or take a data set of values at every step, such as {stepwise[0]!r}.",
             )
             raise _RefusedError([problem])
-        if info.data["clip"] is not None:
-            problem = Problem("clip", info.data["clip"], "None with online", "Leave it out.")
-            problems.append(ArgumentError(str(problem)))
         try:
             network = _small_network(info.data)
             names = ("rule", "loss", "at", "rule_options")

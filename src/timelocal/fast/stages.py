@@ -90,8 +90,8 @@ class Program:
     Weights and moments are the tensors of the network and of the optimizer.
     """
 
-    def __init__(self, rule: Rule, optimizer: Optimizer) -> None:
-        self.rule, self.optimizer = rule, optimizer
+    def __init__(self, rule: Rule, optimizer: Optimizer, clip: float | None = None) -> None:
+        self.rule, self.optimizer, self.clip = rule, optimizer, clip
         self.call = StreamCall()
         self._is_served = False
         self._held: Held | None = None
@@ -100,7 +100,7 @@ class Program:
         self._carried: tuple[Held, Memory, int] | None = None
 
     def __reduce__(self) -> tuple[object, ...]:  # a copy finds out by itself where all is
-        return Program, (self.rule, self.optimizer)
+        return Program, (self.rule, self.optimizer, self.clip)
 
     def is_ready(self, memory: Memory, sequences: int) -> bool:
         """Whether the call makes the next steps of so many sequences; it then says all but the data."""
@@ -143,7 +143,7 @@ class Program:
         rule, network, call = self.rule, self.rule.network, self.call
         recurrent = network.recurrent
         native = optimizers.native_of(self.optimizer, network.parameters())
-        if native is None or not staged.serves(network, rule.loss):
+        if native is None or self.clip is not None or not staged.serves(network, rule.loss):
             return False
         if network.output_size > _WIDEST_READOUT:
             return False

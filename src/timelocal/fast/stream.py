@@ -21,9 +21,11 @@ _WORK_PER_CALL = 1e11
 class NativeStream:
     """The native calls of one stream. What it cannot do it leaves to the caller's own loop."""
 
-    def __init__(self, rule: Rule, optimizer: Optimizer, batch_size: int) -> None:
-        self.rule, self.optimizer, self.batch_size = rule, optimizer, batch_size
-        self._program = Program(rule, optimizer)
+    def __init__(
+        self, rule: Rule, optimizer: Optimizer, batch_size: int, clip: float | None = None
+    ) -> None:
+        self.rule, self.optimizer, self.batch_size, self.clip = rule, optimizer, batch_size, clip
+        self._program = Program(rule, optimizer, clip)
 
     def run(
         self,
@@ -42,7 +44,7 @@ class NativeStream:
         longer be finite.
         """
         steps = inputs.shape[0]
-        if mask is None and targets is not None and steps >= _WORTH_COPYING:
+        if mask is None and self.clip is None and targets is not None and steps >= _WORTH_COPYING:
             found = run_tanh_layer(
                 self.rule, self.optimizer, memory, inputs, targets, key, first_step
             )

@@ -18,6 +18,8 @@ from timelocal.errors import ArgumentError, Problem, raise_problems, unknown_nam
 from timelocal.network import GRU, LSTM, RNN
 from timelocal.rules import RULES
 from timelocal.training import Stream
+from timelocal.training.clipping import clip_problem
+from timelocal.training.missing import Missing
 
 Sample: TypeAlias = Mapping[Any, Any]
 Fill: TypeAlias = Literal["mean", "hold"]
@@ -42,6 +44,7 @@ class Options(NamedTuple):
     lr: float
     missing: str
     seed: int
+    clip: float | None = None
 
     def check(self) -> None:
         """Raise one `ArgumentError` for all that is wrong with them."""
@@ -57,6 +60,7 @@ class Options(NamedTuple):
                 None if fits else Problem("lr", repr(self.lr), "a positive number"),
                 unknown_name("missing", self.missing, get_args(Fill)),
                 seed_problem(self.seed),
+                clip_problem(self.clip),
             ]
         )
 
@@ -68,7 +72,8 @@ class Options(NamedTuple):
                 parameter.zero_()
         rule = ONLINE[self.rule](network, loss=loss, seed=self.seed)
         optimizer = OPTIMIZERS[self.optimizer](rule.parameters(), lr=self.lr)  # type: ignore[call-arg]
-        return Stream(rule, optimizer, missing="hold" if self.missing == "hold" else "raise")
+        missing: Missing = "hold" if self.missing == "hold" else "raise"
+        return Stream(rule, optimizer, missing=missing, clip=self.clip)
 
 
 class Moments:

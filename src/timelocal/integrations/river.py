@@ -53,6 +53,7 @@ class _Recurrent:
         lr: float = 0.01,
         missing: Fill = "mean",
         seed: int = 0,
+        clip: float | None = None,
     ) -> None:
         self.cell = cell
         self.hidden = hidden
@@ -61,7 +62,8 @@ class _Recurrent:
         self.lr = lr
         self.missing = missing
         self.seed = seed
-        options = Options(cell, hidden, rule, optimizer, lr, missing, seed)
+        self.clip = clip
+        options = Options(cell, hidden, rule, optimizer, lr, missing, seed, clip)
         options.check()
         self._begin(options)
 
@@ -105,6 +107,7 @@ class RecurrentClassifier(_Recurrent, base.Classifier):
         missing: what takes the place of a feature that is missing, None or NaN: its "mean" so far, or "hold":
             its last value.
         seed: of initial weights, feedback and noise.
+        clip: the largest norm of a step's gradient; None does not clip.
 
     Raises:
         ArgumentError: for unknown names and sizes that are not positive; from its methods, for features that
@@ -202,10 +205,11 @@ class RecurrentForecaster(_OfNumbers, Forecaster):
         lr: float = 0.01,
         missing: Fill = "mean",
         seed: int = 0,
+        clip: float | None = None,
     ) -> None:
         orders = (("p", p, 0), ("d", d, 0), ("m", m, 1), ("sd", sd, 0))
         raise_problems(whole_problem(name, value, least) for name, value, least in orders)
-        super().__init__(cell, hidden, rule, optimizer, lr, missing, seed)
+        super().__init__(cell, hidden, rule, optimizer, lr, missing, seed, clip)
         self.p = p
         self.d = d
         self.m = m

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import inspect
-import math
 from collections.abc import Mapping
 
 import torch
@@ -13,7 +12,6 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
 
 from timelocal.arguments import (
-    as_real,
     flag_problem,
     is_flag,
     is_whole,
@@ -24,6 +22,7 @@ from timelocal.data import Sequences
 from timelocal.errors import Problem, UnsupportedError, described, raise_problems, warn
 from timelocal.network import Network
 from timelocal.rules import Rule
+from timelocal.training.clipping import clip_problem
 from timelocal.training.device import device_problem
 from timelocal.training.stream import check_stream, optimizer_problem, rule_problem
 
@@ -65,12 +64,8 @@ def check_fit(
         whole_problem("batch_size", batch_size),
         seed_problem(seed),
     ]
-    if clip is not None and not 0 < as_real(clip) < math.inf:
-        problems.append(Problem("clip", described(clip), "a positive finite number, or None"))
-    elif is_flag(online) and online and clip is not None:
-        remedy = "Clipping is for whole batches: leave it out."
-        problems.append(Problem("clip", described(clip), "None with online=True", remedy))
     problems += [
+        clip_problem(clip),
         _scheduler_problem(scheduler, optimizer, epochs),
         _patience_problem(patience, validated),
         *_callback_problems(callbacks),

@@ -12,7 +12,6 @@ from statistics import median
 
 import torch
 from torch import Tensor
-from torch.nn import Parameter
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
@@ -24,7 +23,6 @@ from timelocal.fast.epoch import Estimator
 from timelocal.files import as_path, exclusive, make_folder
 from timelocal.inference import outside_inference_mode
 from timelocal.network import Network, mean_decorrelation_loss
-from timelocal.precision import NARROW
 from timelocal.rules import (
     Estimate,
     Evaluation,
@@ -36,6 +34,7 @@ from timelocal.rules import (
 from timelocal.training.callbacks import Callback, name_of, wants_to_stop
 from timelocal.training.chance import may_draw
 from timelocal.training.checks import check_batches, check_fit, check_online
+from timelocal.training.clipping import clip_gradient
 from timelocal.training.device import move, moved
 from timelocal.training.history import History, Record, without_progress
 from timelocal.training.metrics import Metric, number, scores
@@ -94,7 +93,7 @@ def fit(
         batch_size: sequences per step; the last batch of an epoch may be smaller.
         seed: of the order of the minibatches, and of what modules of the network draw from torch's own
             generators (a `torch.nn.Dropout` in a readout). Those of epoch e are derived from (`seed`, e).
-        clip: the largest norm of the whole gradient; None does not clip.
+        clip: the largest norm of the whole gradient, of a batch or of a step; None does not clip.
         online: update at every step of the sequences instead of after each batch, by a `Stream`; the
             states of a batch begin at zero. For rules that learn online, losses at every step and
             sequences of equal length.
@@ -217,7 +216,7 @@ def fit(
                         else nullcontext()
                     ):
                         if online:
-                            learned, spent = _stream(rule, optimizer, batches, epoch, show)
+                            learned, spent = _stream(rule, optimizer, batches, epoch, clip, show)
                         else:
                             learned, spent = _learn(
                                 rule, learn, optimizer, batches, epoch, clip, show
@@ -303,26 +302,20 @@ def _learn(
                 if parameter.grad is not gradient:
                     parameter.grad = gradient
             if clip is not None:
-                _clip(rule.network.parameters(), clip)
+                clip_gradient(rule.network.parameters(), clip)
             optimizer.step()
         spent.append((time.perf_counter() - start, 1))
         show(epoch, mean.loss, mean.accuracy)
     return mean.record(), spent
 
 
-def _clip(parameters: Iterable[Parameter], largest: float) -> None:
-    """Scale the whole gradient to a norm of at most `largest`, which is taken in at least float32."""
-    given = [parameter for parameter in parameters if parameter.grad is not None]
-    if not any(parameter.dtype in NARROW for parameter in given):
-        torch.nn.utils.clip_grad_norm_(given, largest)
-        return
-    norms = [torch.linalg.vector_norm(p.grad, dtype=torch.float32) for p in given]
-    whole = torch.linalg.vector_norm(torch.stack(norms))
-    torch.nn.utils.clip_grads_with_norm_(given, largest, whole)
-
-
 def _stream(
-    rule: Rule, optimizer: Optimizer, batches: Iterable[Sequences], epoch: int, show: Show
+    rule: Rule,
+    optimizer: Optimizer,
+    batches: Iterable[Sequences],
+    epoch: int,
+    clip: float | None,
+    show: Show,
 ) -> tuple[Record, list[tuple[float, int]]]:
     """One epoch with an update at every step: its mean loss; the seconds and the updates of every batch."""
     mean = _Mean("train", epoch)
@@ -330,7 +323,7 @@ def _stream(
     for batch in batches:
         inputs, targets, _ = entering(rule, batch)
         start = time.perf_counter()
-        stream = Stream(rule, optimizer, len(batch))
+        stream = Stream(rule, optimizer, len(batch), clip=clip)
         try:
             losses = stream.run(inputs, targets).loss
         except DivergedError as error:

@@ -50,6 +50,7 @@ from timelocal.rules import (
 from timelocal.rules.batch import batch_problems
 from timelocal.rules.states import clean_states
 from timelocal.training import stream_file
+from timelocal.training.clipping import clip_gradient, clip_problem
 from timelocal.training.late import WaitingStep, as_it_was
 from timelocal.training.missing import Entered, Missing, filled, is_finite
 from timelocal.typing import Memory
@@ -95,6 +96,8 @@ class Stream:
         missing: what to do where an input is NaN. "raise": an `ArgumentError`. "hold": the last known value
             of that sequence and channel takes its place, 0 before any. "skip": that sequence makes no step:
             its states and traces stay, its outputs are NaN, nothing is learned from it.
+        clip: the largest norm of the whole gradient of a step: a larger one is scaled down to it before the
+            optimizer sees it, as by `torch.nn.utils.clip_grad_norm_`. None does not clip.
         sync: False allows a stream in a process group of several ranks: each rank then updates its own
             weights, past DDP, and they drift apart.
 
@@ -135,6 +138,7 @@ class Stream:
         *,
         max_delay: int = 0,
         missing: Missing = "raise",
+        clip: float | None = None,
         sync: bool | None = None,
     ) -> None:
         raise_problems([rule_problem(rule), None if sync is None else flag_problem("sync", sync)])
@@ -144,6 +148,7 @@ class Stream:
                 whole_problem("batch_size", batch_size),
                 _delay_problem("max_delay", max_delay),
                 unknown_name("missing", missing, get_args(Missing)),
+                clip_problem(clip),
                 optimizer_problem(rule.network, optimizer),
             ]
         )
@@ -164,11 +169,12 @@ class Stream:
         self.batch_size = batch_size = int(batch_size)
         self.max_delay = max_delay = int(max_delay)
         self.missing: Missing = missing
+        self.clip = None if clip is None else float(clip)
         self.steps = 0
         self.memory: Memory = rule.begin(batch_size)  # first: it may refuse
         self.key = draw_key(of_this_rank(rule.generator))
         self._carries_for = self._readout_now()
-        self._native = fast.NativeStream(rule, optimizer, batch_size)
+        self._native = fast.NativeStream(rule, optimizer, batch_size, self.clip)
         self._seen: tuple[object, ...] | None = None
         self._outputs = 0
         self._seen_inputs: tuple[object, ...] | None = None
@@ -543,7 +549,7 @@ class Stream:
 
     def _fast(self) -> fast.NativeStream:
         if self._native.optimizer is not self.optimizer:
-            self._native = fast.NativeStream(self.rule, self.optimizer, self.batch_size)
+            self._native = fast.NativeStream(self.rule, self.optimizer, self.batch_size, self.clip)
         return self._native
 
     def _step_native(self, x: Tensor, y: Tensor | None, mask: Tensor | None) -> Learned | None:
@@ -612,7 +618,11 @@ class Stream:
         named = list(self.rule.network.named_parameters())
         kept = [parameter.grad for _, parameter in named]
         for name, parameter in named:
-            parameter.grad = estimate.gradients.get(name) if parameter.requires_grad else None
+            gradient = estimate.gradients.get(name) if parameter.requires_grad else None
+            # a clipped one is scaled where it is, and the estimate is the caller's
+            parameter.grad = gradient if self.clip is None or gradient is None else gradient.clone()
+        if self.clip is not None:
+            clip_gradient(self.rule.network.parameters(), self.clip)
         self.optimizer.step()
         for (_, parameter), gradient in zip(named, kept, strict=True):
             parameter.grad = gradient
@@ -822,6 +832,7 @@ class Stream:
             "optimizer": type(self.optimizer).__name__,
             "groups": [[names.get(id(own), "") for own in group["params"]] for group in groups],
             "missing": self.missing,
+            "clip": self.clip,
         }
 
     def _state(self) -> dict[str, Tensor]:
