@@ -27,6 +27,8 @@ class Loss(ABC):
     """Whether an accuracy makes sense."""
     own_activation: ClassVar[str] = ""
     """What it applies to the outputs itself, so that a readout should not."""
+    target_axes: ClassVar[int] = 0
+    """How many axes the target of one entry has, each as long as the outputs: 0 for a class, 1 for values."""
 
     @abstractmethod
     def losses_and_errors(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
@@ -202,6 +204,8 @@ def _label_remedy(low: int, high: int, outputs: int) -> str:
 
 class _RealTargets(Loss):
     """What losses on real-valued targets of the outputs' shape have in common."""
+
+    target_axes = 1
 
     def target_problems(
         self,

@@ -15,8 +15,9 @@ from torch import Tensor
 Gradients: TypeAlias = dict[str, Tensor]
 """Parameter name, as in `network.named_parameters()`, to a tensor of that parameter's shape."""
 
-Place: TypeAlias = Literal["last", "every"]
-"""Where the loss is: at the last valid step, or at every step."""
+Place: TypeAlias = Literal["last", "every", "ramp", "mean"]
+"""Where the loss is: at the last valid step; at every step; at every step with weights that grow linearly,
+2 s / (T + 1) at step s of T; or once, at the mean of the outputs over the valid steps."""
 
 LossFunction: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 """(outputs (n, o), targets (n, ...)) -> losses (n,)."""

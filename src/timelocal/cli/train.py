@@ -15,6 +15,10 @@ def train(
     dataset: Annotated[str, typer.Option(help=f"Data set: {OWN}.")] = "digits-rows",
     cell: Annotated[str, typer.Option(help=f"Recurrent cell: {OWN}.")] = "gru",
     rule: Annotated[str, typer.Option(help=f"Learning rule: {OWN}.")] = "dfa",
+    at: Annotated[
+        str | None,
+        typer.Option(help="Where the loss is: last, every, ramp or mean; by default, as the data."),
+    ] = None,
     hidden: Annotated[int, typer.Option(help="Units per layer.")] = 128,
     layers: Annotated[int, typer.Option(help="Recurrent layers.")] = 1,
     optimizer: Annotated[str, typer.Option(help="See `timelocal list`.")] = "adam",
@@ -84,7 +88,7 @@ def train(
     configs = [
         TrainConfig(
             dataset=dataset,
-            **default_task(dataset),
+            **default_task(dataset) | ({} if at is None else {"at": at}),
             cell=cell,
             rule=rule,
             rule_options=options,

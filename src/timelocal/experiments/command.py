@@ -9,7 +9,7 @@ from functools import cache
 from timelocal.errors import UnsupportedError
 from timelocal.experiments.build import rule_defaults
 from timelocal.experiments.catalogue import EXPERIMENTS
-from timelocal.experiments.config import CostConfig, TrainConfig
+from timelocal.experiments.config import CostConfig, TrainConfig, default_task
 from timelocal.experiments.experiment import PROFILES, ProfileName
 
 _FLAGS = ("stratified", "standardize", "online", "alignment")
@@ -39,6 +39,8 @@ def command_of(config: TrainConfig) -> str:
     words = ["timelocal", "train"]
     for name in _GIVEN:
         words += [f"--{name}", _text(getattr(config, name))]
+    if config.at != default_task(config.dataset)["at"]:
+        words += ["--at", config.at]
     if config.layers != 1:
         words += ["--layers", str(config.layers)]
     defaults = rule_defaults(config.rule)

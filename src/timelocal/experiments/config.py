@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from textwrap import indent
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
     BaseModel,
@@ -34,7 +34,9 @@ from timelocal.experiments.build import (
 from timelocal.losses import LOSSES
 from timelocal.network import Network
 from timelocal.plugins import running
+from timelocal.rules.batch import STEPWISE
 from timelocal.training.stream import check_stream
+from timelocal.typing import Place
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1, le=10**9)]
@@ -127,7 +129,7 @@ class TrainConfig(BaseModel):
             return value
         known: dict[str, Iterable[str]] = {
             "loss": LOSSES,
-            "at": ("last", "every"),
+            "at": get_args(Place),
             "optimizer": OPTIMIZERS,
         }
         problem = unknown_name(name, value, known[name])
@@ -138,13 +140,17 @@ class TrainConfig(BaseModel):
     @field_validator("loss", "at")
     @classmethod
     def _fits_the_data(cls, value: str, info: ValidationInfo) -> str:
-        """Classes have a label at the last step, the other data sets a value at every step."""
+        """Classes have a label of the sequence, the other data sets a value at every step."""
         if "dataset" not in info.data:
             return value  # reported already
         dataset, name = info.data["dataset"], str(info.field_name)
-        expected = default_task(dataset)[name]
-        if value != expected:
-            problem = Problem(name, repr(value), f"{expected!r} for the data set {dataset!r}")
+        task = default_task(dataset)
+        expected = [task[name]]
+        if name == "at":  # one label may be asked anywhere, values at every step only there
+            expected = list(get_args(Place) if task["at"] == "last" else STEPWISE)
+        if value not in expected:
+            told = " or ".join(map(repr, expected))
+            problem = Problem(name, repr(value), f"{told} for the data set {dataset!r}")
             raise _RefusedError([problem])
         return value
 
@@ -182,7 +188,8 @@ class TrainConfig(BaseModel):
                 f"True for the data set {info.data['dataset']!r}",
                 "False: it has one label a sequence, and an update at every step needs a target at "
                 "every step",
-                f"Leave it out, or take a data set of values at every step, such as {stepwise[0]!r}.",
+                "Leave it out, ask the label at every step by at='every', or take a data set of values at "
+                f"every step, such as {stepwise[0]!r}.",
             )
             raise _RefusedError([problem])
         try:

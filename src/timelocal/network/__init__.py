@@ -7,7 +7,15 @@ from timelocal.network.decorrelation import (
     decorrelation_loss,
     mean_decorrelation_loss,
 )
-from timelocal.network.lengths import at_last_valid, flip, last_state, masked, valid_steps
+from timelocal.network.lengths import (
+    at_last_valid,
+    flip,
+    last_state,
+    masked,
+    mean_over_steps,
+    step_shares,
+    valid_steps,
+)
 from timelocal.network.network import Network
 from timelocal.network.readout import (
     evaluation_mode,
@@ -41,10 +49,12 @@ __all__ = [
     "last_state",
     "masked",
     "mean_decorrelation_loss",
+    "mean_over_steps",
     "parameter_name",
     "read",
     "readout_gradients",
     "readout_signal",
+    "step_shares",
     "to_torch",
     "valid_steps",
 ]

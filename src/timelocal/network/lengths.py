@@ -8,10 +8,26 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from timelocal.precision import at_least_float32, summing_type
+
 
 def valid_steps(lengths: Tensor, steps: int, device: torch.device) -> Tensor:
     """True where a step is not padding, (t, b)."""
     return torch.arange(steps, device=device)[:, None] < lengths.to(device)[None, :]
+
+
+def mean_over_steps(values: Tensor, lengths: Tensor | None) -> Tensor:
+    """The mean of each sequence's valid steps: (t, b, o) -> (b, o), in at least float32."""
+    values = at_least_float32(values)
+    return (values * step_shares(len(values), lengths, values)).sum(0)
+
+
+def step_shares(steps: int, lengths: Tensor | None, like: Tensor) -> Tensor:
+    """What each step counts in such a mean, 1 / T if valid and else 0: (t, b, 1), or (t, 1, 1)."""
+    if lengths is None:
+        return like.new_full((steps, 1, 1), 1 / steps, dtype=summing_type(like.dtype))
+    valid = valid_steps(lengths, steps, like.device)
+    return (valid / lengths.to(like)).to(summing_type(like.dtype))[..., None]
 
 
 def masked(values: Tensor, valid: Tensor) -> Tensor:

@@ -1,6 +1,8 @@
 """A batch at the door: every problem told at once, then everything time first, one row per entry.
 
-An *entry* is one place where the loss is taken: a sequence at "last", a step of a sequence at "every".
+An *entry* is one place where the loss is taken: a sequence at "last" and at "mean", a step of a sequence at
+"every". "ramp" is "every" with a weight for each step.
+A target of the whole sequence may be asked at every step.
 """
 
 from __future__ import annotations
@@ -17,9 +19,19 @@ from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 from timelocal.arguments import is_plain, seed_problem, tensor_problem
 from timelocal.errors import Problem, UnsupportedError, described, raise_problems, unknown_name
 from timelocal.losses import Loss, loss_problem
-from timelocal.network import Network, initial_problems, input_problems, valid_steps
+from timelocal.network import (
+    Network,
+    initial_problems,
+    input_problems,
+    mean_over_steps,
+    step_shares,
+    valid_steps,
+)
 from timelocal.precision import at_least_float32, summing_type
 from timelocal.typing import Place, States
+
+STEPWISE: tuple[Place, ...] = ("every", "ramp")
+"""The places with an entry for each step."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +39,7 @@ class Batch:
     """A checked batch.
 
     inputs (t, b, i); lengths (b,) or None; initial states or None;
-    targets (n, …), time first at "every", zero where not counted;
+    targets (n, …), time first at "every", zero where not counted; at: "last", "every" or "mean";
     weights (n,): how much each entry counts, or None if all count 1; count: their sum;
     weight: what the mean loss divides by, the count unless the loss weighs classes; 0 where nothing counts;
     wanted: what of "inputs" and "initial" is to get a gradient.
@@ -62,6 +74,19 @@ class Batch:
         """ℓ (n,) and ∂ℓ/∂outputs (n, o), in at least float32."""
         return loss.losses_and_errors(at_least_float32(outputs), at_least_float32(self.targets))
 
+    def pooled(self, outputs: Tensor) -> Tensor:
+        """Outputs (n, o) where the loss sees them: at "mean" those of all steps (t·b, o) become (b, o)."""
+        if self.at != "mean":
+            return outputs
+        stepwise = outputs.unflatten(0, self.inputs.shape[:2])
+        return mean_over_steps(stepwise, self.lengths).to(outputs.dtype)
+
+    def spread(self, errors: Tensor) -> Tensor:
+        """The transpose of `pooled`: errors of the entries to errors (n, o) at the outputs of the readout."""
+        if self.at != "mean":
+            return errors
+        return (errors * step_shares(len(self.inputs), self.lengths, errors)).flatten(0, 1)
+
     def mean(self, losses: Tensor) -> Tensor:
         """L = Σ w ℓ / Σ w of losses ℓ (n,)."""
         return self._mean(losses, self.weight)
@@ -87,8 +112,8 @@ class Batch:
 
     def surface(self, outputs: Tensor) -> Tensor:
         """Rows (n, o) as the user sees them: (b, o), or (b, t, o) as the inputs came."""
-        if self.at == "last":
-            return outputs
+        if self.at != "every":
+            return self.pooled(outputs)
         stepwise = outputs.unflatten(0, self.inputs.shape[:2])
         return stepwise.transpose(0, 1) if self.batch_first else stepwise
 
@@ -124,14 +149,18 @@ def batch_problems(
     if problems and not (is_plain(inputs) and inputs.dim() == 3):
         return problems  # without axes nothing more can be said
     sequences = inputs.shape[0 if network.batch_first else 1]
-    surface = inputs.shape[:2] if at == "every" else (sequences,)
+    surface = inputs.shape[:2] if at in STEPWISE else (sequences,)
     problems += _mask_problems(mask, tuple(surface), inputs.device)
     if not problems or (lengths is None and mask is None):
         counted = _counted(network, at, inputs, lengths, mask)
     else:  # not known: shapes and types of the targets are checked, values are not
         counted = torch.zeros(tuple(surface), dtype=torch.bool, device=inputs.device)
     problems += initial_problems(network.recurrent, initial, sequences)
-    problems += _target_problems(network, loss, targets, inputs, tuple(surface), counted)
+    entries = tuple(surface)
+    if is_asked_again(network, loss, at, sequences, targets):
+        entries = (sequences,)
+        counted = None if counted is None else counted.any(1 if network.batch_first else 0)
+    problems += _target_problems(network, loss, targets, inputs, entries, counted)
     if any(problems) and _axes_swapped(network, at, inputs, targets, lengths):
         problems.insert(0, _swapped_problem(network, inputs))
     return problems
@@ -214,7 +243,7 @@ def arrange(
     entries = arrange_entries(network, loss, at, inputs, targets, lengths, mask)
     return Batch(
         network.time_first(inputs), lengths, initial, entries.targets, entries.weights, entries.count,
-        entries.weight, at, network.batch_first, wanted,
+        entries.weight, "every" if at == "ramp" else at, network.batch_first, wanted,
     )  # fmt: skip
 
 
@@ -239,12 +268,18 @@ def arrange_entries(
 ) -> Entries:
     """What `arrange` makes of all but the inputs, of which the shape counts alone."""
     counted = _counted(network, at, inputs, lengths, mask)
+    steps, sequences = inputs.shape[:2][:: -1 if network.batch_first else 1]
+    if is_asked_again(network, loss, at, sequences, targets):
+        targets = at_every_step(network, targets, steps)
     weights = None
     if counted is not None:
         missing = ~counted.reshape(*counted.shape, *(1,) * (targets.dim() - counted.dim()))
         targets = targets.masked_fill(missing, 0)
         weights = counted if mask is None else counted * mask
         weights = _rows(network, at, weights).to(summing_type(inputs.dtype))
+    if at == "ramp":
+        ramp = _ramp(steps, sequences, lengths, inputs).flatten()
+        weights = ramp if weights is None else weights * ramp
     targets = _rows(network, at, targets)
     count = weight = float(targets.shape[0]) if weights is None else float(weights.sum())
     by_class = loss.entry_weights(targets)
@@ -256,7 +291,35 @@ def arrange_entries(
 
 def _rows(network: Network, at: Place, values: Tensor) -> Tensor:
     """Entries as rows: (b, …) as they are, (b, t, …) to (t·b, …)."""
-    return values if at == "last" else network.time_first(values).flatten(0, 1)
+    return network.time_first(values).flatten(0, 1) if at in STEPWISE else values
+
+
+def _ramp(steps: int, sequences: int, lengths: Tensor | None, like: Tensor) -> Tensor:
+    """2 s / (T + 1) at step s of T: (t, b), with the sum T over the valid steps of each sequence."""
+    kind = {"dtype": summing_type(like.dtype), "device": like.device}
+    rising = torch.arange(1, steps + 1, **kind)[:, None].expand(-1, sequences)  # type: ignore[call-overload]
+    valid: int | Tensor = steps if lengths is None else lengths.to(like.device)
+    return rising * 2 / (valid + 1)
+
+
+def is_asked_again(
+    network: Network, loss: Loss, at: Place, sequences: int, targets: object
+) -> bool:
+    """Whether targets are one for each sequence, (b, …), to be asked at every step."""
+    if (
+        at not in STEPWISE
+        or not isinstance(targets, Tensor)
+        or targets.dim() != 1 + loss.target_axes
+    ):
+        return False
+    return tuple(targets.shape) == (sequences, *(network.output_size,) * loss.target_axes)
+
+
+def at_every_step(network: Network, targets: Tensor, steps: int) -> Tensor:
+    """One target for each sequence, (b, …), as one at every step: (b, t, …) as the inputs come."""
+    time = 1 if network.batch_first else 0
+    stepwise = targets.unsqueeze(time)
+    return stepwise.expand(*(steps if axis == time else -1 for axis in range(stepwise.dim())))
 
 
 def _counted(
@@ -264,7 +327,7 @@ def _counted(
 ) -> Tensor | None:
     """Which entries count at all, of the surface's shape; None if every one does."""
     counted = None if mask is None else mask.bool()
-    if lengths is not None and at == "every":
+    if lengths is not None and at in STEPWISE:
         steps = inputs.shape[1] if network.batch_first else inputs.shape[0]
         valid = valid_steps(lengths, steps, inputs.device)
         valid = valid.t() if network.batch_first else valid
@@ -322,7 +385,7 @@ def _axes_swapped(
         return isinstance(lengths, Tensor) and is_plain(lengths) and lengths.shape == (steps,)
     if not (isinstance(targets, Tensor) and is_plain(targets)):
         return False
-    if at == "last":
+    if at not in STEPWISE:
         return tuple(targets.shape[:1]) == (steps,)
     return tuple(targets.shape[:2]) == (inputs.shape[1], inputs.shape[0])
 

@@ -27,7 +27,7 @@ class BPTT(Rule):
         network: any timelocal network.
         loss: "cross_entropy", "mse", "bce", a `timelocal.losses.Loss`, or a function of outputs (n, o) and
             targets (n, …) that returns losses (n,).
-        at: "last" or "every" step.
+        at: "last", "every", "ramp" or "mean": see `timelocal.typing.Place`.
         seed: of the dropout masks between layers, all it ever draws.
 
     Exact: equal to autograd to rounding. Needs the whole sequence, the transposed weights, and memory
@@ -80,7 +80,7 @@ def backpropagate(
     """
     lengths, steps = trajectory.lengths, len(trajectory.outputs)
     entering: list[tuple[Tensor | None, State | None]]
-    if at == "every":
+    if at != "last":
         entering = _own_time(network, signal.unflatten(0, (steps, -1)), lengths)
     else:
         entering = [_at_last(network, part, steps, lengths) for part in _parts(network, signal)]

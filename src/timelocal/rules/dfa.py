@@ -32,7 +32,7 @@ class DFA(FeedbackRule):
         network: any timelocal network.
         loss: "cross_entropy", "mse", "bce", a `timelocal.losses.Loss`, or a function of outputs (n, o) and
             targets (n, …) that returns losses (n,).
-        at: "last" or "every" step.
+        at: "last", "every", "ramp" or "mean": see `timelocal.typing.Place`. A stream ignores it.
         feedback: how F (h, o) is drawn: "gaussian", "uniform", "orthogonal", "sparse", "ternary"; or made
             from the readout as it is now: "symmetric" (F = W_outᵀ, of W_out D where the network
             decorrelates), "sign"; or "kolen_pollack": drawn, then learned by the readout's own update,

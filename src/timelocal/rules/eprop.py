@@ -19,7 +19,7 @@ class EProp(TracedRule):
     Args:
         network: any timelocal network.
         loss, feedback_lr, feedback_decay, sync: as in `DFA`.
-        at: "last" or "every" step.
+        at: "last", "every", "ramp" or "mean": see `timelocal.typing.Place`. A stream ignores it.
         feedback: as in `DFA`; "symmetric" is the paper's symmetric e-prop, "gaussian" its random one, and
             "kolen_pollack" its adaptive one.
         seed: of the feedback matrices and of dropout masks.

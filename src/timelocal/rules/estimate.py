@@ -50,7 +50,7 @@ class Estimate:
     """What a rule says about one batch.
 
     loss: scalar, the mean over entries. gradients: by `network.named_parameters()` names.
-    outputs: (b, o) at "last", (b, t, o) at "every". accuracy: scalar, None for regression.
+    outputs: (b, o) at "last" and "mean", else (b, t, o). accuracy: scalar, None for regression.
     count: how many entries the means are over (their total weight). weight: what the loss is a mean over,
     the count unless the loss weighs classes.
     final_states: the states after the last valid step, the `initial` of a next call.
@@ -102,7 +102,7 @@ class ForwardPass:
 
     features (n, h·directions) and outputs (n, o), as `read` returned them; errors e = ∂L/∂outputs
     (n, o) of the mean loss L; accuracy, None for regression;
-    n = b at "last", t·b (time first) at "every".
+    n = b for the loss at the "last" step, else t·b (time first).
     readout_gradients: by the readout's own names, where a kernel computed them with the rest.
     """
 

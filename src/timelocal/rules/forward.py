@@ -8,7 +8,7 @@ from torch import Tensor
 from timelocal import kernels
 from timelocal.kernels import Head
 from timelocal.losses import Loss
-from timelocal.network import Network, Trajectory, read, readout
+from timelocal.network import Network, Trajectory, mean_over_steps, read, readout
 from timelocal.rules.batch import Batch
 from timelocal.rules.estimate import ForwardPass
 from timelocal.rules.heads import small_head
@@ -39,14 +39,14 @@ def forward_pass(
         )
     valid = None if last or trajectory.valid is None else trajectory.valid.flatten()
     features, outputs = read(network.readout, features, valid)
-    values = outputs.detach()
+    values = batch.pooled(outputs.detach())
     losses, errors = batch.losses_and_errors(loss, values)
     return ForwardPass(
         batch,
         trajectory,
         features,
         outputs,
-        batch.scale_errors(errors).to(values.dtype),
+        batch.spread(batch.scale_errors(errors)).to(values.dtype),
         batch.mean(losses),
         batch.accuracy(loss, values),
     )
@@ -100,4 +100,6 @@ def read_outputs(
     valid = None if trajectory.valid is None else trajectory.valid.flatten()
     rows = read(network.readout, trajectory.outputs.flatten(0, 1), valid)[1].detach()
     stepwise = rows.unflatten(0, inputs.shape[:2])
+    if at == "mean":
+        return mean_over_steps(stepwise, lengths).to(rows.dtype)
     return stepwise.transpose(0, 1) if network.batch_first else stepwise

@@ -33,7 +33,7 @@ class NP(NodeRule):
         network: one direction, any cell and layers, a linear readout.
         loss: "cross_entropy", "mse", "bce", a `timelocal.losses.Loss`, or a function of outputs (n, o) and
             targets (n, …) that returns losses (n,).
-        at: "last" or "every" step.
+        at: "last", "every", "ramp" or "mean": see `timelocal.typing.Place`. A stream ignores it.
         sigma: standard deviation σ of the noise. The expectation is exact as σ → 0; too small a σ
             drowns in rounding.
         credit: which losses a node's noise is credited with. The mean of "local" is the gradient that is

@@ -29,7 +29,9 @@ from timelocal.network import (
     Trajectory,
     at_last_valid,
     is_linear,
+    mean_over_steps,
     parameter_name,
+    step_shares,
 )
 from timelocal.precision import at_least_float32
 from timelocal.rules import noisy_call
@@ -260,7 +262,12 @@ class NodeRule(PerturbationRule):
     def _credit(self, batch: Batch, runs: Runs, losses: Tensor) -> tuple[Tensor, Tensor]:
         """c at the hidden nodes (t, m, b), and at the readout's, (t, m, b) or (m, b) at the last step."""
         change = (losses[..., 1:, :] - losses[..., :1, :]).transpose(-1, -2)  # (…, b, m)
-        shares = batch.scale_errors(change.flatten(0, -2)).view(change.shape).transpose(-1, -2)
+        if batch.at == "mean":  # one weight for all steps of a sequence
+            by_sequence = change.transpose(0, 1)
+            scaled = batch.scale_errors(by_sequence.flatten(1)).view(by_sequence.shape)
+            shares = scaled.permute(1, 2, 0)
+        else:
+            shares = batch.scale_errors(change.flatten(0, -2)).view(change.shape).transpose(-1, -2)
         if self.reward == "batch":
             shares = shares.sum(-1, keepdim=True).expand(shares.shape)
         at_readout = at_steps = shares / self.copies
@@ -271,7 +278,7 @@ class NodeRule(PerturbationRule):
         at_steps = credit_over_time(at_steps, self.decay)
         if runs.rows.valid is not None:
             at_steps = at_steps * runs.rows.valid[:, None, : runs.sequences]
-        return at_steps, at_steps if batch.at == "every" else at_readout
+        return at_steps, at_readout if batch.at == "last" else at_steps
 
     def _learn(self, batch: Batch, runs: Runs) -> Learned:
         losses = self._losses(batch, runs)  # (t, 1 + m, b), or (1 + m, b) at the last step
@@ -290,8 +297,8 @@ class NodeRule(PerturbationRule):
             features,
             outputs,
             errors,
-            batch.mean(losses[..., 0, :].flatten()),
-            batch.accuracy(self.loss, outputs),
+            batch.mean(losses[0, 0] if batch.at == "mean" else losses[..., 0, :].flatten()),
+            batch.accuracy(self.loss, batch.pooled(outputs)),
         )
         return Learned(forward, at_steps, directions)
 
@@ -304,19 +311,17 @@ class NodeRule(PerturbationRule):
         return readout_gradients(self.network, forward) | recurrent
 
     def _losses(self, batch: Batch, runs: Runs) -> Tensor:
-        """ℓ of every copy, (t, 1 + m, b), or (1 + m, b) at the last step."""
-        copies = 1 + self.copies
-        axis = 0 if batch.at == "last" else 1
-        targets = batch.targets
+        """ℓ of every copy, (t, 1 + m, b), or (1 + m, b) at the last step.
+
+        At "mean" ℓ_t is the loss of the reference's mean with the outputs of step t exchanged for the copy's.
+        """
+        entries, outputs, targets = runs.outputs.shape[:-1], runs.outputs, batch.targets
         if batch.at == "every":
-            targets = targets.unflatten(0, batch.inputs.shape[:2])
-        targets = targets.unsqueeze(axis).expand(
-            *targets.shape[:axis], copies, *targets.shape[axis:]
-        )
-        entries = runs.outputs.shape[:-1]
-        rows = targets.flatten(0, len(entries) - 1)
-        flat = batch.losses(self.loss, runs.outputs.flatten(0, -2), rows)
-        return flat.view(entries)
+            targets = targets.unflatten(0, batch.inputs.shape[:2]).unsqueeze(1)
+        elif batch.at == "mean":
+            outputs = _exchanged(outputs, batch.lengths)
+        rows = targets.expand(*entries, *batch.targets.shape[1:]).flatten(0, len(entries) - 1)
+        return batch.losses(self.loss, outputs.flatten(0, -2), rows).view(entries)
 
     # --- a stream ---------------------------------------------------------------------------
 
@@ -486,6 +491,14 @@ def copied(states: States | None, copies: int) -> States | None:
     if states is None or isinstance(states, Tensor):
         return None if states is None else states.repeat(1, copies, 1)
     return tuple(state.repeat(1, copies, 1) for state in states)
+
+
+def _exchanged(outputs: Tensor, lengths: Tensor | None) -> Tensor:
+    """Means over time of the reference's outputs with those of one step from a copy, (t, 1 + m, b, o)."""
+    outputs = at_least_float32(outputs)
+    reference = outputs[:, :1]
+    shares = step_shares(len(outputs), lengths, outputs).unsqueeze(1)
+    return mean_over_steps(outputs[:, 0], lengths) + shares * (outputs - reference)
 
 
 def _last_steps(noise: Tensor, lengths: Tensor | None) -> Tensor:

@@ -20,7 +20,7 @@ class RFLO(TracedRule):
     Args:
         network: any timelocal network. For a tanh RNN with τ = 1 there is no leak, and this is DFA.
         loss, feedback, feedback_lr, feedback_decay, sync: as in `DFA`.
-        at: "last" or "every" step.
+        at: "last", "every", "ramp" or "mean": see `timelocal.typing.Place`. A stream ignores it.
         seed: of the feedback matrices and of dropout masks.
 
     Raises:

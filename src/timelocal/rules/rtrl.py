@@ -31,7 +31,7 @@ class RTRL(CarriedRule):
         network: a small timelocal network of one direction.
         loss: "cross_entropy", "mse", "bce", a `timelocal.losses.Loss`, or a function of outputs (n, o) and
             targets (n, …) that returns losses (n,).
-        at: "last" or "every" step.
+        at: "last", "every", "ramp" or "mean": see `timelocal.typing.Place`. A stream ignores it.
         seed: of the dropout masks between layers, all it ever draws.
 
     Raises:

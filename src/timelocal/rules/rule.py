@@ -134,7 +134,8 @@ class Rule(nn.Module, ABC):
 
         Args:
             inputs: (b, t, i), right-padded if unequal; or a `PackedSequence`.
-            targets: (b,) or (b, t) class indices, or (b, o) or (b, t, o) real values.
+            targets: (b,) or (b, t) class indices, or (b, o) or (b, t, o) real values. Those of a whole
+                sequence, (b,) or (b, o), are asked at every step where the loss is at every step.
             lengths: (b,) integers, or None if every sequence is t long.
             mask: (b,) or (b, t), bool or non-negative weights of the entries in the mean.
             initial: h, or (h, c) for the LSTM, each (l·directions, b, h) as in torch.nn; zeros if None. It is
@@ -188,7 +189,7 @@ class Rule(nn.Module, ABC):
         *,
         initial: States | None = None,
     ) -> Tensor:
-        """The outputs where the loss is: (b, o) at the last valid step, (b, t, o) at every step.
+        """The outputs where the loss is: (b, o) at the last step or of their mean, (b, t, o) at every step.
 
         As `evaluate`, for data without targets: no dropout, nothing is changed.
 

@@ -36,7 +36,7 @@ class UORO(CarriedRule):
         network: any timelocal network of one direction.
         loss: "cross_entropy", "mse", "bce", a `timelocal.losses.Loss`, or a function of outputs (n, o) and
             targets (n, …) that returns losses (n,).
-        at: "last" or "every" step.
+        at: "last", "every", "ramp" or "mean": see `timelocal.typing.Place`. A stream ignores it.
         directions: how many pairs (s̃, θ̃) are carried, with noise of their own, and averaged.
         seed: of the noise and of the dropout masks between layers.
 

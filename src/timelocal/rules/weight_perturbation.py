@@ -17,7 +17,7 @@ from timelocal.distributed import of_this_rank
 from timelocal.errors import Problem, UnsupportedError, described, raise_problems, unknown_name
 from timelocal.kernels.native_stream import CREDITS, StreamCall
 from timelocal.losses import Loss
-from timelocal.network import Network, parameter_name
+from timelocal.network import Network, parameter_name, step_shares
 from timelocal.precision import at_least_float32, summing_type
 from timelocal.rules import noisy_call
 from timelocal.rules.batch import Batch
@@ -142,7 +142,8 @@ class WP(PerturbationRule):
                 batch.inputs, batch.lengths, batch.initial, weights=self._weights(perturbed)
             )
             features = run.last() if batch.at == "last" else run.outputs.flatten(0, 1)
-            losses = batch.losses(self.loss, self._read(features, perturbed))
+            outputs = batch.pooled(self._read(features, perturbed))
+            losses = batch.losses(self.loss, outputs)
             change = batch.mean(losses) - clean.loss
             for name, drawn in noise.items():
                 gradients[name] += drawn * (sign * change / (self.sigma * self.copies))
@@ -153,7 +154,9 @@ class WP(PerturbationRule):
     ) -> tuple[Gradients, States]:
         """σ⁻¹ Σ_t c_t Ξ_t with one running sum of Ξ a direction; and the noisy runs' last states."""
         gradients, steps = self._zeros(), len(batch.inputs)
-        clean_losses = batch.losses(self.loss, clean.outputs)
+        seen = batch.pooled(clean.outputs)
+        clean_losses = batch.losses(self.loss, seen)
+        shares = step_shares(steps, batch.lengths, batch.inputs)
         reached = []
         for copy, (direction, sign) in enumerate(self._signed_directions()):
             states: States | None = self._own(initial, copy, batch)
@@ -165,7 +168,12 @@ class WP(PerturbationRule):
                     batch.inputs[t : t + 1], None, states, weights=self._weights(perturbed)
                 )
                 states = run.final_states()
-                change = self._change(batch, clean_losses, self._read(run.outputs[0], perturbed), t)
+                outputs = self._read(run.outputs[0], perturbed)
+                if batch.at == "mean":  # exchanged in the mean for the clean outputs of this step
+                    before = clean.outputs.unflatten(0, batch.inputs.shape[:2])[t]
+                    moved = shares[t] * (outputs - before)
+                    outputs = seen + moved.masked_fill(shares[t] == 0, 0)  # padding may be NaN
+                change = self._change(batch, clean_losses, outputs, t)
                 total = total + change
                 for name, drawn in noise.items():
                     if self.decay == 0:
@@ -184,14 +192,16 @@ class WP(PerturbationRule):
 
     def _change(self, batch: Batch, clean: Tensor, outputs: Tensor, t: int) -> Tensor:
         """What the noise did to the mean loss through step t's outputs (b, o), a scalar."""
-        if batch.at == "every":
+        if batch.at == "mean":
+            here = torch.arange(len(outputs), device=clean.device)
+        elif batch.at == "every":
             here = torch.arange(t * len(outputs), (t + 1) * len(outputs), device=clean.device)
         elif batch.lengths is None:
             last = t == len(batch.inputs) - 1
             here = torch.arange(len(outputs) if last else 0, device=clean.device)
         else:
             here = (batch.lengths.to(clean.device) - 1 == t).nonzero()[:, 0]
-        rows = outputs if batch.at == "every" else outputs[here]
+        rows = outputs[here] if batch.at == "last" else outputs
         if not len(rows):
             return clean.new_zeros(())
         changes = torch.zeros_like(clean)

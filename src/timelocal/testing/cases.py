@@ -30,6 +30,7 @@ class Case:
     readout: str = "linear"
     loss: str = "cross_entropy"
     at: Place = "last"
+    whole: bool = False
     sequences: int = 3
     steps: int = 5
     unequal: bool = False
@@ -46,7 +47,7 @@ class Case:
         told = [self.cell, f"{self.layers}x", self.at, self.loss]
         told += [
             name
-            for name in ("bidirectional", "decorrelate", "unequal", "mask")
+            for name in ("bidirectional", "decorrelate", "whole", "unequal", "mask")
             if getattr(self, name) != getattr(default, name)
         ]
         told += [] if self.bias else ["no-bias"]
@@ -86,6 +87,11 @@ class Case:
                 matrix += torch.randn(matrix.shape, generator=g, dtype=matrix.dtype) / 2
         return network
 
+    @property
+    def stepwise_targets(self) -> bool:
+        """Whether every step has a target of its own; `whole`: one for each sequence, asked at every step."""
+        return self.at in ("every", "ramp") and not self.whole
+
     def loss_function(self) -> Loss:
         return resolve(self.loss)
 
@@ -94,7 +100,9 @@ class Case:
         g = generator(self.seed, "case")
         surface = (self.sequences, self.steps)
         inputs = torch.randn(*surface, self.INPUTS, generator=g, dtype=torch.float64)
-        entries = surface if self.at == "every" else surface[:1]
+        stepwise = self.at in ("every", "ramp")
+        counted = surface if stepwise else surface[:1]
+        entries = surface if self.stepwise_targets else surface[:1]
         if self.loss == "cross_entropy":
             targets = torch.randint(self.OUTPUTS, entries, generator=g)
         else:
@@ -104,17 +112,17 @@ class Case:
             lengths = 1 + torch.arange(self.sequences).flip(0) * 2 % self.steps
             padding = torch.arange(self.steps) >= lengths[:, None]
             inputs[padding] = float("nan")
-            if self.at == "every":
+            if self.stepwise_targets:
                 nonsense = -100 if self.loss == "cross_entropy" else float("nan")
                 targets[padding] = nonsense
         if self.mask:
-            mask = torch.rand(entries, generator=g, dtype=torch.float64)
+            mask = torch.rand(counted, generator=g, dtype=torch.float64)
             mask[0] = 0
             mask[-1] += 0.5
         if not self.batch_first:
             inputs = inputs.transpose(0, 1)
-            if self.at == "every":
-                targets = targets.transpose(0, 1)
+            targets = targets.transpose(0, 1) if self.stepwise_targets else targets
+            if stepwise:
                 mask = None if mask is None else mask.transpose(0, 1)
         return inputs, targets, lengths, mask
 
@@ -147,6 +155,14 @@ def cases() -> Iterator[Case]:
             yield replace(here, decorrelate=True, layers=2, unequal=True)
             yield replace(here, decorrelate=True, layers=2, bidirectional=True, unequal=True)
             yield replace(here, decorrelate=True, sequences=1, steps=3, readout="mlp")
+        yield replace(plain, at="mean", loss="mse")
+        yield replace(plain, at="mean", loss="bce", mask=True)
+        yield replace(plain, at="mean", layers=2, unequal=True)
+        yield replace(plain, at="mean", layers=2, bidirectional=True, unequal=True, readout="mlp")
+        yield replace(plain, at="mean", decorrelate=True, unequal=True, batch_first=False)
+        yield replace(plain, at="every", whole=True, unequal=True, mask=True)
+        yield replace(plain, at="ramp", whole=True, layers=2, unequal=True, batch_first=False)
+        yield replace(plain, at="ramp", loss="mse", mask=True)
         yield replace(plain, bias=False)
         yield replace(plain, sequences=1)
         yield replace(plain, steps=1)

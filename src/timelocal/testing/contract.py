@@ -163,12 +163,14 @@ def is_the_mean_of_its_members(rule: RuleFactory, case: Case) -> None:
             one = values.narrow(1 - time, b, 1)
             return one.narrow(time, 0, steps)
 
-        stepwise = case.at == "every"
+        stepwise = case.at in ("every", "ramp")
         cut_mask = None if mask is None else (own(mask) if stepwise else mask[b : b + 1])
         if cut_mask is not None and not bool((cut_mask > 0).any()):
             continue
         part = make(rule, case.network(), case).estimate(
-            own(inputs), own(targets) if stepwise else targets[b : b + 1], mask=cut_mask
+            own(inputs),
+            own(targets) if case.stepwise_targets else targets[b : b + 1],
+            mask=cut_mask,
         )
         for name, gradient in part.gradients.items():
             weighted = gradient * (part.weight / whole.weight)
@@ -268,7 +270,7 @@ def refuses_both_directions_online(rule: RuleFactory, case: Case) -> None:
 def streams_as_one_call(rule: RuleFactory, case: Case) -> None:
     """While weights stay, the steps of a stream add up to the whole sequence; its memory does not grow."""
     inputs, targets, lengths, mask = case.batch()
-    if not rule.spec.online or case.at == "last" or case.dropout:
+    if not rule.spec.online or case.at != "every" or case.whole or case.dropout:
         return
     if lengths is not None or case.bidirectional:
         return

@@ -144,7 +144,7 @@ def target(
     steps = [
         longest if lengths is None else int(n) for n in (lengths if lengths is not None else inputs)
     ]
-    count = len(inputs) if case.at == "last" else sum(steps)
+    count = sum(steps) if case.at in ("every", "ramp") else len(inputs)
     runs = [_run(network, case, inputs[b, :n], targets[b], credit) for b, n in enumerate(steps)]
     total = {name: torch.zeros_like(p) for name, p in network.named_parameters()}
     for run, signals in zip(runs, _signals(network, case, runs, activity), strict=True):
@@ -167,17 +167,28 @@ def _run(network: Network, case: Case, sequence: Tensor, targets: Tensor, credit
     size, steps = nodes + network.output_size, len(sequence)
     noise = [torch.zeros(size, dtype=sequence.dtype, requires_grad=True) for _ in sequence]
     outputs, activations, entered = forward(network, sequence, noise)
-    every = case.at == "every"
-    losses = case.loss_function().losses(
-        outputs if every else outputs[-1:], targets[:steps] if every else targets[None]
-    )
+    losses = _losses(case, outputs, targets)
     effects = sequence.new_zeros(steps, steps, size)  # [t, s] = ∂ℓ_t/∂ξ_s
     for index in range(len(losses)):
-        t = index if every else steps - 1
+        t = index if case.at != "last" else steps - 1
         found = torch.autograd.grad(losses[index], noise, retain_graph=True, materialize_grads=True)
         effects[t] = torch.stack(found)
     credited = [_credited(effects, s, credit) for s in range(steps)]
     return Run(sequence, noise, activations, entered, credited)
+
+
+def _losses(case: Case, outputs: Tensor, targets: Tensor) -> Tensor:
+    """ℓ_t of the steps (t,), or (1,) at the last one; at "mean", what step t's outputs do to the loss."""
+    loss, steps = case.loss_function(), len(outputs)
+    if case.at == "last":
+        return loss.losses(outputs[-1:], targets[None])
+    if case.at == "mean":
+        value = loss.losses(outputs.mean(0, keepdim=True), targets[None])
+        (error,) = torch.autograd.grad(value.sum(), outputs, retain_graph=True)
+        return (error * outputs).sum(1)
+    own = targets.expand(steps, *targets.shape) if case.whole else targets[:steps]
+    rising = torch.arange(1, steps + 1, dtype=outputs.dtype)
+    return loss.losses(outputs, own) * (rising / rising.mean() if case.at == "ramp" else 1)
 
 
 def _credited(effects: Tensor, s: int, credit: str) -> Tensor:
@@ -216,7 +227,7 @@ def _groups(
 ) -> Iterator[tuple[list[int], list[int], slice]]:
     """Nodes whose changes have one norm: of which sequences, at which step of each, which nodes."""
     lasts = [len(run.activations) - 1 for run in runs]
-    every = case.at == "every"
+    every = case.at != "last"
     for s in range(max(lasts) + 1):
         here = [b for b, last in enumerate(lasts) if s <= last]
         if activity == "batch":

@@ -122,8 +122,8 @@ def decorrelation(network: Network, layer: int, direction: int) -> Tensor:
 
 
 def features(network: Network, hidden: HiddenStates, outputs: Tensor, at: Place) -> Tensor:
-    """What the readout sees: (1, h·d) at "last", (t, h·d) at "every"."""
-    if at == "every":
+    """What the readout sees: (1, h·d) at "last", (t, h·d) elsewhere."""
+    if at != "last":
         return outputs
     top = network.num_layers - 1
     last = [decorrelation(network, top, d) @ steps[-1] for d, steps in enumerate(hidden[-1])]
@@ -148,10 +148,14 @@ def entry_losses(loss: Loss, outputs: Tensor, targets: Tensor) -> tuple[Tensor, 
     return loss.function(outputs, targets), ones
 
 
-def _entries(values: Tensor, b: int, steps: int, at: Place, batch_first: bool) -> Tensor:
-    """Sample b's rows of targets or mask."""
-    if at == "last":
+def _entries(
+    values: Tensor, b: int, steps: int, at: Place, batch_first: bool, whole: bool
+) -> Tensor:
+    """Sample b's rows of targets or mask; whole: of one value a sequence, asked at every step."""
+    if at in ("last", "mean"):
         return values[b : b + 1]
+    if whole:
+        return values[b].expand(steps, *values.shape[1:])
     return (values[b] if batch_first else values[:, b])[:steps]
 
 
@@ -180,14 +184,19 @@ def mean_loss(
         seen = features(network, hidden, top, at)
         outputs = network.readout(seen.detach() if cut else seen)
         outputs.retain_grad()
-        own = _entries(targets, b, steps, at, network.batch_first)
+        whole = targets.dim() < (3 if targets.is_floating_point() else 2)
+        own = _entries(targets, b, steps, at, network.batch_first, whole)
+        seen = outputs.mean(0, keepdim=True) if at == "mean" else outputs
         counts = (
-            outputs.new_ones(len(outputs))
+            seen.new_ones(len(seen))
             if mask is None
-            else _entries(mask, b, steps, at, network.batch_first).to(outputs.dtype)
+            else _entries(mask, b, steps, at, network.batch_first, False).to(outputs.dtype)
         )
+        if at == "ramp":
+            rising = torch.arange(1, steps + 1, dtype=outputs.dtype)
+            counts = counts * rising / rising.mean()
         own = own.masked_fill((counts == 0).reshape(-1, *(1,) * (own.dim() - 1)), 0)
-        values, weights = entry_losses(loss, outputs, own)
+        values, weights = entry_losses(loss, seen, own)
         total = total + (values * counts).sum()
         weight = weight + (weights * counts).sum()
         runs.append((hidden, outputs))
@@ -441,7 +450,7 @@ def signals_within_steps(
         leaving.append(x)
     # the backward direction's last step is the sequence's first
     ends = torch.cat((leaving[-1][:size], leaving[0][size:]))[None]
-    seen = torch.stack(leaving) if at == "every" else ends
+    seen = ends if at == "last" else torch.stack(leaving)
     every = [h for layers in hidden for directions in layers for h in directions]
     found = iter(torch.autograd.grad(network.readout(seen), every, errors, materialize_grads=True))
     in_time = [[[next(found) for _ in directions] for directions in layers] for layers in hidden]

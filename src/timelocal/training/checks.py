@@ -24,6 +24,7 @@ from timelocal.network import Network
 from timelocal.rules import Rule
 from timelocal.training.clipping import clip_problem
 from timelocal.training.device import device_problem
+from timelocal.training.parts import judged_at
 from timelocal.training.stream import check_stream, optimizer_problem, rule_problem
 
 
@@ -169,7 +170,8 @@ def check_batches(
         training = name == "train"
         size = batch_size if training else evaluation_batch
         last = size if (training and drop_last) else len(part) % size or min(size, len(part))
-        steps = 1 if rule.at == "last" or online else _fewest_steps(part)
+        at_last = (rule.at if training else judged_at(rule, part)) == "last"
+        steps = 1 if at_last or online else _fewest_steps(part)
         if last * steps > 1:
             continue
         error = _of_one_row(rule.network, training)

@@ -31,6 +31,7 @@ from timelocal.rules import (
     evaluate_batch,
     update_locally,
 )
+from timelocal.rules.batch import at_every_step
 from timelocal.training.callbacks import Callback, name_of, wants_to_stop
 from timelocal.training.chance import may_draw
 from timelocal.training.checks import check_batches, check_fit, check_online
@@ -38,7 +39,7 @@ from timelocal.training.clipping import clip_gradient
 from timelocal.training.device import move, moved
 from timelocal.training.history import History, Record, without_progress
 from timelocal.training.metrics import Metric, number, scores
-from timelocal.training.parts import as_sequences, check_parts, entering
+from timelocal.training.parts import as_sequences, asks_again, check_parts, entering, judged_at
 from timelocal.training.progress import Show, no_bar, progress_bar
 from timelocal.training.saver import Saver, run_settings
 from timelocal.training.snapshot import (
@@ -88,7 +89,8 @@ def fit(
         train, validation, test: `Sequences`; `(inputs, targets[, lengths])`, tensors or arrays, or lists
             of series of unequal length; a torch `Dataset` of such items, or a `DataLoader`, which is read
             once. Inputs (n, t, i), batch first whatever the network takes, and targets as the loss
-            wants them. `validation` selects the best epoch; `test` is only measured.
+            wants them. `validation` selects the best epoch; `test` is only measured. Where a rule asks one
+            target of a sequence at every step, both are measured at each sequence's last step.
         epochs: passes over `train` in all, those of an earlier, interrupted call included.
         batch_size: sequences per step; the last batch of an epoch may be smaller.
         seed: of the order of the minibatches, and of what modules of the network draw from torch's own
@@ -322,6 +324,8 @@ def _stream(
     spent = []
     for batch in batches:
         inputs, targets, _ = entering(rule, batch)
+        if asks_again(rule, batch):
+            targets = at_every_step(rule.network, targets, batch.inputs.shape[1])
         start = time.perf_counter()
         stream = Stream(rule, optimizer, len(batch), clip=clip)
         try:
@@ -353,7 +357,8 @@ def _measure(
     """Mean loss, accuracy and metrics of a part of the data; nothing is changed."""
     mean, outputs = _Mean(name, epoch), []
     for batch in minibatches(part, _EVALUATION_BATCH):
-        entries = arrange(rule.network, rule.loss, rule.at, *entering(rule, batch))
+        place = judged_at(rule, batch)
+        entries = arrange(rule.network, rule.loss, place, *entering(rule, batch))
         evaluation = evaluate_batch(rule, entries)
         mean.add(evaluation)
         if metrics:

@@ -14,6 +14,8 @@ from timelocal.data import Sequences
 from timelocal.errors import Problem, raise_problems
 from timelocal.network import valid_steps
 from timelocal.rules import Rule
+from timelocal.rules.batch import STEPWISE
+from timelocal.training.parts import judged_at
 
 Metric: TypeAlias = Callable[[Tensor, Tensor], float]
 """(outputs (n, o), targets (n, ...)) of all valid entries -> a number."""
@@ -27,9 +29,10 @@ def scores(
     Raises:
         ArgumentError: a metric returns no number.
     """
-    batch = 0 if rule.network.batch_first or rule.at == "last" else 1
+    stepwise = judged_at(rule, part) in STEPWISE
+    batch = 0 if rule.network.batch_first or not stepwise else 1
     all_outputs, targets = torch.cat(list(outputs), batch), part.targets
-    if rule.at == "every":
+    if stepwise:
         all_outputs = all_outputs.transpose(0, batch)
         counted = torch.ones(all_outputs.shape[:2], dtype=torch.bool, device=all_outputs.device)
         if part.lengths is not None:

@@ -13,6 +13,8 @@ from timelocal.data.sources import Source, sequences_from
 from timelocal.errors import ArgumentError, Problem, raise_problems
 from timelocal.network import Network
 from timelocal.rules import Rule, arrange_entries, weight_problem
+from timelocal.rules.batch import STEPWISE, is_asked_again
+from timelocal.typing import Place
 
 
 def as_sequences(parts: Mapping[str, Source | None], network: Network) -> dict[str, Sequences]:
@@ -53,9 +55,20 @@ def entering(rule: Rule, batch: Sequences) -> tuple[Tensor, Tensor, Tensor | Non
     inputs, targets = batch.inputs, batch.targets
     if not rule.network.batch_first:
         inputs = inputs.transpose(0, 1)
-        stepwise = rule.at == "every" and targets.dim() > 1  # what is not is told at the door
-        targets = targets.transpose(0, 1) if stepwise else targets
+        stepwise = rule.at in STEPWISE and targets.dim() > 1  # what is not is told at the door
+        if stepwise and not asks_again(rule, batch):
+            targets = targets.transpose(0, 1)
     return inputs, targets, batch.lengths
+
+
+def asks_again(rule: Rule, part: Sequences) -> bool:
+    """Whether the part has one target for each sequence, and the rule asks it at every step."""
+    return is_asked_again(rule.network, rule.loss, rule.at, len(part), part.targets)
+
+
+def judged_at(rule: Rule, part: Sequences) -> Place:
+    """Where validation and test are measured: a target of a whole sequence at its last step."""
+    return "last" if asks_again(rule, part) else rule.at
 
 
 def fingerprint(sequences: Sequences) -> str:

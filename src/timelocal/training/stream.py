@@ -47,7 +47,7 @@ from timelocal.rules import (
     own_precision,
     update_locally,
 )
-from timelocal.rules.batch import batch_problems
+from timelocal.rules.batch import at_every_step, batch_problems, is_asked_again
 from timelocal.rules.states import clean_states
 from timelocal.training import stream_file
 from timelocal.training.clipping import clip_gradient, clip_problem
@@ -337,8 +337,8 @@ class Stream:
         """A chunk of the stream with an update at every step: (b, t, i) in, losses and outputs out.
 
         Args:
-            inputs: (b, t, i). targets: (b, t) class indices or (b, t, o) real values. Time first if the
-                network is.
+            inputs: (b, t, i). targets: (b, t) class indices or (b, t, o) real values; (b,) or (b, o) are
+                asked at every step of the chunk. Time first if the network is.
             mask: (b, t), bool or non-negative weights of the losses, as in `step`.
 
         Raises:
@@ -346,6 +346,10 @@ class Stream:
             DivergedError: as `step`. The steps before it have been made; `steps` says how many.
         """
         network = self.rule.network
+        if is_asked_again(network, self.rule.loss, "every", self.batch_size, targets):
+            time = 1 if network.batch_first else 0
+            if is_plain(inputs) and inputs.dim() == 3:
+                targets = at_every_step(network, targets, inputs.shape[time])
         x, present = self._check_chunk(inputs, targets, mask)
         if self._predicted is not None:
             self._go_by()
