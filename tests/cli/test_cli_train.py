@@ -95,6 +95,15 @@ def test_every_cell_and_rule_runs(train, tmp_path, cell, rule):
         assert not record.problems
 
 
+@pytest.mark.parametrize("at", ["mean", "ramp", "every"])
+def test_where_the_loss_is_may_be_chosen(train, tmp_path, at):
+    online = ("--online",) if at == "every" else ()
+    assert train("--out", tmp_path, "--at", at, *online).exit_code == 0
+    (record,) = runs(tmp_path)
+    assert record.config["at"] == at
+    assert record.result["last"]["test_accuracy"] >= 0
+
+
 def test_the_rules_options_reach_the_rule(train, tmp_path):
     arguments = ("--feedback", "sign", "--feedback-per", "layer", "--normalize", "frobenius")
     assert train("--out", tmp_path, *arguments).exit_code == 0
@@ -158,7 +167,7 @@ def test_a_crash_is_recorded_and_the_run_can_go_on(tmp_path, monkeypatch):
 def test_the_defaults_are_those_of_the_config():
     config = TrainConfig()
     for name, parameter in inspect.signature(train_command).parameters.items():
-        if name in TrainConfig.model_fields:
+        if name in TrainConfig.model_fields and name != "at":  # as the data set asks
             assert parameter.default == getattr(config, name), name
 
 

@@ -12,7 +12,7 @@ from pydantic import create_model
 from typer.testing import CliRunner
 
 from timelocal.cli.app import app
-from timelocal.errors import UnsupportedError
+from timelocal.errors import ArgumentError, UnsupportedError
 from timelocal.experiments import config as config_module
 from timelocal.experiments import environment
 from timelocal.experiments.build import rule_defaults
@@ -217,6 +217,13 @@ def test_the_command_says_all_that_is_chosen(monkeypatch: pytest.MonkeyPatch) ->
     stepwise = {"dataset": "copying", "loss": "mse", "at": "every", "online": True}
     leaky = TrainConfig(**stepwise, cell="rnn", tau=4.0, rule="rflo", lr=3e-05)
     assert parsed(command_of(leaky), monkeypatch) == [leaky]
+    for again in (
+        TrainConfig(at="mean"),
+        TrainConfig(**stepwise | {"at": "ramp", "online": False}),
+    ):
+        assert parsed(command_of(again), monkeypatch) == [again]
+    with pytest.raises(ArgumentError, match="at: got 'mean', expected 'every' or 'ramp'"):
+        TrainConfig(**stepwise | {"at": "mean", "online": False})
 
 
 @pytest.mark.parametrize("step", [40, pytest.param(1, marks=pytest.mark.slow)])
