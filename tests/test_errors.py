@@ -7,9 +7,9 @@ import pytest
 import timelocal as tl
 from timelocal import data, plugins
 from timelocal.errors import ArgumentError, did_you_mean, unknown_name
-from timelocal.experiments.build import CELLS, OPTIMIZERS
 from timelocal.experiments.catalogue import EXPERIMENTS
 from timelocal.losses import LOSSES
+from timelocal.model.build import CELLS, OPTIMIZERS
 
 KNOWN = {
     "cell": CELLS,

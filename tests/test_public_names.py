@@ -20,10 +20,10 @@ PUBLIC = {
     "timelocal": """
         ANP BPTT DFA GRU LIF LSTM NP RFLO RNN RTRL RULES TBPTT UORO WP
         ANPAuthorsCode ArgumentError AutogradCell BlackBox Cell DFAAuthorsCode DataError Decorrelation
-        DivergedError EProp Estimate Evaluation
-        MissingExtraError NPAuthorsCode Network Rule RuleSpec RunError SnAp1 Stream TimelocalError Trajectory
+        DivergedError EProp Estimate Evaluation MissingExtraError
+        Model NPAuthorsCode Network Rule RuleSpec RunError SnAp1 Stream TimelocalError Trajectory
         UnsupportedError WPAuthorsCode black_box data decorrelation_loss fit from_cell from_torch
-        losses to_torch
+        load losses save to_torch
     """,
     "timelocal.rules": """
         ANP BPTT DFA NP RFLO RTRL RULES TBPTT UORO WP

@@ -27,6 +27,7 @@ if TYPE_CHECKING:  # for editors and type checkers; at run time a name is import
         TimelocalError,
         UnsupportedError,
     )
+    from timelocal.model import Model, load, save
     from timelocal.network import (
         GRU,
         LIF,
@@ -95,6 +96,7 @@ __all__ = [
     "Estimate",
     "Evaluation",
     "MissingExtraError",
+    "Model",
     "NPAuthorsCode",
     "Network",
     "Rule",
@@ -112,11 +114,13 @@ __all__ = [
     "fit",
     "from_cell",
     "from_torch",
+    "load",
     "losses",
+    "save",
     "to_torch",
 ]
 
-_ROOMS = ("errors", "cells", "network", "rules", "training")
+_ROOMS = ("errors", "cells", "network", "rules", "training", "model")
 """Where the public names are from: each is in `__all__` of one of these."""
 
 if not TYPE_CHECKING:  # a type checker knows the names above, and no others

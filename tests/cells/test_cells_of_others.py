@@ -22,8 +22,8 @@ from torch import Tensor
 import timelocal as tl
 from oracles import close, exactly, still_stream
 from timelocal.cells import CELLS
-from timelocal.experiments.build import CELLS as NETWORKS
 from timelocal.experiments.config import TrainConfig
+from timelocal.model.build import CELLS as NETWORKS
 from timelocal.network import Network
 from timelocal.report.style import cell_dash, cell_label, cell_order
 from timelocal.testing import Case, check_cell, reference

@@ -8,7 +8,7 @@ import pytest
 
 from timelocal.cli.rule_options import rule_options
 from timelocal.errors import ArgumentError
-from timelocal.experiments.build import rule_defaults
+from timelocal.model.build import rule_defaults
 
 HUGE = str(10**30)
 MISUSES: dict[str, list[str]] = {

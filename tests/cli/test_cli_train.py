@@ -5,12 +5,15 @@ from __future__ import annotations
 import inspect
 import json
 
+import numpy as np
 import pytest
 
+import timelocal
+from timelocal import data
 from timelocal.cli.train import train as train_command
-from timelocal.experiments.build import CELLS
 from timelocal.experiments.config import TrainConfig
 from timelocal.experiments.run import run
+from timelocal.model.build import CELLS
 from timelocal.rules import RULES
 from timelocal.studies.store import runs
 
@@ -50,6 +53,11 @@ def test_a_run_leaves_a_folder(train, tmp_path):
     best = max(epochs, key=lambda record: record["validation_accuracy"])
     assert found["best_validation"].items() <= best.items()
     assert found["max_test_accuracy"] == max(record["test_accuracy"] for record in epochs)
+    model = timelocal.load(folder / "model.safetensors")
+    digits = data.load("digits-rows")
+    test = data.split(digits, seed=3).test
+    right = model.predict(test.inputs) == np.array(digits.card.classes)[test.targets]
+    assert right.mean() == pytest.approx(found["last"]["test_accuracy"])
     assert 0.05 < found["trivial"]["majority_class"] < 0.2
     assert 0.2 < found["trivial"]["readout_only"] < 1
     assert {path.suffix for path in (folder / "checkpoint").iterdir()} == {".json", ".safetensors"}

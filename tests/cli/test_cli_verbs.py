@@ -10,7 +10,7 @@ import pytest
 
 import timelocal
 from timelocal import data
-from timelocal.experiments.build import CELLS, OPTIMIZERS
+from timelocal.model.build import CELLS, OPTIMIZERS
 from timelocal.rules import RULES
 
 

@@ -15,13 +15,13 @@ from timelocal.cli.app import app
 from timelocal.errors import ArgumentError, UnsupportedError
 from timelocal.experiments import config as config_module
 from timelocal.experiments import environment
-from timelocal.experiments.build import rule_defaults
 from timelocal.experiments.catalogue import EXPERIMENTS
 from timelocal.experiments.command import command_of, known_command
 from timelocal.experiments.config import DEFAULTS_VERSION, CostConfig, TrainConfig
 from timelocal.experiments.cost import measure_cost
 from timelocal.experiments.run import run
 from timelocal.experiments.trial import Trial, from_json, name_of
+from timelocal.model.build import rule_defaults
 from timelocal.rules import RULES
 from timelocal.studies.packed import PackedRun, read_packed
 

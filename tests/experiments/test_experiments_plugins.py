@@ -14,12 +14,12 @@ import torch
 from plugin_files import CELL, DATA, RULE, in_folder, module, package
 from timelocal import data
 from timelocal.errors import ArgumentError
-from timelocal.experiments.build import find_cell, rule_defaults
 from timelocal.experiments.config import TrainConfig, default_task
 from timelocal.experiments.environment import environment
 from timelocal.experiments.origins import ChangedPluginWarning, changes, foreign, origins
 from timelocal.experiments.run import run
 from timelocal.experiments.trial import from_json, name_of
+from timelocal.model.build import find_cell, rule_defaults
 from timelocal.studies.engines import InProcess, Processes
 from timelocal.studies.packing import pack, rename, unpack
 from timelocal.studies.store import read, runs

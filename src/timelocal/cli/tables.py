@@ -10,8 +10,8 @@ from rich.text import Text
 from timelocal import data, plugins
 from timelocal.cli.terminal import table as listing
 from timelocal.errors import TimelocalError
-from timelocal.experiments.build import find_rule
 from timelocal.experiments.origins import BUILT_IN, described
+from timelocal.model.build import find_rule
 from timelocal.rules import RULES, RuleSpec
 from timelocal.studies.store import RunRecord
 

@@ -75,8 +75,8 @@ def train(
     from timelocal.cli.seeds import parse_seeds
     from timelocal.cli.summary import do_runs, print_summary
     from timelocal.errors import TimelocalError
-    from timelocal.experiments.build import rule_defaults
     from timelocal.experiments.config import TrainConfig, default_task
+    from timelocal.model.build import rule_defaults
 
     rule, decorrelate = decorrelated(rule, decorrelate)
     defaults: dict[str, object] = {}

@@ -7,10 +7,10 @@ import shlex
 from functools import cache
 
 from timelocal.errors import UnsupportedError
-from timelocal.experiments.build import rule_defaults
 from timelocal.experiments.catalogue import EXPERIMENTS
 from timelocal.experiments.config import CostConfig, TrainConfig, default_task
 from timelocal.experiments.experiment import PROFILES, ProfileName
+from timelocal.model.build import rule_defaults
 
 _FLAGS = ("stratified", "standardize", "online", "alignment")
 _GIVEN = ("dataset", "cell", "rule", "hidden", "optimizer", "lr", "batch", "epochs")

@@ -23,7 +23,8 @@ from pydantic_core import ErrorDetails
 from timelocal import data
 from timelocal.cells import CELLS
 from timelocal.errors import ArgumentError, Problem, TimelocalError, unknown_name
-from timelocal.experiments.build import (
+from timelocal.losses import LOSSES
+from timelocal.model.build import (
     OPTIMIZERS,
     find_cell,
     find_rule,
@@ -31,7 +32,6 @@ from timelocal.experiments.build import (
     make_rule,
     rule_defaults,
 )
-from timelocal.losses import LOSSES
 from timelocal.network import Network
 from timelocal.plugins import running
 from timelocal.rules.batch import STEPWISE

@@ -9,7 +9,6 @@ from statistics import median
 import torch
 
 from timelocal import data
-from timelocal.experiments.build import OPTIMIZERS, make_rule
 from timelocal.experiments.command import known_command
 from timelocal.experiments.config import CostConfig
 from timelocal.experiments.environment import environment
@@ -17,6 +16,7 @@ from timelocal.experiments.folder import already_done, set_status
 from timelocal.experiments.origins import origins
 from timelocal.experiments.run import begin, build_network, warn_of_changes
 from timelocal.files import as_path, exclusive, make_folder, write_json
+from timelocal.model.build import OPTIMIZERS, make_rule
 from timelocal.training.memory import peak_memory
 from timelocal.training.stream import Stream
 

@@ -8,8 +8,8 @@ from typing import Any
 from timelocal import data, plugins
 from timelocal.cells import CELLS
 from timelocal.data.registry import ENTRIES
-from timelocal.experiments.build import find_cell, find_rule
 from timelocal.experiments.config import TrainConfig
+from timelocal.model.build import find_cell, find_rule
 from timelocal.rules import RULES
 
 BUILT_IN: dict[plugins.What, Mapping[str, Any]] = {

@@ -14,10 +14,9 @@ from numpy.typing import NDArray
 
 from timelocal import data
 from timelocal.analysis.alignment import watch
-from timelocal.data import Dataset, Sequences
+from timelocal.data import Card, Dataset, Sequences
 from timelocal.data.trivial import majority_class
 from timelocal.errors import RunError
-from timelocal.experiments.build import OPTIMIZERS, find_cell, make_network, make_rule
 from timelocal.experiments.command import command_of
 from timelocal.experiments.config import TrainConfig
 from timelocal.experiments.environment import environment
@@ -26,8 +25,15 @@ from timelocal.experiments.folder import already_done, set_status
 from timelocal.experiments.origins import ChangedPluginWarning, changes, foreign, origins
 from timelocal.experiments.predictions import measured, predicted, shown
 from timelocal.files import as_path, exclusive, is_there, make_folder, read_object, write_json
+from timelocal.model import Model, save
+from timelocal.model.build import OPTIMIZERS, find_cell, make_network, make_rule
+from timelocal.model.model import Scale
 from timelocal.network import Decorrelation, Network
+from timelocal.rules import Rule
 from timelocal.training import History, fit
+
+MODEL = "model.safetensors"
+"""The file of a run folder that `timelocal.load` reads."""
 
 
 def run(
@@ -56,6 +62,7 @@ def run(
     torch.set_flush_denormal(True)
     dataset = data.load(config.dataset, data_dir)
     split = data.split(dataset, config.seed, stratified=config.stratified)
+    scale = data.moments(split.train) if config.standardize else None
     if config.standardize:
         split = data.standardize(split)
     network = build_network(config, dataset)
@@ -94,6 +101,7 @@ def run(
                 result["metrics"] = measured(after, split.test.targets)
                 curves = shown(one.targets[0], before, after[0])
                 write_json(folder / "predictions.json", curves)
+            save(_model(rule, dataset.card, scale), folder / MODEL)
             write_json(folder / "result.json", result)
             exploded = explosion(history.epochs, config.loss, trivial)
             if exploded and history.status == "finished":
@@ -155,6 +163,17 @@ def warn_of_changes(config: TrainConfig, folder: Path) -> dict[str, Any]:
         earlier.append(before["plugins"])
     goes_on = is_there(folder / "checkpoint" / "checkpoint.json")
     return {"earlier_plugins": earlier} if earlier and goes_on else {}
+
+
+def _model(rule: Rule, card: Card, scale: Scale | None) -> Model:
+    """The rule as it is, with what the data say of its inputs and outputs."""
+    return Model(
+        rule,
+        classes=card.classes,
+        features=card.features or None,
+        outputs=card.outputs or None,
+        inputs_scale=scale,
+    )
 
 
 def _result(config: TrainConfig, history: History, trivial: dict[str, float]) -> dict[str, object]:

@@ -1,0 +1,6 @@
+"""A trained network with all that its predictions need: made, used, saved in one file and loaded again."""
+
+from timelocal.model.file import load, save
+from timelocal.model.model import Model
+
+__all__ = ["Model", "load", "save"]

@@ -1,0 +1,148 @@
+"""A model in one safetensors file: its tensors, and all else as JSON in the metadata. Nothing is pickled."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load as tensors_from
+from safetensors.torch import save as bytes_of
+from torch import Tensor, nn
+
+from timelocal.cells import Cell
+from timelocal.errors import DataError, Problem, TimelocalError, described, raise_problems
+from timelocal.files import (
+    as_path,
+    parse_json,
+    read_bytes,
+    sha256,
+    tensors_sha256,
+    to_json,
+    write_bytes,
+)
+from timelocal.losses import Loss
+from timelocal.model.model import Model
+from timelocal.model.recipe import Parts, made_from, recipe_of
+from timelocal.rules import Rule
+from timelocal.typing import LossFunction
+
+FORMAT = 1
+_RECIPE, _RECIPE_SHA256, _TENSORS_SHA256 = "timelocal", "timelocal_sha256", "sha256"
+_SCALES = ("inputs_scale", "outputs_scale")
+_WORDS = ("classes", "features", "outputs")
+
+
+def save(model: Model | Rule, path: str | os.PathLike[str]) -> None:
+    """Write a model in one safetensors file, whole or not at all.
+
+    It holds the network, the rule with its options and state, names, scales and how data are read. Cells,
+    rules and losses that are not of this package, and readouts that are not linear, are kept by name
+    alone: `load` asks for them.
+
+    Args:
+        model: a `Model`, or a rule.
+        path: the file; its folder has to be there.
+
+    Raises:
+        ArgumentError: for what is no model, and options that are no numbers or texts.
+        RunError: for a file that cannot be written.
+
+    >>> import pathlib, tempfile, timelocal as tl
+    >>> file = pathlib.Path(tempfile.mkdtemp(), "model.safetensors")
+    >>> tl.save(tl.Model(tl.DFA(tl.GRU(1, 8, output_size=2)), classes=("down", "up")), file)
+    >>> tl.load(file).classes
+    ('down', 'up')
+    """
+    made = Model(model) if isinstance(model, Rule) else model
+    if not isinstance(made, Model):
+        raise_problems([Problem("model", described(model), "a tl.Model, or a rule")])
+    recipe: dict[str, Any] = {"format": FORMAT, **recipe_of(made.rule)}
+    recipe |= {name: getattr(made, name) for name in _WORDS}
+    recipe["reading"] = dict(made.reading)
+    tensors = {name: tensor.detach().cpu() for name, tensor in made.rule.state_dict().items()}
+    for name in _SCALES:
+        scale = getattr(made, name)
+        if scale is not None:
+            tensors |= {f"{name}.mean": scale[0].cpu(), f"{name}.deviation": scale[1].cpu()}
+    tensors = {name: tensor.clone().contiguous() for name, tensor in tensors.items()}
+    text = to_json(recipe)
+    metadata = {
+        _RECIPE: text,
+        _RECIPE_SHA256: sha256(text.encode()),
+        _TENSORS_SHA256: tensors_sha256(tensors),
+    }
+    write_bytes(as_path(path, "path"), bytes_of(tensors, metadata))
+
+
+def load(
+    path: str | os.PathLike[str],
+    *,
+    cell: Cell | None = None,
+    rule: type[Rule] | None = None,
+    readout: nn.Module | None = None,
+    loss: Loss | LossFunction | None = None,
+) -> Model:
+    """The model in a file that `save` wrote, on the CPU. What the file names is never imported or run.
+
+    Args:
+        path: the file.
+        cell, rule, readout, loss: the objects of your own that the model was made with, if there were any.
+
+    Raises:
+        DataError: for a file that is missing, damaged, or no model.
+        ArgumentError: for a model of your own cell, rule, readout or loss, which has to be given.
+    """
+    file = as_path(path, "path")
+    if not file.is_file():
+        raise DataError(f"{file}: got no such file, expected a model that tl.save wrote")
+    data = read_bytes(file)
+    recipe, tensors = _checked(file, data)
+    parts = Parts(cell, rule, readout, loss)
+    try:
+        made = made_from(recipe, parts)
+        scales = {
+            name: (tensors.pop(f"{name}.mean"), tensors.pop(f"{name}.deviation"))
+            for name in _SCALES
+            if f"{name}.mean" in tensors
+        }
+        made.load_state_dict(tensors)
+        words = {name: recipe[name] for name in _WORDS}
+        return Model(made, **words, reading=recipe["reading"], **scales)  # type: ignore[arg-type]
+    except TimelocalError:
+        raise
+    except (LookupError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+        raise DataError(f"{file}: the parts of this model do not fit together: {error}") from error
+
+
+def _checked(file: Path, data: bytes) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """What the file holds, if it is what was written."""
+    try:
+        tensors = {name: tensor.clone() for name, tensor in tensors_from(data).items()}
+        metadata = _metadata(data)
+    except (SafetensorError, LookupError, ValueError, TypeError, RuntimeError) as error:
+        raise DataError(f"{file}: got no sound safetensors file ({error}). Save it again") from None
+    if _RECIPE not in metadata:
+        raise DataError(f"{file}: got tensors without a model, expected a file that tl.save wrote")
+    text = metadata[_RECIPE]
+    if sha256(text.encode()) != metadata.get(_RECIPE_SHA256) or tensors_sha256(
+        tensors
+    ) != metadata.get(_TENSORS_SHA256):
+        raise DataError(
+            f"{file}: its sha256 is not that of what it holds. It is damaged: save it again"
+        )
+    recipe = parse_json(text.encode())
+    if recipe.get("format") != FORMAT:
+        raise DataError(
+            f"{file}: got format {recipe.get('format')!r}, expected {FORMAT}. Update timelocal"
+        )
+    return recipe, tensors
+
+
+def _metadata(data: bytes) -> Mapping[str, str]:
+    length = int.from_bytes(data[:8], "little")
+    found = json.loads(data[8 : 8 + length]).get("__metadata__", {})
+    return {str(name): str(value) for name, value in found.items()}

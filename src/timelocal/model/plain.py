@@ -1,0 +1,79 @@
+"""A model as torch.nn alone would write it: what leaves this package, for torch and for ONNX."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+
+class Plain(nn.Module):
+    """Standardisation, a recurrent module of torch.nn, its readout where the loss is, and the activation.
+
+    Inputs (b, t, i) and lengths (b,) to probabilities or values (b, o), or (b, t, o) at every step.
+    """
+
+    inputs_mean: Tensor | None
+    inputs_deviation: Tensor
+    outputs_mean: Tensor | None
+    outputs_deviation: Tensor
+
+    def __init__(
+        self,
+        recurrent: nn.RNNBase,
+        readout: nn.Module,
+        *,
+        at: str,
+        activation: str,
+        inputs_scale: tuple[Tensor, Tensor] | None,
+        outputs_scale: tuple[Tensor, Tensor] | None,
+    ) -> None:
+        super().__init__()
+        self.recurrent = recurrent
+        self.readout = readout
+        self.at = at
+        self.activation = activation
+        for name, scale in (("inputs", inputs_scale), ("outputs", outputs_scale)):
+            mean, deviation = (None, None) if scale is None else scale
+            self.register_buffer(f"{name}_mean", mean)
+            self.register_buffer(f"{name}_deviation", deviation)
+
+    def forward(self, inputs: Tensor, lengths: Tensor) -> Tensor:
+        if self.inputs_mean is not None:
+            inputs = (inputs - self.inputs_mean) / self.inputs_deviation
+        features = self._features(inputs, lengths)
+        if self.at == "last":
+            features = self._last(features, lengths)
+        outputs: Tensor = self.readout(features)
+        if self.activation == "softmax":
+            return outputs.softmax(-1)
+        if self.activation == "sigmoid":
+            return outputs.sigmoid()
+        if self.outputs_mean is not None:
+            return self.outputs_mean + self.outputs_deviation * outputs
+        return outputs
+
+    def _features(self, inputs: Tensor, lengths: Tensor) -> Tensor:
+        """(b, t, h·directions); what is behind the end of a sequence reaches nothing before it."""
+        batch_first = self.recurrent.batch_first
+        if not self.recurrent.bidirectional:
+            entering = inputs if batch_first else inputs.transpose(0, 1)
+            features: Tensor = self.recurrent(entering)[0]
+            return features if batch_first else features.transpose(0, 1)
+        packed = pack_padded_sequence(inputs, lengths.cpu(), batch_first=True, enforce_sorted=False)
+        outputs = self.recurrent(packed)[0]
+        return pad_packed_sequence(outputs, batch_first=True, total_length=inputs.shape[1])[0]
+
+    def _last(self, features: Tensor, lengths: Tensor) -> Tensor:
+        """(b, h·directions): forward at the last valid step, backward at the first."""
+        index = (lengths - 1).view(-1, 1, 1).expand(-1, 1, features.shape[2])
+        last = features.gather(1, index).squeeze(1)
+        if not self.recurrent.bidirectional:
+            return last
+        hidden = self.recurrent.hidden_size
+        return torch.cat([last[:, :hidden], features[:, 0, hidden:]], -1)
+
+
+def example(width: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """A batch of two to trace with: inputs (2, 3, i) and lengths (2,)."""
+    return torch.zeros(2, 3, width, dtype=dtype), torch.tensor([3, 2])

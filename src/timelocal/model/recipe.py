@@ -1,0 +1,176 @@
+"""How a network and a rule were made, as JSON, and making them again from that."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from timelocal.cells import CELLS, Cell
+from timelocal.errors import ArgumentError, Problem, described, raise_problems
+from timelocal.losses import LOSSES, Loss
+from timelocal.model.build import rule_defaults
+from timelocal.network import Decorrelation, Network, from_cell
+from timelocal.rules import RULES, Rule
+from timelocal.typing import LossFunction
+
+_DTYPES = {
+    str(dtype): dtype for dtype in (torch.float32, torch.float64, torch.float16, torch.bfloat16)
+}
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a file does not bring along: objects that are not of this package."""
+
+    cell: Cell | None = None
+    rule: type[Rule] | None = None
+    readout: nn.Module | None = None
+    loss: Loss | LossFunction | None = None
+
+
+def recipe_of(rule: Rule) -> dict[str, Any]:
+    """The JSON that `made_from` reads.
+
+    Raises:
+        ArgumentError: for options that JSON cannot hold.
+    """
+    network, recurrent = rule.network, rule.network.recurrent
+    D = recurrent.decorrelate
+    return {
+        "network": {
+            "cell": _named(network.cell, CELLS, type(network.cell)),
+            "cell_options": _arguments(network.cell, type(network.cell)),
+            "input_size": network.input_size,
+            "hidden_size": network.hidden_size,
+            "output_size": network.output_size,
+            "num_layers": network.num_layers,
+            "bias": recurrent.bias,
+            "bidirectional": recurrent.bidirectional,
+            "dropout": recurrent.dropout,
+            "decorrelate": None if D is None else {"lr": D.lr, "norm": D.norm},
+            "batch_first": network.batch_first,
+            "linear": type(network.readout) is nn.Linear,
+            "readout_bias": getattr(network.readout, "bias", None) is not None,
+            "dtype": str(recurrent.like.dtype),
+        },
+        "rule": {
+            "name": _named(rule, RULES, type(rule)),
+            "options": _rule_options(rule),
+            "loss": _named(rule.loss, LOSSES, type(rule.loss)),
+            "loss_options": _arguments(rule.loss, type(rule.loss)),
+            "at": rule.at,
+            "seed": rule.seed,
+        },
+    }
+
+
+def made_from(recipe: Mapping[str, Any], parts: Parts) -> Rule:
+    """The rule and its network, with fresh parameters.
+
+    Raises:
+        ArgumentError: for what is not of this package and not among `parts`.
+    """
+    net, own = recipe["network"], recipe["rule"]
+    raise_problems(
+        [
+            _missing("cell", net["cell"], CELLS, parts.cell, "cell=MyCell()"),
+            _missing("rule", own["name"], RULES, parts.rule, "rule=MyRule"),
+            _missing("loss", own["loss"], LOSSES, parts.loss, "loss=my_loss"),
+            None
+            if net["linear"] or parts.readout is not None
+            else Problem(
+                "readout", "a module that is not torch.nn.Linear", "readout=, one made the same way"
+            ),
+        ]
+    )
+    D = net["decorrelate"]
+    cell = parts.cell or CELLS[net["cell"]](**net["cell_options"])
+    network = from_cell(
+        cell,
+        net["input_size"],
+        net["hidden_size"],
+        net["output_size"],
+        num_layers=net["num_layers"],
+        bias=net["bias"],
+        bidirectional=net["bidirectional"],
+        dropout=net["dropout"],
+        decorrelate=None if D is None else Decorrelation(D["lr"], D["norm"]),
+        dtype=_DTYPES[net["dtype"]],
+    )
+    readout = parts.readout if parts.readout is not None else network.readout
+    if parts.readout is None and not net["readout_bias"]:
+        features = network.hidden_size * network.directions
+        readout = nn.Linear(features, net["output_size"], bias=False, dtype=_DTYPES[net["dtype"]])
+    network = Network(network.recurrent, readout, batch_first=net["batch_first"])
+    loss = parts.loss or LOSSES[own["loss"]](**own["loss_options"])
+    make: Callable[..., Rule] = parts.rule or RULES[own["name"]]
+    return make(network, loss=loss, at=own["at"], seed=own["seed"], **own["options"])
+
+
+def _named(value: object, known: Mapping[str, type], kind: type) -> str:
+    """The name of what is of this package; of anything else `module:Class`, which is never imported."""
+    for name, own in known.items():
+        if kind is own:
+            return name
+    return f"{kind.__module__}:{kind.__qualname__}"
+
+
+def _missing(
+    what: str, name: str, known: Mapping[str, Any], given: object, remedy: str
+) -> Problem | None:
+    if given is not None or name in known:
+        return None
+    got = f"{name}, which is not of this package"
+    return Problem(what, got, f"the object itself: {remedy}", "A file imports nothing.")
+
+
+def _rule_options(rule: Rule) -> dict[str, Any]:
+    kind = type(rule)
+    names = (
+        list(rule_defaults(_named(rule, RULES, kind)))
+        if kind in RULES.values()
+        else list(_arguments_of(kind))
+    )
+    options = {name: getattr(rule, name) for name in names if hasattr(rule, name)}
+    for name in ("loss", "at", "seed", "network"):
+        options.pop(name, None)
+    return {name: _plain(f"rule option {name}", value) for name, value in options.items()}
+
+
+def _arguments(made: object, kind: type) -> dict[str, Any]:
+    """What an object was made with, of those arguments that it keeps under their own names."""
+    return {
+        name: _plain(f"{kind.__name__}: {name}", getattr(made, name))
+        for name in _arguments_of(kind)
+        if hasattr(made, name) and not callable(getattr(made, name))
+    }
+
+
+def _arguments_of(kind: type) -> list[str]:
+    variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return [n for n, p in inspect.signature(kind).parameters.items() if p.kind not in variadic]
+
+
+def _plain(what: str, value: object) -> Any:
+    """A value that JSON holds as it is."""
+    if isinstance(value, Tensor):
+        value = value.tolist()
+    if isinstance(value, tuple | list):
+        return [_plain(what, one) for one in value]
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, float) and math.isfinite(value):
+        return value
+    raise ArgumentError(
+        str(
+            Problem(
+                what, described(value), "a number, a text, a list of these or None, to be saved"
+            )
+        )
+    )
