@@ -10,6 +10,7 @@
 
 #include "backward.h"
 #include "direct.h"
+#include "elementwise/sequence.h"
 #include "forward.h"
 #include "gradients.h"
 #include "head.h"
@@ -233,6 +234,25 @@ PyObject* stream_sizes(PyObject*, PyObject*) {
                          Py_ssize_t(sizeof(GroupCall)), Py_ssize_t(sizeof(ParameterCall)));
 }
 
+// The address of an ElementwiseCall, and what to do with it.
+template <class Work>
+PyObject* elementwise(PyObject* args, const Work& work) {
+    Py_ssize_t at;
+    if (!PyArg_ParseTuple(args, "n", &at)) return nullptr;
+    const ElementwiseCall& call = *address<const ElementwiseCall>(at);
+    return released(call.bytes, [&](auto zero) { on_elementwise<decltype(zero)>(call, work); });
+}
+PyObject* elementwise_scan(PyObject*, PyObject* args) {
+    return elementwise(args, [](const auto& layer) { layer.scan(); });
+}
+PyObject* elementwise_back(PyObject*, PyObject* args) {
+    return elementwise(args, [](const auto& layer) { layer.back(); });
+}
+PyObject* elementwise_trace(PyObject*, PyObject* args) {
+    return elementwise(args, [](const auto& layer) { layer.trace(); });
+}
+PyObject* elementwise_size(PyObject*, PyObject*) { return PyLong_FromSize_t(sizeof(ElementwiseCall)); }
+
 // What `head` takes first, and whatever else has a readout.
 struct HeadArguments {
     Py_ssize_t kind, rows, hidden, outputs, features, weight, bias, classes, values;
@@ -324,6 +344,10 @@ PyMethodDef methods[] = {
     {"online", online, METH_VARARGS, "A stream with a step of learning at every step."},
     {"stream", stream, METH_VARARGS, "A stream that learns at every step, by stages."},
     {"stream_sizes", stream_sizes, METH_NOARGS, "Bytes of a call, a layer, a group and a parameter."},
+    {"elementwise_scan", elementwise_scan, METH_VARARGS, "An element-wise layer over a sequence."},
+    {"elementwise_back", elementwise_back, METH_VARARGS, "Its signals back through time."},
+    {"elementwise_trace", elementwise_trace, METH_VARARGS, "Its gradients by traces carried forward."},
+    {"elementwise_size", elementwise_size, METH_NOARGS, "Bytes of such a call."},
     {"head", head, METH_VARARGS, "A linear readout, its loss, error and gradients."},
     {"direct", direct_feedback, METH_VARARGS, "Forward, head and direct feedback to every step."},
     {"project", project_errors, METH_VARARGS, "Output errors through a feedback matrix."},

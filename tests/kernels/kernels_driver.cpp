@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "direct.h"
+#include "elementwise/sequence.h"
 #include "forward.h"
 #include "gradients.h"
 #include "head.h"
@@ -258,6 +259,59 @@ void all_streams() {
             }
 }
 
+// An element-wise layer over a sequence: forward, back, and by traces, from signals at every step or at the last ones.
+template <class T>
+void run_elementwise(kernels::ElementwiseCell cell, Index threads, Index steps, Index batch, Index inputs, Index hidden,
+                     bool extras) {
+    using kernels::ElementwiseCell;
+    const bool complex = cell == ElementwiseCell::lru;
+    const Index gates = complex || cell == ElementwiseCell::mingru ? 2 : cell == ElementwiseCell::minlstm ? 3 : 1;
+    const Index rows = steps * batch, wide = (complex ? 2 : 1) * hidden, nodes = gates * hidden;
+    std::vector<std::unique_ptr<Array<T>>> kept;
+    const auto array = [&](Index count, bool output) {
+        kept.push_back(std::make_unique<Array<T>>(count, output));
+        return reinterpret_cast<std::int64_t>(kept.back()->get());
+    };
+    kernels::ElementwiseCall call{};
+    call.bytes = sizeof(T), call.cell = Index(cell), call.threads = threads, call.steps = steps, call.batch = batch;
+    call.inputs = inputs, call.hidden = hidden, call.squash = complex ? (extras ? 1 + steps % 2 : 0) : 0;
+    call.weight = array(nodes * inputs, false), call.bias = extras ? array(nodes, false) : 0;
+    call.own[0] = array(hidden, false), call.own[1] = array(hidden, false);
+    call.x = array(rows * inputs, false), call.noise = extras ? array(rows * nodes, false) : 0;
+    call.initial[0] = array(batch * hidden, false), call.initial[1] = array(batch * hidden, false);
+    call.states = array((rows + batch) * wide, true);
+    if (call.squash) call.features = array((rows + batch) * wide, true);
+    if (cell == ElementwiseCell::mingru || cell == ElementwiseCell::minlstm) call.gates = array(rows * nodes, true);
+    if (cell == ElementwiseCell::minlstm) call.auxiliary = array(rows * hidden, true);
+    kernels::on_elementwise<T>(call, [](const auto& layer) { layer.scan(); });
+
+    call.signal = extras ? array(rows * wide, false) : 0;
+    call.delta = array(rows * nodes, true);
+    call.carried[0] = array(batch * hidden, false), call.carried[1] = array(batch * hidden, false);
+    kernels::on_elementwise<T>(call, [](const auto& layer) { layer.back(); });
+
+    if (!extras) call.last = array(batch * wide, false);
+    std::vector<std::int64_t> lengths;
+    for (Index b = 0; b < batch; ++b) lengths.push_back(1 + b % steps);
+    call.lengths = extras ? reinterpret_cast<std::int64_t>(lengths.data()) : 0;
+    call.made_weight = array(nodes * inputs, true), call.made_bias = extras ? array(nodes, true) : 0;
+    if (complex || cell == ElementwiseCell::indrnn) call.made_own[0] = array(hidden, true);
+    if (complex) call.made_own[1] = array(hidden, true);
+    kernels::on_elementwise<T>(call, [](const auto& layer) { layer.trace(); });
+    for (const auto& own : kept) own->expect_written("what an element-wise layer makes");
+}
+
+template <class T>
+void all_elementwise() {
+    using kernels::ElementwiseCell;
+    constexpr Index sizes[][4] = {{1, 1, 1, 1}, {3, 5, 2, 7}, {40, 2, 9, 50}, {5, 40, 17, 67}};
+    for (const auto cell : {ElementwiseCell::indrnn, ElementwiseCell::lru, ElementwiseCell::mingru, ElementwiseCell::minlstm})
+        for (const Index threads : {1, 3})
+            for (const auto& size : sizes)
+                for (const bool extras : {false, true})
+                    run_elementwise<T>(cell, threads, size[0], size[1], size[2], size[3], extras);
+}
+
 template <class T>
 void draw(Index threads, Index steps, Index count) {
     const Array<T> drawn(steps * count, true);
@@ -289,6 +343,7 @@ void all() {
                     for (const bool orthogonal : {false, true})
                         learn<T>(kind, threads, size[0], size[1], size[2], size[3], form > 0, form > 1, orthogonal);
     all_streams<T>();
+    all_elementwise<T>();
     for (const Index count : {1, 31, 32, 33, 500, 3000}) draw<T>(2, 3, count);
 }
 
