@@ -79,6 +79,39 @@ def test_demo(call, tmp_path):
     assert len(list(tmp_path.glob("digits-rows-*"))) == 12
 
 
+@pytest.mark.parametrize(
+    ("name", "at", "floor"),
+    [("adding:steps=4", "last", "mean of the training part"),
+     ("copying-memory:length=1,delay=1-2", "every", "blank, then uniform over 8")],
+)  # fmt: skip
+def test_a_task_of_a_family_trains(call, tmp_path, name, at, floor):
+    """Its numbers stand in the name; an interrupted or repeated run finds it by that."""
+    options = [
+        "--cell",
+        "rnn",
+        "--hidden",
+        "2",
+        "--epochs",
+        "1",
+        "--batch",
+        "1000",
+        "--out",
+        tmp_path,
+    ]
+    for _ in range(2):
+        done = call("train", "--dataset", name, *options)
+        assert done.exit_code == 0, done.output
+    (folder,) = (path for path in tmp_path.iterdir() if path.is_dir())
+    config = json.loads((folder / "config.json").read_text())
+    assert (config["loss"], config["at"]) == ("mse", at)
+    result = json.loads((folder / "result.json").read_text())
+    assert result["last"]["test_loss"] > 0
+    assert list(result["trivial"]) == [floor]
+    assert "plugins" not in json.loads((folder / "environment.json").read_text())
+    assert call("report", tmp_path).exit_code == 0
+    assert call("data", "show", name).exit_code == 0
+
+
 def test_a_task_with_values_at_every_step_trains(call, tmp_path):
     """Its loss and its place follow from the data set; its floor stands in the result."""
     options = ["--cell", "rnn", "--hidden", "4", "--epochs", "2", "--batch", "1", "--out", tmp_path]

@@ -25,7 +25,8 @@ class Card:
     labels 0, 1, …, and None where the targets are not classes. `parts` are the numbers of sequences
     for training, validation and test, in this order, where they are given with the data; `split`
     then keeps to them, and draws otherwise. `lengths` are the valid steps of each sequence, where
-    they differ. `features` and `outputs` are the names of inputs and of values to predict, if they
+    they differ. Targets that are not classes are values at every step; where not `stepwise`, of the whole
+    sequence. `features` and `outputs` are the names of inputs and of values to predict, if they
     have any.
     """
 
@@ -42,6 +43,7 @@ class Card:
     lengths: tuple[int, ...] | None = None
     features: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ()
+    stepwise: bool = True
 
 
 @dataclass(frozen=True, eq=False)

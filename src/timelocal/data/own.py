@@ -88,9 +88,11 @@ def _problems(what: str, made: Dataset) -> list[Problem]:
     if card.shape != inputs.shape:
         problems.append(Problem(f"{what}: card.shape", card.shape, f"{tuple(inputs.shape)}"))
     if card.classes is None:
-        expected = f"({sequences}, {steps}, O) torch.float32, as card.classes is None"
-        fits = isinstance(targets, Tensor) and targets.ndim == 3 and targets.dtype == torch.float32
-        fits = fits and targets.shape[:2] == inputs.shape[:2]
+        entries = inputs.shape[:2] if card.stepwise else inputs.shape[:1]
+        told = f"{sequences}, {steps}" if card.stepwise else f"{sequences}"
+        expected = f"({told}, O) torch.float32, as card.classes is None"
+        fits = isinstance(targets, Tensor) and targets.dtype == torch.float32
+        fits = fits and targets.shape[:-1] == entries
     else:
         last = len(card.classes) - 1
         expected = f"({sequences},) torch.int64 from 0 to {last}, the numbers of card.classes"

@@ -9,16 +9,21 @@ import torch
 
 from timelocal import plugins
 from timelocal.data import (
+    adding,
     copying,
     digits_rows,
     ecg200,
     libras,
     mackey_glass,
+    pixel_mnist,
     row_mnist,
+    selective,
     strawberry,
+    ucr,
     weather,
 )
 from timelocal.data.dataset import Card, Dataset, Entry
+from timelocal.data.families import Registry
 from timelocal.data.own import own_entry
 from timelocal.data.sequences import Split
 from timelocal.files import as_path
@@ -26,25 +31,29 @@ from timelocal.files import as_path
 _ENTRIES: tuple[Entry, ...] = (
     digits_rows.ENTRY,
     row_mnist.ENTRY,
+    pixel_mnist.ENTRY,
     ecg200.ENTRY,
     strawberry.ENTRY,
     libras.ENTRY,
+    *ucr.ENTRIES,
     *mackey_glass.ENTRIES,
     *copying.ENTRIES,
     *weather.ENTRIES,
 )
-ENTRIES: dict[str, Entry] = {entry.card.name: entry for entry in _ENTRIES}
+_FAMILIES = (pixel_mnist.FAMILY, copying.FAMILY, selective.FAMILY, adding.FAMILY)
+ENTRIES = Registry(_ENTRIES, _FAMILIES)
 
 
 def names() -> tuple[str, ...]:
     """The names of the data sets that come with this package, those of classes first.
 
+    Some stand for a family: `adding` for `adding:steps=200`, beside which there is `adding:steps=400`.
     `load` also knows those of installed packages, and `module:name` (`timelocal.plugins`).
 
     >>> names()[0]
     'digits-rows'
     """
-    return tuple(ENTRIES)
+    return tuple(sorted(ENTRIES, key=lambda name: ENTRIES[name].card.classes is None))
 
 
 def card(name: str) -> Card:
@@ -84,7 +93,7 @@ def load(name: str, data_dir: str | os.PathLike[str] | None = None) -> Dataset:
 
     Returns:
         Dataset with inputs (N, T, I) float32 and targets: (N,) int64 in 0..C−1 for classes,
-        (N, T, O) float32 for values at every step.
+        (N, T, O) float32 for values at every step, (N, O) for values of the whole sequence.
 
     Raises:
         ArgumentError: an unknown name.

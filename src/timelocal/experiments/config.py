@@ -57,8 +57,9 @@ def default_task(dataset: str) -> dict[str, str]:
     ({'loss': 'cross_entropy', 'at': 'last'}, {'loss': 'mse', 'at': 'every'})
     """
     with suppress(TimelocalError):  # a name that is wrong: the configuration tells
-        if data.card(dataset).classes is None:
-            return {"loss": "mse", "at": "every"}
+        card = data.card(dataset)
+        if card.classes is None:
+            return {"loss": "mse", "at": "every" if card.stepwise else "last"}
     return {"loss": "cross_entropy", "at": "last"}
 
 

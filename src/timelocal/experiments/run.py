@@ -69,7 +69,7 @@ def run(
     rule = make_rule(config.rule, network, config.loss, config.at, config.seed, config.rule_options)
     optimizer = OPTIMIZERS[config.optimizer](network.parameters(), lr=config.lr)
     trivial = _trivial(dataset, network, split)
-    stepwise = dataset.card.classes is None
+    stepwise = dataset.card.classes is None and dataset.card.stepwise
     one = split.test[torch.tensor([0])]
     before = predicted(rule, one)[0] if stepwise else None
     first = torch.arange(min(config.batch, len(split.train)))

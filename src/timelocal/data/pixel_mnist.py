@@ -1,0 +1,86 @@
+"""sequential-mnist and permuted-mnist: MNIST, one pixel per step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from timelocal.data import row_mnist
+from timelocal.data.dataset import Arrays, Card, Floors, no_floors
+from timelocal.data.families import Family
+from timelocal.seeding import generator
+
+PIXELS = 784
+PARTS = (50_000, 10_000, 10_000)
+_LE = (
+    "Q. V. Le, N. Jaitly, G. E. Hinton. A Simple Way to Initialize Recurrent Networks of Rectified Linear "
+    "Units. arXiv:1504.00941, 2015."
+)
+
+
+@dataclass(frozen=True)
+class Rearranged:
+    """The images of row-mnist, checked as there, in another order of their pixels."""
+
+    card: Card
+    change: Callable[[Arrays], Arrays]
+    floors: Floors = no_floors
+
+    def locate(self, data_dir: Path | None) -> str | None:
+        return row_mnist.ENTRY.locate(data_dir)
+
+    def read(self, data_dir: Path | None) -> Arrays:
+        return self.change(row_mnist.ENTRY.read(data_dir))
+
+
+def permutation(seed: int) -> torch.Tensor:
+    """The order (784,) in which permuted-mnist reads the pixels.
+
+    >>> sorted(permutation(0).tolist()) == list(range(784))
+    True
+    """
+    return torch.randperm(PIXELS, generator=generator(seed, "permuted-mnist"))
+
+
+def _pixels(arrays: Arrays) -> Arrays:
+    images, labels = arrays
+    return images.reshape(len(images), PIXELS, 1), labels
+
+
+def _card(name: str, title: str, *notes: str) -> Card:
+    card = row_mnist.ENTRY.card
+    return replace(
+        card,
+        name=name,
+        title=title,
+        shape=(card.shape[0], PIXELS, 1),
+        citation=(*card.citation, _LE),
+        notes=(
+            *notes,
+            "Pixels are divided by 255.",
+            "Trained on the first 50,000 of the training files, validated on their last 10,000, tested on "
+            "the test files.",
+        ),
+        parts=PARTS,
+    )
+
+
+ENTRY = Rearranged(
+    _card("sequential-mnist", "MNIST handwritten digits, read pixel by pixel, row after row"),
+    _pixels,
+)
+
+
+def _permuted(name: str, seed: int) -> Rearranged:
+    def change(arrays: Arrays) -> Arrays:
+        images, labels = _pixels(arrays)
+        return images[:, permutation(seed).numpy()], labels
+
+    title = "MNIST handwritten digits, read pixel by pixel in one order drawn at random"
+    return Rearranged(_card(name, title, f"The order is drawn with the seed {seed}."), change)
+
+
+FAMILY = Family("permuted-mnist", {"seed": 0}, _permuted)
