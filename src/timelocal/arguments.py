@@ -330,6 +330,8 @@ def _numbers(what: str, value: object) -> NDArray[Any]:
         elif kind not in "buif":
             got, remedy = _NOT_NUMBERS.get(kind, (f"values of type {array.dtype}", ""))
             problem = Problem(what, got, problem.expected, remedy)
+        elif (problem_of_size := memory_problem(what, 8.0 * array.size)) is not None:
+            problem = problem_of_size
         elif kind == "u" and array.size and array.max() > np.iinfo(np.int64).max:
             problem = Problem(what, "integers beyond 64 bits", problem.expected)
         else:

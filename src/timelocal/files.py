@@ -95,7 +95,12 @@ def write_bytes(path: Path, data: bytes) -> None:
     The data go to a hidden file beside `path`, reach the disk, and only then take its name. After
     a failure `path` is what it was before.
     """
-    hidden = path.with_name(f".{path.name}.tmp")
+    try:
+        if not path.name:
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        hidden = path.with_name(f".{path.name}.tmp")
+    except OSError as error:
+        raise run_error(path, error) from error
     try:
         with hidden.open("wb") as file:
             file.write(data)

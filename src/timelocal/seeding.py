@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from timelocal.arguments import seed_problem
-from timelocal.errors import raise_problems
+from timelocal.errors import ArgumentError, Problem, described, raise_problems
 
 _TURN = threading.RLock()
 _OF_THREAD = threading.local()
@@ -40,14 +40,23 @@ def derive_seed(seed: int, *names: str | int) -> int:
         ArgumentError: unless `seed` is a non-negative integer; None would mean another one each time.
     """
     raise_problems([seed_problem(seed)])
-    keys = tuple(zlib.crc32(str(name).encode()) for name in names)
+    keys = tuple(zlib.crc32(str(name).encode(errors="surrogatepass")) for name in names)
     state = np.random.SeedSequence(int(seed), spawn_key=keys).generate_state(1, np.uint64)
     return int(state[0] >> np.uint64(1))
 
 
 def generator(seed: int, *names: str | int, device: torch.device | str = "cpu") -> torch.Generator:
-    """A `torch.Generator` for the stream called `names` under `seed`."""
-    return torch.Generator(device).manual_seed(derive_seed(seed, *names))
+    """A `torch.Generator` for the stream called `names` under `seed`.
+
+    Raises:
+        ArgumentError: as `derive_seed`, and for a device that has no generators.
+    """
+    own = derive_seed(seed, *names)
+    try:
+        return torch.Generator(device).manual_seed(own)
+    except (RuntimeError, TypeError, ValueError) as error:
+        expected = f"a device that draws random numbers ({error})"
+        raise ArgumentError(str(Problem("device", described(device), expected))) from None
 
 
 @contextmanager

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
+import os
+import tempfile
 from collections.abc import Callable
+from decimal import Decimal
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -34,15 +37,26 @@ class Frame:
         return np.asarray(self.values)
 
 
-def _quietly(make: Callable[[], Tensor]) -> Tensor:
-    with warnings.catch_warnings():  # torch calls some of these prototypes
-        warnings.simplefilter("ignore")
-        return make()
-
-
 def _inference() -> Tensor:
     with torch.inference_mode():
         return torch.ones(3, 4, 2)
+
+
+class Subclass(Tensor):
+    """A tensor of another class."""
+
+
+def _in_itself() -> list[Any]:
+    made: list[Any] = []
+    made.append(made)
+    return made
+
+
+def _mapped() -> Any:
+    path = Path(tempfile.gettempdir()) / f"mapped-{os.getpid()}.npy"
+    if not path.exists():
+        np.save(path, np.ones((3, 4, 2), "f4"))
+    return np.load(path, mmap_mode="r")
 
 
 VALUES: dict[str, Callable[[], object]] = {
@@ -60,6 +74,9 @@ VALUES: dict[str, Callable[[], object]] = {
     "10**5000": lambda: 10**5000,
     "2**31": lambda: 2**31,
     "2**63": lambda: 2**63,
+    "-0.0": lambda: -0.0,
+    "5e-324": lambda: 5e-324,
+    "decimal": lambda: Decimal("0.5"),
     "1j": lambda: 1j,
     "fraction": lambda: Fraction(1, 3),
     "a large fraction": lambda: Fraction(10**400),
@@ -68,10 +85,21 @@ VALUES: dict[str, Callable[[], object]] = {
     "np.float32": lambda: np.float32(0.5),
     "np.longdouble": lambda: np.longdouble("1e4000"),
     "np.bool": lambda: np.True_,
+    "np.void": lambda: np.void(b"abc"),
+    "np.datetime64": lambda: np.datetime64("2020-01-01"),
+    "np.str": lambda: np.str_("mse"),
+    "np.float16 nan": lambda: np.float16("nan"),
     "text": lambda: "gaussian",
     "no text": lambda: "",
     "a surrogate": lambda: "\ud800",
     "bytes": lambda: b"abc",
+    "a null": lambda: "a\0b",
+    "markup": lambda: "[/x] <b>\x1b[31m",
+    "a path": lambda: Path("a path"),
+    "memory": lambda: memoryview(b"abcd"),
+    "range": lambda: range(3),
+    "ellipsis": lambda: ...,
+    "a list in itself": _in_itself,
     "object": object,
     "hostile": Hostile,
     "a class": lambda: dict,
@@ -100,6 +128,11 @@ VALUES: dict[str, Callable[[], object]] = {
     "np read-only": lambda: np.broadcast_to(np.float32(1), (3, 4, 2)),
     "frame": lambda: Frame(np.ones((3, 4))),
     "hostile frame": lambda: Frame(Hostile()),
+    "np 0 rows": lambda: np.zeros((0, 4, 2), "f4"),
+    "np huge": lambda: np.broadcast_to(np.float32(1), (2**40, 4, 2)),
+    "np memory map": _mapped,
+    "np unsigned": lambda: np.full(3, 2**64 - 1, np.uint64),
+    "np half": lambda: np.ones((3, 4, 2), np.float16),
     "scalar tensor": lambda: torch.tensor(1.0),
     "empty tensor": lambda: torch.zeros(0),
     "empty batch": lambda: torch.zeros(0, 4, 2),
@@ -109,20 +142,23 @@ VALUES: dict[str, Callable[[], object]] = {
     "four axes": lambda: torch.ones(3, 4, 2, 1),
     "inference tensor": _inference,
     "sparse": lambda: torch.ones(3, 4, 2).to_sparse(),
-    "csr": lambda: _quietly(lambda: torch.eye(3).to_sparse_csr()),
-    "nested": lambda: _quietly(
-        lambda: torch.nested.nested_tensor([torch.ones(3, 2), torch.ones(4, 2)])
+    "csr": lambda: torch.eye(3).to_sparse_csr(),
+    "nested": lambda: torch.nested.nested_tensor([torch.ones(3, 2), torch.ones(4, 2)]),
+    "jagged": lambda: torch.nested.nested_tensor(
+        [torch.ones(3, 2), torch.ones(4, 2)], layout=torch.jagged
     ),
-    "jagged": lambda: _quietly(
-        lambda: torch.nested.nested_tensor(
-            [torch.ones(3, 2), torch.ones(4, 2)], layout=torch.jagged
-        )
-    ),
-    "quantized": lambda: _quietly(
-        lambda: torch.quantize_per_tensor(torch.ones(3), 0.1, 0, torch.qint8)
-    ),
+    "quantized": lambda: torch.quantize_per_tensor(torch.ones(3), 0.1, 0, torch.qint8),
     "float8": lambda: torch.ones(3).to(torch.float8_e4m3fn),
     "uint16": lambda: torch.ones(3).to(torch.uint16),
+    "uint64": lambda: torch.full((3,), 2**63 - 1).to(torch.uint64),
+    "largest int64": lambda: torch.full((3,), 2**63 - 1),
+    "complex half": lambda: torch.ones(3, 4, 2).to(torch.complex32),
+    "nan tensor": lambda: torch.full((3, 4, 2), float("nan")),
+    "a subclass": lambda: torch.ones(3, 4, 2).as_subclass(Subclass),
+    "a type": lambda: torch.float64,
+    "a device": lambda: torch.device("meta"),
+    "a size": lambda: torch.Size([3, 4, 2]),
+    "a generator of torch": torch.Generator,
     "meta": lambda: torch.ones(3, 4, 2, device="meta"),
     "parameter": lambda: torch.nn.Parameter(torch.ones(3)),
     "module": lambda: torch.nn.Linear(2, 2),

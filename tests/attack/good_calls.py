@@ -6,16 +6,24 @@ import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from typer.testing import CliRunner
 
 import timelocal as tl
+from timelocal import seeding
+from timelocal.analysis import alignment as aligned
+from timelocal.analysis import statistics
 from timelocal.cells import RNNCell
+from timelocal.cli.app import app
 from timelocal.data import metrics, trivial
 from timelocal.data.sources import sequences_from
+from timelocal.experiments.config import TrainConfig
 from timelocal.network import decorrelation_loss
+from timelocal.training import TensorBoard, load_weights
 
 
 @dataclass
@@ -107,15 +115,30 @@ def options_of(function: Callable[..., object]) -> dict[str, Any]:
     }
 
 
+SIZES = {"input_size": 2, "hidden_size": 3, "output_size": 2}
+
+
+class Follower(tl.BlackBox):
+    """What follows its inputs."""
+
+    name = "follower"
+
+    def scan(self, weights: Any, inputs: Tensor, initial: Any, node_noise: Any = None) -> Any:
+        hidden, measured = [initial[0]], []
+        for drive in self.drive(weights, inputs, node_noise):
+            measured.append(drive + hidden[-1] @ weights.hh.t())
+            hidden.append(measured[-1].tanh())
+        return self.report(inputs, (torch.stack(hidden),), torch.stack(measured))
+
+
 def makers() -> dict[str, Callable[[], Call]]:
     """Calls that make something."""
-    sizes = {"input_size": 2, "hidden_size": 3, "output_size": 2}
     made: dict[str, Callable[[], Call]] = {
-        name: lambda make=make: Call(make, sizes | options_of(make))
+        name: lambda make=make: Call(make, SIZES | options_of(make))
         for name, make in (("RNN", tl.RNN), ("GRU", tl.GRU), ("LSTM", tl.LSTM), ("LIF", tl.LIF))
     }
     made["from_cell"] = lambda: Call(
-        tl.from_cell, {"cell": RNNCell()} | sizes | options_of(tl.from_cell)
+        tl.from_cell, {"cell": RNNCell()} | SIZES | options_of(tl.from_cell)
     )
     made["from_torch"] = lambda: Call(
         tl.from_torch, {"recurrent": nn.GRU(2, 3), "readout": nn.Linear(3, 2), "decorrelate": None}
@@ -238,6 +261,116 @@ def data_calls() -> dict[str, Callable[[], Call]]:
     }
 
 
+def command(verb: object, **options: object) -> None:
+    """The command line with these options, each as text."""
+    words(as_text(verb), *(part for name, one in options.items() for part in (f"--{name}", one)))
+
+
+def words(verb: str, *arguments: object) -> None:
+    """The command line with these words; a refusal is an error."""
+    done = CliRunner().invoke(app, [*verb.split(), *map(as_text, arguments)])
+    if isinstance(done.exception, Exception):
+        raise done.exception
+    if done.exit_code:
+        assert done.output.strip(), "an error without a word"
+        raise tl.ArgumentError(done.output)
+
+
+def as_text(value: object) -> str:
+    try:
+        return str(value)
+    except Exception:
+        return "hostile"
+
+
+def contract(check: Callable[[Any], object], subject: Any) -> None:
+    """A contract's table says what is wrong with anything; nothing is what a good call leaves out."""
+    if subject is not None:
+        try:
+            check(subject)
+        except AssertionError as error:
+            raise tl.ArgumentError(str(error)) from error
+
+
+def tool_calls() -> dict[str, Callable[[], Call]]:
+    """Calls of what is around networks and rules: analysis, seeds, configurations, the command."""
+    numbers = {0: 0.5, 1: 0.25, 2: 0.75}
+    fields = {
+        name: field.get_default(call_default_factory=True)
+        for name, field in TrainConfig.model_fields.items()
+    }
+    split = tl.data.split(tl.data.copying_sequences(10, 3, 1), 0)
+    small = {"hidden": 2, "epochs": 1, "batch": 500}
+
+    def folder() -> Path:
+        home = Path("run")
+        if not home.exists():
+            rule = tl.DFA(tl.RNN(2, 3, 2))
+            optimizer = torch.optim.SGD(rule.parameters(), lr=0.1)
+            data = good_batch("cross_entropy", "last")
+            tl.fit(rule, optimizer, data, epochs=1, batch_size=3, folder=home)
+        return home
+
+    def alignment() -> Call:
+        rule, (inputs, targets) = tl.DFA(tl.RNN(2, 3, 2)), good_batch("cross_entropy", "last")
+        arguments = {"rule": rule, "inputs": inputs, "targets": targets}
+        return Call(aligned.alignment, arguments | {"lengths": torch.tensor([4, 1, 2])}, [rule])
+
+    def watch() -> Call:
+        rule = tl.DFA(tl.RNN(2, 3, 2))
+        return Call(
+            lambda rule, part: aligned.watch(rule, part)(), {"rule": rule, "part": part()}, [rule]
+        )
+
+    return {
+        "alignment": alignment,
+        "watch": watch,
+        "summarize": lambda: Call(statistics.summarize, {"values": list(numbers.values())}),
+        "sign_flip_p": lambda: Call(
+            statistics.sign_flip_p, {"differences": list(numbers.values())}
+        ),
+        "paired_difference": lambda: Call(
+            statistics.paired_difference, {"ours": dict(numbers), "reference": dict(numbers)}
+        ),
+        "derive_seed": lambda: Call(seeding.derive_seed, {"seed": 0}),
+        "generator": lambda: Call(seeding.generator, {"seed": 0, "device": "cpu"}),
+        "resolve": lambda: Call(tl.losses.resolve, {"loss": "mse"}),
+        "config": lambda: Call(TrainConfig, dict(fields)),
+        "load_weights": lambda: Call(load_weights, {"folder": folder(), "which": "last"}),
+        "TensorBoard": lambda: Call(TensorBoard, {"folder": "boards"}),
+        "check_rule": lambda: Call(
+            lambda rule: contract(tl.testing.check_rule, rule), {"rule": None}
+        ),
+        "check_cell": lambda: Call(
+            lambda cell: contract(tl.testing.check_cell, cell), {"cell": None}
+        ),
+        "check_black_box": lambda: Call(
+            lambda cell: contract(tl.testing.check_black_box, cell), {"cell": None}
+        ),
+        "black_box": lambda: Call(
+            tl.black_box, {"cell": Follower()} | SIZES | options_of(tl.black_box)
+        ),
+        "copying_sequences": lambda: Call(
+            tl.data.copying_sequences, {"count": 2, "length": 3, "delay": 1, "seed": 0}
+        ),
+        "mackey_glass_streams": lambda: Call(
+            tl.data.mackey_glass_streams, {"streams": 1, "steps": 20, "horizon": 2, "seed": 0}
+        ),
+        "floors": lambda: Call(tl.data.floors, {"name": "copying", "split": split}),
+        "timelocal train": lambda: Call(
+            command,
+            {"verb": "train", "rule": "dfa", "cell": "rnn", "lr": 0.01, "seeds": 1, "out": "runs"}
+            | small,
+        ),
+        "timelocal runs": lambda: Call(lambda store: words("runs", store), {"store": "runs"}),
+        "timelocal report": lambda: Call(lambda run: words("report", run), {"run": "runs"}),
+        "timelocal data": lambda: Call(
+            lambda name: words("data show", name), {"name": "digits-rows"}
+        ),
+        "timelocal list": lambda: Call(command, {"verb": "list"}),
+    }
+
+
 def network_calls(network: str) -> dict[str, Callable[[], Call]]:
     """Calls of a network's methods."""
 
@@ -254,6 +387,11 @@ def network_calls(network: str) -> dict[str, Callable[[], Call]]:
         "network.scan": lambda: call("scan"),
         "network.features": lambda: call("features"),
     }
+
+
+STREAM_METHODS = (
+    "make", "step", "run", "predict", "peek", "learn", "reset", "load_state_dict", "save", "load",
+)  # fmt: skip
 
 
 def rule_calls(name: str, network: str, loss: str, at: str) -> dict[str, Callable[[], Call]]:
@@ -348,6 +486,12 @@ def rule_calls(name: str, network: str, loss: str, at: str) -> dict[str, Callabl
             return Call(made.reset, {"rows": torch.tensor([True, False, True])}, watched)
         if method == "load_state_dict":
             return Call(made.load_state_dict, {"state": made.state_dict()}, watched)
+        if method == "peek":
+            return Call(made.peek, {"inputs": inputs.select(time, 1).clone()}, watched)
+        if method in ("save", "load"):
+            path = Path(f"{name}-{loss}.stream")
+            made.save(path)
+            return Call(getattr(made, method), {"path": path}, watched)
         if method == "run":
             mask = torch.ones(inputs.shape[:2])
             return Call(made.run, {"inputs": inputs, "targets": targets, "mask": mask}, watched)
@@ -366,10 +510,7 @@ def rule_calls(name: str, network: str, loss: str, at: str) -> dict[str, Callabl
         "fit": lambda: fit(False),
         "fit online": lambda: fit(True),
         "fit data": fit_data,
-        **{
-            f"stream.{m}": lambda m=m: stream(m)
-            for m in ("make", "step", "run", "predict", "learn", "reset", "load_state_dict")
-        },
+        **{f"stream.{m}": lambda m=m: stream(m) for m in STREAM_METHODS},
     }
 
 

@@ -1,12 +1,16 @@
 """Public calls with one thing wrong: a result or a `TimelocalError`, and nothing half-changed.
 
-Some examples with the ordinary tests; as many as TIMELOCAL_ATTACK says for each test where it is set.
+Every call is made from a number, which a failure tells: `attacked(family, number)` makes it again. A few of
+each family with the ordinary tests; `make test-attack` makes a hundred thousand.
 """
 
 from __future__ import annotations
 
 import os
+import random
+import traceback
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -23,50 +27,100 @@ from good_calls import (
     makers,
     network_calls,
     rule_calls,
+    tool_calls,
 )
-from hypothesis import HealthCheck, event, given, note, settings
-from hypothesis import strategies as st
 from torch import Tensor
 
 import timelocal as tl
-
-attacked = settings(
-    max_examples=int(os.environ.get("TIMELOCAL_ATTACK", "150")),
-    deadline=None,
-    suppress_health_check=list(HealthCheck),
-    derandomize="TIMELOCAL_ATTACK" not in os.environ,
-)
-MAKERS, DATA = makers(), data_calls()
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Text that is taken for a path makes its folder here."""
-    before = Path.cwd()
-    os.chdir(tmp_path_factory.mktemp("attack"))
-    yield
-    os.chdir(before)
-
-
-def spoiled(call: Call, draw: st.DataObject) -> Call:
-    """The call with one argument that is (most of the time) wrong."""
-    name = draw.draw(st.sampled_from(sorted(call.arguments)), "argument")
-    value = call.arguments[name]
-    if isinstance(value, Tensor) and draw.draw(st.booleans(), "twisted"):
-        twist = draw.draw(st.sampled_from(sorted(TWISTS)), "twist")
-        call.arguments[name] = TWISTS[twist](value)
-    else:
-        # what a function of the user's raises is the user's to see: a module wants an argument
-        choices = sorted(VALUES.keys() - ({"module"} if name == "watch" else set()))
-        call.arguments[name] = VALUES[draw.draw(st.sampled_from(choices), "value")]()
-    return call
-
+from damage import SCALE
 
 ANSWERS = ("optimizer: lacks", "readout: ends in", "a loss of this rule was thrown away")
 """What the package itself warns of; what torch or NumPy warn of is no answer."""
+FAULT = "FAULT"
+MAKERS, DATA, TOOLS = makers(), data_calls(), tool_calls()
 
 
-def attack(call: Call) -> None:
+class Draw:
+    """Choices that follow from a number, and what was chosen."""
+
+    def __init__(self, number: int) -> None:
+        self._random = random.Random(number)
+        self.chosen: list[str] = []
+
+    def one_of(self, what: str, names: object) -> str:
+        name = self._random.choice(sorted(names))
+        self.chosen.append(f"{what} {name!r}")
+        return name
+
+    def often(self) -> bool:
+        return self._random.random() < 0.5
+
+
+def spoiled(call: Call, draw: Draw) -> Call:
+    """The call with one argument that is (most of the time) wrong."""
+    name = draw.one_of("argument", call.arguments)
+    value = call.arguments[name]
+    if isinstance(value, Tensor) and draw.often():
+        call.arguments[name] = TWISTS[draw.one_of("twist", TWISTS)](value)
+    else:
+        # what a function of the user's raises is the user's to see: a module wants an argument
+        left_out = {"module"} if name == "watch" else set()
+        call.arguments[name] = VALUES[draw.one_of("value", VALUES.keys() - left_out)]()
+    return call
+
+
+def named(calls: dict[str, Callable[[], Call]], draw: Draw) -> Call:
+    return calls[draw.one_of("call", calls)]()
+
+
+def of_a_rule(draw: Draw) -> tuple[Call, str]:
+    """A call of a rule, a stream or `fit`, and the name of its network."""
+    network = draw.one_of("network", NETWORKS)
+    calls = rule_calls(
+        draw.one_of("rule", RULES),
+        network,
+        draw.one_of("loss", ("cross_entropy", "mse", "bce")),
+        draw.one_of("at", ("last", "every")),
+    )
+    return named(calls, draw), network
+
+
+def altered(draw: Draw) -> Call | None:
+    """A good call, but the rule's network or its loss is no longer what it was."""
+    call, network = of_a_rule(draw)
+    rules = [own for own in call.watched if isinstance(own, tl.Rule)]
+    if not rules:
+        return None
+    (rule,) = rules
+    call.chance_counts = False  # such a thing may be found out when noise is drawn already
+    if draw.often():
+        rule.loss = tl.losses.resolve(FUNCTIONS[draw.one_of("function", FUNCTIONS)])
+        # what a function returns is seen when it is called: steps may have been made by then
+        if getattr(call.function, "__name__", "") in ("fit", "learn"):
+            call.watched = []
+        return call
+    chosen = draw.one_of("circumstance", CIRCUMSTANCES)
+    if chosen == "no bias" and network == "deep readout":
+        return None
+    CIRCUMSTANCES[chosen](rule)
+    return call
+
+
+FAMILIES: dict[str, tuple[Callable[[Draw], Call | None], float]] = {
+    "constructors": (lambda draw: spoiled(named(MAKERS, draw), draw), 0.15),
+    "data": (lambda draw: spoiled(named(DATA, draw), draw), 0.2),
+    "tools": (lambda draw: spoiled(named(TOOLS, draw), draw), 0.15),
+    "networks": (
+        lambda draw: spoiled(named(network_calls(draw.one_of("network", NETWORKS)), draw), draw),
+        0.05,
+    ),
+    "rules, streams, fit": (lambda draw: spoiled(of_a_rule(draw)[0], draw), 0.3),
+    "altered networks and losses": (altered, 0.15),
+}
+"""Each with its share of the attack."""
+
+
+def attack(call: Call) -> str:
     """Make the call; if it is refused, everything must be as it was."""
     before = call.bits()
     with warnings.catch_warnings():
@@ -75,15 +129,33 @@ def attack(call: Call) -> None:
             warnings.filterwarnings("ignore", text)
         try:
             call.function(**call.arguments)
-        except tl.TimelocalError as error:
-            note(str(error))
-            event("refused")
-        else:
-            event("taken")
-            return
+            return "taken"
+        except tl.TimelocalError:
+            pass
+        except Exception as error:
+            return f"{FAULT}: {type(error).__name__} at {place_of(error)}"
     after = call.bits()
-    assert len(before) == len(after)
-    assert all(map(same_bits, before, after))
+    same = len(before) == len(after) and all(map(same_bits, before, after))
+    return "refused" if same else f"{FAULT}: half-changed"
+
+
+def place_of(error: Exception) -> str:
+    """The last line of this package that led to an error."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if "timelocal" in Path(frame.filename).parts] or frames
+    return f"{Path(own[-1].filename).name}:{own[-1].lineno} ({str(error)[:100]!r})"
+
+
+def attacked(family: str, number: int) -> tuple[str, list[str]]:
+    """What came of the call of this number, and what was drawn for it."""
+    draw = Draw(number)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch calls some of the values prototypes
+        try:
+            call = FAMILIES[family][0](draw)
+        except tl.UnsupportedError:  # this rule does not go with this network
+            call = None
+    return ("no such call" if call is None else attack(call)), draw.chosen
 
 
 def same_bits(old: Tensor, new: Tensor) -> bool:
@@ -96,81 +168,67 @@ def bits_of(tensor: Tensor) -> Tensor:
     return tensor.contiguous().flatten().view(torch.uint8)
 
 
-def of_one(calls: dict[str, Callable[[], Call]], draw: st.DataObject) -> Call | None:
-    """One of the calls; None if this rule does not go with this network."""
-    make = calls[draw.draw(st.sampled_from(sorted(calls)), "call")]
-    try:
-        return make()
-    except tl.UnsupportedError:
-        return None
+@pytest.fixture(autouse=True, scope="module")
+def _elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Text that is taken for a path makes its folder here."""
+    before = Path.cwd()
+    os.chdir(tmp_path_factory.mktemp("attack"))
+    yield
+    os.chdir(before)
 
 
-a_rule = {
-    "rule": st.sampled_from(RULES),
-    "network": st.sampled_from(sorted(NETWORKS)),
-    "loss": st.sampled_from(["cross_entropy", "mse", "bce"]),
-    "at": st.sampled_from(["last", "every"]),
-}
+def check(family: str, numbers: range) -> Counter[str]:
+    """Attack with these numbers; fails with one example of each fault."""
+    counts: Counter[str] = Counter()
+    faults: dict[str, str] = {}
+    for number in numbers:
+        outcome, chosen = attacked(family, number)
+        counts[outcome] += 1
+        if outcome.startswith(FAULT):
+            example = f"{outcome} of number {number}: {', '.join(chosen)}"
+            faults.setdefault(outcome.partition("(")[0], example)
+    assert not faults, "\n".join(faults.values())
+    return counts
 
 
-@attacked
-@given(name=st.sampled_from(sorted(MAKERS)), data=st.data())
-def test_what_makes_something(name: str, data: st.DataObject) -> None:
-    attack(spoiled(MAKERS[name](), data))
+@pytest.mark.parametrize("family", FAMILIES)
+def test_public_calls(family: str) -> None:
+    counts = check(family, range(200))
+    assert counts["refused"] > 20
+    assert counts["taken"] > 5
 
 
-@attacked
-@given(name=st.sampled_from(sorted(DATA)), data=st.data())
-def test_data(name: str, data: st.DataObject) -> None:
-    attack(spoiled(DATA[name](), data))
+@pytest.mark.attack
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_hundred_thousand_public_calls(family: str) -> None:
+    count = round(100_000 * FAMILIES[family][1] * SCALE)
+    counts = check(family, range(1000, 1000 + count))
+    print(f"\n{family}: {count:,} calls, " + ", ".join(f"{n:,} {one}" for one, n in counts.items()))
 
 
-@attacked
-@given(network=st.sampled_from(sorted(NETWORKS)), data=st.data())
-def test_networks(network: str, data: st.DataObject) -> None:
-    call = of_one(network_calls(network), data)
-    assert call is not None
-    attack(spoiled(call, data))
+def test_an_attack_sees_a_raw_error_a_half_change_and_a_warning_of_torch() -> None:
+    weight = torch.zeros(2)
 
+    def raw(value: object) -> None:
+        raise TypeError("of torch")
 
-@attacked
-@given(**a_rule, data=st.data())
-def test_rules_streams_and_fit(
-    rule: str, network: str, loss: str, at: str, data: st.DataObject
-) -> None:
-    call = of_one(rule_calls(rule, network, loss, at), data)
-    if call is not None:
-        attack(spoiled(call, data))
+    def half(value: float) -> None:
+        weight.fill_(value)
+        raise tl.ArgumentError("too late")
 
+    def warns(value: object) -> None:
+        warnings.warn("of torch", stacklevel=1)
 
-@attacked
-@given(**a_rule, data=st.data())
-def test_rules_whose_network_or_loss_was_altered(
-    rule: str, network: str, loss: str, at: str, data: st.DataObject
-) -> None:
-    call = of_one(rule_calls(rule, network, loss, at), data)
-    found = [own for own in call.watched if isinstance(own, tl.Rule)] if call else []
-    if call is None or not found:
-        return
-    (altered,) = found
-    if data.draw(st.booleans(), "loss"):
-        chosen = data.draw(st.sampled_from(sorted(FUNCTIONS)), "function")
-        altered.loss = tl.losses.resolve(FUNCTIONS[chosen])
-        # what a function returns is seen when it is called: steps may have been made by then
-        if getattr(call.function, "__name__", "") in ("fit", "learn"):
-            call.watched = []
-    else:
-        chosen = data.draw(st.sampled_from(sorted(CIRCUMSTANCES)), "circumstance")
-        if chosen == "no bias" and network == "deep readout":
-            return
-        CIRCUMSTANCES[chosen](altered)
-    call.chance_counts = False  # such a thing may be found out when noise is drawn already
-    attack(call)
+    assert attack(Call(raw, {"value": 1})).startswith("FAULT: TypeError")
+    assert attack(Call(half, {"value": 0.0}, [weight])) == "refused"
+    assert attack(Call(half, {"value": 1.0}, [weight])) == "FAULT: half-changed"
+    assert attack(Call(warns, {"value": 1})).startswith("FAULT: UserWarning")
+    assert attack(Call(lambda value: None, {"value": 1})) == "taken"
 
 
 def test_a_good_call_is_taken() -> None:
     """What is spoiled was good: else nothing is said of what is wrong."""
-    for name, make in (MAKERS | DATA).items():
+    for name, make in (MAKERS | DATA | TOOLS).items():
         call = make()
         assert call.arguments, name
         call.function(**call.arguments)

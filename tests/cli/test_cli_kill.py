@@ -142,7 +142,9 @@ def test_kill_at_random_moments(launcher, tmp_path):
 @pytest.mark.attack
 def test_a_hundred_kills(tmp_path):
     launcher = Forks()
-    kills, goings_on = killed_at_random_moments(launcher, tmp_path, round(100 * SCALE), 30)
+    kills, goings_on = killed_at_random_moments(
+        launcher, tmp_path, round(100 * SCALE), round(30 * SCALE)
+    )
     launcher.close()
     print(
         f"\n{kills} kills, {goings_on} with a checkpoint to go on from: the same bytes in the end"

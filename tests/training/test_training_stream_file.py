@@ -160,7 +160,7 @@ def test_what_is_not_there_or_no_path_is_told(tmp_path):
     with pytest.raises(RunError, match="cannot write"):
         stream.save(tmp_path / "no folder" / "a")
     for call in (stream.load, stream.save):
-        with pytest.raises(ArgumentError, match="path: got 3, expected the path of a file"):
+        with pytest.raises(ArgumentError, match="path: got 3, expected a path"):
             call(3)
 
 

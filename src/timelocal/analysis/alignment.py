@@ -9,9 +9,12 @@ import torch
 from torch import Tensor
 
 from timelocal.data import Sequences
+from timelocal.data.sequences import sequences_problem
+from timelocal.errors import raise_problems
 from timelocal.network import Network, evaluation_mode
 from timelocal.rules import BPTT, Rule
 from timelocal.training.parts import entering
+from timelocal.training.stream import rule_problem
 
 
 class Alignment(NamedTuple):
@@ -61,6 +64,7 @@ def alignment(
     Source: the angle of feedback alignment, T. P. Lillicrap et al., Random synaptic feedback weights support
     error backpropagation for deep learning, Nature Communications 7:13276, 2016.
     """
+    raise_problems([rule_problem(rule)])
     before = rule.get_extra_state()
     try:
         with evaluation_mode(rule.network):
@@ -102,8 +106,9 @@ def watch(rule: Rule, part: Sequences) -> Callable[[], dict[str, float]]:
     """What a training run records after every epoch: the alignment on `part`, as flat numbers.
 
     Raises:
-        ArgumentError: at once, for a network that BPTT cannot train.
+        ArgumentError: at once, for a network that BPTT cannot train, a rule or a part that is none.
     """
+    raise_problems([rule_problem(rule), sequences_problem("part", part)])
     BPTT(rule.network, loss=rule.loss, at=rule.at)
 
     def measure() -> dict[str, float]:

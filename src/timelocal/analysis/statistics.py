@@ -11,8 +11,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
-from timelocal.errors import ArgumentError, Problem, raise_problems
+from timelocal.arguments import as_tensor
+from timelocal.errors import ArgumentError, Problem, described, raise_problems
 from timelocal.optional import require
 
 MAX_SIGN_FLIPS = 40
@@ -60,7 +62,7 @@ def summarize(values: Sequence[float]) -> Summary:
 
     Source: Student (1908), The probable error of a mean, Biometrika 6:1-25.
     """
-    _check("values", values)
+    values = _numbers("values", values)
     n, mean = len(values), math.fsum(values) / len(values)
     if n == 1:
         return Summary(n, mean, None, None)
@@ -95,13 +97,13 @@ def sign_flip_p(differences: Sequence[float]) -> float:
 
     Source: Fisher (1935), The Design of Experiments, section 21.
     """
-    _check("differences", differences)
+    differences = _numbers("differences", differences)
     if len(differences) > MAX_SIGN_FLIPS:
         raise ArgumentError(
             f"differences: got {len(differences)} of them, expected at most {MAX_SIGN_FLIPS}. "
             "With so many the interval of `summarize` is enough"
         )
-    values = np.asarray(differences, dtype=np.float64)
+    values = np.asarray(differences)
     # Every sum is one sum of the left half plus one of the right: 2^(n/2) of each, not 2^n.
     left, right = (_signed_sums(half) for half in np.array_split(values, 2))
     right.sort()
@@ -130,13 +132,20 @@ def paired_difference(ours: Mapping[int, float], reference: Mapping[int, float])
     >>> paired_difference({0: 0.90, 1: 0.93, 2: 0.5}, {0: 0.95, 1: 0.96}).summary.n
     2
     """
+    given = {"ours": ours, "reference": reference}
+    raise_problems(
+        Problem(what, described(one), "values by seed, a dict")
+        for what, one in given.items()
+        if not isinstance(one, Mapping)
+    )
     seeds = sorted(ours.keys() & reference.keys())
     if not seeds:
         raise ArgumentError(
             f"seeds: got {sorted(ours)} and {sorted(reference)}, expected some in common. "
             "Run both with the same seeds"
         )
-    differences = [ours[seed] - reference[seed] for seed in seeds]
+    pairs = (_numbers(what, [values[seed] for seed in seeds]) for what, values in given.items())
+    differences = [one - other for one, other in zip(*pairs, strict=True)]
     p = sign_flip_p(differences) if len(seeds) <= MAX_SIGN_FLIPS else None
     return Difference(summarize(differences), p)
 
@@ -148,11 +157,17 @@ def _signed_sums(values: np.ndarray) -> np.ndarray:
     return sums
 
 
-def _check(what: str, values: Sequence[float]) -> None:
-    if not len(values):
+def _numbers(what: str, values: object) -> list[float]:
+    """One or more finite numbers (n,); an `ArgumentError` for anything else."""
+    tensor = as_tensor(what, values, like=torch.empty(0, dtype=torch.float64), floating=True)
+    if tensor.dim() != 1:
+        raise_problems([Problem(what, described(tensor), "numbers, one a seed")])
+    found: list[float] = tensor.double().tolist()
+    if not found:
         raise_problems([Problem(what, "none", "at least one number")])
-    wrong = [(index, value) for index, value in enumerate(values) if not math.isfinite(value)]
     raise_problems(
         Problem(f"{what}[{index}]", value, "a finite number", "Leave out runs that diverged")
-        for index, value in wrong
+        for index, value in enumerate(found)
+        if not math.isfinite(value)
     )
+    return found

@@ -26,6 +26,7 @@ from timelocal.data.dataset import Card, Dataset, Entry
 from timelocal.data.families import Registry
 from timelocal.data.own import own_entry
 from timelocal.data.sequences import Split
+from timelocal.errors import Problem, described, raise_problems
 from timelocal.files import as_path
 
 _ENTRIES: tuple[Entry, ...] = (
@@ -127,7 +128,7 @@ def floors(name: str, split: Split) -> dict[str, float]:
         By predictor and metric; nothing for a dataset of classes.
 
     Raises:
-        ArgumentError: an unknown name.
+        ArgumentError: an unknown name, or what is no `Split`.
 
     >>> from timelocal.data.splits import split
     >>> for what, error in floors("copying", split(load("copying"), seed=0)).items():
@@ -135,6 +136,8 @@ def floors(name: str, split: Split) -> dict[str, float]:
     blank, then uniform over 8, MSE: 0.0417
     blank, then uniform over 8, bit errors: 0.8750
     """
+    if not isinstance(split, Split):
+        raise_problems([Problem("split", described(split), "a tl.data.Split")])
     return _entry(name).floors(split)
 
 

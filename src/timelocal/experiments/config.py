@@ -22,7 +22,7 @@ from pydantic_core import ErrorDetails
 
 from timelocal import data
 from timelocal.cells import CELLS
-from timelocal.errors import ArgumentError, Problem, TimelocalError, unknown_name
+from timelocal.errors import ArgumentError, Problem, TimelocalError, described, unknown_name
 from timelocal.losses import LOSSES
 from timelocal.model.build import (
     OPTIMIZERS,
@@ -323,7 +323,7 @@ def _texts(item: ErrorDetails) -> list[str]:
         remedy = "Give a number, a text, a list of texts, True, False or None."
         return [f"rule_options: {item['loc'][1]}: got a value of another type. {remedy}"]
     expected = item["msg"].removeprefix("Input should be ")
-    return [str(Problem(name, repr(item["input"]), expected))]
+    return [str(Problem(name, described(item["input"]), expected))]
 
 
 def _listed(texts: list[str]) -> str:

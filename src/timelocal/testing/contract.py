@@ -22,8 +22,8 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pack_padded_sequence
 
-from timelocal.errors import UnsupportedError
-from timelocal.rules import Estimate
+from timelocal.errors import Problem, UnsupportedError, described, raise_problems
+from timelocal.rules import Estimate, Rule
 from timelocal.rules.perturbation import draw_key
 from timelocal.testing import reference
 from timelocal.testing.cases import Case, cases
@@ -365,6 +365,7 @@ def check_rule(
 
     Raises:
         AssertionError: with that table, if anything is broken.
+        ArgumentError: for what is no class of a rule.
 
     >>> import timelocal as tl
     >>> from timelocal.testing import check_rule
@@ -376,6 +377,7 @@ def check_rule(
     (tr Σ)² / tr Σ² degrees of freedom, for the recurrent parameters, the readout's, and each parameter.
     A right rule fails once in a million times; seeds are fixed, so that it then always does.
     """
+    raise_problems([_class_problem(rule)])
     subject = _subject(rule, oracle, options or {})
     report = ContractReport(subject.__name__)
     for measure in MEASURES:
@@ -387,6 +389,12 @@ def check_rule(
         _stop(report, fail_fast)
     _stop(report, True)
     return report
+
+
+def _class_problem(rule: object) -> Problem | None:
+    if isinstance(rule, type) and issubclass(rule, Rule):
+        return None
+    return Problem("rule", described(rule), "the class of a rule, such as tl.DFA")
 
 
 def _subject(rule: RuleFactory, oracle: Oracle | None, options: Mapping[str, Any]) -> RuleFactory:

@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from timelocal.files import as_path
 from timelocal.optional import require
 
 Callback: TypeAlias = Callable[[int, Mapping[str, float]], object]
@@ -35,13 +36,14 @@ class TensorBoard:
 
     Raises:
         MissingExtraError: the extra `tensorboard` is not installed.
+        ArgumentError: for what is no path.
 
     Use it as `fit(..., callbacks=[TensorBoard("runs/1")])` and look with `tensorboard --logdir runs`.
     """
 
     def __init__(self, folder: str | Path) -> None:
         require("tensorboard", extra="tensorboard", for_="TensorBoard")
-        self.folder = Path(folder).expanduser()
+        self.folder = as_path(folder)
         self._writer: Any = None
 
     def __call__(self, epoch: int, metrics: Mapping[str, float]) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 
 from torch import Tensor
 
-from timelocal.errors import ArgumentError, Problem, RunError, raise_problems
+from timelocal.errors import Problem, RunError, raise_problems, unknown_name
 from timelocal.files import (
     as_path,
     damaged,
@@ -114,8 +114,7 @@ def load_weights(folder: str | Path, which: str = "best") -> dict[str, Tensor]:
 
     `network.load_state_dict(load_weights(folder))` gives the network back.
     """
-    if which not in {"best", "last"}:
-        raise ArgumentError(str(Problem("which", repr(which), "'best' or 'last'")))
+    raise_problems([unknown_name("which", which, ("best", "last"))])
     folder = as_path(folder) / "checkpoint"
     index, digests = _read(folder) or ({which: None}, None)
     if index[which] is None:

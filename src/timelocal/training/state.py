@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from timelocal.errors import UnsupportedError
+from timelocal.arguments import tensor_problem
+from timelocal.errors import UnsupportedError, raise_problems
 
 _TAGS = {"tensor", "array", "float", "tuple", "items", "counter"}
 """What stands for a value that JSON has no word for: an object of one key, which is one of these."""
@@ -22,6 +23,7 @@ def packed(value: object, tensors: MutableMapping[str, Tensor], name: str) -> ob
 
     Raises:
         UnsupportedError: something in it is neither a number, a text, a tensor nor made of these.
+        ArgumentError: for a tensor that has no values in memory (meta, sparse).
 
     >>> found = {}
     >>> packed({"best": math.inf, "average": [torch.ones(2)]}, found, "callback")
@@ -39,6 +41,7 @@ def packed(value: object, tensors: MutableMapping[str, Tensor], name: str) -> ob
         while name in tensors:  # "a.b" and "b" in "a"
             name += "'"
         if isinstance(value, Tensor):
+            raise_problems([tensor_problem(name, value)])
             tensors[name] = value.detach().clone()
             return {"tensor": name}
         tensors[name] = torch.from_numpy(value.copy())

@@ -173,7 +173,9 @@ class Stream:
         self.steps = 0
         self.memory: Memory = rule.begin(batch_size)  # first: it may refuse
         self.key = draw_key(of_this_rank(rule.generator))
-        self._carries_for = self._readout_now()
+        self._carries_for = self._circumstances()
+        self._readout_at_start = self._carries_for[0]
+        self._forms = _forms(self.memory)
         self._native = fast.NativeStream(rule, optimizer, batch_size, self.clip)
         self._seen: tuple[object, ...] | None = None
         self._outputs = 0
@@ -577,17 +579,30 @@ class Stream:
             raise _diverged(self.steps)
         return Learned(losses, outputs)
 
-    def _check_carried(self, memory: Memory) -> None:
-        """A readout that has replaced the one at the start may have no place in what is carried."""
-        now = self._readout_now()
-        if now == self._carries_for:
+    def _check_carried(self, memory: Memory, rows: int) -> None:
+        """What is carried is what the rule and its network, as they are now, would begin with.
+
+        A readout that has replaced the one at the start may have no place in it; and torch would compute
+        with tensors of two types, or repeat one row for all, without a word.
+        """
+        now = self._circumstances()
+        if now != self._carries_for:
+            self._carries_for, self._forms = now, _forms(self.rule.begin(1))
+        found = _forms(memory)
+        if found == self._forms and all(len(own) == rows for own in memory.values()):
             return
-        fresh = {name: own.shape[1:] for name, own in self.rule.begin(1).items()}
-        if fresh != {name: own.shape[1:] for name, own in memory.items()}:
+        if now[0] != self._readout_at_start:
             got = "another readout than at the start, and traces of the old one"
             remedy = "Make the stream anew, and its optimizer."
             raise_problems([Problem("stream", got, "the same readout throughout", remedy)])
-        self._carries_for = now
+        remedy = "Put it back as it was, or make the stream anew."
+        raise_problems(
+            Problem(
+                f"memory {name!r}", found.get(name), f"{self._forms.get(name)} of {rows}", remedy
+            )
+            for name in sorted({*found, *self._forms})
+            if found.get(name) != self._forms.get(name) or len(memory[name]) != rows
+        )
 
     def _readout_now(self) -> tuple[object, ...]:
         """Which readout there is, and which weight in it."""
@@ -595,13 +610,19 @@ class Stream:
         weight = getattr(readout, "weight", None)
         return id(readout), id(weight), getattr(weight, "shape", None)
 
+    def _circumstances(self) -> tuple[object, ...]:
+        """What decides the form of what is carried: the readout and its weight, type, place and options."""
+        rule, like = self.rule, self.rule.network.recurrent.like
+        options = [own for own in vars(rule).values() if isinstance(own, int | float | str)]
+        return self._readout_now(), like.dtype, like.device, options
+
     @torch.no_grad()
     def _estimate(
         self, memory: Memory, step: int, x: Tensor, y: Tensor, mask: Tensor | None
     ) -> tuple[Estimate, Memory]:
         """The estimate of one step (b, …), and what is carried after it; nothing has moved."""
         rule, network = self.rule, self.rule.network
-        self._check_carried(memory)
+        self._check_carried(memory, len(x))
         time = 1 if network.batch_first else 0
         weights = None if mask is None else mask.unsqueeze(time)
         x, y = x.unsqueeze(time), y.unsqueeze(time)
@@ -650,6 +671,8 @@ class Stream:
     @torch.no_grad()
     def _read(self, x: Tensor) -> Tensor:
         rule, network = self.rule, self.rule.network
+        assert network.output_size  # refuses a readout that does not fit
+        self._check_carried(self.memory, len(x))
         drawn, states = rule.get_extra_state(), clean_states(self.memory)
         with own_precision(x), _as_if_unread(network.readout):
             run = network.unroll(x[None], None, states, of_this_rank(rule.generator))
@@ -805,6 +828,11 @@ class Stream:
                 nothing is changed then.
         """
         saved = stream_file.read(path, self._description())
+        try:  # before anything moves: an optimizer takes on the types of the parameters it is told
+            _check_state(self.rule.state_dict(), saved["rule"], "rule")
+            self._check_state(saved["stream"])
+        except TimelocalError as error:
+            raise stream_file.does_not_fit(path, error) from error
         before = self._whole_state()
         kept = self._predicted
         try:
@@ -819,8 +847,6 @@ class Stream:
         return stream_file.copied({"rule": rule, "optimizer": optimizer, "stream": self._state()})
 
     def _put_back(self, state: stream_file.State) -> None:
-        _check_state(self.rule.state_dict(), state["rule"], "rule")
-        self._check_state(state["stream"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.rule.load_state_dict(state["rule"])
         self.load_state_dict(state["stream"])
@@ -887,6 +913,11 @@ def _as_if_unread(readout: torch.nn.Module) -> Iterator[None]:
         yield
     for buffer, before in kept:
         buffer.copy_(before)
+
+
+def _forms(memory: Memory) -> dict[str, tuple[object, ...]]:
+    """The shape of each tensor but for the batch, its type and its device."""
+    return {name: (tuple(own.shape[1:]), own.dtype, own.device) for name, own in memory.items()}
 
 
 def _is_finite(estimate: Estimate) -> bool:

@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, TypeAlias
 
 import torch
@@ -14,8 +13,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from timelocal.errors import ArgumentError, Problem, RunError, raise_problems
-from timelocal.files import read_bytes, write_bytes
+from timelocal.errors import Problem, RunError, raise_problems
+from timelocal.files import as_path, read_bytes, write_bytes
 from timelocal.training.state import packed, unpacked
 
 State: TypeAlias = dict[str, Any]
@@ -41,12 +40,12 @@ def write(path: str | os.PathLike[str], state: State, description: Mapping[str, 
     ).encode()
     tensors = {name: own.contiguous() for name, own in tensors.items()}
     tensors |= {_ABOUT: _as_tensor(about), _DIGEST: _as_tensor(_digest(about, tensors))}
-    write_bytes(_as_path(path), save(tensors))
+    write_bytes(as_path(path, "path"), save(tensors))
 
 
 def read(path: str | os.PathLike[str], description: Mapping[str, object]) -> State:
     """The state that was written; a `RunError` for a file that is damaged or the state of something else."""
-    place = _as_path(path)
+    place = as_path(path, "path")
     data = read_bytes(place)
     try:
         # Copies are aligned as fresh tensors are: vector code may round differently on others.
@@ -95,10 +94,3 @@ def _digest(about: bytes, tensors: Mapping[str, Tensor]) -> bytes:
 
 def _as_tensor(data: bytes) -> Tensor:
     return torch.frombuffer(bytearray(data), dtype=torch.uint8)
-
-
-def _as_path(path: str | os.PathLike[str]) -> Path:
-    try:
-        return Path(path).expanduser()
-    except TypeError:
-        raise ArgumentError(str(Problem("path", repr(path), "the path of a file"))) from None
