@@ -40,7 +40,7 @@ def _tbptt(rule: TBPTT, call: StreamCall, layers: Any) -> bool:
 
 def _feedback(rule: FeedbackRule, call: StreamCall, layers: Any) -> bool:
     exact = rule.feedback == EXACT or (rule.feedback == "symmetric" and call.layers == 1)
-    if rule.normalize is not None or rule.feedback_per != "layer":
+    if rule.normalize is not None or rule.feedback_per != "layer" or rule.trace == "stationary":
         return False
     if not (exact or rule.feedback in FIXED):
         return False

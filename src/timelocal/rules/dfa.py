@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from timelocal.cells import Trace
+from collections.abc import Sequence
+
+from torch import Tensor
+
 from timelocal.losses import Loss
 from timelocal.network import Network
 from timelocal.rules import single_call
 from timelocal.rules.batch import Batch
 from timelocal.rules.estimate import ForwardPass, RuleSpec
-from timelocal.rules.feedback_rule import EXACT, FeedbackPer, FeedbackRule, Normalize
+from timelocal.rules.feedback_rule import EXACT, FeedbackPer, FeedbackRule, Followed, Normalize
 from timelocal.typing import Gradients, LossFunction, Place
 
 
@@ -45,9 +48,13 @@ class DFA(FeedbackRule):
         feedback_per: "layer": one F for all parameters of a layer; "parameter": one for each weight and
             bias of each gate, as in the paper's figure 1.
         trace: what of a unit's past the signal is followed back through: "none"; "leak", what passes
-            through no weight (1 − 1/τ, the GRU's z, the LSTM's f); "diagonal", how a unit's states depend on
+            through no weight (1 − 1/τ, the GRU's z, the LSTM's f); "stationary", a share `decay` of each step
+            that never changes, from one hidden state to the next; "diagonal", how a unit's states depend on
             their own past in whatever way. The past reached so gets S_{t-1} = G_{t-1} + J_tᵀ S_t instead of
             G_{t-1}, with G_t = 0 before a last step.
+        decay: of the "stationary" trace alone, λ in [0, 1) instead of J: one number for all units, (h,)
+            numbers, or a span "0.5-0.99", over which the time constants 1 / (1 − λ) of the units are spread
+            geometrically.
         normalize: None, or "frobenius": every gradient divided by its Frobenius norm, as the paper's
             authors do without saying so.
         feedback_lr, feedback_decay: of "kolen_pollack" alone.
@@ -99,7 +106,8 @@ class DFA(FeedbackRule):
         at: Place = "last",
         feedback: str = "gaussian",
         feedback_per: FeedbackPer = "layer",
-        trace: Trace = "none",
+        trace: Followed = "none",
+        decay: float | str | Sequence[float] | Tensor = 0.9,
         normalize: Normalize | None = None,
         feedback_lr: float = 1e-3,
         feedback_decay: float = 1e-2,
@@ -113,6 +121,7 @@ class DFA(FeedbackRule):
             feedback=feedback,
             feedback_per=feedback_per,
             trace=trace,
+            decay=decay,
             normalize=normalize,
             feedback_lr=feedback_lr,
             feedback_decay=feedback_decay,

@@ -9,6 +9,7 @@ sum over time of (F e_t) ⊙ E_t is what a backward pass through J gives.
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from timelocal.cells import LayerTrajectory, Trace, outer_each
 from timelocal.errors import UnsupportedError
@@ -47,12 +48,18 @@ def no_traces(network: Network, batch_size: int) -> Memory:
 
 
 def advance(
-    network: Network, layer: int, own: LayerTrajectory, trace: Trace, traces: Memory
+    network: Network, layer: int, own: LayerTrajectory, trace: Trace | Tensor, traces: Memory
 ) -> Memory:
-    """A layer's traces after one more step, `own` (t = 1), from those before it."""
+    """A layer's traces after one more step, `own` (t = 1), from those before it.
+
+    trace: what of the Jacobian is kept; or λ (h,) of the hidden states, which is then all that is.
+    """
     cell, weights = network.cell, network.recurrent.weights(layer, 0)
     jacobian = cell.local_jacobian(own)
-    reduced = cell.reduced_jacobian(weights, jacobian, trace)
+    if isinstance(trace, Tensor):
+        reduced = _of_hidden_states(trace, own)
+    else:
+        reduced = cell.reduced_jacobian(weights, jacobian, trace)
     nothing, unit = torch.zeros_like(own.hidden), torch.ones_like(own.hidden)
     after = {}
     for index, (state, kept) in enumerate(zip(cell.state_names, reduced, strict=True)):
@@ -69,6 +76,15 @@ def advance(
                     )
             after[trace_name(state, kind, layer)] = total
     return after
+
+
+def _of_hidden_states(
+    decays: Tensor, own: LayerTrajectory
+) -> tuple[tuple[Tensor | None, ...], ...]:
+    """A Jacobian of λ (h,) at the hidden states, and nothing between and of the others."""
+    states = range(len(own.states))
+    kept = decays.expand_as(own.hidden)
+    return tuple(tuple(kept if i == j == 0 else None for j in states) for i in states)
 
 
 def check_one_row_a_node(network: Network) -> None:

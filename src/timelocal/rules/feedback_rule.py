@@ -37,11 +37,13 @@ from timelocal.rules.estimate import ForwardPass
 from timelocal.rules.forward import readout_gradients, readout_signal
 from timelocal.rules.rule import Rule
 from timelocal.rules.states import no_states, packed, unpacked
+from timelocal.rules.stationary import decay_problem, decays, discounted
 from timelocal.seeding import generator
 from timelocal.typing import Gradients, LossFunction, Memory, Place
 
 FeedbackPer = Literal["layer", "parameter"]
 Normalize = Literal["frobenius"]
+Followed = Literal["none", "leak", "stationary", "diagonal"]
 EXACT = "exact"
 """The feedback without a matrix: the step's own error, carried down through the layers within the step."""
 
@@ -62,13 +64,14 @@ class FeedbackRule(Rule):
         at: Place,
         feedback: str,
         feedback_per: FeedbackPer,
-        trace: Trace,
+        trace: Followed,
         normalize: Normalize | None,
         feedback_lr: float,
         feedback_decay: float,
         sync: bool,
         seed: int,
         drawn_as: str | None = None,
+        decay: float | str | Sequence[float] | Tensor = 0.9,
         problems: Iterable[Problem | None] = (),
     ) -> None:
         """drawn_as: the name of the rule whose matrices these are, if not this rule's own."""
@@ -80,7 +83,8 @@ class FeedbackRule(Rule):
                 (*matrices.FIXED, *matrices.FOLLOWING, *matrices.LEARNED, EXACT),
             ),
             unknown_name("feedback_per", feedback_per, get_args(FeedbackPer)),
-            unknown_name("trace", trace, get_args(Trace)),
+            unknown_name("trace", trace, get_args(Followed)),
+            decay_problem(decay, network.hidden_size) if isinstance(network, Network) else None,
             None
             if is_one_of(normalize, (None, *get_args(Normalize)))
             else Problem(
@@ -96,7 +100,8 @@ class FeedbackRule(Rule):
         super().__init__(network, loss=loss, at=at, seed=seed, problems=problems)
         self.feedback = feedback
         self.feedback_per = feedback_per
-        self.trace: Trace = trace
+        self.trace: Followed = trace
+        self.decay = decay
         self.normalize = normalize
         self.feedback_lr = as_real(feedback_lr)
         self.feedback_decay = as_real(feedback_decay)
@@ -105,6 +110,9 @@ class FeedbackRule(Rule):
             self.spec = replace(self.spec, weight_transport=True)
         if feedback not in matrices.FIXED:
             _check_following(network, feedback, feedback_per)
+        if trace == "stationary":
+            units = decays(decay, network.hidden_size)
+            self.register_buffer("trace_decays", units.to(network.recurrent.like))
         if feedback not in (*matrices.FOLLOWING, EXACT):
             self._draw(generator(seed, drawn_as) if drawn_as else self.generator)
 
@@ -221,6 +229,11 @@ class FeedbackRule(Rule):
         lengths = forward.trajectory.lengths
         if self.trace == "none":
             return kernels.node_signals(cell, weights, own, signal, lengths)
+        if self.trace == "stationary":
+            if signal.dim() == 2:
+                signal = at_last_valid(signal, len(own.inputs), lengths)
+            signal = discounted(signal, self.get_buffer("trace_decays"))
+            return kernels.node_signals(cell, weights, own, signal, lengths)
         entering: Tensor | None
         if signal.dim() == 3:
             entering, final = signal, None
@@ -289,7 +302,8 @@ class FeedbackRule(Rule):
     @property
     def carries_traces(self) -> bool:
         """Whether anything of a unit's past is credited."""
-        return self.trace == "diagonal" or (self.trace == "leak" and self.network.cell.leaks)
+        leaks = self.trace == "leak" and self.network.cell.leaks
+        return leaks or self.trace in ("diagonal", "stationary")
 
     def begin(self, batch_size: int) -> Memory:
         memory = {"states": no_states(self.network, batch_size)}
@@ -309,12 +323,17 @@ class FeedbackRule(Rule):
         for layer, (own,) in enumerate(forward.trajectory.layers):
             (signal,) = signals[layer]
             if self.carries_traces:
-                after |= eligibility.advance(self.network, layer, own, self.trace, memory)
+                kept = self._kept()
+                after |= eligibility.advance(self.network, layer, own, kept, memory)
                 found = self._credit_traces(layer, forward.errors, signal, after)
             else:
                 found = self._credit(layer, 0, own, forward, signal)
             gradients |= self.network.named(layer, 0, found)
         return forward, self._normalized(gradients), after
+
+    def _kept(self) -> Trace | Tensor:
+        """What of a unit's past its traces keep."""
+        return self.get_buffer("trace_decays") if self.trace == "stationary" else self.trace
 
     def _credit_traces(
         self, layer: int, errors: Tensor, signal: Tensor | None, traces: Memory

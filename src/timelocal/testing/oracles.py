@@ -44,7 +44,8 @@ def feedback_oracle(rule: Rule, case: Case) -> Gradients:
     """Autograd of the surrogate, or traces by autograd, with the rule's own feedback matrices."""
     assert isinstance(rule, FeedbackRule)
     if rule.feedback == EXACT:
-        found = reference.traced(rule.network, "exact", rule.trace, *batch_of(rule, case))
+        batch = batch_of(rule, case)
+        found = reference.traced(rule.network, "exact", rule.trace, *batch, _decays(rule))
     elif rule.feedback_per == "layer":
         found = _followed(rule, case, rule.feedback_matrix)
     else:
@@ -56,7 +57,11 @@ def _followed(rule: FeedbackRule, case: Case, feedback: reference.Feedback) -> G
     batch = batch_of(rule, case)
     if rule.trace == "none":
         return reference.dfa(rule.network, feedback, *batch)
-    return reference.traced(rule.network, feedback, rule.trace, *batch)
+    return reference.traced(rule.network, feedback, rule.trace, *batch, _decays(rule))
+
+
+def _decays(rule: FeedbackRule) -> Tensor | None:
+    return rule.get_buffer("trace_decays") if rule.trace == "stationary" else None
 
 
 def _per_parameter(rule: FeedbackRule, case: Case) -> Gradients:

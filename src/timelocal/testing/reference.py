@@ -475,11 +475,13 @@ def traced(
     lengths: Tensor | None = None,
     mask: Tensor | None = None,
     dropout: Sequence[Tensor | None] = (),
+    decays: Tensor | None = None,
 ) -> Gradients:
     """Eligibility traces of one sequence and layer, forward in time, with every Jacobian by autograd.
 
     E_t = J E_{t-1} + ∂s_t/∂θ, with all entries of ∂s_t/∂θ, and J the Jacobian without what the trace
     leaves out: paths through weight_hh ("leak"), all between different units ("diagonal"), or all ("none").
+    "stationary" keeps `decays` (h,) of each hidden state instead.
     feedback: the matrices F, or "exact" for the gradient of the loss of each step within that step.
     """
     cell, size = network.cell, network.hidden_size
@@ -515,6 +517,10 @@ def traced(
                         )
                         jacobian = state_jacobian(passing, state).detach() * own_unit
                         jacobian = jacobian * (trace != "none")
+                        if trace == "stationary":
+                            assert decays is not None
+                            others = decays.new_zeros(units - size)
+                            jacobian = torch.diag(torch.cat((decays, others)))
                         rows = torch.cat(step(cell, parameters, x, state))
                         local = [
                             torch.autograd.grad(
