@@ -25,6 +25,7 @@ struct GroupCall {
 struct LayerCall {
     ParameterCall parameters[4];
     Address feedback;   // F (h, o), or none
+    Address decorrelation;  // D (h, h), or none
     Address traces[2][4];  // eligibility by state, (b, *parameter)
     Address credits[4];    // traces of perturbation, (b, copies, *parameter)
 };
@@ -33,9 +34,12 @@ struct LayerCall {
 struct StreamCall {
     std::int64_t bytes, threads, steps, batch, inputs, hidden, outputs, layers;
     std::int64_t cell, credit, trace, loss, optimizer, optimizer_decouples;
-    std::int64_t directions, antithetic, carries, batch_reward, layer_norms;
+    std::int64_t directions, antithetic, orthogonal, carries, batch_reward, layer_norms;
+    std::int64_t preserves_norm;  // of D's rows
     double gain, sigma, credit_decay, label_smoothing;
     double denominator;  // of the mean loss; 0: each step has its own
+    double clip;         // the largest norm of a step's gradient; 0: any
+    double decorrelation_lr;  // 0: D stays
     std::uint64_t key;
     std::int64_t first_step;
     Address x, y, mask, class_weights;      // (t, b, i), (t, b, o) or int64 (t, b), (t, b), (o,)

@@ -16,6 +16,8 @@ class LayerCredit {
           past(static_cast<Past>(call.trace)),
           feedback(reinterpret_cast<const T*>(own.feedback)),
           signal(batch, layer.hidden),
+          seen(layer.decorrelation ? batch : 0, layer.hidden),
+          carried(layer.decorrelation ? batch : 0, layer.hidden),
           none(layer.lstm() ? batch : 0, layer.hidden),
           unit(traced() ? batch : 0, layer.hidden),
           delta(batch, layer.nodes),
@@ -53,10 +55,51 @@ class LayerCredit {
         carry_back(l.weights[kHh] + 2 * l.hidden * l.hidden, l.hidden, l.hidden, delta.begin() + 2 * l.hidden,
                    delta.stride, batch, share.from, share.to, delta.begin(), delta.stride);
         each_unit<T>(share, [&](Index b, Index j, auto which) {
-            const Vec<T> r = load(l.active.row(b) + j, which), h = load(l.before().row(b) + j, which);
+            const Vec<T> r = load(l.active.row(b) + j, which), h = load(l.enters().row(b) + j, which);
             T* at = delta.row(b) + j;
             store(at, load(at, which) * h * r * (T(1) - r), which);
         });
+    }
+
+    // With D: from a signal at D h to the one at h, for some units.
+    void carry_through(const Share& share) {
+        const Index n = layer.hidden;
+        carry_back(layer.decorrelation, n, n, seen.begin(), seen.stride, batch, share.from, share.to, signal.begin(),
+                   signal.stride);
+    }
+
+    // D <- D - lr <h* h*^T - diag(h*^2)> D with h* = D h: h*^T D first, of some units, then rows of D.
+    void plan_decorrelation(const Share& share) {
+        const Rows<T>& h = layer.leaves();
+        const Index n = layer.hidden;
+        carry_back(layer.decorrelation, n, n, h.begin(), h.stride, batch, share.from, share.to, carried.begin(),
+                   carried.stride);
+    }
+    void learn_decorrelation(T lr, bool preserves_norm, const Share& share) {
+        const Rows<T>& h = layer.leaves();
+        const Index n = layer.hidden;
+        const T rate = lr / T(batch);
+        for (Index i = share.from; i < share.to; ++i) {
+            T* row = layer.decorrelation + i * n;
+            T square = 0;
+            Vec<T> before = {}, after = {};
+            for (Index b = 0; b < batch; ++b) square += h.row(b)[i] * h.row(b)[i];
+            each_vector<T>(n, [&](Index j, auto which) {
+                const Vec<T> old = load(row + j, which);
+                Vec<T> sum = old * -square;
+                for (Index b = 0; b < batch; ++b)
+                    sum = fma(load(carried.row(b) + j, which), broadcast(h.row(b)[i]), sum);
+                const Vec<T> moved = fma(sum, broadcast(-rate), old);
+                before = fma(old, old, before), after = fma(moved, moved, after);
+                store(row + j, moved, which);
+            });
+            if (!preserves_norm) continue;
+            T was = 0, is = 0;
+            for (Index lane = 0; lane < kLanes<T>; ++lane) was += before[lane], is += after[lane];
+            if (is <= 0) continue;
+            const T gain = std::sqrt(was / is);
+            each_vector<T>(n, [&](Index j, auto which) { store(row + j, load(row + j, which) * gain, which); });
+        }
     }
 
     // What the states at t owe to the nodes at t, and to the states before, unit by unit.
@@ -75,7 +118,7 @@ class LayerCredit {
                 for (Index i = first; i < last; ++i) {
                     const Index u = i - g * l.hidden;
                     follow_row(kIh, b, i, u, slopes[0].row(b)[i], x + b * ldx, l.inputs);
-                    follow_row(kHh, b, i, u, behind_slope().row(b)[i], l.before().row(b), l.hidden);
+                    follow_row(kHh, b, i, u, behind_slope().row(b)[i], l.enters().row(b), l.hidden);
                 }
                 follow_bias(kBih, b, first, share.from, last - first, slopes[0]);
                 follow_bias(kBhh, b, first, share.from, last - first, behind_slope());
@@ -84,7 +127,7 @@ class LayerCredit {
 
     // What entered a gate's rows of W.
     const Rows<T>& entered(Index g) const {
-        return g == 2 && layer.reset_before() ? layer.linear : layer.before();
+        return g == 2 && layer.reset_before() ? layer.linear : layer.enters();
     }
     const Rows<T>& hidden_delta() const { return layer.reset_after() ? behind : delta; }
     const Rows<T>& hidden_way() const { return layer.reset_after() ? way_behind : way; }
@@ -108,6 +151,8 @@ class LayerCredit {
     const T* const feedback;
     T *traces[2][4], *credits[4];
     const Rows<T> signal;         // at h, (b, h)
+    const Rows<T> seen;           // with D: the signal at D h
+    const Rows<T> carried;        // with D: what its update carries back, (D h)^T D
     const Rows<T> none, unit;     // signals 0 and 1
     const Rows<T> delta, behind;  // at the nodes (b, g), as they meet V and as they meet W
     const Rows<T> slopes[2], slope_behind;
@@ -167,13 +212,17 @@ class LayerCredit {
         });
     }
 
-    // W_uu of gate g for the units at j.
+    // (W D)_uu of gate g for the units at j.
     template <class Which>
     Vec<T> of_itself(Index g, Index j, Which which) const {
         const Index n = layer.hidden;
         T own[kLanes<T>] = {};
         const Index count = n - j < kLanes<T> ? n - j : kLanes<T>;
-        for (Index k = 0; k < count; ++k) own[k] = layer.weights[kHh][(g * n + j + k) * n + j + k];
+        for (Index k = 0; k < count; ++k) {
+            const T* row = layer.weights[kHh] + (g * n + j + k) * n;
+            if (!layer.decorrelation) own[k] = row[j + k];
+            for (Index i = 0; layer.decorrelation && i < n; ++i) own[k] += row[i] * layer.decorrelation[i * n + j + k];
+        }
         return load(own, which);
     }
 

@@ -46,6 +46,9 @@ class StreamLayer {
                    {own.parameters[kBih], nodes, groups},
                    {own.parameters[kBhh], nodes, groups}},
           weights{learners[kIh].value, learners[kHh].value, learners[kBih].value, learners[kBhh].value},
+          decorrelation(reinterpret_cast<T*>(own.decorrelation)),
+          entering(decorrelation ? rows : 0, hidden),
+          leaving(decorrelation ? rows : 0, hidden),
           states{{rows, hidden}, {rows, hidden}},
           cell_states{{lstm() ? rows : 0, hidden}, {lstm() ? rows : 0, hidden}},
           pre(rows, nodes),
@@ -57,24 +60,33 @@ class StreamLayer {
     bool reset_before() const { return cell == Cell::gru_reset_before; }
     const Rows<T>& before() const { return states[now]; }
     const Rows<T>& after() const { return states[1 - now]; }
+    // What W sees of the states before, and what all that reads this layer sees of those after.
+    const Rows<T>& enters() const { return decorrelation ? entering : before(); }
+    const Rows<T>& leaves() const { return decorrelation ? leaving : after(); }
     const Rows<T>& cell_before() const { return cell_states[now]; }
     const Rows<T>& cell_after() const { return cell_states[1 - now]; }
     void move_on() { now = 1 - now; }
 
+    // D h of some units.
+    void decorrelate(const Rows<T>& h, const Rows<T>& to, const Share& share) const {
+        multiply(decorrelation + share.from * hidden, hidden, share.to - share.from, h.row(share.first), h.stride,
+                 share.rows, to.row(share.first) + share.from, to.stride, false);
+    }
+
     // Pre-activations from x and the states before; biases and noise join in `reset` and `activate`.
     void drive(const T* const (&w)[4], const T* x, Index ldx, const Share& share) {
         const Index units = share.to - share.from;
-        const T* h = before().row(share.first);
+        const T* h = enters().row(share.first);
         for (Index g = 0; g < gates; ++g) {
             const Index row = g * hidden + share.from;
             T* out = pre.row(share.first) + row;
             multiply(w[kIh] + row * inputs, inputs, units, x, ldx, share.rows, out, pre.stride, false);
             const T* own = w[kHh] + row * hidden;
             if (g == 2 && reset_after())
-                multiply(own, hidden, units, h, before().stride, share.rows, linear.row(share.first) + share.from,
+                multiply(own, hidden, units, h, enters().stride, share.rows, linear.row(share.first) + share.from,
                          linear.stride, false);
             else if (!(g == 2 && reset_before()))
-                multiply(own, hidden, units, h, before().stride, share.rows, out, pre.stride, true);
+                multiply(own, hidden, units, h, enters().stride, share.rows, out, pre.stride, true);
         }
     }
 
@@ -84,7 +96,7 @@ class StreamLayer {
         each_unit<T>(share, [&](Index r, Index j, auto which) {
             const Vec<T> gate = sigmoid<T>(joined(w, r, j, noise(r), which));
             store(active.row(r) + j, gate, which);
-            store(linear.row(r) + j, gate * load(before().row(r) + j, which), which);
+            store(linear.row(r) + j, gate * load(enters().row(r) + j, which), which);
         });
     }
     void drive_candidate(const T* const (&w)[4], const Share& share) {
@@ -137,8 +149,10 @@ class StreamLayer {
     const Cell cell;
     const Index hidden, inputs, gates, nodes;
     const T gain;
-    const Learner<T> learners[4];
+    Learner<T> learners[4];
     const T* const weights[4];
+    T* const decorrelation;           // D, or null
+    const Rows<T> entering, leaving;  // D h, before and after
     const Rows<T> states[2], cell_states[2];
     const Rows<T> pre, active;  // pre-activations with noise on them, and what the gates made of them
     const Rows<T> linear;       // GRU: W_n h + b_hn, or r h; LSTM: tanh c

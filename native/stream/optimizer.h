@@ -1,5 +1,8 @@
-// One step of descent on a row of a parameter, as torch.optim makes it. A rule is called with a vector of the
-// gradient, and where the weight and its moments are.
+// One step of descent, as torch.optim makes it. A rule is called with a vector of the gradient, and where the
+// weight and its moments are.
+//
+// Rows of a gradient are written down before weights move: some at a time, while they are near, or, to be
+// clipped, all of them. Moments and weights are then one long row, however short those of the parameter are.
 #pragma once
 
 #include <cmath>
@@ -100,6 +103,7 @@ struct Sum {
 template <class T>
 struct Learner {
     T *value, *first, *second;
+    T* gradient = nullptr;  // where the whole of it is written, to be clipped
     float* step;  // how many the optimizer has made, where it counts
     Index columns;
     const GroupCall* group;  // null: it does not learn
@@ -113,44 +117,71 @@ struct Learner {
     Learner slice(Index at, Index count) const {
         Learner part = *this;
         part.value += at;
+        if (gradient) part.gradient += at;
         if (first) part.first += at;
         if (second) part.second += at;
         part.columns = count;
         return part;
     }
 
-    // Rows [from, to): the gradient of row i at column j is of(i)(j, which).
-    template <class Rule, class Of>
-    void learn_by(const Rule& rule, Index from, Index to, const Of& of) const {
-        for (Index i = from; i < to; ++i) {
+    // Columns [at, at + count) of rows [from, to) of the gradient, of which row i at column j is of(i)(j, which).
+    template <class Of>
+    void write(Index from, Index to, Index at, Index count, const Of& of, T* out) const {
+        for (Index i = from; i < to; ++i, out += count) {
             const auto row = of(i);
-            T* w = value + i * columns;
-            T* m = Rule::keeps_first ? first + i * columns : nullptr;
-            T* v = Rule::keeps_second ? second + i * columns : nullptr;
-            each_vector<T>(columns, [&](Index j, auto which) __attribute__((always_inline)) {
-                rule(row(j, which), w + j, Rule::keeps_first ? m + j : nullptr,
-                     Rule::keeps_second ? v + j : nullptr, which);
+            each_vector<T>(count, [&](Index j, auto which) __attribute__((always_inline)) {
+                store(out + j, row(at + j, which), which);
             });
         }
     }
+
+    // `count` elements from `at` on, along `scale` times their gradient.
+    template <class Rule>
+    void learn_by(const Rule rule, Index at, Index count, const T* gradient, T scale) const {
+        T* w = value + at;
+        T* m = Rule::keeps_first ? first + at : nullptr;
+        T* v = Rule::keeps_second ? second + at : nullptr;
+        each_vector<T>(count, [=](Index j, auto which) __attribute__((always_inline)) {
+            rule(load(gradient + j, which) * scale, w + j, Rule::keeps_first ? m + j : nullptr,
+                 Rule::keeps_second ? v + j : nullptr, which);
+        });
+    }
 };
 
-// One step of the optimizer on rows [from, to).
-template <class T, class Of>
-void descend(const Learner<T>& learner, Descent kind, bool decouples, Index from, Index to, const Of& of) {
-    if (!learner.group) return;
+// One step of the optimizer: body(its rule).
+template <class T, class Body>
+void choose_rule(const Learner<T>& learner, Descent kind, bool decouples, const Body& body) {
     const GroupCall& group = *learner.group;
     const double step = learner.step ? double(*learner.step) + 1 : 1;
     if (kind == Descent::none)
-        learner.learn_by(Sum<T>(), from, to, of);
+        body(Sum<T>());
     else if (kind == Descent::adam)
-        learner.learn_by(Adam<T>(group, step, decouples), from, to, of);
+        body(Adam<T>(group, step, decouples));
     else if (kind == Descent::rmsprop)
-        learner.learn_by(RmsProp<T>(group, step, decouples), from, to, of);
+        body(RmsProp<T>(group, step, decouples));
     else if (group.momentum != 0)
-        learner.learn_by(Momentum<T>(group, step, decouples), from, to, of);
+        body(Momentum<T>(group, step, decouples));
     else
-        learner.learn_by(Plain<T>(group, step, decouples), from, to, of);
+        body(Plain<T>(group, step, decouples));
+}
+
+constexpr Index kGradientRoom = 2048;  // elements that stay near between being written and being used
+
+// Learn along rows [from, to) of a gradient, some at a time in `near`, of kGradientRoom; or write them down.
+template <class T, class Of>
+void descend(const Learner<T>& learner, Descent kind, bool decouples, Index from, Index to, const Of& of, T* near) {
+    if (!learner.group) return;
+    const Index columns = learner.columns;
+    if (learner.gradient) return learner.write(from, to, 0, columns, of, learner.gradient + from * columns);
+    const Index width = columns < kGradientRoom ? columns : kGradientRoom, some = kGradientRoom / width;
+    choose_rule(learner, kind, decouples, [&](const auto& rule) {
+        for (Index i = from; i < to; i += some)
+            for (Index at = 0; at < columns; at += width) {
+                const Index last = i + some < to ? i + some : to, count = at + width < columns ? width : columns - at;
+                learner.write(i, last, at, count, of, near);
+                learner.learn_by(rule, i * columns + at, (last - i) * count, near, T(1));
+            }
+    });
 }
 
 }  // namespace kernels

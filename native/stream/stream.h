@@ -38,7 +38,9 @@ class Stream {
                 credits.push_back(std::make_unique<LayerCredit<T>>(call, own[l], *layers[l], noisy ? copies : 0));
             noise.emplace_back(room(noisy ? call.directions * call.batch * layers[l]->nodes : 0));
         }
+        if (noisy && call.orthogonal) prepare_signs();
         if (shaken) shake_all();
+        if (call.clip > 0) prepare_clipping();
     }
 
     // Returns how many steps were made: the one that would leave numbers that are not finite is not begun.
@@ -61,7 +63,7 @@ class Stream {
     struct Mine {
         Mine(const Stream& s)
             : losses(1, s.rows), errors(s.c.batch, s.c.outputs), worth(s.copies, s.c.batch),
-              gains(s.c.layers + 1, s.copies * s.c.batch) {}
+              gains(s.c.layers + 1, s.copies * s.c.batch), gradient(room(kGradientRoom)) {}
         Index from = 0, to = 0, first_output = 0, last_output = 0, number = 0, count = 1;
         std::uint64_t round = 0;
         bool counts = false;  // whether an entry of this step does
@@ -69,6 +71,7 @@ class Stream {
         Rows<T> errors;       // ∂L/∂outputs of the clean rows, or what stands for it
         Rows<T> worth;        // of each noisy copy's change, by copy and sequence
         Rows<T> gains;        // what a change at the nodes is divided by, by layer (the readout last) and row
+        Buffer<T> gradient;   // some rows of one, before weights move along them
     };
 
     static Buffer<T> room(Index count) { return Buffer<T>(count + 2 * kNoiseGroup); }
@@ -89,6 +92,10 @@ class Stream {
                 draw(t, mine);
                 meet();
             }
+            if (!signs.empty()) {
+                turn(mine);
+                meet();
+            }
             for (Index l = 0; l < c.layers; ++l) forward(l, t, mine, meet);
             read(mine);
             meet();
@@ -102,7 +109,15 @@ class Stream {
             if (!shaken) credit(t, mine, meet);
             meet();  // signals have come down through the weights that learn now
             if (mine.counts) learn(t, mine);
+            const bool decorrelates = layers[0]->decorrelation && c.decorrelation_lr > 0;
+            for (Index l = 0; decorrelates && l < c.layers; ++l) credits[l]->plan_decorrelation(clean_rows(mine));
             meet();
+            for (Index l = 0; decorrelates && l < c.layers; ++l)
+                credits[l]->learn_decorrelation(T(c.decorrelation_lr), c.preserves_norm != 0, clean_rows(mine));
+            if (mine.counts && !clipped.empty()) {
+                learn_clipped(mine);
+                meet();
+            }
             if (number == 0) {
                 if (mine.counts) count_step();
                 for (auto& layer : layers) layer->move_on();
@@ -161,14 +176,65 @@ class Stream {
 
     void draw(Index t, const Mine& mine) {
         if (noisy) {
-            for (Index l = 0; l < c.layers; ++l)
-                draw_place(t, std::uint32_t(l), c.directions * c.batch * layers[l]->nodes, noise[l].get(), mine);
-            draw_place(t, std::uint32_t(c.layers), c.directions * c.batch * c.outputs, readout_noise.get(), mine);
+            for (Index l = 0; l <= c.layers; ++l) {
+                T* to = signs.empty() ? noise_in(l) : signs[l].drawn.get();
+                draw_place(t, std::uint32_t(l), draws() * c.batch * width_of(l), to, mine);
+            }
         } else {
             const Index count = Index(shakes.size());
             for (Index d = 0; d < c.directions; ++d)
                 for (Index p = 0; p < count; ++p)
                     draw_place(t, std::uint32_t(d * count + p), shakes[p].size, shakes[p].drawn[d].get(), mine);
+        }
+    }
+
+    // Of a place: a layer, or behind the last one the readout.
+    Index width_of(Index place) const { return place < c.layers ? layers[place]->nodes : c.outputs; }
+    T* noise_in(Index place) const { return place < c.layers ? noise[place].get() : readout_noise.get(); }
+
+    // Directions that are orthogonal: random signs of every node, times a row of a Hadamard matrix.
+    struct Signs {
+        Buffer<T> drawn;
+        Rows<T> pattern;
+    };
+
+    Index period() const {
+        Index nodes = 0, size = 1;
+        for (Index place = 0; place <= c.layers; ++place) nodes += width_of(place);
+        while (size < nodes) size *= 2;
+        return size;
+    }
+    Index draws() const { return signs.empty() ? c.directions : (c.directions + period() - 1) / period(); }
+
+    void prepare_signs() {
+        const Index all = period(), patterns = c.directions < all ? c.directions : all;
+        Index first = 0;
+        for (Index place = 0; place <= c.layers; first += width_of(place++)) {
+            const Index width = width_of(place);
+            Rows<T> pattern(patterns, width);
+            for (Index k = 0; k < patterns; ++k)
+                for (Index j = 0; j < width; ++j)
+                    pattern.row(k)[j] = __builtin_parityll(k & (first + j)) ? T(-1) : T(1);
+            signs.push_back({room((c.directions + all - 1) / all * c.batch * width), std::move(pattern)});
+        }
+    }
+
+    // Noise from what was drawn: a thread's share of the directions.
+    void turn(const Mine& mine) {
+        const Index all = period();
+        for (Index place = 0; place <= c.layers; ++place) {
+            const Index width = width_of(place), patterns = signs[place].pattern.rows;
+            const Index last = c.directions * (mine.number + 1) / mine.count;
+            for (Index k = c.directions * mine.number / mine.count; k < last; ++k)
+                for (Index b = 0; b < c.batch; ++b) {
+                    const T* drawn = signs[place].drawn.get() + (k / all * c.batch + b) * width;
+                    const T* pattern = signs[place].pattern.row(k % patterns);
+                    T* to = noise_in(place) + (k * c.batch + b) * width;
+                    each_vector<T>(width, [&](Index j, auto which) {
+                        const Vec<T> sign = load(pattern + j, which);
+                        store(to + j, load(drawn + j, which) < 0 ? -sign : sign, which);
+                    });
+                }
         }
     }
 
@@ -194,6 +260,10 @@ class Stream {
                 body(run ? shaken_weights(l, run - 1, mine) : layer.weights, Share{first, count, mine.from, mine.to});
             }
         };
+        if (layer.decorrelation) {
+            layer.decorrelate(layer.before(), layer.entering, {0, rows, mine.from, mine.to});
+            meet();
+        }
         each_run([&](const T* const (&w)[4], const Share& share) {
             drive(layer, l, t, w, share);
             if (layer.reset_before())
@@ -202,17 +272,22 @@ class Stream {
                 layer.activate(w, share, noise_of);
         });
         meet();
-        if (!layer.reset_before()) return;
-        each_run([&](const T* const (&w)[4], const Share& share) {
-            layer.drive_candidate(w, share);
-            layer.activate(w, share, noise_of);
-        });
-        meet();
+        if (layer.reset_before()) {
+            each_run([&](const T* const (&w)[4], const Share& share) {
+                layer.drive_candidate(w, share);
+                layer.activate(w, share, noise_of);
+            });
+            meet();
+        }
+        if (layer.decorrelation) {
+            layer.decorrelate(layer.after(), layer.leaving, {0, rows, mine.from, mine.to});
+            meet();
+        }
     }
 
     void drive(StreamLayer<T>& layer, Index l, Index t, const T* const (&w)[4], const Share& share) {
         if (l) {
-            const Rows<T>& below = layers[l - 1]->after();
+            const Rows<T>& below = layers[l - 1]->leaves();
             return layer.drive(w, below.row(share.first), below.stride, share);
         }
         const T* x = reinterpret_cast<const T*>(c.x) + t * c.batch * c.inputs;
@@ -232,7 +307,7 @@ class Stream {
     }
 
     void read(const Mine& mine) {
-        const Rows<T>& top = layers.back()->after();
+        const Rows<T>& top = layers.back()->leaves();
         const Index first = mine.first_output, count = mine.last_output - first;
         const auto read_rows = [&](const T* u, const T* bias, Index row, Index all) {
             multiply(u + first * c.hidden, c.hidden, count, top.row(row), top.stride, all, out.row(row) + first,
@@ -335,15 +410,19 @@ class Stream {
         }
         for (Index l = c.layers - 1; l >= 0; --l) {
             LayerCredit<T>& own = *credits[l];
+            const Rows<T>& to = own.layer.decorrelation ? own.seen : own.signal;
             if (spread == Spread::feedback)
                 own.project(mine.errors, c.outputs, share);
             else if (l == c.layers - 1)
                 carry_back(readout.value, c.hidden, c.outputs, mine.errors.begin(), mine.errors.stride, c.batch,
-                           share.from, share.to, own.signal.begin(), own.signal.stride);
+                           share.from, share.to, to.begin(), to.stride);
             else
                 carry_back(layers[l + 1]->weights[kIh], c.hidden, layers[l + 1]->nodes, credits[l + 1]->delta.begin(),
-                           credits[l + 1]->delta.stride, c.batch, share.from, share.to, own.signal.begin(),
-                           own.signal.stride);
+                           credits[l + 1]->delta.stride, c.batch, share.from, share.to, to.begin(), to.stride);
+            if (own.layer.decorrelation && spread == Spread::exact) {
+                meet();
+                own.carry_through(share);
+            }
             if (own.traced()) {
                 own.reduce(share);
                 own.follow(inputs_of(l, t), stride_of(l), share);
@@ -360,9 +439,9 @@ class Stream {
     }
 
     const T* inputs_of(Index l, Index t) const {
-        return l ? layers[l - 1]->after().begin() : reinterpret_cast<const T*>(c.x) + t * c.batch * c.inputs;
+        return l ? layers[l - 1]->leaves().begin() : reinterpret_cast<const T*>(c.x) + t * c.batch * c.inputs;
     }
-    Index stride_of(Index l) const { return l ? layers[l - 1]->after().stride : c.inputs; }
+    Index stride_of(Index l) const { return l ? layers[l - 1]->leaves().stride : c.inputs; }
 
     // N / ‖δα‖² of every noisy row, over all nodes or layer by layer; 0 where nothing has changed.
     void measure(Mine& mine) {
@@ -457,7 +536,7 @@ class Stream {
     }
     void accumulate_readout(const Mine& mine) {
         T *weight = address_of(c.readout_credits[0]), *bias = address_of(c.readout_credits[1]);
-        const Rows<T>& top = layers.back()->after();
+        const Rows<T>& top = layers.back()->leaves();
         const Index first = mine.first_output, last = mine.last_output;
         for (Index n = 0; n < copies * c.batch; ++n) {
             const Index b = n / copies;
@@ -550,8 +629,57 @@ class Stream {
     }
 
     template <class Of>
-    void descend_rows(const Learner<T>& learner, Index from, Index to, const Of& of) const {
-        descend(learner, static_cast<Descent>(c.optimizer), c.optimizer_decouples != 0, from, to, of);
+    void descend_rows(const Mine& mine, const Learner<T>& learner, Index from, Index to, const Of& of) const {
+        descend(learner, static_cast<Descent>(c.optimizer), c.optimizer_decouples != 0, from, to, of,
+                mine.gradient.get());
+    }
+
+    // --- clipping ------------------------------------------------------------------------------
+
+    // A parameter of so many elements whose gradient is written down before it learns.
+    struct Clipped {
+        const Learner<T>* learner;
+        Index size;
+        Buffer<T> gradient;
+    };
+
+    void prepare_clipping() {
+        const auto add = [&](Learner<T>& learner, Index size) {
+            if (!learner.group) return;
+            clipped.push_back({&learner, size, room(size)});
+            learner.gradient = clipped.back().gradient.get();
+        };
+        for (auto& layer : layers) {
+            add(layer->learners[kIh], layer->nodes * layer->inputs);
+            add(layer->learners[kHh], layer->nodes * c.hidden);
+            add(layer->learners[kBih], layer->nodes);
+            add(layer->learners[kBhh], layer->nodes);
+        }
+        add(readout, c.outputs * c.hidden);
+        add(readout_bias, c.outputs);
+    }
+
+    // Every thread measures all, and learns its share.
+    void learn_clipped(const Mine& mine) const {
+        double square = 0;
+        for (const Clipped& own : clipped) {
+            const T* gradient = own.gradient.get();
+            Vec<T> sums = {};
+            each_vector<T>(own.size, [&](Index j, auto which) {
+                const Vec<T> some = load(gradient + j, which);
+                sums = fma(some, some, sums);
+            });
+            for (Index lane = 0; lane < kLanes<T>; ++lane) square += double(sums[lane]);
+        }
+        const T scale = T(std::fmin(1.0, c.clip / (std::sqrt(square) + 1e-6)));
+        for (const Clipped& own : clipped) {
+            const Index first = own.size * mine.number / mine.count;
+            const Index count = own.size * (mine.number + 1) / mine.count - first;
+            choose_rule(*own.learner, static_cast<Descent>(c.optimizer), c.optimizer_decouples != 0,
+                        [&](const auto& rule) {
+                            own.learner->learn_by(rule, first, count, own.gradient.get() + first, scale);
+                        });
+        }
     }
 
     void learn(Index t, const Mine& mine) {
@@ -575,11 +703,11 @@ class Stream {
                 const Index all = copies * c.batch;
                 const auto factor = [&](Index n) { return mine.worth.row(n % copies)[n / copies]; };
                 if (bias)
-                    descend_rows(learner.slice(first, count), 0, 1, [&](Index) {
+                    descend_rows(mine, learner.slice(first, count), 0, 1, [&](Index) {
                         return sum_of(all, [=](Index n) { return trace + n * nodes + first; }, factor);
                     });
                 else
-                    descend_rows(learner, first, last, [&](Index i) {
+                    descend_rows(mine, learner, first, last, [&](Index i) {
                         return sum_of(all, [=](Index n) { return trace + (n * nodes + i) * columns; }, factor);
                     });
             } else if (own.traced()) {
@@ -587,7 +715,7 @@ class Stream {
                 const Rows<T>& signal = own.signal;
                 if (bias) {
                     const Index from = mine.from;
-                    descend_rows(learner.slice(first, count), 0, 1, [&](Index) {
+                    descend_rows(mine, learner.slice(first, count), 0, 1, [&](Index) {
                         return [&, from](Index j, auto which) {
                             Vec<T> sum = {};
                             for (Index b = 0; b < c.batch; ++b)
@@ -597,7 +725,7 @@ class Stream {
                         };
                     });
                 } else {
-                    descend_rows(learner, first, last, [&](Index i) {
+                    descend_rows(mine, learner, first, last, [&](Index i) {
                         const Index u = i - g * c.hidden;
                         return sum_of(c.batch, [=](Index b) { return trace + (b * nodes + i) * columns; },
                                       [&signal, u](Index b) { return signal.row(b)[u]; });
@@ -607,7 +735,7 @@ class Stream {
                 const bool sees_states = k == kHh || k == kBhh;
                 const Rows<T>& delta = sees_states ? own.hidden_delta() : own.delta;
                 if (bias) {
-                    descend_rows(learner.slice(first, count), 0, 1, [&](Index) {
+                    descend_rows(mine, learner.slice(first, count), 0, 1, [&](Index) {
                         return sum_of(c.batch, [&delta, first](Index b) { return delta.row(b) + first; },
                                       [](Index) { return T(1); });
                     });
@@ -615,7 +743,7 @@ class Stream {
                 }
                 const T* entered = sees_states ? own.entered(g).begin() : inputs_of(l, t);
                 const Index stride = sees_states ? own.entered(g).stride : stride_of(l);
-                descend_rows(learner, first, last, [&](Index i) {
+                descend_rows(mine, learner, first, last, [&](Index i) {
                     return sum_of(c.batch, [=](Index b) { return entered + b * stride; },
                                   [&delta, i](Index b) { return delta.row(b)[i]; });
                 });
@@ -624,15 +752,15 @@ class Stream {
     }
 
     void learn_readout(const Mine& mine) {
-        const Rows<T>& top = layers.back()->after();
+        const Rows<T>& top = layers.back()->leaves();
         const Index first = mine.first_output, last = mine.last_output;
         if (noisy && c.credit_decay != 0) return learn_kept_readout(mine);
-        descend_rows(readout, first, last, [&](Index o) {
+        descend_rows(mine, readout, first, last, [&](Index o) {
             return sum_of(c.batch, [&top](Index b) { return top.row(b); },
                           [&mine, o](Index b) { return mine.errors.row(b)[o]; });
         });
         if (last > first)
-            descend_rows(readout_bias.slice(first, last - first), 0, 1, [&](Index) {
+            descend_rows(mine, readout_bias.slice(first, last - first), 0, 1, [&](Index) {
                 return sum_of(c.batch, [&mine, first](Index b) { return mine.errors.row(b) + first; },
                               [](Index) { return T(1); });
             });
@@ -643,11 +771,11 @@ class Stream {
         const Index first = mine.first_output, last = mine.last_output, all = copies * c.batch;
         const Index outputs = c.outputs, hidden = c.hidden;
         const auto factor = [&](Index n) { return mine.worth.row(n % copies)[n / copies]; };
-        descend_rows(readout, first, last, [&](Index o) {
+        descend_rows(mine, readout, first, last, [&](Index o) {
             return sum_of(all, [=](Index n) { return weight + (n * outputs + o) * hidden; }, factor);
         });
         if (bias && last > first)
-            descend_rows(readout_bias.slice(first, last - first), 0, 1, [&](Index) {
+            descend_rows(mine, readout_bias.slice(first, last - first), 0, 1, [&](Index) {
                 return sum_of(all, [=](Index n) { return bias + n * outputs + first; }, factor);
             });
     }
@@ -659,7 +787,7 @@ class Stream {
         const auto some = [&](Index place, const Learner<T>& learner, Index first, Index last) {
             if (places[place] < 0 || last <= first) return;
             const Shake& own = shakes[places[place]];
-            descend_rows(learner.slice(first, last - first), 0, 1, [&](Index) {
+            descend_rows(mine, learner.slice(first, last - first), 0, 1, [&](Index) {
                 return sum_of(c.directions, [&own, first](Index d) { return own.drawn[d].get() + first; },
                               [&by](Index d) { return by[std::size_t(d)]; });
             });
@@ -691,7 +819,7 @@ class Stream {
     const Index copies, rows;
     const Judge<T> judge;
     const GroupCall* const groups;
-    const Learner<T> readout, readout_bias;
+    Learner<T> readout, readout_bias;
     const Rows<T> out;  // of all rows
     Index made = 0;     // steps
     std::vector<std::unique_ptr<StreamLayer<T>>> layers;
@@ -701,6 +829,8 @@ class Stream {
     const Rows<T> readout_way;
     std::vector<Shake> shakes;
     std::vector<Index> places;
+    std::vector<Signs> signs;      // empty for Gaussian noise
+    std::vector<Clipped> clipped;  // empty where no gradient is
 };
 
 }  // namespace kernels

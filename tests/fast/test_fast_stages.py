@@ -36,6 +36,8 @@ RULES = {
     "np one step": partial(tl.NP, sigma=0.1, carry=False, reward="batch"),
     "anp": partial(tl.ANP, sigma=0.1),
     "anp by layer": partial(tl.ANP, sigma=0.1, norm="layer", directions=2, credit="trace(0.5)"),
+    "np orthogonal": partial(tl.NP, sigma=0.1, noise="orthogonal", directions=5),
+    "anp orthogonal": partial(tl.ANP, sigma=0.1, noise="orthogonal", directions=130, carry=False),
     "wp": partial(tl.WP, sigma=0.1),
     "wp many": partial(tl.WP, sigma=0.1, directions=2, antithetic=True),
 }
@@ -81,10 +83,14 @@ def a_stream(
     layers: int = 1,
     batch: int = 2,
     bias: bool = True,
+    clip: float | None = None,
+    decorrelate: tl.Decorrelation | None = None,
 ) -> tl.Stream:
-    network = NETWORKS[cell](INPUTS, HIDDEN, OUTPUTS, num_layers=layers, bias=bias, seed=1).double()
+    network = NETWORKS[cell](
+        INPUTS, HIDDEN, OUTPUTS, num_layers=layers, bias=bias, decorrelate=decorrelate, seed=1
+    ).double()
     made = RULES[rule](network, loss=LOSSES[loss], at="every")
-    return tl.Stream(made, OPTIMIZERS[optimizer](made.parameters()), batch)
+    return tl.Stream(made, OPTIMIZERS[optimizer](made.parameters()), batch, clip=clip)
 
 
 def kept(stream: tl.Stream) -> dict[str, Tensor]:
@@ -141,21 +147,48 @@ def alike(one: dict[str, Tensor], other: dict[str, Tensor], **tolerance: float) 
     batch=st.integers(1, 5),
     masked=st.booleans(),
     bias=st.booleans(),
+    clip=st.sampled_from([None, 0.01, 1.0]),
+    decorrelate=st.sampled_from(
+        [None, tl.Decorrelation(0.1), tl.Decorrelation(0.1, norm="preserve")]
+    ),
 )
-@example("snap1", "lstm", "smoothed", "adamw", 2, 3, True, True)
-@example("eprop", "gru", "cross-entropy", "adam", 1, 1, False, True)
-@example("wp many", "gru-reset-before", "bce", "rmsprop", 2, 2, True, False)
-@example("anp by layer", "leaky", "mse", "nesterov", 2, 2, True, True)
-def test_native_stages_are_the_loop(rule, cell, loss, optimizer, layers, batch, masked, bias):
+@example("snap1", "lstm", "smoothed", "adamw", 2, 3, True, True, 0.1, tl.Decorrelation(0.1))
+@example(
+    "eprop",
+    "gru",
+    "cross-entropy",
+    "adam",
+    1,
+    1,
+    False,
+    True,
+    None,
+    tl.Decorrelation(0.1, "preserve"),
+)
+@example(
+    "wp many", "gru-reset-before", "bce", "rmsprop", 2, 2, True, False, 0.1, tl.Decorrelation(0.1)
+)
+@example("anp by layer", "leaky", "mse", "nesterov", 2, 2, True, True, None, tl.Decorrelation(0.1))
+@example("anp orthogonal", "gru", "mse", "adam", 2, 2, True, True, 0.1, None)
+@example(
+    "dfa exact", "gru-reset-before", "mse", "sgd", 2, 2, True, True, None, tl.Decorrelation(0.1)
+)
+@example("dfa symmetric", "gru", "mse", "sgd", 1, 2, True, True, None, tl.Decorrelation(0.1))
+def test_native_stages_are_the_loop(
+    rule, cell, loss, optimizer, layers, batch, masked, bias, clip, decorrelate
+):
     if (cell == "gru-reset-before" and rule in TRACED) or (rule == "dfa symmetric" and layers > 1):
         return
-    native, loop = (a_stream(rule, cell, loss, optimizer, layers, batch, bias) for _ in range(2))
+    native, loop = (
+        a_stream(rule, cell, loss, optimizer, layers, batch, bias, clip, decorrelate)
+        for _ in range(2)
+    )
     inputs, targets, *mask = data(loss, batch, 7, masked)
     counts = mask[0] if mask else None
     with pytest.MonkeyPatch.context() as patch:
         calls = calls_of(patch)
         losses = native.run(inputs, targets, mask=counts).loss
-    assert calls[-1] >= 5  # but for the optimizer's own first step
+    assert calls[-1] >= 4  # but for the optimizer's own first step that counts
     expected = by_the_loop(loop, inputs, targets, counts)
     torch.testing.assert_close(losses, expected, rtol=1e-9, atol=1e-11)
     alike(kept(native), kept(loop), rtol=1e-7, atol=1e-9)
@@ -180,9 +213,12 @@ def test_the_result_does_not_depend_on_threads_or_chunks(rule):
     """So large that two threads share it."""
     found = []
     for threads, chunks in ((1, (9,)), (2, (9,)), (2, (2, 1, 6))):
-        network = tl.GRU(40, 330, 17, num_layers=2 if rule != "dfa symmetric" else 1, seed=1)
+        law = 0.01 if rule in ("dfa exact", "eprop", "np many") else None
+        layers = 2 if rule != "dfa symmetric" else 1
+        network = tl.GRU(40, 330, 17, num_layers=layers, decorrelate=law, seed=1)
         made = RULES[rule](network, loss="mse", at="every")
-        stream = tl.Stream(made, torch.optim.Adam(made.parameters(), lr=1e-3), 2)
+        clip = 0.1 if rule in ("dfa", "eprop", "wp") else None
+        stream = tl.Stream(made, torch.optim.Adam(made.parameters(), lr=1e-3), 2, clip=clip)
         draw = torch.Generator().manual_seed(2)
         inputs, targets = (torch.randn(2, 9, n, generator=draw) for n in (40, 17))
         before = torch.get_num_threads()
@@ -331,7 +367,8 @@ def test_a_readout_may_grow_in_mid_stream():
     "why", ["amsgrad", "maximize", "hook", "other", "decorrelation", "readout", "loss", "rule"]
 )
 def test_what_the_stages_cannot_do_is_left_to_the_loop(why, monkeypatch):
-    network = tl.GRU(INPUTS, HIDDEN, OUTPUTS, decorrelate=0.01 if why == "decorrelation" else None)
+    law = tl.Decorrelation(0.01, sync=True)  # which waits for other ranks
+    network = tl.GRU(INPUTS, HIDDEN, OUTPUTS, decorrelate=law if why == "decorrelation" else None)
     if why == "readout":
         network.readout = torch.nn.Sequential(torch.nn.Linear(HIDDEN, OUTPUTS))
     kind = type("Other", (tl.DFA,), {}) if why == "rule" else tl.DFA

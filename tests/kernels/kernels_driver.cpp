@@ -178,7 +178,8 @@ struct StreamRun {
     }
 
     StreamRun(Cell cell, kernels::Spread credit, kernels::Past past, kernels::Penalty loss, kernels::Descent descent,
-              Index threads, Index depth, Index batch, Index inputs, Index hidden, Index outputs, bool extras) {
+              Index threads, Index depth, Index batch, Index inputs, Index hidden, Index outputs, bool extras,
+              bool clips) {
         constexpr Index steps = 4;
         using kernels::Spread;
         const bool noisy = credit == Spread::nodes || credit == Spread::activity, shaken = credit == Spread::weights;
@@ -196,13 +197,16 @@ struct StreamRun {
                 if (decays) own.credits[k] = address(batch * copies * sizes[k]);
             }
             own.feedback = address(hidden * outputs);
+            if (extras) own.decorrelation = address(hidden * hidden);
         }
+        call.decorrelation_lr = 0.01, call.preserves_norm = clips;
         call.bytes = sizeof(T), call.threads = threads, call.steps = steps, call.batch = batch;
         call.inputs = inputs, call.hidden = hidden, call.outputs = outputs, call.layers = depth;
         call.cell = Index(cell), call.credit = Index(credit), call.trace = Index(past), call.loss = Index(loss);
         call.optimizer = Index(descent), call.optimizer_decouples = extras;
         call.directions = directions, call.antithetic = extras, call.carries = carries;
         call.batch_reward = noisy && !extras, call.layer_norms = extras;
+        call.orthogonal = noisy && !clips, call.clip = clips ? 0.01 : 0;
         call.gain = extras ? 0.5 : 1, call.sigma = 0.1, call.credit_decay = decays ? 0.9 : 0, call.label_smoothing = extras ? 0.1 : 0;
         call.key = 7, call.first_step = 3;
         call.x = address(steps * batch * inputs);
@@ -253,7 +257,7 @@ void all_streams() {
                     for (const bool extras : {false, true}) {
                         const Index threads = 1 + turn % 3;
                         StreamRun<T>(cell, credit, past, losses[turn % 3], descents[(turn + turn / 3) % 3], threads,
-                                     size[0], size[1], size[2], size[3], size[4], extras);
+                                     size[0], size[1], size[2], size[3], size[4], extras, turn / 2 % 2 == 0);
                         ++turn;
                     }
             }

@@ -143,7 +143,7 @@ class Program:
         rule, network, call = self.rule, self.rule.network, self.call
         recurrent = network.recurrent
         native = optimizers.native_of(self.optimizer, network.parameters())
-        if native is None or self.clip is not None or not staged.serves(network, rule.loss):
+        if native is None or not staged.serves(network, rule.loss):
             return False
         if network.output_size > _WIDEST_READOUT:
             return False
@@ -154,9 +154,11 @@ class Program:
         staged.write_network(call, network, rule.loss)
         call.optimizer = native_stream.OPTIMIZERS.index(native.kind)
         call.optimizer_decouples = optimizers.decouples(self.optimizer)
-        call.directions, call.carries = 1, True
+        call.directions, call.carries, call.clip = 1, True, self.clip or 0.0
         self._write_groups()
-        return self._write_parameters(native) and CREDITS[type(rule)](rule, call, self.layers)
+        if not (self._write_parameters(native) and self._write_decorrelation()):
+            return False
+        return CREDITS[type(rule)](rule, call, self.layers)
 
     def _write_parameters(self, native: optimizers.Native) -> bool:
         """Write where parameters and moments are; False before the optimizer has made its moments."""
@@ -182,6 +184,8 @@ class Program:
                 return False
             call.value, call.group = parameter.data_ptr(), -1
             if id(parameter) not in number or not parameter.requires_grad:
+                if self.clip is not None and parameter.requires_grad:
+                    return False  # it counts in the norm
                 continue
             call.group = number[id(parameter)]
             state = self.optimizer.state.get(parameter) or {}
@@ -192,6 +196,24 @@ class Program:
                 0 if tensor is None else tensor.data_ptr() for tensor in kept
             )
             self.written += [own for own in (parameter, *kept) if own is not None]
+        return True
+
+    def _write_decorrelation(self) -> bool:
+        """Write where D is, and how it learns; False where it does not lie as the kernel reads it."""
+        network, call = self.rule.network, self.call
+        law, like = network.recurrent.decorrelate, network.recurrent.like
+        learns = law is not None and network.training
+        call.decorrelation_lr = law.lr if law is not None and learns else 0.0
+        call.preserves_norm = law is not None and law.norm == "preserve"
+        for own, name in zip(self.layers, network.recurrent.decorrelation_names(), strict=True):
+            if law is None:
+                continue
+            matrix = network.recurrent.get_buffer(name)
+            square = matrix.shape == (call.hidden, call.hidden) and matrix.is_contiguous()
+            if not square or (matrix.dtype, matrix.device) != (like.dtype, like.device):
+                return False
+            own.decorrelation = matrix.data_ptr()
+            self.written += [matrix] * learns
         return True
 
     def _carries(self, memory: Memory, sequences: int) -> bool:

@@ -47,11 +47,11 @@ class GroupCall(ctypes.Structure):
 
 
 class LayerCall(ctypes.Structure):
-    """One layer: its parameters by `KINDS`, its F (h, o), and its traces by state and kind."""
+    """One layer: its parameters by `KINDS`, its F (h, o) and D (h, h), and its traces by state and kind."""
 
     _fields_ = [
         ("parameters", ParameterCall * 4),
-        *_integers("feedback"),
+        *_integers("feedback decorrelation"),
         ("traces", ctypes.c_int64 * 4 * 2),
         ("credits", ctypes.c_int64 * 4),
     ]
@@ -63,8 +63,10 @@ class StreamCall(ctypes.Structure):
     _fields_ = [
         *_integers("bytes threads steps batch inputs hidden outputs layers"),
         *_integers("cell credit trace loss optimizer optimizer_decouples"),
-        *_integers("directions antithetic carries batch_reward layer_norms"),
-        *_numbers("gain sigma credit_decay label_smoothing denominator"),
+        *_integers(
+            "directions antithetic orthogonal carries batch_reward layer_norms preserves_norm"
+        ),
+        *_numbers("gain sigma credit_decay label_smoothing denominator clip decorrelation_lr"),
         ("key", ctypes.c_uint64),
         *_integers("first_step x y mask class_weights states noisy_states"),
         ("readout", ParameterCall),

@@ -40,6 +40,7 @@ def summed(
     recurrent, readout, inputs = network.recurrent, network.readout, batch.inputs
     plain = batch.lengths is None and not batch.wanted and not torch.compiler.is_compiling()
     plain = plain and batch.at != "mean"  # its loss is known at the end
+    plain = plain and recurrent.decorrelate is None  # what D learns from is not told
     if not (plain and staged.serves(network, loss) and recurrent.is_as_declared(inputs)):
         return None
     assert isinstance(readout, nn.Linear)

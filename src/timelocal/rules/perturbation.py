@@ -400,6 +400,7 @@ def write_nodes(rule: NodeRule, call: StreamCall) -> None:
     call.credit = CREDITS.index("nodes")
     call.credit_decay = rule.decay or 0.0
     call.carries, call.batch_reward = rule.carry, rule.reward == "batch"
+    call.orthogonal = rule.noise == "orthogonal"
 
 
 @dataclass(frozen=True, slots=True)

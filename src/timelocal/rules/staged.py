@@ -21,7 +21,7 @@ def serves(network: Network, loss: Loss) -> bool:
         and type(recurrent) is Recurrent
         and native.handles(recurrent.cell, recurrent.like)
         and recurrent.directions == 1
-        and recurrent.decorrelate is None
+        and (recurrent.decorrelate is None or not recurrent.decorrelate.sync)
         and not (recurrent.dropout and network.training and recurrent.num_layers > 1)
         and is_linear(network.readout)
     )
