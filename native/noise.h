@@ -55,10 +55,17 @@ inline __attribute__((always_inline)) void threefry(Key key, Word (&x)[N], Word 
     ((other(number), threefry_round<number + 1>(key, x, y)), ...);
 }
 
-inline Key noise_key(std::uint64_t seed, std::int64_t step, std::uint32_t place) {
-    std::uint32_t x[] = {std::uint32_t(step)}, y[] = {place};
-    threefry({std::uint32_t(seed), std::uint32_t(seed >> 32)}, x, y, kThreefry, [](int) {});
+inline Key encrypted(Key key, std::uint32_t low, std::uint32_t high) {
+    std::uint32_t x[] = {low}, y[] = {high};
+    threefry(key, x, y, kThreefry, [](int) {});
     return {x[0], y[0]};
+}
+
+// Of step and place under the seed. From step 2^32 on the upper word of its number makes a seed of its own.
+inline Key noise_key(std::uint64_t seed, std::int64_t step, std::uint32_t place) {
+    Key key = {std::uint32_t(seed), std::uint32_t(seed >> 32)};
+    if (step >> 32) key = encrypted(key, std::uint32_t(step >> 32), 0xFFFFFFFFu);
+    return encrypted(key, std::uint32_t(step), place);
 }
 
 // Polynomials in z through the Chebyshev points of the interval, highest power first:

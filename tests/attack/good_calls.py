@@ -9,6 +9,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import pandas
 import torch
 from torch import Tensor, nn
 from typer.testing import CliRunner
@@ -96,14 +97,14 @@ def good_rule(name: str, network: str, loss: str, at: str) -> tl.Rule:
 
 def good_batch(loss: str, at: str, batch_first: bool = True) -> tuple[Tensor, Tensor]:
     """Inputs (3, 4, 2) and targets for 2 outputs."""
-    shape = (3,) if at == "last" else (3, 4)
+    shape = (3, 4) if at == "every" else (3,)
     targets = torch.zeros(shape).long() if loss == "cross_entropy" else torch.full((*shape, 2), 0.5)
     inputs = torch.linspace(-1, 1, 24).view(3, 4, 2).clone()
     if batch_first:
         return inputs, targets
-    return inputs.transpose(0, 1).contiguous(), targets if at == "last" else targets.transpose(
+    return inputs.transpose(0, 1).contiguous(), targets.transpose(
         0, 1
-    ).contiguous()
+    ).contiguous() if at == "every" else targets
 
 
 def options_of(function: Callable[..., object]) -> dict[str, Any]:
@@ -292,6 +293,33 @@ def contract(check: Callable[[Any], object], subject: Any) -> None:
             raise tl.ArgumentError(str(error)) from error
 
 
+READING: dict[str, Any] = {"series": "id", "time": "t", "label": "class"}
+
+
+def table() -> Path:
+    path = Path("table.csv")
+    path.write_text(
+        "id,t,x,y,class\n" + "".join(f"{n // 3},{n % 3},{n},{-n},{n // 3}\n" for n in range(9))
+    )
+    return path
+
+
+def frame() -> Any:
+    return pandas.read_csv(table())
+
+
+def model_call(method: str) -> Call:
+    model = tl.Model(tl.DFA(tl.RNN(2, 3, 2)), classes=("a", "b"))
+    arguments = {"inputs": torch.ones(3, 4, 2), "lengths": torch.tensor([4, 1, 2])}
+    return Call(getattr(model, method), arguments, [model.rule])
+
+
+def load_saved(path: Any, **options: Any) -> None:
+    if isinstance(path, Path) and path.name == "saved":
+        tl.save(tl.DFA(tl.RNN(2, 3, 2)), path)
+    tl.load(path, **options)
+
+
 def tool_calls() -> dict[str, Callable[[], Call]]:
     """Calls of what is around networks and rules: analysis, seeds, configurations, the command."""
     numbers = {0: 0.5, 1: 0.25, 2: 0.75}
@@ -353,6 +381,33 @@ def tool_calls() -> dict[str, Callable[[], Call]]:
         "copying_sequences": lambda: Call(
             tl.data.copying_sequences, {"count": 2, "length": 3, "delay": 1, "seed": 0}
         ),
+        "adding_sequences": lambda: Call(
+            tl.data.adding_sequences, {"count": 2, "steps": 4, "seed": 0}
+        ),
+        "selective_copying_sequences": lambda: Call(
+            tl.data.selective_copying_sequences, {"count": 2, "length": 2, "steps": 5, "seed": 0}
+        ),
+        "read": lambda: Call(tl.data.read, {"path": table()} | options_of(tl.data.read) | READING),
+        "read_frame": lambda: Call(
+            tl.data.read_frame,
+            {"frame": frame()} | options_of(tl.data.read_frame) | READING,
+        ),
+        "Model": lambda: Call(
+            tl.Model,
+            {
+                "rule": tl.DFA(tl.RNN(2, 3, 2)),
+                "classes": ("a", "b"),
+                "features": ("x", "y"),
+                "outputs": None,
+                "inputs_scale": (torch.zeros(2), torch.ones(2)),
+                "outputs_scale": None,
+                "reading": {},
+            },
+        ),
+        "model.predict": lambda: model_call("predict"),
+        "model.predict_proba": lambda: model_call("predict_proba"),
+        "save": lambda: Call(tl.save, {"model": tl.DFA(tl.RNN(2, 3, 2)), "path": "model"}),
+        "load": lambda: Call(load_saved, {"path": Path("saved"), "cell": None, "rule": None}),
         "mackey_glass_streams": lambda: Call(
             tl.data.mackey_glass_streams, {"streams": 1, "steps": 20, "horizon": 2, "seed": 0}
         ),
@@ -407,7 +462,7 @@ def rule_calls(name: str, network: str, loss: str, at: str) -> dict[str, Callabl
             del arguments["targets"]
         else:
             surface = inputs.shape[:2] if at == "every" else (3,)
-            arguments["mask"] = torch.linspace(0, 1, 3 if at == "last" else 12).view(surface)
+            arguments["mask"] = torch.linspace(0, 1, 12 if at == "every" else 3).view(surface)
         return Call(getattr(rule, method), arguments, [rule])
 
     def accumulate() -> Call:
@@ -468,6 +523,7 @@ def rule_calls(name: str, network: str, loss: str, at: str) -> dict[str, Callabl
                 "max_delay": 0,
                 "missing": "raise",
                 "sync": None,
+                "clip": 1.0,
             }
             return Call(tl.Stream, arguments, [rule, optimizer])
         made = tl.Stream(rule, optimizer, 3, max_delay=2)

@@ -80,7 +80,7 @@ def of_a_rule(draw: Draw) -> tuple[Call, str]:
         draw.one_of("rule", RULES),
         network,
         draw.one_of("loss", ("cross_entropy", "mse", "bce")),
-        draw.one_of("at", ("last", "every")),
+        draw.one_of("at", ("last", "every", "mean")),
     )
     return named(calls, draw), network
 

@@ -40,10 +40,20 @@ FOUND = {
         np.broadcast_to(np.float32(1), (2**40, 4, 2)), np.zeros(3)
     ),
     "a folder that is no path": lambda: TensorBoard(3),
+    "states in themselves": lambda: tl.RNN(2, 3, 2).scan(torch.ones(3, 4, 2), initial=in_itself()),
+    "names of columns that are lists": lambda: tl.data.read("table.csv", features=[[1], [2]]),
+    "a horizon of several": lambda: tl.data.read("table.csv", horizon=torch.ones(2)),
+    "a word that is an array": lambda: tl.data.read("table.csv", missing=np.zeros(2)),
     "no path to save to": lambda: a_stream().save(b"\xff"),
     "a name that the system cannot write": lambda: a_stream().save("\ud800"),
     "an empty name": lambda: a_stream().save(""),
 }
+
+
+def in_itself() -> list[object]:
+    made: list[object] = []
+    made.append(made)
+    return made
 
 
 class Unshowable:

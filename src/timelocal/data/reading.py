@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from timelocal.arguments import whole_problem
+from timelocal.arguments import is_one_of, is_whole, whole_problem
 from timelocal.data.dataset import Card, Dataset
 from timelocal.data.forecasting import windows
 from timelocal.data.own_series import (
@@ -59,18 +59,23 @@ class Reading:
                 ),
                 None
                 if self.features is None
-                or (isinstance(self.features, list | tuple) and self.features)
+                or (
+                    isinstance(self.features, list | tuple)
+                    and self.features
+                    and all(isinstance(one, str | int) for one in self.features)
+                )
                 else Problem("features", described(self.features), "a list of columns, or None"),
                 whole_problem("horizon", self.horizon),
                 None if self.window is None else whole_problem("window", self.window),
                 None
-                if self.missing in MISSING
+                if is_one_of(self.missing, MISSING)
                 else Problem("missing", described(self.missing), f"one of {MISSING}"),
                 None
-                if self.task in (None, "classes", "values")
+                if is_one_of(self.task, (None, "classes", "values"))
                 else Problem("task", described(self.task), "'classes', 'values' or None"),
                 None
-                if self.target is not None or (self.window is None and self.horizon == 1)
+                if self.target is not None
+                or (self.window is None and not is_whole(self.horizon, 2))
                 else Problem("target", "None", "the column to forecast, with horizon= and window="),
                 None
                 if self.target is None or self.label is None

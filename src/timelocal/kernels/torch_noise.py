@@ -3,8 +3,8 @@
     normal(seed, step, place, element) = Box–Muller of Threefry-2x32-13
 
 Threefry is a counter-based generator (Salmon et al. 2011): a block cipher of a counter under a key, here
-with 13 rounds, the fewest of which they found no flaw with the strictest tests. The
-key of a step comes from the seed, the step and the place (which layer, which weight); the counter is the
+with 13 rounds, the fewest of which they found no flaw with the strictest tests. The key of a step comes
+from the seed, the 64-bit step and the place (which layer, which weight); the counter is the
 element. Every 32 elements share 16 counters: element 32 q + j is the cosine and 32 q + 16 + j the sine of
 counter 16 q + j, for j < 16, so that vectors of any width up to 16 load and store whole.
 """
@@ -41,10 +41,7 @@ def normal(
     """
     drawn_as, count = summing_type(dtype), math.prod(shape)
     step = torch.arange(first_step, first_step + steps, device=device)
-    key = _threefry(
-        (torch.tensor(seed & _WORD), torch.tensor(seed >> 32 & _WORD)),
-        (step & _WORD, torch.full_like(step, place)),
-    )
+    key = _key(seed, step, place)
     groups = -(-count // (2 * _GROUP))
     counter = torch.arange(groups * _GROUP, device=device)
     first, second = _threefry(
@@ -55,6 +52,18 @@ def normal(
     pairs = torch.stack((radius * angle.cos(), radius * angle.sin()), 1)  # (steps, 2, counters)
     blocks = pairs.unflatten(-1, (groups, _GROUP)).transpose(1, 2)
     return blocks.reshape(steps, -1)[:, :count].reshape(steps, *shape).to(dtype)
+
+
+def _key(seed: int, step: Tensor, place: int) -> tuple[Tensor, Tensor]:
+    """Of steps and a place; from step 2³² on the upper word of its number makes a seed of its own."""
+    of_seed = torch.tensor(seed & _WORD), torch.tensor(seed >> 32 & _WORD)
+    upper = step >> 32
+    of_upper = _threefry(of_seed, (upper, torch.full_like(upper, _WORD)))
+    first, second = (
+        torch.where(upper > 0, later, at_first)
+        for later, at_first in zip(of_upper, of_seed, strict=True)
+    )
+    return _threefry((first, second), (step & _WORD, torch.full_like(step, place)))
 
 
 def _unit(word: Tensor, dtype: torch.dtype) -> Tensor:

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
 from timelocal.arguments import is_plain, lengths_problem, tensor_problem
-from timelocal.errors import Problem
+from timelocal.errors import Problem, described
 from timelocal.network.recurrent import Recurrent
 
 
@@ -93,9 +93,10 @@ def _described(states: object) -> str:
     """States as their shapes, types and devices."""
     if isinstance(states, Tensor) and is_plain(states):
         return f"{tuple(states.shape)} {states.dtype} {states.device}"
-    if isinstance(states, list | tuple):
-        return f"[{', '.join(_described(part) for part in states)}]"
-    return f"a {type(states).__name__}"
+    if not isinstance(states, list | tuple):
+        return described(states)
+    parts = (described(one) if isinstance(one, list | tuple) else _described(one) for one in states)
+    return f"[{', '.join(parts)}]"
 
 
 def _length_problems(inputs: Tensor, lengths: object, batch_first: bool) -> list[Problem]:
