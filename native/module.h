@@ -15,6 +15,7 @@
 #include "gradients.h"
 #include "head.h"
 #include "online.h"
+#include "perturbed.h"
 #include "stream/stream.h"
 #include "traces.h"
 
@@ -253,6 +254,18 @@ PyObject* elementwise_trace(PyObject*, PyObject* args) {
 }
 PyObject* elementwise_size(PyObject*, PyObject*) { return PyLong_FromSize_t(sizeof(ElementwiseCall)); }
 
+// The address of a PerturbedCall; how large it is.
+PyObject* perturbed(PyObject*, PyObject* args) {
+    Py_ssize_t at;
+    if (!PyArg_ParseTuple(args, "n", &at)) return nullptr;
+    const PerturbedCall& call = *address<const PerturbedCall>(at);
+    return released(call.bytes, [&](auto zero) { Perturbed<decltype(zero)>(call).run(); });
+}
+
+PyObject* perturbed_sizes(PyObject*, PyObject*) {
+    return Py_BuildValue("nn", Py_ssize_t(sizeof(PerturbedCall)), Py_ssize_t(sizeof(PerturbedParameter)));
+}
+
 // What `head` takes first, and whatever else has a readout.
 struct HeadArguments {
     Py_ssize_t kind, rows, hidden, outputs, features, weight, bias, classes, values;
@@ -348,6 +361,8 @@ PyMethodDef methods[] = {
     {"elementwise_back", elementwise_back, METH_VARARGS, "Its signals back through time."},
     {"elementwise_trace", elementwise_trace, METH_VARARGS, "Its gradients by traces carried forward."},
     {"elementwise_size", elementwise_size, METH_NOARGS, "Bytes of such a call."},
+    {"perturbed", perturbed, METH_VARARGS, "Node perturbation of whole sequences."},
+    {"perturbed_sizes", perturbed_sizes, METH_NOARGS, "Bytes of a call and of a parameter."},
     {"head", head, METH_VARARGS, "A linear readout, its loss, error and gradients."},
     {"direct", direct_feedback, METH_VARARGS, "Forward, head and direct feedback to every step."},
     {"project", project_errors, METH_VARARGS, "Output errors through a feedback matrix."},

@@ -11,7 +11,8 @@ namespace kernels {
 template <class T>
 class Judge {
   public:
-    explicit Judge(const StreamCall& call)
+    template <class Call>
+    explicit Judge(const Call& call)
         : kind(static_cast<Penalty>(call.loss)),
           outputs(call.outputs),
           smoothing(T(call.label_smoothing)),

@@ -13,6 +13,7 @@
 #include "gradients.h"
 #include "head.h"
 #include "online.h"
+#include "perturbed.h"
 #include "stream/stream.h"
 
 using kernels::Cell;
@@ -316,6 +317,67 @@ void all_elementwise() {
                     run_elementwise<T>(cell, threads, size[0], size[1], size[2], size[3], extras);
 }
 
+// Noise on the nodes of whole sequences, whose entries all count, some or none of a row.
+template <class T>
+void perturb(Cell cell, kernels::Spread credit, kernels::Penalty loss, Index threads, Index depth, Index steps,
+             Index batch, Index hidden, bool last, bool extras) {
+    constexpr Index inputs = 3, outputs = 5;
+    const Index nodes = kernels::gates_of(cell) * hidden, entries = last ? batch : steps * batch;
+    std::vector<std::unique_ptr<Array<T>>> kept;
+    const auto address = [&](Index count, bool output = false) {
+        kept.push_back(std::make_unique<Array<T>>(count, output));
+        return reinterpret_cast<kernels::Address>(kept.back()->get());
+    };
+    std::vector<kernels::PerturbedParameter> parameters;
+    for (Index l = 0; l < depth; ++l)
+        for (const Index count : {nodes * (l ? hidden : inputs), nodes * hidden, extras ? nodes : 0, extras ? nodes : 0})
+            parameters.push_back(count ? kernels::PerturbedParameter{address(count), address(count, true)}
+                                       : kernels::PerturbedParameter{0, 0});
+    for (const Index count : {outputs * hidden, outputs})
+        parameters.push_back({address(count), address(count, true)});
+    std::vector<std::int64_t> labels, lengths;
+    for (Index n = 0; n < entries; ++n) labels.push_back(n % outputs);
+    for (Index b = 0; b < batch; ++b) lengths.push_back(1 + b % steps);
+    kernels::PerturbedCall call{};
+    call.bytes = sizeof(T), call.threads = threads, call.steps = steps, call.batch = batch, call.inputs = inputs;
+    call.hidden = hidden, call.outputs = outputs, call.layers = depth, call.cell = Index(cell);
+    call.credit = Index(credit), call.loss = Index(loss), call.at_last = last;
+    call.directions = extras ? 2 : 1, call.antithetic = extras, call.batch_reward = !extras, call.layer_norms = extras;
+    call.credit_is_global = extras && !last, call.credit_decay = extras && last ? 0.9 : 0;
+    call.gain = extras ? 0.5 : 1, call.sigma = 0.1, call.denominator = 3, call.key = 7;
+    call.x = address(steps * batch * inputs);
+    call.y = loss == kernels::Penalty::cross_entropy ? reinterpret_cast<kernels::Address>(labels.data())
+                                                     : address(entries * outputs);
+    if (extras) {
+        call.weights = address(entries), call.class_weights = address(outputs);
+        call.lengths = reinterpret_cast<kernels::Address>(lengths.data());
+        call.h0 = address(depth * batch * hidden), call.c0 = address(depth * batch * hidden);
+    }
+    call.h = address(depth * batch * hidden, true);
+    call.c = address(depth * batch * hidden, cell == Cell::lstm);
+    call.parameters = reinterpret_cast<kernels::Address>(parameters.data());
+    call.losses = address(entries, true), call.out = address(entries * outputs, true);
+    kernels::Perturbed<T>(call).run();
+    for (const auto& own : kept) own->expect_written("what noise on nodes makes");
+}
+
+template <class T>
+void all_perturbed() {
+    using namespace kernels;
+    constexpr Index sizes[][4] = {{1, 1, 1, 1}, {2, 5, 4, 7}, {1, 3, 20, 67}, {2, 2, 3, 130}};
+    constexpr Penalty losses[] = {Penalty::squares, Penalty::cross_entropy, Penalty::binary};
+    int turn = 0;
+    for (const Cell cell : {Cell::rnn, Cell::gru, Cell::gru_reset_before, Cell::lstm})
+        for (const Spread credit : {Spread::nodes, Spread::activity})
+            for (const auto& size : sizes)
+                for (const bool last : {false, true})
+                    for (const bool extras : {false, true}) {
+                        perturb<T>(cell, credit, losses[turn % 3], 1 + turn / 2 % 3, size[0], size[1], size[2], size[3],
+                                   last, extras);
+                        ++turn;
+                    }
+}
+
 template <class T>
 void draw(Index threads, Index steps, Index count) {
     const Array<T> drawn(steps * count, true);
@@ -348,6 +410,7 @@ void all() {
                         learn<T>(kind, threads, size[0], size[1], size[2], size[3], form > 0, form > 1, orthogonal);
     all_streams<T>();
     all_elementwise<T>();
+    all_perturbed<T>();
     for (const Index count : {1, 31, 32, 33, 500, 3000}) draw<T>(2, 3, count);
 }
 

@@ -1,116 +1,230 @@
-"""Perturbations of whole sequences in one native call are what they are in their parts."""
+"""Perturbations of whole sequences in one native call are what plain torch makes of the same noise."""
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from functools import partial
+from unittest import mock
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 
 import timelocal as tl
 from oracles import NETWORKS
 from timelocal import kernels
+from timelocal.kernels import native
 from timelocal.rules import noisy_call
 
 pytestmark = pytest.mark.skipif(
     kernels.describe()["path"] != "native", reason="no native kernel is active"
 )
 
-RULES = {
-    "np": partial(tl.NP, sigma=0.1),
-    "np many": partial(tl.NP, sigma=0.1, directions=3, antithetic=True, reward="batch"),
-    "anp": partial(tl.ANP, sigma=0.1),
-    "anp by layer": partial(tl.ANP, sigma=0.1, norm="layer", directions=2),
-    "np orthogonal": partial(tl.NP, sigma=0.1, noise="orthogonal", directions=40),
-    "wp": partial(tl.WP, sigma=0.1),
-    "wp many": partial(tl.WP, sigma=0.1, directions=2, antithetic=True),
-}
 LOSSES = {
     "mse": tl.losses.MSE(),
     "bce": tl.losses.BCE(),
     "cross_entropy": tl.losses.CrossEntropy(0.1, torch.tensor([1.0, 2.0, 0.5])),
 }
+SUMMED = {
+    "np orthogonal": partial(tl.NP, sigma=0.1, noise="orthogonal", directions=40),
+    "wp": partial(tl.WP, sigma=0.1),
+    "wp many": partial(tl.WP, sigma=0.1, directions=2, antithetic=True),
+}
 
 
-def data(loss: str, at: str) -> tuple[Tensor, Tensor, Tensor]:
+@contextmanager
+def plain_torch():
+    """No native code at all: neither the call, nor scans, nor noise."""
+    with (
+        mock.patch.object(native, "serves", return_value=False),
+        mock.patch.object(kernels, "serves", return_value=False),
+    ):
+        yield
+
+
+@contextmanager
+def watched(name: str):
+    """What the calls of a function of `noisy_call` returned."""
+    returned, own = [], getattr(noisy_call, name)
+
+    def call(*given, **named):
+        returned.append(own(*given, **named))
+        return returned[-1]
+
+    with mock.patch.object(noisy_call, name, call):
+        yield returned
+
+
+def data(
+    loss: str, at: str, sequences: int = 4, steps: int = 6, dtype: torch.dtype = torch.float64
+) -> tuple[Tensor, Tensor, Tensor]:
     draw = torch.Generator().manual_seed(1)
-    inputs = torch.randn(4, 6, 2, generator=draw, dtype=torch.float64)
-    entries = (4,) if at == "last" else (4, 6)
+    inputs = torch.randn(sequences, steps, 2, generator=draw, dtype=dtype)
+    entries = (sequences,) if at == "last" else (sequences, steps)
     if loss == "cross_entropy":
         targets = torch.randint(3, entries, generator=draw)
     else:
-        targets = torch.rand(*entries, 3, generator=draw, dtype=torch.float64)
+        targets = torch.rand(*entries, 3, generator=draw, dtype=dtype)
     mask = torch.rand(entries, generator=draw) * (torch.rand(entries, generator=draw) > 0.3)
     return inputs, targets, mask
 
 
-def both_ways(monkeypatch, make, *args, **options):
-    """The estimate in one call and in its parts; the first was made by the call."""
-    own, calls = noisy_call.summed, []
+def initial(cell: str, layers: int, sequences: int, hidden: int):
+    draw = torch.Generator().manual_seed(2)
+    shape = (2 if cell == "lstm" else 1, layers, sequences, hidden)
+    states = torch.randn(shape, generator=draw, dtype=torch.float64)
+    return tuple(states) if cell == "lstm" else states[0]
 
-    def watched(*given, **named):
-        calls.append(own(*given, **named))
-        return calls[-1]
 
-    monkeypatch.setattr(noisy_call, "summed", watched)
-    found = make().estimate(*args, **options)
+def assert_same(found: tl.Estimate, expected: tl.Estimate) -> None:
+    close = partial(torch.testing.assert_close, rtol=1e-10, atol=1e-10)
+    close(found.loss, expected.loss)
+    close(found.outputs, expected.outputs)
+    close(found.gradients, expected.gradients)
+    close(found.final_states, expected.final_states)
+    close(found.accuracy, expected.accuracy)
+
+
+node_rules = st.fixed_dictionaries(
+    {
+        "credit": st.sampled_from(["local", "to_go", "global", "trace(0.7)"]),
+        "reward": st.sampled_from(["sample", "batch"]),
+        "directions": st.integers(1, 3),
+        "antithetic": st.booleans(),
+        "sigma": st.sampled_from([0.1, 0.5]),
+    }
+)
+
+
+@given(
+    options=node_rules,
+    norm=st.sampled_from([None, "network", "layer"]),
+    cell=st.sampled_from(list(NETWORKS)),
+    bias=st.booleans(),
+    layers=st.integers(1, 3),
+    hidden=st.sampled_from([1, 5, 21]),
+    sequences=st.integers(1, 5),
+    steps=st.integers(1, 7),
+    loss=st.sampled_from(list(LOSSES)),
+    at=st.sampled_from(["last", "every"]),
+    padded=st.booleans(),
+    masked=st.booleans(),
+    begun=st.booleans(),
+)
+@settings(max_examples=60)
+def test_noise_on_nodes(
+    options, norm, cell, bias, layers, hidden, sequences, steps, loss, at, padded, masked, begun
+):
+    inputs, targets, mask = data(loss, at, sequences, steps)
+    mask.view(-1)[0] = 1.0  # something counts
+    lengths = (torch.arange(sequences) * 3 + steps // 2) % steps + 1
+    if padded:
+        inputs[torch.arange(steps) >= lengths[:, None]] = torch.nan
+    given = {
+        "lengths": lengths if padded else None,
+        "mask": mask if masked else None,
+        "initial": initial(cell, layers, sequences, hidden) if begun else None,
+    }
+
+    def estimate() -> tl.Estimate:
+        network = NETWORKS[cell](2, hidden, 3, num_layers=layers, bias=bias, seed=1).double()
+        if norm is None:
+            rule = tl.NP(network, loss=LOSSES[loss], at=at, **options)
+        else:
+            rule = tl.ANP(network, loss=LOSSES[loss], at=at, norm=norm, **options)
+        return rule.estimate(inputs, targets, **given)
+
+    with watched("perturbed") as calls:
+        found = estimate()
     assert calls
     assert calls[0] is not None
-    monkeypatch.setattr(noisy_call, "summed", lambda *_, **__: None)
-    return found, make().estimate(*args, **options)
+    with plain_torch():
+        expected = estimate()
+    assert_same(found, expected)
+
+
+@pytest.mark.parametrize("cell", NETWORKS)
+@pytest.mark.parametrize("rule", [tl.NP, tl.ANP])
+def test_two_threads_give_the_bits_of_one(rule, cell):
+    inputs, targets, _ = data("mse", "every", sequences=13, steps=9, dtype=torch.float32)
+
+    def estimate(threads: int) -> tl.Estimate:
+        network = NETWORKS[cell](2, 70, 3, num_layers=2, seed=1)
+        torch.set_num_threads(threads)
+        try:
+            own = rule(network, loss="mse", at="every", credit="to_go", directions=2)
+            return own.estimate(inputs, targets)
+        finally:
+            torch.set_num_threads(1)
+
+    one, two = estimate(1), estimate(2)
+    torch.testing.assert_close(one.loss, two.loss, rtol=0, atol=0)
+    torch.testing.assert_close(one.gradients, two.gradients, rtol=0, atol=0)
+
+
+def test_what_does_not_count_may_be_anything():
+    inputs, targets, mask = data("mse", "every")
+    mask[:, 2:] = 0
+    targets[:, 2:] = torch.nan
+
+    def estimate() -> tl.Estimate:
+        rule = tl.NP(tl.GRU(2, 5, 3, seed=1).double(), loss="mse", at="every", credit="to_go")
+        return rule.estimate(inputs, targets, mask=mask)
+
+    found = estimate()
+    with plain_torch():
+        expected = estimate()
+    assert_same(found, expected)
+    assert all(gradient.isfinite().all() for gradient in found.gradients.values())
 
 
 @pytest.mark.parametrize("at", ["last", "every"])
 @pytest.mark.parametrize("layers", [1, 2])
 @pytest.mark.parametrize("cell", NETWORKS)
-@pytest.mark.parametrize("rule", RULES)
-def test_one_call_is_its_parts(monkeypatch, rule, cell, layers, at):
+@pytest.mark.parametrize("rule", SUMMED)
+def test_gradients_that_a_stream_adds_up(rule, cell, layers, at):
     loss = ("mse", "bce", "cross_entropy")[(len(rule) + len(cell) + layers) % 3]
     inputs, targets, mask = data(loss, at)
-    states = 2 if cell == "lstm" else 1
-    initial = torch.randn(states, layers, 4, 5, dtype=torch.float64)
-    initial = tuple(initial) if cell == "lstm" else initial[0]
 
-    def make():
+    def estimate(**options) -> tl.Estimate:
         network = NETWORKS[cell](2, 5, 3, num_layers=layers, seed=1).double()
-        return RULES[rule](network, loss=LOSSES[loss], at=at)
+        return SUMMED[rule](network, loss=LOSSES[loss], at=at).estimate(inputs, targets, **options)
 
-    for options in ({}, {"mask": mask, "initial": initial}):
-        with monkeypatch.context() as patch:
-            found, expected = both_ways(patch, make, inputs, targets, **options)
-        close = partial(torch.testing.assert_close, rtol=1e-8, atol=1e-10)
-        close(found.loss, expected.loss)
-        close(found.outputs, expected.outputs)
-        close(found.gradients, expected.gradients)
-        close(found.final_states, expected.final_states)
-        if loss == "cross_entropy":
-            close(found.accuracy, expected.accuracy)
+    for options in ({}, {"mask": mask, "initial": initial(cell, layers, 4, 5)}):
+        with watched("summed") as calls:
+            found = estimate(**options)
+        assert calls
+        assert calls[0] is not None
+        with plain_torch():
+            expected = estimate(**options)
+        assert_same(found, expected)
 
 
-@pytest.mark.parametrize("why", ["lengths", "decorrelation", "subclass", "credit", "loss"])
-def test_what_the_call_cannot_do_is_done_in_parts(monkeypatch, why):
+@pytest.mark.parametrize("why", ["decorrelation", "subclass", "noise", "loss", "clean"])
+def test_what_the_call_cannot_do_is_done_in_parts(why):
     kind = type("Other", (tl.NP,), {}) if why == "subclass" else tl.NP
+    kind = partial(tl.ANP, clean=False) if why == "clean" else kind
     network = tl.RNN(2, 5, 3, decorrelate=0.1 if why == "decorrelation" else None)
-    options = {"credit": "to_go"} if why == "credit" else {}
+    options = {"noise": "orthogonal", "credit": "to_go"} if why == "noise" else {}
     loss = (lambda y, t: (y - t).abs().sum(-1)) if why == "loss" else "mse"
     rule = kind(network, loss=loss, at="every", **options)
-    calls = []
-    own = kernels.native_stream.stream
-    monkeypatch.setattr(kernels.native_stream, "stream", lambda call: (calls.append(1), own(call)))
-    inputs, targets, _ = data("mse", "every")
-    lengths = torch.tensor([6, 5, 4, 3]) if why == "lengths" else None
-    estimate = rule.estimate(inputs.float(), targets.float(), lengths)
+    inputs, targets, _ = data("mse", "every", dtype=torch.float32)
+    with watched("perturbed") as calls:
+        estimate = rule.estimate(inputs, targets)
     assert estimate.loss.isfinite()
-    assert not calls
+    assert not any(calls)
 
 
-def test_frozen_parameters_and_no_biases(monkeypatch):
-    def make():
+def test_frozen_parameters():
+    inputs, targets, _ = data("mse", "every")
+
+    def estimate() -> tl.Estimate:
         network = tl.GRU(2, 5, 3, bias=False, seed=1).double()
         network.recurrent.weight_hh_l0.requires_grad_(False)
-        return tl.ANP(network, loss="mse", at="every")
+        return tl.ANP(network, loss="mse", at="every").estimate(inputs, targets)
 
-    inputs, targets, _ = data("mse", "every")
-    found, expected = both_ways(monkeypatch, make, inputs, targets)
-    torch.testing.assert_close(found.gradients, expected.gradients)
+    found = estimate()
+    with plain_torch():
+        assert_same(found, estimate())

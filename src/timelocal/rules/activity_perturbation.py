@@ -12,7 +12,8 @@ from torch import Tensor
 from timelocal import kernels
 from timelocal.arguments import flag_problem, is_flag
 from timelocal.errors import unknown_name
-from timelocal.kernels.native_stream import CREDITS, StreamCall
+from timelocal.kernels.native_perturbed import NoisyCall
+from timelocal.kernels.native_stream import CREDITS
 from timelocal.losses import Loss
 from timelocal.network import Network, at_last_valid
 from timelocal.precision import at_least_float32
@@ -111,7 +112,7 @@ class ANP(NodeRule):
         self.clean = bool(clean)
         self.norm = norm
 
-    def native_credit(self) -> Callable[[StreamCall], None] | None:
+    def native_credit(self) -> Callable[[NoisyCall], None] | None:
         known = type(self) is ANP and self.clean
         return partial(write_activity, self) if known else None
 
@@ -181,7 +182,7 @@ class ANP(NodeRule):
         return nodes, outputs[..., 1:, :, :] - outputs[..., :1, :, :]
 
 
-def write_activity(rule: ANP, call: StreamCall) -> None:
+def write_activity(rule: ANP, call: NoisyCall) -> None:
     """Tell a native call how the change of activity is credited."""
     write_nodes(rule, call)
     call.credit, call.layer_norms = CREDITS.index("activity"), rule.norm == "layer"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from timelocal.kernels.native_stream import StreamCall
+from timelocal.kernels.native_perturbed import NoisyCall
 from timelocal.precision import at_least_float32
 from timelocal.rules.estimate import RuleSpec
 from timelocal.rules.perturbation import Directions, NodeRule, Runs, write_nodes
@@ -96,5 +96,5 @@ class NP(NodeRule):
             at_least_float32(runs.readout_noise[..., 1:, :, :]) * precision,
         )
 
-    def native_credit(self) -> Callable[[StreamCall], None] | None:
+    def native_credit(self) -> Callable[[NoisyCall], None] | None:
         return partial(write_nodes, self) if type(self) is NP else None

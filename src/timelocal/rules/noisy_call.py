@@ -1,7 +1,4 @@
-"""Perturbations of a whole sequence in one native call: the runs side by side, noise made where it is used.
-
-The call is a stream's (`kernels.native_stream`) in which nothing learns: the gradients of all steps add up.
-"""
+"""Perturbations of whole sequences in one native call: runs side by side, noise made where it is used."""
 
 from __future__ import annotations
 
@@ -12,15 +9,104 @@ import torch
 from torch import Tensor, nn
 
 from timelocal.cells import LayerTrajectory
-from timelocal.kernels import native_stream
+from timelocal.kernels import native_perturbed, native_stream
+from timelocal.kernels.native_perturbed import NoisyCall, PerturbedCall, PerturbedParameter
 from timelocal.kernels.native_stream import GroupCall, LayerCall, StreamCall
 from timelocal.losses import Loss
-from timelocal.network import Network, Trajectory, parameter_name
+from timelocal.network import Network, Trajectory, masked, parameter_name, valid_steps
 from timelocal.rules import staged
 from timelocal.rules.batch import Batch
 from timelocal.rules.estimate import ForwardPass
 from timelocal.rules.states import no_states, packed, unpacked
 from timelocal.typing import Gradients, States
+
+
+def perturbed(
+    network: Network,
+    loss: Loss,
+    batch: Batch,
+    key: int,
+    write: Callable[[NoisyCall], None],
+    decay: float | None,
+) -> tuple[ForwardPass, Gradients] | None:
+    """The clean run of a batch and its gradients by noise on the nodes; None where no call makes them.
+
+    write: tells the call how noise is made and credited. decay: λ of the credit, or None: all losses are
+    credited to every step.
+    """
+    if not _serves(network, loss, batch):
+        return None
+    recurrent, readout, inputs = network.recurrent, network.readout, batch.inputs
+    assert isinstance(readout, nn.Linear)
+    steps, sequences, _ = inputs.shape
+    alive: list[Tensor] = []
+
+    def address(tensor: Tensor | None) -> int:
+        if tensor is None:
+            return 0
+        alive.append(tensor.detach().contiguous())
+        return alive[-1].data_ptr()
+
+    layers = recurrent.num_layers
+    parameters = (PerturbedParameter * (4 * layers + 2))()
+    call = PerturbedCall(
+        threads=torch.get_num_threads(), steps=steps, batch=sequences, at_last=batch.at == "last",
+        credit_is_global=decay is None, denominator=batch.denominator, key=key & (2**64 - 1),
+        parameters=ctypes.addressof(parameters),
+    )  # fmt: skip
+    staged.write_network(call, network, loss)
+    write(call)
+    gradients = {}
+    for name, parameter in network.named_parameters():
+        gradients[name] = torch.empty_like(parameter, memory_format=torch.contiguous_format)
+        own = parameters[_place(name, layers)]
+        own.value, own.gradient = address(parameter), gradients[name].data_ptr()
+    if batch.lengths is not None:
+        inputs = masked(inputs, valid_steps(batch.lengths, steps, inputs.device))
+    call.x, call.y, call.weights = address(inputs), address(batch.targets), address(batch.weights)
+    call.lengths = address(batch.lengths)
+    by_class = staged.write_loss(call, loss, inputs)
+    count = len(recurrent.cell.state_names)
+    initial = () if batch.initial is None else batch.initial
+    initial = (initial,) if isinstance(initial, Tensor) else initial
+    final = [inputs.new_empty(layers, sequences, network.hidden_size) for _ in range(count)]
+    call.h0, call.c0 = (*map(address, initial), 0, 0)[:2]
+    call.h, call.c = (*map(address, final), 0)[:2]
+    entries = (sequences,) if batch.at == "last" else (steps * sequences,)
+    losses, outputs = inputs.new_empty(entries), inputs.new_empty(*entries, call.outputs)
+    call.losses, call.out = losses.data_ptr(), outputs.data_ptr()
+    native_perturbed.perturbed(call)
+    del by_class  # until here
+    trajectory = _ended(network, inputs, tuple(final))
+    nothing = outputs.new_empty(0)  # the kernel keeps neither features nor errors
+    forward = ForwardPass(
+        batch,
+        trajectory,
+        nothing,
+        outputs,
+        nothing,
+        batch.mean(losses),
+        batch.accuracy(loss, outputs),
+    )
+    return forward, gradients
+
+
+def _serves(network: Network, loss: Loss, batch: Batch) -> bool:
+    plain = not batch.wanted and not torch.compiler.is_compiling()
+    plain = plain and batch.at != "mean"  # its loss is known at the end
+    plain = plain and network.recurrent.decorrelate is None  # what D learns from is not told
+    return plain and staged.serves(network, loss) and network.recurrent.is_as_declared(batch.inputs)
+
+
+def _place(name: str, layers: int) -> int:
+    """Where a call has the parameter of this name: `weight_ih_l0`, … of every layer, then the readout's."""
+    if name in _READOUT:
+        return 4 * layers + _READOUT.index(name)
+    kind, _, layer = name.removeprefix("recurrent.").rpartition("_l")
+    return 4 * int(layer) + native_stream.KINDS.index(kind)
+
+
+_READOUT = ("readout.weight", "readout.bias")
 
 
 def summed(
@@ -34,14 +120,12 @@ def summed(
 ) -> tuple[ForwardPass, Gradients] | None:
     """The clean run and the sum over time of all gradients by local credit; None where no call does it.
 
-    write: tells the call how noise is credited. runs: clean and noisy ones, of each sequence. apart: whether
-    the noisy runs' states lie apart from the clean ones'.
+    The call is a stream's in which nothing learns: the gradients of all steps add up. write: tells it how
+    noise is credited. runs: clean and noisy ones, of each sequence. apart: whether the noisy runs' states lie
+    apart from the clean ones'.
     """
     recurrent, readout, inputs = network.recurrent, network.readout, batch.inputs
-    plain = batch.lengths is None and not batch.wanted and not torch.compiler.is_compiling()
-    plain = plain and batch.at != "mean"  # its loss is known at the end
-    plain = plain and recurrent.decorrelate is None  # what D learns from is not told
-    if not (plain and staged.serves(network, loss) and recurrent.is_as_declared(inputs)):
+    if batch.lengths is not None or not _serves(network, loss, batch):
         return None
     assert isinstance(readout, nn.Linear)
     steps, sequences, _ = inputs.shape

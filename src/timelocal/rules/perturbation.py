@@ -22,7 +22,8 @@ from timelocal.arguments import as_real, flag_problem, is_flag, is_one_of, whole
 from timelocal.cells import outer_each
 from timelocal.distributed import of_this_rank
 from timelocal.errors import Problem, UnsupportedError, described, unknown_name
-from timelocal.kernels.native_stream import CREDITS, StreamCall
+from timelocal.kernels.native_perturbed import NoisyCall
+from timelocal.kernels.native_stream import CREDITS
 from timelocal.losses import Loss
 from timelocal.network import (
     Network,
@@ -155,7 +156,7 @@ class NodeRule(PerturbationRule):
         self.carry = bool(carry)
         self.noise = noise
 
-    def native_credit(self) -> Callable[[StreamCall], None] | None:
+    def native_credit(self) -> Callable[[NoisyCall], None] | None:
         """What tells a native call how exactly this rule credits; None where none does it."""
         return None
 
@@ -174,14 +175,23 @@ class NodeRule(PerturbationRule):
             )
         generator = of_this_rank(self.generator)
         key = draw_key(generator)
-        credit = self.native_credit()
-        if credit is not None and self.decay == 0:
-            native = noisy_call.summed(self.network, self.loss, batch, key, credit, 1 + self.copies)
-            if native is not None:
-                return native
+        native = self._in_one_call(batch, key)
+        if native is not None:
+            return native
         runs = self._run(batch, copied(batch.initial, 1 + self.copies), key, 0, generator)
         learned = self._learn(batch, runs)
         return learned.forward, self._gradients(learned)
+
+    def _in_one_call(self, batch: Batch, key: int) -> tuple[ForwardPass, Gradients] | None:
+        """The same by native code; None where there is none for it."""
+        credit, network = self.native_credit(), self.network
+        if credit is None:
+            return None
+        if self.noise == "gaussian":
+            return noisy_call.perturbed(network, self.loss, batch, key, credit, self.decay)
+        if self.decay == 0:
+            return noisy_call.summed(network, self.loss, batch, key, credit, 1 + self.copies)
+        return None
 
     def _run(
         self,
@@ -389,12 +399,12 @@ class NodeRule(PerturbationRule):
         }
 
 
-def write_noise(rule: PerturbationRule, call: StreamCall) -> None:
+def write_noise(rule: PerturbationRule, call: NoisyCall) -> None:
     """Tell a native call how much noise there is, and how often."""
     call.sigma, call.directions, call.antithetic = rule.sigma, rule.directions, rule.antithetic
 
 
-def write_nodes(rule: NodeRule, call: StreamCall) -> None:
+def write_nodes(rule: NodeRule, call: NoisyCall) -> None:
     """Tell a native call how noise on nodes is credited."""
     write_noise(rule, call)
     call.credit = CREDITS.index("nodes")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from timelocal.kernels import native, native_stream
-from timelocal.kernels.native_stream import StreamCall
+from timelocal.kernels.native_perturbed import NoisyCall
 from timelocal.losses import BCE, MSE, CrossEntropy, Loss
 from timelocal.network import Network, Recurrent, is_linear
 
@@ -27,7 +27,7 @@ def serves(network: Network, loss: Loss) -> bool:
     )
 
 
-def write_network(call: StreamCall, network: Network, loss: Loss) -> None:
+def write_network(call: NoisyCall, network: Network, loss: Loss) -> None:
     """Tell a call the sizes and kinds of a network and a loss that the stages serve."""
     recurrent = network.recurrent
     call.bytes = recurrent.like.element_size()
@@ -37,7 +37,7 @@ def write_network(call: StreamCall, network: Network, loss: Loss) -> None:
     call.loss = native_stream.LOSSES.index(LOSSES[type(loss)])
 
 
-def write_loss(call: StreamCall, loss: Loss, like: Tensor) -> Tensor | None:
+def write_loss(call: NoisyCall, loss: Loss, like: Tensor) -> Tensor | None:
     """Tell a call what cross-entropy is made with; returns the weights it reads, to be kept meanwhile."""
     call.class_weights = 0
     if not isinstance(loss, CrossEntropy):
