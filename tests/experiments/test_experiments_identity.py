@@ -32,7 +32,9 @@ COMMITTED = Path(__file__).parents[2] / "results" / "reproduction" / "runs.parqu
 def defaults_now() -> dict[str, Any]:
     """Every default that a run's name leaves out."""
     fields = {
-        name: "of the rule" if name == "rule_options" else one.get_default()
+        name: "of the rule"
+        if name == "rule_options"
+        else one.get_default(call_default_factory=True)
         for name, one in CostConfig.model_fields.items()
     }
     options = {

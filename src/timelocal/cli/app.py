@@ -7,7 +7,19 @@ from typing import Annotated
 import typer
 
 from timelocal import __version__
-from timelocal.cli import bench, data, demo, doctor, pack, report, reproduce, runs, train
+from timelocal.cli import (
+    bench,
+    data,
+    demo,
+    doctor,
+    evaluate,
+    pack,
+    predict,
+    report,
+    reproduce,
+    runs,
+    train,
+)
 from timelocal.cli import list as listing
 from timelocal.cli.group import Group
 from timelocal.cli.terminal import say
@@ -37,6 +49,8 @@ def timelocal(
 
 app.command("demo")(demo.demo)
 app.command("train")(train.train)
+app.command("predict")(predict.predict)
+app.command("evaluate")(evaluate.evaluate)
 app.command("report")(report.report)
 app.command("list")(listing.list_)
 app.command("reproduce")(reproduce.reproduce)

@@ -73,10 +73,11 @@ def print_summary(records: Sequence[RunRecord]) -> None:
     A damaged run does not count.
     """
     groups: dict[tuple[str, str, str], list[RunRecord]] = {}
+    metric = next((r.config["metric"] for r in records if r.config.get("metric")), None)
     for record in records:
         key = (record.config["dataset"], record.config["cell"], record.config["rule"])
         groups.setdefault(key, []).append(record)
-    score = (
+    score = metric or (
         "accuracy"
         if any(_values(group, "last", "accuracy") for group in groups.values())
         else "loss"
@@ -85,6 +86,7 @@ def print_summary(records: Sequence[RunRecord]) -> None:
     table = listing(*names, title=f"test {score}: mean ± standard deviation over seeds")
     for name in ("seeds", "last epoch", "best on validation", "ms per step"):
         table.add_column(name, justify="right")
+    table.add_column("without learning over time", overflow="fold")
     for key, group in groups.items():
         sound = [r for r in group if r.status != "damaged"]
         steps = [
@@ -96,8 +98,18 @@ def print_summary(records: Sequence[RunRecord]) -> None:
             _spread(_values(sound, "last", score)),
             _spread(_values(sound, "best_validation", score)),
             f"{1000 * mean(steps):.2f}" if steps else "–",
+            "–" if metric else _floors(sound),
         )
     show(table)
+
+
+def _floors(sound: Sequence[RunRecord]) -> str:
+    """The mean over the runs of every predictor that learns nothing over time."""
+    found: dict[str, list[float]] = {}
+    for record in sound:
+        for name, value in ((record.result or {}).get("trivial") or {}).items():
+            found.setdefault(name, []).append(value)
+    return ", ".join(f"{name} {mean(values):.3g}" for name, values in found.items()) or "–"
 
 
 def _counted(sound: Sequence[RunRecord], damaged: int) -> str:

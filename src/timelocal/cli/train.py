@@ -8,11 +8,25 @@ from typing import Annotated
 
 import typer
 
-from timelocal.cli.options import OWN, DataDir, Out
+from timelocal.cli.options import (
+    OWN,
+    DataDir,
+    Features,
+    Horizon,
+    Label,
+    Missing,
+    Out,
+    Series,
+    Target,
+    Task,
+    Time,
+    Window,
+    reading_options,
+)
 
 
 def train(
-    dataset: Annotated[str, typer.Option(help=f"Data set: {OWN}.")] = "digits-rows",
+    dataset: Annotated[str, typer.Option(help=f"Data set: {OWN}; or a file.")] = "digits-rows",
     cell: Annotated[str, typer.Option(help=f"Recurrent cell: {OWN}.")] = "gru",
     rule: Annotated[str, typer.Option(help=f"Learning rule: {OWN}.")] = "dfa",
     at: Annotated[
@@ -56,8 +70,12 @@ def train(
         bool, typer.Option("--stratified", help="Same share of classes in all three parts.")
     ] = False,
     standardize: Annotated[
-        bool, typer.Option("--standardize", help="Zero mean, unit variance on the training part.")
-    ] = False,
+        bool | None,
+        typer.Option(
+            help="Zero mean, unit variance on the training part; by default of own files.",
+            show_default=False,
+        ),
+    ] = None,
     decorrelate: Annotated[
         float | None, typer.Option(help="Decorrelate the hidden units; the learning rate of that.")
     ] = None,
@@ -67,13 +85,44 @@ def train(
     alignment: Annotated[
         bool, typer.Option("--alignment", help="Compare with BPTT's gradient after every epoch.")
     ] = False,
+    patience: Annotated[
+        int | None,
+        typer.Option(help="End after so many epochs without a lower validation loss."),
+    ] = None,
+    scheduler: Annotated[
+        str | None, typer.Option(help="Learning rate over the epochs: cosine, plateau or step.")
+    ] = None,
+    class_weight: Annotated[
+        str | None, typer.Option(help="balanced: all classes count the same.")
+    ] = None,
+    metric: Annotated[
+        str | None,
+        typer.Option(help="Measured besides: balanced_accuracy, macro_f1; mae, rmse, r2."),
+    ] = None,
+    device: Annotated[str, typer.Option(help="Of torch, such as cuda.")] = "cpu",
+    test: Annotated[
+        str | None, typer.Option(help="Own file: another one, whose sequences are the test part.")
+    ] = None,
+    series: Series = None,
+    time: Time = None,
+    label: Label = None,
+    features: Features = None,
+    target: Target = None,
+    horizon: Horizon = 1,
+    window: Window = None,
+    missing: Missing = "refuse",
+    task: Task = None,
     data_dir: DataDir = None,
     out: Out = Path("runs"),
 ) -> None:
-    """Train one network per seed. A finished run is not repeated; a stopped one goes on."""
+    """Train one network per seed. A finished run is not repeated; a stopped one goes on.
+
+    The data set may be a file of your own, or a folder: `timelocal data show FILE` shows what is read.
+    """
     from timelocal.cli.rule_options import decorrelated, rule_options
     from timelocal.cli.seeds import parse_seeds
     from timelocal.cli.summary import do_runs, print_summary
+    from timelocal.data.reading import is_file
     from timelocal.errors import TimelocalError
     from timelocal.experiments.config import TrainConfig, default_task
     from timelocal.model.build import rule_defaults
@@ -85,10 +134,14 @@ def train(
     options = rule_options(
         option or [], defaults, feedback=feedback, feedback_per=feedback_per, normalize=normalize
     )
+    reading = reading_options(series, time, label, features, target, horizon, window, missing, task)
+    if standardize is None:
+        standardize = is_file(dataset)
     configs = [
         TrainConfig(
             dataset=dataset,
-            **default_task(dataset) | ({} if at is None else {"at": at}),
+            reading=reading,
+            **default_task(dataset, reading) | ({} if at is None else {"at": at}),
             cell=cell,
             rule=rule,
             rule_options=options,
@@ -108,6 +161,12 @@ def train(
             online=online,
             tau=tau,
             alignment=alignment,
+            test=test,
+            patience=patience,
+            class_weight=class_weight,
+            metric=metric,
+            scheduler=scheduler,
+            device=device,
         )
         for seed in parse_seeds(seeds)
     ]

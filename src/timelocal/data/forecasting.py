@@ -31,11 +31,12 @@ class Windows:
     steps: NDArray[np.int64]
 
 
-def windows(series: Series, target: str, horizon: int, window: int) -> Windows:
+def windows(series: Series, target: str, horizon: int, window: int, *, cut: bool = True) -> Windows:
     """Every window of `window` steps with the next `horizon` values of the feature `target`.
 
     The part of a window is the part of the time in which all its targets lie; windows whose targets reach
     over a cut are left out. So no target is seen before its part; inputs may reach back into the part before.
+    Without `cut` all windows are of the test part.
 
     Raises:
         ArgumentError: no such feature, or no series of window + horizon steps.
@@ -59,14 +60,14 @@ def windows(series: Series, target: str, horizon: int, window: int) -> Windows:
     which = np.repeat(np.arange(len(series)), counts)
     begin = np.arange(len(which)) - np.repeat(np.cumsum(counts) - counts, counts)
     first = series.starts[which] + begin  # the row of each window's first input
-    share = _shares(series)
+    share = _shares(series) if cut else np.ones(len(series.rows))
     early = np.digitize(share[first + window], FRACTIONS)
     late = np.digitize(share[first + whole - 1], FRACTIONS)
     chosen = np.flatnonzero(early == late)
     chosen = chosen[np.argsort(early[chosen], kind="stable")]
     which, begin, first, part = which[chosen], begin[chosen], first[chosen], early[chosen]
     parts = np.bincount(part, minlength=3)
-    if not parts.all():
+    if cut and not parts.all():
         got = (
             f"{len(chosen):,} windows, of which {parts.tolist()} for training, validation and test"
         )

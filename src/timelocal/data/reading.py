@@ -195,12 +195,20 @@ def is_file(name: str) -> bool:
     )
 
 
-def series_of(path: Path, reading: Reading, needs_label: bool = True) -> Series:
-    """The series in a file or a folder, as they are: missing values are still missing."""
+def series_of(
+    path: Path,
+    reading: Reading,
+    needs_label: bool = True,
+    features: Sequence[str] | None = None,
+) -> Series:
+    """The series in a file or a folder, as they are: missing values are still missing.
+
+    features: of a table in which other columns are left out, as they are called in `Series.features`.
+    """
     if not is_there(path):
         raise DataError(f"{path}: got no such file, expected one. Look at where it is")
     if path.is_dir():
-        return _folder(path, reading, needs_label)
+        return _folder(path, reading, needs_label, features)
     suffix = path.suffix.lower()
     if suffix == ".ts":
         return read_ts(path)
@@ -210,7 +218,7 @@ def series_of(path: Path, reading: Reading, needs_label: bool = True) -> Series:
         return _read_npz(path)
     if suffix not in SUFFIXES:
         raise DataError(f"{path}: got a file {suffix!r}, expected one of {', '.join(SUFFIXES)}")
-    return _from_table(_table(path, reading.time), reading, needs_label)
+    return _from_table(_table(path, reading.time), reading, needs_label, features=features)
 
 
 def _table(path: Path, time: str | int | None) -> Any:
@@ -224,25 +232,35 @@ def _table(path: Path, time: str | int | None) -> Any:
 
 
 def _from_table(
-    table: Any, reading: Reading, needs_label: bool, one_series: str | None = None
+    table: Any,
+    reading: Reading,
+    needs_label: bool,
+    one_series: str | None = None,
+    features: Sequence[str] | None = None,
 ) -> Series:
     from timelocal.data.own_tables import series_from
 
     if reading.target is not None and reading.series is None:
         one_series = "1"
+    wanted = reading.features
+    if wanted is None and features is not None and features != ("value",):
+        columns = {str(name): name for name in table.frame.columns}
+        wanted = [columns.get(name, name) for name in features]
     return series_from(
         table,
         series=reading.series,
         time=reading.time,
         label=reading.label,
-        features=reading.features,
+        features=wanted,
         needs_label=needs_label,
         one_series=one_series,
         finds_label=reading.target is None,
     )
 
 
-def _folder(path: Path, reading: Reading, needs_label: bool) -> Series:
+def _folder(
+    path: Path, reading: Reading, needs_label: bool, features: Sequence[str] | None = None
+) -> Series:
     """A file a series, whose class is the name of its folder if that is not `path`; in order of names."""
     files = sorted(
         file
@@ -259,7 +277,7 @@ def _folder(path: Path, reading: Reading, needs_label: bool) -> Series:
     parts = []
     for file, name in zip(files, named, strict=True):
         one = None if reading.series is not None else name
-        part = _from_table(_table(file, reading.time), reading, needs_label, one)
+        part = _from_table(_table(file, reading.time), reading, needs_label, one, features)
         if file.parent != path and part.labels is None and reading.target is None:
             kind = file.parent.relative_to(path).as_posix()
             part = replace(part, labels=np.array([kind] * len(part)))
@@ -346,7 +364,7 @@ def _channels(width: int) -> tuple[str, ...]:
 
 def dataset_of(series: Series, reading: Reading) -> Dataset:
     """The data set that these series make; what cannot be learned from is refused."""
-    _refuse_duplicates(series)
+    refuse_duplicates(series)
     whole = filled(series, reading.missing)
     refuse_coarse(whole)
     if reading.target is not None:
@@ -420,7 +438,8 @@ def _forecasts(series: Series, reading: Reading) -> Dataset:
     return replace(dataset, card=card)
 
 
-def _refuse_duplicates(series: Series) -> None:
+def refuse_duplicates(series: Series) -> None:
+    """Refuse series in which a time comes twice."""
     if series.duplicates:
         count, (first, _) = sum(series.duplicates.values()), next(iter(series.duplicates.items()))
         got = f"{count:,} steps at the time of the step before, the first {first}"
@@ -469,6 +488,7 @@ def _dataset(
         lengths=tuple(lengths.tolist()) if unequal and lengths is not None else None,
         features=series.features,
         outputs=() if classes is not None else ("value",),
+        stepwise=targets.dim() == 3,
     )
     return Dataset(
         name,

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -25,6 +27,8 @@ from timelocal.data import (
 from timelocal.data.dataset import Card, Dataset, Entry
 from timelocal.data.families import Registry
 from timelocal.data.own import own_entry
+from timelocal.data.own_files import OwnFile, own_file
+from timelocal.data.reading import is_file
 from timelocal.data.sequences import Split
 from timelocal.errors import Problem, described, raise_problems
 from timelocal.files import as_path
@@ -57,8 +61,8 @@ def names() -> tuple[str, ...]:
     return tuple(sorted(ENTRIES, key=lambda name: ENTRIES[name].card.classes is None))
 
 
-def card(name: str) -> Card:
-    """What to know of a dataset before using it; reads and fetches nothing.
+def card(name: str, reading: Mapping[str, Any] | None = None) -> Card:
+    """What to know of a dataset before using it; reads and fetches nothing but a file of your own.
 
     Raises:
         ArgumentError: an unknown name.
@@ -66,7 +70,7 @@ def card(name: str) -> Card:
     >>> card("ecg200").shape
     (200, 96, 1)
     """
-    return _entry(name).card
+    return _entry(name, reading).card
 
 
 def locate(name: str, data_dir: str | os.PathLike[str] | None = None) -> str | None:
@@ -81,7 +85,12 @@ def locate(name: str, data_dir: str | os.PathLike[str] | None = None) -> str | N
     return _entry(name).locate(_path(data_dir))
 
 
-def load(name: str, data_dir: str | os.PathLike[str] | None = None) -> Dataset:
+def load(
+    name: str,
+    data_dir: str | os.PathLike[str] | None = None,
+    *,
+    reading: Mapping[str, Any] | None = None,
+) -> Dataset:
     """Load a dataset by name, in full; the values are always checked against known ones.
 
     The files are looked for in `data_dir`, else in the folder that TIMELOCAL_DATA names: in a
@@ -89,8 +98,9 @@ def load(name: str, data_dir: str | os.PathLike[str] | None = None) -> Dataset:
     from the cache (TIMELOCAL_CACHE, or the system's usual place) and downloaded when not there.
 
     Args:
-        name: one of `names()`, of an installed package, or `module:name`.
+        name: one of `names()`, of an installed package, or `module:name`; or a file or folder of your own.
         data_dir: a folder with data files.
+        reading: of a file of your own the further arguments of `read`.
 
     Returns:
         Dataset with inputs (N, T, I) float32 and targets: (N,) int64 in 0..C−1 for classes,
@@ -105,7 +115,9 @@ def load(name: str, data_dir: str | os.PathLike[str] | None = None) -> Dataset:
     >>> tuple(digits.inputs.shape), digits.targets.dtype
     ((1797, 8, 8), torch.int64)
     """
-    entry = _entry(name)
+    entry = _entry(name, reading)
+    if isinstance(entry, OwnFile):
+        return entry.dataset
     inputs, targets = entry.read(_path(data_dir))
     lengths = entry.card.lengths
     return Dataset(
@@ -141,7 +153,16 @@ def floors(name: str, split: Split) -> dict[str, float]:
     return _entry(name).floors(split)
 
 
-def _entry(name: str) -> Entry:
+def _entry(name: str, reading: Mapping[str, Any] | None = None) -> Entry:
+    if isinstance(name, str) and name not in ENTRIES and is_file(name):
+        return own_file(name, reading or {})
+    raise_problems(
+        [
+            Problem("reading", ", ".join(reading), "none: it is for a file of your own")
+            if reading
+            else None
+        ]
+    )
     found = plugins.find("dataset", name, ENTRIES)
     return found if name in ENTRIES else own_entry(name, found)
 

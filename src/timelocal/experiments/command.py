@@ -6,15 +6,19 @@ import json
 import shlex
 from functools import cache
 
+from timelocal.data.reading import is_file
 from timelocal.errors import UnsupportedError
 from timelocal.experiments.catalogue import EXPERIMENTS
 from timelocal.experiments.config import CostConfig, TrainConfig, default_task
 from timelocal.experiments.experiment import PROFILES, ProfileName
 from timelocal.model.build import rule_defaults
 
-_FLAGS = ("stratified", "standardize", "online", "alignment")
+_FLAGS = ("stratified", "online", "alignment")
 _GIVEN = ("dataset", "cell", "rule", "hidden", "optimizer", "lr", "batch", "epochs")
-_IF_SET = ("clip", "tau", "decorrelate", "decorrelate_norm")
+_IF_SET = (
+    "clip", "tau", "decorrelate", "decorrelate_norm", "test", "patience", "class_weight", "metric",
+    "scheduler",
+)  # fmt: skip
 
 
 def command_of(config: TrainConfig) -> str:
@@ -39,7 +43,10 @@ def command_of(config: TrainConfig) -> str:
     words = ["timelocal", "train"]
     for name in _GIVEN:
         words += [f"--{name}", _text(getattr(config, name))]
-    if config.at != default_task(config.dataset)["at"]:
+    for name, value in config.reading.items():
+        told = ",".join(map(str, value)) if isinstance(value, list) else str(value)
+        words += [f"--{name}", told]
+    if config.at != default_task(config.dataset, config.reading)["at"]:
         words += ["--at", config.at]
     if config.layers != 1:
         words += ["--layers", str(config.layers)]
@@ -55,6 +62,10 @@ def command_of(config: TrainConfig) -> str:
         value = getattr(config, name)
         if value is not None:
             words += [f"--{name.replace('_', '-')}", _text(value)]
+    if config.device != "cpu":
+        words += ["--device", config.device]
+    if config.standardize != is_file(config.dataset):
+        words.append("--standardize" if config.standardize else "--no-standardize")
     words += [f"--{name}" for name in _FLAGS if getattr(config, name)]
     return shlex.join([*words, "--seeds", f"{config.seed},", "--threads", str(config.threads)])
 

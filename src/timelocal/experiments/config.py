@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from textwrap import indent
 from typing import Annotated, Any, Literal, get_args
 
@@ -21,11 +22,15 @@ from pydantic import (
 from pydantic_core import ErrorDetails
 
 from timelocal import data
+from timelocal.arguments import placement_problems
 from timelocal.cells import CELLS
+from timelocal.data.reading import is_file, reading_of
 from timelocal.errors import ArgumentError, Problem, TimelocalError, described, unknown_name
+from timelocal.experiments.predictions import CLASS_METRICS, VALUE_METRICS
 from timelocal.losses import LOSSES
 from timelocal.model.build import (
     OPTIMIZERS,
+    SCHEDULERS,
     find_cell,
     find_rule,
     make_network,
@@ -50,14 +55,14 @@ _COMMON = {"loss", "at", "seed"}
 """Arguments of a rule that are fields of the configuration, not rule options."""
 
 
-def default_task(dataset: str) -> dict[str, str]:
-    """The loss of a named data set and the place of it, as arguments of `TrainConfig`.
+def default_task(dataset: str, reading: Mapping[str, Any] | None = None) -> dict[str, str]:
+    """The loss of a named data set, or a file, and the place of it, as arguments of `TrainConfig`.
 
     >>> default_task("ecg200"), default_task("copying")
     ({'loss': 'cross_entropy', 'at': 'last'}, {'loss': 'mse', 'at': 'every'})
     """
     with suppress(TimelocalError):  # a name that is wrong: the configuration tells
-        card = data.card(dataset)
+        card = data.card(dataset, reading)
         if card.classes is None:
             return {"loss": "mse", "at": "every" if card.stepwise else "last"}
     return {"loss": "cross_entropy", "at": "last"}
@@ -72,6 +77,9 @@ class TrainConfig(BaseModel):
     completed by their defaults. `decorrelate` is the learning rate of the matrices D, None for a network
     without them, and `decorrelate_norm` their `Decorrelation.norm`. `online` updates at every step. `tau`
     makes the tanh RNN a leaky one. `alignment` compares the rule's gradient with BPTT's after every epoch.
+    `dataset` may be a file of one's own: then `reading` are the arguments of `timelocal.data.read`, and
+    `test` a file whose sequences make up the test part. `patience` epochs without a lower validation loss
+    end the run with the weights of the best epoch. `metric` is measured besides, in the units of the data.
     Raises `ArgumentError` that lists every problem at once.
 
     >>> config = TrainConfig(dataset="digits-rows", cell="gru", rule="dfa", epochs=3)
@@ -81,6 +89,7 @@ class TrainConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, validate_default=True)
 
+    reading: dict[str, Option] = Field(default_factory=dict)
     dataset: str = "digits-rows"
     cell: str = "gru"
     hidden: Annotated[int, Field(ge=1, le=10**6)] = 128
@@ -103,6 +112,12 @@ class TrainConfig(BaseModel):
     online: bool = False
     tau: Annotated[float, Field(ge=1, allow_inf_nan=False)] | None = None
     alignment: bool = False
+    test: str | None = None
+    patience: Count | None = None
+    class_weight: Literal["balanced"] | None = None
+    metric: str | None = None
+    scheduler: str | None = None
+    device: str = "cpu"
 
     def __init__(self, **values: Any) -> None:
         try:
@@ -118,10 +133,12 @@ class TrainConfig(BaseModel):
     def _known(cls, value: str, info: ValidationInfo) -> str:
         name = str(info.field_name)
         find: dict[str, Callable[[str], object]] = {
-            "dataset": data.card,
+            "dataset": lambda name: data.card(name, info.data.get("reading")),
             "cell": find_cell,
             "rule": find_rule,
         }
+        if name == "dataset" and "reading" not in info.data:
+            return value  # what is wrong with the reading is reported already
         if name in find:
             try:
                 find[name](value)
@@ -145,7 +162,7 @@ class TrainConfig(BaseModel):
         if "dataset" not in info.data:
             return value  # reported already
         dataset, name = info.data["dataset"], str(info.field_name)
-        task = default_task(dataset)
+        task = default_task(dataset, info.data.get("reading"))
         expected = [task[name]]
         if name == "at":  # one label may be asked anywhere, values at every step only there
             expected = list(get_args(Place) if task["at"] == "last" else STEPWISE)
@@ -153,6 +170,60 @@ class TrainConfig(BaseModel):
             told = " or ".join(map(repr, expected))
             problem = Problem(name, repr(value), f"{told} for the data set {dataset!r}")
             raise _RefusedError([problem])
+        return value
+
+    @field_validator("reading")
+    @classmethod
+    def _reads(cls, reading: dict[str, Option]) -> dict[str, Option]:
+        try:
+            reading_of(reading)
+        except TimelocalError as error:
+            raise _RefusedError([error]) from error
+        return reading
+
+    @field_validator("test")
+    @classmethod
+    def _more_of_a_file(cls, value: str | None, info: ValidationInfo) -> str | None:
+        dataset = info.data.get("dataset")
+        if value is not None and dataset is not None and not is_file(dataset):
+            problem = Problem(
+                "test", repr(value), f"None for {dataset!r}, which comes with a test part"
+            )
+            raise _RefusedError([problem])
+        return value
+
+    @field_validator("class_weight", "metric")
+    @classmethod
+    def _fits_the_targets(cls, value: str | None, info: ValidationInfo) -> str | None:
+        """Weights of classes, and measures of classes or of values, where there are some."""
+        if value is None or "dataset" not in info.data:
+            return value
+        dataset, name = info.data["dataset"], str(info.field_name)
+        classifies = data.card(dataset, info.data.get("reading")).classes is not None
+        if name == "class_weight":
+            known: Iterable[str] = ("balanced",) if classifies else ()
+        else:
+            known = CLASS_METRICS if classifies else VALUE_METRICS
+        problem = unknown_name(name, value, known)
+        if problem is not None:
+            kind = "classes" if classifies else "values"
+            raise _RefusedError([replace(problem, expected=f"{problem.expected}, of {kind}")])
+        return value
+
+    @field_validator("scheduler")
+    @classmethod
+    def _schedule(cls, value: str | None) -> str | None:
+        problem = None if value is None else unknown_name("scheduler", value, SCHEDULERS)
+        if problem is not None:
+            raise _RefusedError([problem])
+        return value
+
+    @field_validator("device")
+    @classmethod
+    def _a_device(cls, value: str) -> str:
+        problems = placement_problems(value, None)
+        if problems:
+            raise _RefusedError(problems)
         return value
 
     @field_validator("decorrelate_norm")
@@ -245,8 +316,9 @@ class TrainConfig(BaseModel):
         """
         values = self.model_dump(mode="json")
         values["rule_options"] = _differing(values["rule_options"], rule_defaults(self.rule))
-        defaults = {name: one.get_default() for name, one in type(self).model_fields.items()}
-        return _differing(values, defaults | {"rule_options": {}})
+        fields = type(self).model_fields.items()
+        defaults = {name: one.get_default(call_default_factory=True) for name, one in fields}
+        return _differing(values, defaults)
 
     def canonical(self) -> str:
         """What was chosen as JSON, with sorted keys and no spaces: equal runs, equal text.

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from timelocal import data, plugins
 from timelocal.cells import CELLS
+from timelocal.data.own_files import digest
+from timelocal.data.reading import is_file
 from timelocal.data.registry import ENTRIES
 from timelocal.experiments.config import TrainConfig
 from timelocal.model.build import find_cell, find_rule
@@ -37,10 +40,30 @@ def foreign(config: Mapping[str, Any]) -> dict[plugins.What, str]:
 def origins(config: TrainConfig) -> dict[str, dict[str, Any]]:
     """`plugins.origin` of each foreign name of a configuration, and how it is `described`."""
     found: dict[str, dict[str, Any]] = {}
+    files: dict[str, str] = {"dataset": config.dataset, "test": config.test or ""}
+    for role, name in files.items():
+        if name not in ENTRIES and is_file(name):
+            found[role] = _file_origin(name)
     for what, name in foreign(config.model_dump()).items():
+        if what in found:
+            continue
         known = plugins.origin(what, name, plugins.find(what, name, BUILT_IN[what]))
         found[what] = {**known, **described(what, name)}
     return found
+
+
+def _file_origin(name: str) -> dict[str, Any]:
+    """As `plugins.origin`, of a file of one's own."""
+    return {
+        "name": name,
+        "module": None,
+        "file": Path(name).name,
+        "sha256": digest(name),
+        "distribution": None,
+        "version": None,
+        "summary": "own data",
+        "references": [],
+    }
 
 
 def described(what: plugins.What, name: str) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
+from sklearn.metrics import balanced_accuracy_score, f1_score, r2_score
 from torch import Tensor
 
 from timelocal import data
@@ -21,15 +22,42 @@ METRICS: dict[str, Callable[[Tensor, Tensor], float]] = {
     "bit_errors": metrics.bit_errors,
 }
 
+CLASS_METRICS: dict[str, Callable[[Tensor, Tensor], float]] = {
+    "balanced_accuracy": lambda classes, targets: balanced_accuracy_score(targets, classes),
+    "macro_f1": lambda classes, targets: f1_score(targets, classes, average="macro"),
+}
+"""Measures of classes (n,) and targets (n,), as scikit-learn has them."""
+
+VALUE_METRICS: dict[str, Callable[[Tensor, Tensor], float]] = {
+    "mae": lambda values, targets: float((values - targets).abs().mean()),
+    "r2": lambda values, targets: r2_score(targets, values),
+    "rmse": lambda values, targets: float((values - targets).square().mean().sqrt()),
+}
+"""Measures of values (n, o) and targets (n, o), in their own units."""
+
+
+def metric_of(
+    name: str, in_own_units: Callable[[Tensor], Tensor]
+) -> Callable[[Tensor, Tensor], float]:
+    """The measure of this name, as a function of a network's outputs (n, o) and its targets."""
+
+    def classified(outputs: Tensor, targets: Tensor) -> float:
+        return float(CLASS_METRICS[name](outputs.argmax(-1).cpu(), targets.cpu()))
+
+    def valued(outputs: Tensor, targets: Tensor) -> float:
+        values, wanted = (in_own_units(one.cpu()) for one in (outputs, targets))
+        return float(VALUE_METRICS[name](values, wanted))
+
+    return classified if name in CLASS_METRICS else valued
+
 
 def predicted(rule: Rule, part: Sequences) -> Tensor:
-    """Outputs (n, t, o) of the network as it is on `part`."""
+    """Outputs (n, t, o), or (n, o), of the network as it is on `part`."""
     batches = data.minibatches(part, 64)
     first = 0 if rule.network.batch_first else 1
-    outputs = torch.cat(
-        [rule.evaluate(batch.inputs, batch.targets, batch.lengths).outputs for batch in batches],
-        first,
-    )
+    made = [rule.evaluate(batch.inputs, batch.targets, batch.lengths).outputs for batch in batches]
+    first = first if made[0].dim() == 3 else 0
+    outputs = torch.cat(made, first)
     return outputs.transpose(0, 1) if first else outputs
 
 

@@ -8,26 +8,29 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from timelocal import data
 from timelocal.analysis.alignment import watch
-from timelocal.data import Card, Dataset, Sequences
-from timelocal.data.trivial import majority_class
+from timelocal.data import Dataset
 from timelocal.errors import RunError
 from timelocal.experiments.command import command_of
 from timelocal.experiments.config import TrainConfig
 from timelocal.experiments.environment import environment
 from timelocal.experiments.explosion import explosion
+from timelocal.experiments.floors import floors
 from timelocal.experiments.folder import already_done, set_status
 from timelocal.experiments.origins import ChangedPluginWarning, changes, foreign, origins
-from timelocal.experiments.predictions import measured, predicted, shown
+from timelocal.experiments.predictions import measured, metric_of, predicted, shown
+from timelocal.experiments.preparing import Prepared, class_weights, prepared
 from timelocal.files import as_path, exclusive, is_there, make_folder, read_object, write_json
 from timelocal.model import Model, save
-from timelocal.model.build import OPTIMIZERS, find_cell, make_network, make_rule
-from timelocal.model.model import Scale
+from timelocal.model.build import (
+    OPTIMIZERS,
+    find_cell,
+    make_network,
+    make_rule,
+    make_scheduler,
+)
 from timelocal.network import Decorrelation, Network
 from timelocal.rules import Rule
 from timelocal.training import History, fit
@@ -60,16 +63,19 @@ def run(
         return folder
     torch.set_num_threads(config.threads)
     torch.set_flush_denormal(True)
-    dataset = data.load(config.dataset, data_dir)
-    split = data.split(dataset, config.seed, stratified=config.stratified)
-    scale = data.moments(split.train) if config.standardize else None
-    if config.standardize:
-        split = data.standardize(split)
+    ready = prepared(config, data_dir)
+    dataset, split, card = ready.dataset, ready.split, ready.dataset.card
     network = build_network(config, dataset)
-    rule = make_rule(config.rule, network, config.loss, config.at, config.seed, config.rule_options)
+    loss = class_weights(config, split.train, len(card.classes or ()))
+    rule = make_rule(config.rule, network, loss, config.at, config.seed, config.rule_options)
     optimizer = OPTIMIZERS[config.optimizer](network.parameters(), lr=config.lr)
-    trivial = _trivial(dataset, network, split)
-    stepwise = dataset.card.classes is None and dataset.card.stepwise
+    scheduler = make_scheduler(config.scheduler, optimizer, config.epochs)
+    target = config.reading.get("target")
+    trivial = floors(ready, network, None if target is None else str(target))
+    metrics = None
+    if config.metric is not None:
+        metrics = {config.metric: metric_of(config.metric, ready.in_own_units)}
+    stepwise = card.classes is None and card.stepwise
     one = split.test[torch.tensor([0])]
     before = predicted(rule, one)[0] if stepwise else None
     first = torch.arange(min(config.batch, len(split.train)))
@@ -94,14 +100,20 @@ def run(
                 folder=folder,
                 progress=progress,
                 watch=watched,
+                scheduler=scheduler,
+                patience=config.patience,
+                metrics=metrics,
+                device=None if config.device == "cpu" else config.device,
             )
+            rule.to("cpu")
             result = _result(config, history, trivial)
-            if before is not None:
+            if card.classes is None:
                 after = predicted(rule, split.test)
-                result["metrics"] = measured(after, split.test.targets)
-                curves = shown(one.targets[0], before, after[0])
-                write_json(folder / "predictions.json", curves)
-            save(_model(rule, dataset.card, scale), folder / MODEL)
+                result["metrics"] = measured(ready.in_own_units(after), ready.raw.test.targets)
+                if before is not None:
+                    curves = shown(one.targets[0], before, after[0])
+                    write_json(folder / "predictions.json", curves)
+            save(_model(config, rule, ready), folder / MODEL)
             write_json(folder / "result.json", result)
             exploded = explosion(history.epochs, config.loss, trivial)
             if exploded and history.status == "finished":
@@ -165,21 +177,27 @@ def warn_of_changes(config: TrainConfig, folder: Path) -> dict[str, Any]:
     return {"earlier_plugins": earlier} if earlier and goes_on else {}
 
 
-def _model(rule: Rule, card: Card, scale: Scale | None) -> Model:
+def _model(config: TrainConfig, rule: Rule, ready: Prepared) -> Model:
     """The rule as it is, with what the data say of its inputs and outputs."""
+    card = ready.dataset.card
     return Model(
         rule,
         classes=card.classes,
         features=card.features or None,
         outputs=card.outputs or None,
-        inputs_scale=scale,
+        inputs_scale=ready.inputs_scale,
+        outputs_scale=ready.outputs_scale,
+        reading=config.reading,
     )
 
 
 def _result(config: TrainConfig, history: History, trivial: dict[str, float]) -> dict[str, object]:
     """What one run found. `max_test_accuracy` chooses by the test part, as some papers do."""
-    test = ("epoch", "test_loss", "test_accuracy")
+    test: tuple[str, ...] = ("epoch", "test_loss", "test_accuracy")
     chosen = (*test, "validation_loss", "validation_accuracy")
+    if config.metric is not None:
+        test = (*test, f"test_{config.metric}")
+        chosen = (*chosen, f"test_{config.metric}", f"validation_{config.metric}")
     last, best = history.last or {}, history.best or {}
     accuracies = [record["test_accuracy"] for record in history.epochs if "test_accuracy" in record]
     return {
@@ -190,31 +208,5 @@ def _result(config: TrainConfig, history: History, trivial: dict[str, float]) ->
         "max_test_accuracy": max(accuracies, default=None),
         "seconds": sum(history.seconds),
         "trivial": trivial,
+        **({} if history.restored is None else {"restored": history.restored}),
     }
-
-
-def _trivial(dataset: Dataset, network: Network, split: data.Split) -> dict[str, float]:
-    """What takes no learning over time: test accuracies, or mean squared errors at every step."""
-    if dataset.card.classes is None:
-        floors = data.floors(dataset.name, split).items()
-        return {
-            name.removesuffix(", MSE"): error for name, error in floors if name.endswith(", MSE")
-        }
-    return {
-        "majority_class": majority_class(split.train.targets, split.test.targets),
-        "readout_only": _readout_only(network, split.train, split.test),
-    }
-
-
-def _readout_only(network: Network, train: Sequences, test: Sequences) -> float:
-    """Accuracy of a ridge classifier on the last states of the untrained network."""
-    from sklearn.linear_model import RidgeClassifier
-
-    classifier = RidgeClassifier()
-    classifier.fit(_features(network, train), train.targets.numpy())
-    return float(classifier.score(_features(network, test), test.targets.numpy()))
-
-
-def _features(network: Network, part: Sequences) -> NDArray[np.float32]:
-    batches = data.minibatches(part, 256)
-    return torch.cat([network.features(b.inputs, b.lengths) for b in batches]).numpy()

@@ -9,9 +9,16 @@ from typing import Any
 
 import torch
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import (
+    CosineAnnealingLR,
+    LRScheduler,
+    ReduceLROnPlateau,
+    StepLR,
+)
 
 from timelocal import cells, plugins
 from timelocal.errors import Problem, raise_problems
+from timelocal.losses import Loss
 from timelocal.network import Network, from_cell
 from timelocal.rules import RULES, Rule, RuleSpec
 
@@ -105,6 +112,20 @@ OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
 }
 
 
+SCHEDULERS: dict[str, Callable[[Optimizer, int], LRScheduler]] = {
+    "cosine": lambda optimizer, epochs: CosineAnnealingLR(optimizer, epochs),
+    "plateau": lambda optimizer, epochs: ReduceLROnPlateau(optimizer, patience=5),
+    "step": lambda optimizer, epochs: StepLR(optimizer, max(1, epochs // 3)),
+}
+"""Schedules of the learning rate over the epochs: to 0 along a cosine; a tenth after 5 epochs without a lower
+validation loss; a tenth after each third of the epochs."""
+
+
+def make_scheduler(name: str | None, optimizer: Optimizer, epochs: int) -> LRScheduler | None:
+    """The schedule of this name; None for none."""
+    return None if name is None else SCHEDULERS[name](optimizer, epochs)
+
+
 def rule_defaults(name: str) -> dict[str, Any]:
     """What one may choose when making the rule `name`: arguments and their defaults.
 
@@ -147,7 +168,12 @@ def _is_value(default: object) -> bool:
 
 
 def make_rule(
-    name: str, network: Network, loss: str, at: str, seed: int, options: Mapping[str, object]
+    name: str,
+    network: Network,
+    loss: str | Loss,
+    at: str,
+    seed: int,
+    options: Mapping[str, object],
 ) -> Rule:
     """The rule `name` on `network`."""
     make: Callable[..., Rule] = find_rule(name)

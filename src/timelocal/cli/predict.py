@@ -1,0 +1,58 @@
+"""`timelocal predict`: what a trained model says of new data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from timelocal.cli.models import RUN
+
+
+def predict(
+    run: Annotated[Path, typer.Argument(help=RUN)],
+    data: Annotated[str, typer.Argument(help="File or folder, of the form that was trained on.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="A .csv to write, else the screen.")
+    ] = None,
+    cell: Annotated[str | None, typer.Option(help="The cell, if it is your own.")] = None,
+    rule: Annotated[str | None, typer.Option(help="The rule, if it is your own.")] = None,
+) -> None:
+    """Predict: a row for each series, with its class and probabilities, or its values.
+
+    Labels are not needed. Of a series that is forecast, the values that follow its last step.
+    """
+    import csv
+    import io
+
+    from timelocal.cli.models import model_at, more_for
+    from timelocal.cli.terminal import say
+    from timelocal.files import write_text
+
+    model = model_at(run, cell, rule)
+    more = more_for(model, data, labelled=False)
+    predictions = model.predict(more.inputs, more.lengths)
+    text = io.StringIO()
+    rows = csv.writer(text, lineterminator="\n")
+    if model.classes is not None:
+        shares = model.predict_proba(more.inputs, more.lengths)
+        rows.writerow(["series", "class", *(f"p({name})" for name in model.classes)])
+        for name, best, share in zip(more.names, predictions, shares, strict=True):
+            rows.writerow([name, best, *(f"{p:.6g}" for p in share)])
+    else:
+        width = predictions.shape[-1]
+        outputs = model.outputs or tuple(f"output {n + 1}" for n in range(width))
+        stepwise = predictions.ndim == 3
+        rows.writerow(["series", *(["step"] if stepwise else []), *outputs])
+        for place, name in enumerate(more.names):
+            if not stepwise:
+                rows.writerow([name, *(f"{x:.9g}" for x in predictions[place])])
+                continue
+            for step in range(int(more.steps[place]) + 1):
+                rows.writerow([name, step, *(f"{x:.9g}" for x in predictions[place, step])])
+    if out is None:
+        say(text.getvalue(), nl=False)
+    else:
+        write_text(out, text.getvalue())
+        say(f"{len(more.names):,} series in {out}", err=True)

@@ -1,0 +1,195 @@
+"""From a file of one's own to predictions, without a line of Python."""
+
+from __future__ import annotations
+
+import json
+import shlex
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from sklearn.metrics import f1_score, mean_absolute_error, r2_score
+
+import timelocal as tl
+from timelocal.experiments.config import TrainConfig
+from timelocal.experiments.run import MODEL
+
+
+def classes(path, count, seed):
+    """Noise around a slope that tells the class; lengths differ, times come in any order."""
+    draw = np.random.default_rng(seed)
+    rows = []
+    for n in range(count):
+        kind, slope = (("fällt", -1), ("steigt", 1))[n % 2]
+        rows += [
+            (f"s{n}", t, 5000 + 100 * (slope * t + draw.normal()), draw.normal(), kind)
+            for t in range(int(draw.integers(4, 9)))
+        ]
+    frame = pd.DataFrame(rows, columns=["id", "t", "x", "z", "kind"])
+    frame = frame.sample(frac=1, random_state=seed).sort_values("id", kind="stable")
+    frame.to_csv(path, index=False, sep=";", decimal=",")
+    return frame
+
+
+CLASSES = ("--series", "id", "--time", "t", "--label", "kind")
+SMALL = ("--hidden", 8, "--batch", 16, "--lr", 0.02)
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def only_run(folder):
+    (run,) = (folder / "runs").iterdir()
+    return run
+
+
+def test_a_csv_of_classes_is_trained_on_evaluated_and_predicted(call, folder):
+    classes(folder / "train.csv", 60, 0)
+    frame = classes(folder / "test.csv", 30, 1)
+    told = (
+        "train",
+        "--dataset",
+        "train.csv",
+        "--test",
+        "test.csv",
+        *CLASSES,
+        *SMALL,
+        "--epochs",
+        12,
+    )
+    options = (
+        "--metric",
+        "macro_f1",
+        "--class-weight",
+        "balanced",
+        "--scheduler",
+        "cosine",
+        "--patience",
+        8,
+    )
+    done = call(*told, *options)
+    assert done.exit_code == 0, done.output
+    run = only_run(folder)
+    evaluated = json.loads(call("evaluate", run, "test.csv", "--json").stdout)
+    assert evaluated["accuracy"] > 0.9
+    assert evaluated["floors"] == {
+        "always fällt": {
+            "accuracy": 0.5,
+            "balanced_accuracy": 0.5,
+            "macro_f1": pytest.approx(1 / 3),
+        }
+    }
+    result = json.loads((run / "result.json").read_text())
+    assert result["best_validation"]["test_macro_f1"] == pytest.approx(evaluated["macro_f1"])
+    frame.drop(columns="kind").to_csv("new.csv", index=False)  # other form, no labels
+    assert call("predict", run, "new.csv", "-o", "out.csv").exit_code == 0
+    out = pd.read_csv("out.csv").set_index("series")
+    assert list(out.columns) == ["class", "p(fällt)", "p(steigt)"]
+    right = frame.groupby("id")["kind"].first()
+    assert f1_score(right, out["class"][right.index], average="macro") == pytest.approx(
+        evaluated["macro_f1"]
+    )
+    np.testing.assert_allclose(out.iloc[:, 1:].sum(axis=1), 1, rtol=1e-5)
+    one = tl.load(run / MODEL)
+    rows = [group.sort_values("t")[["x", "z"]].to_numpy() for _, group in frame.groupby("id")]
+    np.testing.assert_array_equal(
+        one.predict(rows), out["class"][[name for name, _ in frame.groupby("id")]]
+    )
+    assert call("evaluate", run, "test.csv").stdout.count("│") > 20
+    # the same command finds the run again; another file is told
+    assert "finished" in call(*told, *options).output
+    classes(folder / "test.csv", 30, 2)
+    assert "test.csv has changed since the run" in call(*told, *options).output
+
+
+def test_the_recorded_command_is_that_of_the_run(call, folder):
+    classes(folder / "own.csv", 30, 0)
+    assert call(
+        "train", "--dataset", "own.csv", *CLASSES, *SMALL, "--epochs", 1, "--no-standardize",
+        "--features", "x,z",
+    ).exit_code == 0  # fmt: skip
+    run = only_run(folder)
+    command = json.loads((run / "environment.json").read_text())["command"]
+    again = call(*shlex.split(command)[1:])
+    assert again.exit_code == 0, again.output
+    assert only_run(folder) == run
+    assert json.loads((run / "config.json").read_text())["reading"] == {
+        "series": "id", "time": "t", "label": "kind", "features": ["x", "z"],
+    }  # fmt: skip
+
+
+def test_a_forecast_stands_beside_its_floors(call, folder):
+    steps = np.arange(400)
+    draw = np.random.default_rng(0)
+    load = 1000 + 50 * np.sin(steps / 4) + 5 * draw.normal(size=400)
+    when = pd.date_range("2026-01-01", periods=400, freq="h", tz="Europe/Berlin")
+    frame = pd.DataFrame({"when": when, "load": load, "other": draw.normal(size=400)})
+    frame.to_csv("load.csv", index=False)
+    options = ("--time", "when", "--target", "load", "--horizon", 3, "--window", 12)
+    done = call("train", "--dataset", "load.csv", *options, *SMALL, "--epochs", 15)
+    assert done.exit_code == 0, done.output
+    run = only_run(folder)
+    result = json.loads((run / "result.json").read_text())
+    assert result["trivial"].keys() == {"mean of training", "persistence", "ridge on the window"}
+    # floors anew, in plain NumPy: persistence over the windows whose targets lie in the last fifth
+    first = np.arange(320, 398)
+    wanted = np.stack([load[first + n] for n in range(3)], 1)
+    held = np.repeat(load[first - 1, None], 3, 1)
+    train = np.arange(12, 238)
+    deviation = np.stack([load[train + n] for n in range(3)], 1).std(0)
+    expected = np.square((held - wanted) / deviation).mean()
+    assert result["trivial"]["persistence"] == pytest.approx(expected, rel=1e-4)
+    assert result["last"]["test_loss"] < 0.5 * result["trivial"]["persistence"]
+    model = tl.load(run / MODEL)
+    inputs = np.stack([frame[["load", "other"]].to_numpy()[n - 12 : n] for n in first])
+    values = model.predict(inputs)
+    assert result["metrics"]["mse"] == pytest.approx(np.square(values - wanted).mean(), rel=1e-4)
+    assert call("predict", run, "load.csv", "-o", "next.csv").exit_code == 0
+    ahead = pd.read_csv("next.csv")
+    assert list(ahead.columns) == ["series", "load +1", "load +2", "load +3"]
+    now = frame[["load", "other"]].to_numpy()[None, -12:]
+    np.testing.assert_allclose(ahead.iloc[0, 1:].to_numpy(float), model.predict(now)[0], rtol=1e-6)
+    found = json.loads(call("evaluate", run, "load.csv", "--json").stdout)
+    whole = np.lib.stride_tricks.sliding_window_view(load, 15)
+    inputs = np.stack([frame[["load", "other"]].to_numpy()[n : n + 12] for n in range(len(whole))])
+    values = model.predict(inputs)
+    assert found["mae"] == pytest.approx(mean_absolute_error(whole[:, 12:], values), rel=1e-4)
+    assert found["r2"] == pytest.approx(r2_score(whole[:, 12:].ravel(), values.ravel()), rel=1e-4)
+
+
+def test_mistakes_are_told_before_anything_is_made(call, folder):
+    classes(folder / "own.csv", 12, 0)
+    for options, message in (
+        (("--label", "kimd", "--series", "id"), "'kimd', expected one of id, t, x, z, kind. Did you"),
+        ((*CLASSES, "--metric", "mae"), "metric: got 'mae', expected one of 'balanced_accuracy', 'macro_f1'"),
+        ((*CLASSES, "--scheduler", "cosin"), "Did you mean 'cosine'"),
+        ((*CLASSES, "--device", "gpu"), "device: got 'gpu'"),
+        ((*CLASSES, "--test", "nowhere.csv"), "nowhere.csv: got no such file"),
+        (("--target", "x", "--label", "kind"), "label: got 'kind', expected None with target="),
+        (("--missing", "drop"), "missing: got 'drop'"),
+    ):  # fmt: skip
+        done = call("train", "--dataset", "own.csv", *options)
+        assert done.exit_code == 2, done.output
+        assert message in done.output
+        assert "Traceback" not in done.output
+    assert not (folder / "runs").exists()
+    with pytest.raises(tl.ArgumentError, match="reading: got series"):
+        TrainConfig(reading={"series": "id"})
+    done = call("train", "--series", "id")
+    assert "reading: got series, expected none" in done.output
+
+
+def test_what_predict_cannot_use_is_told(call, folder):
+    classes(folder / "own.csv", 12, 0)
+    call("train", "--dataset", "own.csv", *CLASSES, *SMALL, "--epochs", 1)
+    run = only_run(folder)
+    (folder / "other.csv").write_text("id;t;x;kind\na;1;2;u\n")
+    assert "'z', expected one of" in call("predict", run, "other.csv").output
+    (folder / "labels.csv").write_text("id;t;x;z;kind\na;1;2;3;anders\n")
+    assert "got the labels ['anders']" in call("evaluate", run, "labels.csv").output
+    assert "Give one of its runs: own.csv-gru-dfa-s0" in call("predict", "runs", "own.csv").output
+    assert torch.is_tensor(tl.load(run / MODEL).network.readout.weight)
