@@ -18,9 +18,9 @@ from timelocal import deprecated
 
 PUBLIC = {
     "timelocal": """
-        ANP BPTT DFA GRU LIF LSTM NP RFLO RNN RTRL RULES TBPTT UORO WP
+        ANP BPTT DFA GRU LIF LRU LSTM NP RFLO RNN RTRL RTU RULES TBPTT UORO WP
         ANPAuthorsCode ArgumentError AutogradCell BlackBox Cell DFAAuthorsCode DataError Decorrelation
-        DivergedError EProp Estimate Evaluation MissingExtraError
+        DivergedError EProp Estimate Evaluation IndRNN MinGRU MinLSTM MissingExtraError
         Model NPAuthorsCode Network Rule RuleSpec RunError SnAp1 Stream TimelocalError Trajectory
         UnsupportedError WPAuthorsCode black_box data decorrelation_loss fit from_cell from_torch
         load losses save to_torch

@@ -5,8 +5,8 @@
     loss = rule(inputs, targets)
     loss.backward()                   # fills .grad by the rule; then any torch optimizer
 
-Networks: `RNN`, `GRU`, `LSTM`, `from_torch`, `from_cell`. Rules: `RULES`, such as `DFA`.
-Loops: `fit`, `Stream`.
+Networks: `RNN`, `GRU`, `LSTM`, `IndRNN`, `LRU`, `RTU`, `MinGRU`, `MinLSTM`, `from_torch`, `from_cell`.
+Rules: `RULES`, such as `DFA`. Loops: `fit`, `Stream`.
 """
 
 from importlib import import_module
@@ -31,9 +31,14 @@ if TYPE_CHECKING:  # for editors and type checkers; at run time a name is import
     from timelocal.network import (
         GRU,
         LIF,
+        LRU,
         LSTM,
         RNN,
+        RTU,
         Decorrelation,
+        IndRNN,
+        MinGRU,
+        MinLSTM,
         Network,
         Trajectory,
         black_box,
@@ -74,11 +79,13 @@ __all__ = [
     "DFA",
     "GRU",
     "LIF",
+    "LRU",
     "LSTM",
     "NP",
     "RFLO",
     "RNN",
     "RTRL",
+    "RTU",
     "RULES",
     "TBPTT",
     "UORO",
@@ -95,6 +102,9 @@ __all__ = [
     "EProp",
     "Estimate",
     "Evaluation",
+    "IndRNN",
+    "MinGRU",
+    "MinLSTM",
     "MissingExtraError",
     "Model",
     "NPAuthorsCode",

@@ -13,7 +13,7 @@ from timelocal.cells import outer_sum
 class IndRNN(tl.AutogradCell):
     """h = tanh(u ⊙ h₋ + V x + b): a vector in the place of W."""
 
-    name = "indrnn"
+    name = "indrnn-of-others"
     gate_names = ("a",)
     elementwise = True
 
@@ -30,7 +30,7 @@ class IndRNN(tl.AutogradCell):
 class MinGRU(tl.AutogradCell):
     """z = σ(V_z x + b_z), h = (1 − z) ⊙ h₋ + z ⊙ (V_c x + b_c): no weight sees the state."""
 
-    name = "mingru"
+    name = "mingru-of-others"
     gate_names = ("z", "c")
     elementwise = True
     decorrelates = False

@@ -213,7 +213,7 @@ def test_the_active_path_is_the_twin(cell: str, steps: int) -> None:
             deltas, carried = path.backward_scan(kind, weights, past, signal, initial)
             runs.append(
                 {
-                    "past": (*past.states, past.gates, past.auxiliary, past.decorrelated),
+                    "past": (*past.states, past.gates, past.auxiliary, past.seen),
                     "backward": (deltas, *carried),
                     "signals": path.node_signals(kind, weights, past, signal, lengths),
                     "gradients": path.weight_gradients(kind, weights, past, deltas)[:4],

@@ -45,7 +45,7 @@ class OneStep(CarriedRule):
         found = {kind: cell.gradient(weights, kind, own, delta, outer_each) for kind in kinds}
         return {f"{kind}_l0": each.transpose(0, 1) for kind, each in found.items()}
 
-    def met(self, signal: Tensor, traces: Memory) -> Gradients:
+    def met(self, signal: Tensor, traces: Memory, run: tl.Trajectory) -> Gradients:
         names = [name for name, _ in self.network.recurrent.named_parameters()]
         return {
             f"recurrent.{name}": torch.einsum("bh,bh...->...", signal, traces[name])
@@ -132,7 +132,8 @@ def test_a_rule_that_draws_nothing_takes_nothing_from_its_generator() -> None:
 @pytest.mark.parametrize("at", ["last", "every"])
 def test_rtrl_of_a_cell_of_ones_own_is_bptt(at: str) -> None:
     network, case = indrnn(2), Case(at=at, unequal=True)
-    close(gradients(tl.RTRL(network, at=at), case), gradients(tl.BPTT(network, at=at), case))
+    rtrl = tl.RTRL(network, at=at, full=True)
+    close(gradients(rtrl, case), gradients(tl.BPTT(network, at=at), case))
 
 
 def test_rtrl_sees_the_masks_between_layers() -> None:
@@ -188,9 +189,9 @@ def test_a_step_too_late_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     right, wanted = tl.RTRL.met, gradients(tl.BPTT(network, at="every"), case)
     last: list[Tensor] = []
 
-    def late(self: tl.RTRL, signal: Tensor, traces: Memory) -> Gradients:
+    def late(self: tl.RTRL, signal: Tensor, traces: Memory, run: tl.Trajectory) -> Gradients:
         last.append(signal)
-        return right(self, last[-2] if len(last) > 1 else 0 * signal, traces)
+        return right(self, last[-2] if len(last) > 1 else 0 * signal, traces, run)
 
     monkeypatch.setattr(tl.RTRL, "met", late)
     with pytest.raises(AssertionError):

@@ -129,7 +129,7 @@ class TestElementWise:
 
     def both(self, network: tl.Network, at: str) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         case = self.case(at)
-        rtrl = gradients(tl.RTRL(network, at=at), case)
+        rtrl = gradients(tl.RTRL(network, at=at, full=True), case)
         close(rtrl, gradients(tl.BPTT(network, at=at), case))
         return gradients(tl.SnAp1(network, at=at), case), rtrl
 

@@ -32,7 +32,7 @@ def test_built_in_cells_pass(cell: Callable[[], Cell]) -> None:
     assert report.failures == ()
     names = [row.name for row in report.rows]
     assert len(set(names)) == len(names) > 90
-    assert {"J·v", "Jᵀ·v, with D", "gradient of weight_hh, no biases"} <= set(names)
+    assert {"J·v", "Jᵀ·v, with D", "gradient of weight_ih, no biases"} <= set(names)
 
 
 @pytest.mark.parametrize("cell", BUILT_IN)

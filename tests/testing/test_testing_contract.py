@@ -14,6 +14,7 @@ from timelocal.network import Network
 from timelocal.rules import RULES, Batch, ForwardPass, Rule, RuleSpec, readout_signal
 from timelocal.rules.states import no_states, packed, unpacked
 from timelocal.testing import CELLS, CHECKS, Case, ContractReport, cases, check_case, check_rule
+from timelocal.testing.cases import ELEMENTWISE
 from timelocal.testing.measure import estimates, weight_transport
 from timelocal.testing.setting import configured, make
 from timelocal.typing import Gradients, Memory
@@ -40,8 +41,9 @@ def can(name: str, case: Case) -> bool:
 
 
 def is_fast(name: str, index: int) -> bool:
-    """The whole grid for the two rules everybody uses, a fifth of it for each other one."""
-    return name in ("bptt", "dfa", "dfa-authors-code") or (index + len(name)) % 5 == 0
+    """The whole grid of mixing cells for the two rules everybody uses, a fifth of all for each other one."""
+    whole = name in ("bptt", "dfa", "dfa-authors-code") and ALL_CASES[index].cell in CELLS
+    return whole or (index + len(name)) % 5 == 0
 
 
 def test_how_many_there_are() -> None:
@@ -65,7 +67,8 @@ def test_how_many_there_are() -> None:
     assert all(rule.spec.name == name for name, rule in RULES.items())
     assert len(CELLS) == 5
     assert len(CHECKS) == 16
-    assert len(ALL_CASES) == 200
+    assert len(ELEMENTWISE) == 5
+    assert len(ALL_CASES) == 230
     assert len({str(case) for case in ALL_CASES}) == len(set(ALL_CASES)) == len(ALL_CASES)
     assert sum(map(authors_can, ALL_CASES)) == 27
     for what, values in {
@@ -73,7 +76,7 @@ def test_how_many_there_are() -> None:
         "dropout": {0.0, 0.5}, "readout": {"linear", "mlp"}, "at": {"last", "every", "ramp", "mean"},
         "whole": {False, True},
         "loss": {"cross_entropy", "mse", "bce"}, "unequal": {False, True}, "mask": {False, True},
-        "batch_first": {False, True}, "cell": set(CELLS), "decorrelate": {False, True},
+        "batch_first": {False, True}, "cell": {*CELLS, *ELEMENTWISE}, "decorrelate": {False, True},
     }.items():  # fmt: skip
         assert {getattr(case, what) for case in ALL_CASES} == values
 

@@ -12,22 +12,42 @@ from timelocal.cells.cell import (
     ReducedJacobian,
     StepBuffers,
     Trace,
+    at_states,
     outer_each,
     outer_sum,
+    seen_of,
     zero_state,
 )
 from timelocal.cells.checks import cell_problems
+from timelocal.cells.elementwise import ElementwiseCell
 from timelocal.cells.gru import GRUResetAfter, GRUResetBefore
+from timelocal.cells.indrnn import IndRNNCell
 from timelocal.cells.lif import LIFCell
+from timelocal.cells.lru import LRUCell
 from timelocal.cells.lstm import LSTMCell
+from timelocal.cells.mingru import MinGRUCell
+from timelocal.cells.minlstm import MinLSTMCell
 from timelocal.cells.rnn import RNNCell
+from timelocal.cells.rtu import RTUCell
 from timelocal.cells.weights import CellWeights, weights_type
 
 CELLS: dict[str, type[Cell]] = {
-    cell.name: cell for cell in (RNNCell, GRUResetAfter, GRUResetBefore, LSTMCell, LIFCell)
+    cell.name: cell
+    for cell in (
+        RNNCell,
+        GRUResetAfter,
+        GRUResetBefore,
+        LSTMCell,
+        LIFCell,
+        IndRNNCell,
+        LRUCell,
+        RTUCell,
+        MinGRUCell,
+        MinLSTMCell,
+    )
 }
-"""All cells by name, from simple to complex: networks by name, cases of the contracts, the command line and
-reports read this."""
+"""All cells by name, those that mix their units first: networks by name, cases of the contracts, the command
+line and reports read this."""
 
 __all__ = [
     "CELLS",
@@ -35,20 +55,28 @@ __all__ = [
     "BlackBox",
     "Cell",
     "CellWeights",
+    "ElementwiseCell",
     "GRUResetAfter",
     "GRUResetBefore",
+    "IndRNNCell",
     "LIFCell",
+    "LRUCell",
     "LSTMCell",
     "LayerTrajectory",
     "LocalJacobian",
+    "MinGRUCell",
+    "MinLSTMCell",
     "RNNCell",
+    "RTUCell",
     "ReducedJacobian",
     "StepBuffers",
     "Trace",
+    "at_states",
     "cell_problems",
     "check_report",
     "outer_each",
     "outer_sum",
+    "seen_of",
     "weights_type",
     "zero_state",
 ]

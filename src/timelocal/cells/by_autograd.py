@@ -39,8 +39,10 @@ class AutogradCell(Cell):
         a_t = nodes(x_t, h_{t-1}, …)     s_t = update(a_t, s_{t-1})
 
     A cell has a `name`, `gate_names` (one block of nodes each), `parameter_shapes`, `nodes` and `update`. It
-    may have other `state_names` than ("h",), and its own way to `initialise` a parameter. The functions
-    see rows: inputs (n, i), each state (n, h), nodes (n, gates · h). They must not write into these.
+    may have other `state_names` than ("h",), its own way to `initialise` a parameter, and `features` of its
+    states (f of them, `features_size`) that the readout and the layer above see in place of h. The
+    functions see rows: inputs (n, i), each state (n, h), nodes (n, gates · h). They must not write into
+    these.
 
     What a cell may declare, and `timelocal.testing.check_cell` measures:
 
@@ -79,12 +81,23 @@ class AutogradCell(Cell):
     def nodes(self, weights: Any, inputs: Tensor, states: State) -> Tensor:
         """a (n, gates · h) from inputs (n, i) and the states before, each (n, h).
 
-        states[0] is what the recurrent weights see of h: D h where the layer decorrelates.
+        states[0] is what the recurrent weights see of h: D h where the layer decorrelates, unless the cell
+        has features of its own, behind which D then stands.
         """
 
     @abstractmethod
     def update(self, nodes: Tensor, states: State) -> State:
         """The new states, each (n, h), from the nodes and the states before."""
+
+    def features_signal(self, states: State, signal: Tensor) -> State:
+        if self.features_are_hidden:
+            return super().features_signal(states, signal)
+        return _vjp(lambda *own: (self.features(own),), states, (signal,))
+
+    def features_tangent(self, states: State, tangents: State) -> Tensor:
+        if self.features_are_hidden:
+            return super().features_tangent(states, tangents)
+        return _jvp(lambda *own: (self.features(own),), states, tangents)[0]
 
     def step_problems(
         self, weights: CellWeights, input_size: int, hidden_size: int
@@ -111,11 +124,24 @@ class AutogradCell(Cell):
             _told(s) for s in states
         ]
         if right:
-            return []
+            return self._features_problems(states)
         got = f"({', '.join(map(_told, made))})" if isinstance(made, tuple) else _told(made)
         names = ", ".join(self.state_names)
         expected = f"a tuple of {len(states)}, ({names}), each {_told(states[0])}, for {rows} rows"
         return [Problem(f"update of {self.name}", got, expected)]
+
+    def _features_problems(self, states: State) -> list[Problem]:
+        """What is wrong with features of states (n, h), if anything."""
+        rows, hidden_size = states[0].shape
+        wanted = f"({rows}, {self.features_size(hidden_size)})"
+        try:
+            seen: object = self.features(states)
+        except (RuntimeError, TypeError, AttributeError, ValueError) as error:
+            return [Problem(f"features of {self.name}", str(error), f"a tensor {wanted}")]
+        if isinstance(seen, Tensor) and _told(seen) == wanted:
+            return []
+        expected = f"a tensor {wanted}, as `features_size` says, for {rows} rows"
+        return [Problem(f"features of {self.name}", _told(seen), expected)]
 
     # --- the forward step -------------------------------------------------------------------
 
@@ -128,7 +154,7 @@ class AutogradCell(Cell):
 
     def step(self, weights: CellWeights, drive: Any, state: State, out: StepBuffers) -> None:
         inputs, noise = drive
-        entering = (weights.decorrelated(state[0]), *state[1:])
+        entering = (self._decorrelated(weights, state[0]), *state[1:])
         out.gates.copy_(self.nodes(weights, inputs, entering))
         if noise is not None:
             out.gates.add_(noise)
@@ -150,7 +176,8 @@ class AutogradCell(Cell):
     def local_jacobian(self, trajectory: LayerTrajectory) -> LocalJacobian:
         """Where the step was taken: x_t, a_t, h*_{t-1}, and the states before it."""
         before = tuple(state[:-1] for state in trajectory.states)
-        return trajectory.inputs, trajectory.gates, trajectory.recurrent_input, *before
+        entering = trajectory.recurrent_input if self.features_are_hidden else before[0]
+        return trajectory.inputs, trajectory.gates, entering, *before
 
     def node_signal(self, weights: CellWeights, jacobian: LocalJacobian, signal: Tensor) -> Tensor:
         others = [torch.zeros_like(signal)] * (len(self.state_names) - 1)
@@ -169,7 +196,8 @@ class AutogradCell(Cell):
         delta, *past = _vjp(self._updated, (nodes, *before), signals)
         entering = self._entering(jacobian)
         first, *others = _vjp(self._noded(weights), entering, (delta,), (inputs,))
-        carried = (weights.carried_back(first), *others)
+        first = weights.carried_back(first) if self.features_are_hidden else first
+        carried = (first, *others)
         return delta, tuple(map(torch.add, past, carried))
 
     def jvp_step(
@@ -180,7 +208,7 @@ class AutogradCell(Cell):
         node_tangent: Tensor | None = None,
     ) -> State:
         inputs, nodes, _, *before = jacobian
-        entering = (weights.decorrelated(tangents[0]), *tangents[1:])
+        entering = (self._decorrelated(weights, tangents[0]), *tangents[1:])
         (moved,) = _jvp(self._noded(weights), self._entering(jacobian), entering, (inputs,))
         moved = moved if node_tangent is None else moved + node_tangent
         return _jvp(self._updated, (nodes, *before), (moved, *tangents))
@@ -191,10 +219,8 @@ class AutogradCell(Cell):
         """Columns of the Jacobian: all units' own in one, where none reaches another; else unit by unit."""
         _, nodes, _, *before = jacobian
         zeros, still = [torch.zeros_like(state) for state in before], torch.zeros_like(nodes)
-        if trace == "leak":
-            alone = self.acts_locally
-        else:
-            alone = self.elementwise and self.acts_locally and weights.decorrelation is None
+        diagonal = self.is_diagonal(weights.decorrelation is not None)
+        alone = self.acts_locally if trace == "leak" else diagonal
 
         def moved(old: int, direction: Tensor) -> State:
             tangents = tuple(direction if i == old else zero for i, zero in enumerate(zeros))
@@ -276,6 +302,10 @@ class AutogradCell(Cell):
 
         (each,) = _pulled_back(nodes, (copies,), (delta.flatten(0, -2),))
         return outer(each.unflatten(0, lead), None)
+
+    def _decorrelated(self, weights: CellWeights, hidden: Tensor) -> Tensor:
+        """D h, which enters the nodes; h itself where D stands behind features of the cell's own."""
+        return weights.decorrelated(hidden) if self.features_are_hidden else hidden
 
     def _named(self, weights: CellWeights) -> dict[str, Tensor]:
         """The parameters that there are, by name."""

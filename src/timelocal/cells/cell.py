@@ -31,14 +31,15 @@ class LayerTrajectory:
     states: (h,) or (h, c), each (t + 1, b, h); index 0 is the initial state.
     gates (t, b, g): the nodes after their nonlinearity (before it, for an `AutogradCell`).
     auxiliary (t, b, h) or None: what else the cell must remember (its own file says what).
-    decorrelated (t + 1, b, h) or None: h* = D h of every state h, where the layer decorrelates.
+    seen (t + 1, b, f) or None: what reads the layer sees of every state, where that is not h itself: the
+    cell's features, or D times these where the layer decorrelates.
     """
 
     inputs: Tensor
     states: State
     gates: Tensor
     auxiliary: Tensor | None = None
-    decorrelated: Tensor | None = None
+    seen: Tensor | None = None
 
     @property
     def hidden(self) -> Tensor:
@@ -57,12 +58,12 @@ class LayerTrajectory:
 
     @property
     def leaving(self) -> Tensor:
-        """What is seen of every state, (t + 1, b, h): h, or D h; index 0 is of the initial state."""
-        return self.states[0] if self.decorrelated is None else self.decorrelated
+        """What is seen of every state, (t + 1, b, f): h, or `seen`; index 0 is of the initial state."""
+        return self.states[0] if self.seen is None else self.seen
 
     @property
     def features(self) -> Tensor:
-        """What the layer above or the readout sees of h_1 … h_T, (t, b, h)."""
+        """What the layer above or the readout sees of the states after each step, (t, b, f)."""
         return self.leaving[1:]
 
     def rows(self, rows: slice) -> LayerTrajectory:
@@ -72,7 +73,7 @@ class LayerTrajectory:
             tuple(state[:, rows] for state in self.states),
             self.gates[:, rows],
             None if self.auxiliary is None else self.auxiliary[:, rows],
-            None if self.decorrelated is None else self.decorrelated[:, rows],
+            None if self.seen is None else self.seen[:, rows],
         )
 
     def step(self, t: int) -> LayerTrajectory:
@@ -86,7 +87,7 @@ class LayerTrajectory:
             tuple(state[start : stop + 1] for state in self.states),
             self.gates[start:stop],
             None if self.auxiliary is None else self.auxiliary[start:stop],
-            None if self.decorrelated is None else self.decorrelated[start : stop + 1],
+            None if self.seen is None else self.seen[start : stop + 1],
         )
 
 
@@ -148,6 +149,12 @@ class Cell(ABC):
     """Whether something of a state reaches the next one past all weights."""
     gates_are_hidden: bool = False
     """Whether the gates are the new hidden state itself, so that one buffer serves both."""
+    features_are_hidden: ClassVar[bool] = True
+    """Whether what reads the layer sees h itself: true unless a cell has `features` of its own."""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        cls.features_are_hidden = cls.features is Cell.features
 
     # --- parameters -------------------------------------------------------------------------
 
@@ -180,6 +187,33 @@ class Cell(ABC):
         bound = 1 / sqrt(hidden_size)
         parameter.uniform_(-bound, bound, generator=generator)
 
+    # --- what of the states is seen ---------------------------------------------------------
+
+    def features_size(self, hidden_size: int) -> int:
+        """f, how many features a layer of h units has: what sizes the readout, feedback matrices and D."""
+        return hidden_size
+
+    def features(self, states: State) -> Tensor:
+        """What the readout and the layer above see of states, each (…, h): (…, f); h itself here."""
+        return states[0]
+
+    def features_signal(self, states: State, signal: Tensor) -> State:
+        """From a signal at the features (…, f) to those at all the states they were made from, (…, h)."""
+        return signal, *(torch.zeros_like(signal) for _ in states[1:])
+
+    def features_tangent(self, states: State, tangents: State) -> Tensor:
+        """The forward derivative of `features`: how they move, (…, f), when states move by `tangents`."""
+        return tangents[0]
+
+    def is_diagonal(self, decorrelated: bool) -> bool:
+        """Whether the Jacobian of the states is diagonal, a block for each unit; `decorrelated`: with a D.
+
+        The diagonal trace is then all of it. D enters the nodes in the place of h, unless the cell has
+        features of its own: it then stands between these and what reads them.
+        """
+        enters = decorrelated and self.features_are_hidden
+        return self.elementwise and self.acts_locally and not enters
+
     # --- the forward step -------------------------------------------------------------------
 
     def drive(self, weights: CellWeights, inputs: Tensor, node_noise: Tensor | None) -> Tensor:
@@ -189,7 +223,8 @@ class Cell(ABC):
         """
         bias = self.drive_bias(weights)
         flat = inputs.flatten(0, 1)
-        drive = flat @ weights.ih.t() if bias is None else torch.addmm(bias, flat, weights.ih.t())
+        into = weights.weight_ih.t()
+        drive = flat @ into if bias is None else torch.addmm(bias, flat, into)
         drive = drive.unflatten(0, inputs.shape[:2])
         return drive if node_noise is None else drive.add_(node_noise)
 
@@ -283,7 +318,7 @@ class Cell(ABC):
         The transpose of `input_signal`. trajectory: of the same steps, its axes those of `tangent` or
         broadcasting to them.
         """
-        return tangent @ weights.ih.t()
+        return tangent @ weights.weight_ih.t()
 
     # --- node signal -> inputs --------------------------------------------------------------
 
@@ -294,7 +329,7 @@ class Cell(ABC):
 
         trajectory: of the same steps, its axes those of `delta` or broadcasting to them.
         """
-        return delta @ weights.ih
+        return delta @ weights.weight_ih
 
     # --- node signal -> weight gradients ----------------------------------------------------
 
@@ -341,6 +376,21 @@ class Cell(ABC):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"
+
+
+def seen_of(cell: Cell, weights: CellWeights, states: State) -> Tensor | None:
+    """What reads a layer sees of its states (…, h), where that is not h itself: (…, f), else None."""
+    if cell.features_are_hidden and weights.decorrelation is None:
+        return None
+    return weights.decorrelated(cell.features(states))
+
+
+def at_states(cell: Cell, states: State, signal: Tensor) -> State:
+    """A signal at the features of states (…, h), as signals at the first of these; the rest get none.
+
+    Where the features are h, that is the signal itself, at h alone.
+    """
+    return (signal,) if cell.features_are_hidden else cell.features_signal(states, signal)
 
 
 def zero_state(cell: Cell, inputs: Tensor, hidden_size: int) -> State:

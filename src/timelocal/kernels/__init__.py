@@ -21,6 +21,7 @@ from timelocal.cells import (
     LayerTrajectory,
     Trace,
     check_report,
+    seen_of,
 )
 from timelocal.kernels import (
     native,
@@ -105,8 +106,7 @@ def scan(
     if isinstance(cell, BlackBox):
         run = cell.scan(weights, inputs, initial, node_noise)
         check_report(cell, run, inputs, initial)
-        seen = weights.decorrelation is not None
-        return replace(run, decorrelated=weights.decorrelated(run.states[0])) if seen else run
+        return replace(run, seen=seen_of(cell, weights, run.states))
     path = _path(cell, weights, inputs)
     return path.scan(cell, weights, inputs, initial, node_noise)
 
@@ -120,8 +120,8 @@ def backward_scan(
 ) -> tuple[Tensor, State]:
     """Carry a signal back through time, exactly.
 
-    signal (t, b, h) or None: ∂L/∂h_t where something sees h_t directly; final, each (b, h), or None:
-    the signals at the last state from anything later.
+    signal (t, b, f) or None: at the features where something sees a step directly; final, each (b, h), or
+    None: the signals at the last state from anything later.
     Returns δ (t, b, g) = ∂L/∂a_t and the signals at the initial state, each (b, h).
     """
     path = _path(cell, weights, trajectory.inputs)
@@ -138,8 +138,8 @@ def traced_scan(
 ) -> Tensor:
     """Carry a signal back through time by what `trace` ("leak", "diagonal") keeps of the Jacobian.
 
-    signal (t, b, h) or None: where something sees h_t directly; final (b, h) or None: a signal at the last
-    hidden state. Returns δ (t, b, g).
+    signal (t, b, f) or None: at the features where something sees a step directly; final (b, f) or None: at
+    the features of the last step. Returns δ (t, b, g).
     """
     # Without local action a unit reaches itself through all others: by matrix products for all steps at once.
     path = native if cell.acts_locally and native.handles(cell, trajectory.gates) else torch_scan
@@ -153,9 +153,9 @@ def node_signals(
     signal: Tensor,
     lengths: Tensor | None = None,
 ) -> Tensor:
-    """δ (t, b, g) at the nodes of every step from the signal at that step's hidden state.
+    """δ (t, b, g) at the nodes of every step from the signal at that step's features.
 
-    signal: (t, b, h), or (b, h) for the same one at every step; lengths (b,): steps from lengths[b] on get
+    signal: (t, b, f), or (b, f) for the same one at every step; lengths (b,): steps from lengths[b] on get
     zeros. Nothing is sequential here.
     """
     path = _path(cell, weights, trajectory.inputs)

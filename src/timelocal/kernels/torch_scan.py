@@ -9,7 +9,16 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from timelocal.cells import Cell, CellWeights, LayerTrajectory, StepBuffers, Trace
+from timelocal.cells import (
+    Cell,
+    CellWeights,
+    LayerTrajectory,
+    ReducedJacobian,
+    StepBuffers,
+    Trace,
+    at_states,
+    seen_of,
+)
 from timelocal.typing import State
 
 
@@ -40,8 +49,7 @@ def scan(
         zip(drives, gates.unbind(0), auxiliaries, strict=True)
     ):
         cell.step(weights, drive_t, rows[t], StepBuffers(rows[t + 1], gates_t, auxiliary_t))
-    decorrelated = None if weights.decorrelation is None else weights.decorrelated(states[0])
-    return LayerTrajectory(inputs, states, gates, auxiliary, decorrelated)
+    return LayerTrajectory(inputs, states, gates, auxiliary, seen_of(cell, weights, states))
 
 
 def backward_scan(
@@ -53,20 +61,26 @@ def backward_scan(
 ) -> tuple[Tensor, State]:
     """Carry a signal back through time, exactly.
 
-    signal (t, b, h) or None: ∂L/∂h_t where something sees h_t directly; final, each (b, h), or None:
-    the signals at the last state from anything later.
+    signal (t, b, f) or None: at the features where something sees a step directly; final, each (b, h), or
+    None: the signals at the last state from anything later.
     Returns δ (t, b, g) = ∂L/∂a_t and the signals at the initial state, each (b, h).
     """
     jacobian = cell.local_jacobian(trajectory)
+    if cell.is_diagonal(weights.decorrelation is not None):  # no step has to wait for its nodes
+        kept = cell.reduced_jacobian(weights, jacobian, "diagonal")
+        signals = _carried_back(kept, _entering(cell, trajectory, signal, final))
+        deltas = cell.node_signal_of_states(weights, jacobian, tuple(s[1:] for s in signals))
+        return deltas, tuple(s[0] for s in signals)
     factors = list(zip(*(factor.unbind(0) for factor in jacobian), strict=True))
-    direct = None if signal is None else signal.unbind(0)
+    after = tuple(state[1:] for state in trajectory.states)
+    entering = [] if signal is None else [s.unbind(0) for s in at_states(cell, after, signal)]
     carried = (
         tuple(torch.zeros_like(state[0]) for state in trajectory.states) if final is None else final
     )
     deltas = torch.empty_like(trajectory.gates)
     for t, delta_t in reversed(list(enumerate(deltas.unbind(0)))):
-        if direct is not None:
-            carried = (carried[0] + direct[t], *carried[1:])
+        direct = [own[t] for own in entering]
+        carried = (*map(torch.add, carried, direct), *carried[len(direct) :])
         delta, carried = cell.backward_step(weights, factors[t], carried)
         delta_t.copy_(delta)
     return deltas, carried
@@ -83,15 +97,32 @@ def traced_scan(
     """δ (t, b, g) of a signal carried back by what `trace` keeps of the Jacobian.
 
     S_{t-1} = G_{t-1} + J_tᵀ S_t, elementwise, then from S_t at the states to δ_t at the nodes, all at once.
-    signal G (t, b, h) or None; final (b, h) or None: a signal at the last hidden state.
+    signal (t, b, f) or None: at the features; final (b, f) or None: at those of the last step.
     """
     jacobian = cell.local_jacobian(trajectory)
     reduced = cell.reduced_jacobian(weights, jacobian, trace)
-    signals = tuple(torch.zeros_like(state[1:]) for state in trajectory.states)
-    if signal is not None:
-        signals[0].copy_(signal)
-    if final is not None:
-        signals[0][-1] += final
+    last = tuple(state[-1] for state in trajectory.states)
+    at_end = None if final is None else at_states(cell, last, final)
+    signals = _carried_back(reduced, _entering(cell, trajectory, signal, at_end))
+    return cell.node_signal_of_states(weights, jacobian, tuple(s[1:] for s in signals))
+
+
+def _entering(
+    cell: Cell, trajectory: LayerTrajectory, signal: Tensor | None, final: State | None
+) -> State:
+    """Signals at all states (t + 1, b, h), the initial ones too, from those at features and at the end."""
+    signals = tuple(torch.zeros_like(state) for state in trajectory.states)
+    after = tuple(state[1:] for state in trajectory.states)
+    direct = () if signal is None else at_states(cell, after, signal)
+    for own, entering in zip(signals, direct, strict=False):
+        own[1:] = entering
+    for own, entering in zip(signals, final or (), strict=False):
+        own[-1] += entering
+    return signals
+
+
+def _carried_back(reduced: ReducedJacobian, signals: State) -> State:
+    """S_{t-1} = G_{t-1} + J_tᵀ S_t in place, elementwise, from the last states to the initial ones."""
     rows = [state.unbind(0) for state in signals]
     kept = [
         (rows[new], rows[old], factor.unbind(0))
@@ -101,8 +132,8 @@ def traced_scan(
     ]
     for t in range(len(signals[0]) - 1, 0, -1):
         for later, earlier, factor in kept:
-            earlier[t - 1].addcmul_(later[t], factor[t])
-    return cell.node_signal_of_states(weights, jacobian, signals)
+            earlier[t - 1].addcmul_(later[t], factor[t - 1])
+    return signals
 
 
 def node_signals(
@@ -112,12 +143,18 @@ def node_signals(
     signal: Tensor,
     lengths: Tensor | None = None,
 ) -> Tensor:
-    """δ (t, b, g) at the nodes of every step from the signal at that step's hidden state.
+    """δ (t, b, g) at the nodes of every step from the signal at that step's features.
 
-    signal: (t, b, h), or (b, h) for the same one at every step; lengths (b,): steps from lengths[b] on get
+    signal: (t, b, f), or (b, f) for the same one at every step; lengths (b,): steps from lengths[b] on get
     zeros.
     """
-    deltas = cell.node_signal(weights, cell.local_jacobian(trajectory), signal)
+    jacobian = cell.local_jacobian(trajectory)
+    if cell.features_are_hidden:
+        deltas = cell.node_signal(weights, jacobian, signal)
+    else:
+        after = tuple(state[1:] for state in trajectory.states)
+        signals = cell.features_signal(after, signal)
+        deltas = cell.node_signal_of_states(weights, jacobian, signals)
     if lengths is not None:
         steps = torch.arange(len(deltas), device=deltas.device)
         deltas[steps[:, None] >= lengths.to(deltas.device)] = 0
@@ -138,7 +175,7 @@ def credit(
     signal: Tensor,
     lengths: Tensor | None = None,
 ) -> CellWeights:
-    """The weight gradients of the node signals that a signal at the hidden states makes.
+    """The weight gradients of the node signals that a signal at the features makes.
 
     signal and lengths: as in `node_signals`.
     """

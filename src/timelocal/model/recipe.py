@@ -105,7 +105,7 @@ def made_from(recipe: Mapping[str, Any], parts: Parts) -> Rule:
     )
     readout = parts.readout if parts.readout is not None else network.readout
     if parts.readout is None and not net["readout_bias"]:
-        features = network.hidden_size * network.directions
+        features = network.features_size * network.directions
         readout = nn.Linear(features, net["output_size"], bias=False, dtype=_DTYPES[net["dtype"]])
     network = Network(network.recurrent, readout, batch_first=net["batch_first"])
     loss = parts.loss or LOSSES[own["loss"]](**own["loss_options"])

@@ -7,6 +7,7 @@ from timelocal.network.decorrelation import (
     decorrelation_loss,
     mean_decorrelation_loss,
 )
+from timelocal.network.elementwise import LRU, RTU, IndRNN, MinGRU, MinLSTM
 from timelocal.network.lengths import (
     at_last_valid,
     flip,
@@ -30,9 +31,14 @@ from timelocal.network.trajectory import Trajectory
 __all__ = [
     "GRU",
     "LIF",
+    "LRU",
     "LSTM",
     "RNN",
+    "RTU",
     "Decorrelation",
+    "IndRNN",
+    "MinGRU",
+    "MinLSTM",
     "Network",
     "Recurrent",
     "Trajectory",

@@ -264,7 +264,7 @@ def from_cell(
     if isinstance(cell, AutogradCell):
         raise_problems(cell.step_problems(recurrent.weights(0, 0), input_size, hidden_size))
     like = recurrent.like
-    features, output_size = recurrent.hidden_size * recurrent.directions, int(output_size)
+    features, output_size = recurrent.features_size * recurrent.directions, int(output_size)
     raise_problems([memory_problem("readout", features * output_size * like.element_size())])
     readout = nn.utils.skip_init(
         nn.Linear, features, output_size, device=like.device, dtype=like.dtype

@@ -31,7 +31,7 @@ class Network(nn.Module):
 
     Attributes:
         recurrent: the stack; its `state_dict` is that of the torch.nn module, and D where it decorrelates.
-        readout: any module from (n, h·directions) to (n, o).
+        readout: any module from (n, f·directions) to (n, o); f is h unless the cell has other features.
         batch_first: whether sequences enter as (b, t, i), the default, or (t, b, i).
     """
 
@@ -57,6 +57,11 @@ class Network(nn.Module):
         return self.recurrent.hidden_size
 
     @property
+    def features_size(self) -> int:
+        """f: how many numbers a layer and direction shows to what reads it."""
+        return self.recurrent.features_size
+
+    @property
     def output_size(self) -> int:
         """O: from a linear readout's sizes, else by asking the readout once.
 
@@ -64,7 +69,7 @@ class Network(nn.Module):
             ArgumentError: for a readout that does not fit, or no longer does.
         """
         recurrent = self.recurrent
-        features = recurrent.hidden_size * recurrent.directions
+        features = recurrent.features_size * recurrent.directions
         return output_size(self.readout, features, recurrent.like)
 
     @property
@@ -90,7 +95,7 @@ class Network(nn.Module):
         return outputs.transpose(0, 1) if self.batch_first else outputs
 
     def features(self, inputs: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """What a readout at the last step sees: (b, t, i) -> (b, h·directions).
+        """What a readout at the last step sees: (b, t, i) -> (b, f·directions).
 
         Raises:
             ArgumentError: as `scan`.
@@ -233,9 +238,9 @@ class Network(nn.Module):
         }
 
     def signal_at_states(self, signal: Tensor, layer: int) -> Tensor:
-        """From a signal at what leaves a layer to the one at its hidden states: Dᵀ G, by direction.
+        """From a signal at what leaves a layer to the one at its cell's features: Dᵀ G, by direction.
 
-        (…, h·directions), and the same is returned; the same signal where nothing is decorrelated.
+        (…, f·directions), and the same is returned; the same signal where nothing is decorrelated.
         """
         if self.recurrent.decorrelate is None:
             return signal
@@ -248,7 +253,7 @@ class Network(nn.Module):
     def decorrelation_steps(self, features: Sequence[Tensor]) -> dict[str, Tensor]:
         """What the matrices D learn from decorrelated states, by the names of their buffers.
 
-        features: for each layer and direction, layer by layer, h* (n, h). Nothing is changed here; nothing is
+        features: for each layer and direction, layer by layer, h* (n, f). Nothing is changed here; nothing is
         learned in eval mode, or where nothing is decorrelated.
         """
         law = self.recurrent.decorrelate

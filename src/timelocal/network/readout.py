@@ -60,7 +60,7 @@ def output_size(readout: object, features: int, like: Tensor) -> int:
         except Exception as error:  # whatever a module of the user's raises
             got, cause = str(error), error
     expected = (
-        f"a module from (n, {features}), hidden_size × directions, in {like.dtype} on {like.device} "
+        f"a module from (n, {features}), features × directions, in {like.dtype} on {like.device} "
         "to (n, outputs)"
     )
     raise ArgumentError(str(Problem("readout", got, expected))) from cause

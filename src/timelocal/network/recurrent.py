@@ -42,7 +42,7 @@ class Recurrent(nn.Module):
     """Layers of one cell. Its `state_dict` is that of the `torch.nn` module of the same sizes.
 
     Parameters are those of `Cell.parameter_shapes`, `u_l0` and the like for a cell of your own. Where it
-    decorrelates it has a buffer D besides, `decorrelation_l0` (h, h) and the like, for each layer
+    decorrelates it has a buffer D besides, `decorrelation_l0` (f, f) and the like, for each layer
     and direction.
     """
 
@@ -110,9 +110,14 @@ class Recurrent(nn.Module):
                 self.register_parameter(name, parameters[name])
         if self.decorrelate is not None:
             like = self.like
-            identity = torch.eye(hidden_size, dtype=like.dtype, device=like.device)
+            identity = torch.eye(self.features_size, dtype=like.dtype, device=like.device)
             for name in self.decorrelation_names():
                 self.register_buffer(name, identity.clone())
+
+    @property
+    def features_size(self) -> int:
+        """f: how many numbers a layer and direction shows to what reads it; h unless its cell says more."""
+        return self.cell.features_size(self.hidden_size)
 
     @property
     def directions(self) -> int:
@@ -126,7 +131,7 @@ class Recurrent(nn.Module):
     def _shapes(self) -> Iterator[tuple[str, str, tuple[int, ...]]]:
         """Each parameter's name in its cell, its name here, and its shape."""
         for layer in range(self.num_layers):
-            entering = self.input_size if layer == 0 else self.hidden_size * self.directions
+            entering = self.input_size if layer == 0 else self.features_size * self.directions
             shapes = self.cell.parameter_shapes(entering, self.hidden_size)
             for direction in range(self.directions):
                 for kind in self.parameter_kinds:

@@ -18,10 +18,10 @@ class Trajectory:
 
     layers[l][d]: the trajectory of layer l in direction d, in that direction's own time (the backward
     direction's step 0 is each sequence's last valid one).
-    outputs (t, b, h·directions): what leaves the top layer, h or D h where it decorrelates, in the
-    sequence's time; zero at padding.
+    outputs (t, b, f·directions): what leaves the top layer, its features or D times these where it
+    decorrelates, in the sequence's time; zero at padding.
     lengths (b,) and valid (t, b), or None if nothing is padded.
-    dropout: the mask on the output of each layer but the top one, (t, b, h·directions) or None.
+    dropout: the mask on the output of each layer but the top one, (t, b, f·directions) or None.
     """
 
     layers: tuple[tuple[LayerTrajectory, ...], ...]
@@ -69,7 +69,7 @@ class Trajectory:
         return stacked[0] if len(stacked) == 1 else stacked
 
     def valid_features(self) -> list[Tensor]:
-        """What left each layer and direction at all valid steps, (n, h), layer by layer."""
+        """What left each layer and direction at all valid steps, (n, f), layer by layer."""
         return [
             own.features.flatten(0, 1) if self.valid is None else own.features[self.valid]
             for directions in self.layers
@@ -77,7 +77,7 @@ class Trajectory:
         ]
 
     def last(self) -> Tensor:
-        """What leaves the top layer at the last valid step, directions side by side, (b, h·d).
+        """What leaves the top layer at the last valid step, directions side by side, (b, f·d).
 
         For the backward direction that is the state after its own last step, the sequence's first,
         as in torch's `h_n`.

@@ -117,8 +117,8 @@ def _own_time(
 def _at_last(
     network: Network, signal: Tensor, steps: int, lengths: Tensor | None
 ) -> tuple[Tensor | None, State | None]:
-    """A signal (b, h) that enters at a direction's own last valid step."""
-    if lengths is not None:
+    """A signal (b, f) that enters at a direction's own last valid step."""
+    if lengths is not None or not network.cell.features_are_hidden:
         return at_last_valid(signal, steps, lengths), None
     others = (torch.zeros_like(signal) for _ in network.cell.state_names[1:])
     return None, (signal, *others)

@@ -1,6 +1,6 @@
 """What rules that carry their past forward in time share: RTRL and UORO; the third family.
 
-    traces_t = carried(traces_{t-1}, step t),   dW = Σ_t met(∂ℓ_t/∂h_t, traces_t)
+    traces_t = carried(traces_{t-1}, step t),   dW = Σ_t met(∂ℓ_t/∂f_t, traces_t)
 
 An author writes `no_traces`, `carried` and `met`; whole sequences and streams are made from them here.
 """
@@ -38,10 +38,11 @@ class CarriedRule(Rule):
         """
 
     @abstractmethod
-    def met(self, signal: Tensor, traces: Memory) -> Gradients:
+    def met(self, signal: Tensor, traces: Memory, run: Trajectory) -> Gradients:
         """The recurrent gradients of one step's loss, from its traces.
 
-        signal (b, h): at the top layer's hidden states; zero where a sequence has no loss at that step.
+        signal (b, f): at the top layer's features; zero where a sequence has no loss at that step. run: the
+        trajectory of that step alone.
         """
 
     def compute(self, batch: Batch) -> tuple[ForwardPass, Gradients]:
@@ -55,10 +56,15 @@ class CarriedRule(Rule):
         if batch.at == "last":
             signal = at_last_valid(signal, steps, forward.trajectory.lengths)
         gradients: Gradients = {}
+        only_last = batch.at == "last" and batch.lengths is None
         for t, own_signal in enumerate(signal.view(steps, sequences, -1)):
-            traces = self.carried(traces, forward.trajectory.step(t), key, t)
-            for name, gradient in self.met(own_signal, traces).items():
-                gradients[name] = gradients[name] + gradient if t else at_least_float32(gradient)
+            run = forward.trajectory.step(t)
+            traces = self.carried(traces, run, key, t)
+            if only_last and t < steps - 1:
+                continue
+            for name, gradient in self.met(own_signal, traces, run).items():
+                past = gradients.get(name)
+                gradients[name] = at_least_float32(gradient) if past is None else past + gradient
         return forward, readout_gradients(self.network, forward) | gradients
 
     def begin(self, batch_size: int) -> Memory:
@@ -70,6 +76,7 @@ class CarriedRule(Rule):
     ) -> tuple[ForwardPass, Gradients, Memory]:
         forward = self._forward_pass(batch.starting_from(unpacked(memory["states"])))
         traces = self.carried(memory, forward.trajectory, key, step)
-        gradients = self.met(readout_signal(self.network, forward), traces)
+        signal = readout_signal(self.network, forward)
+        gradients = self.met(signal, traces, forward.trajectory)
         after = {"states": packed(forward.trajectory.final_states()), **traces}
         return forward, readout_gradients(self.network, forward) | gradients, after

@@ -141,9 +141,9 @@ def shift_time(own: LayerTrajectory) -> LayerTrajectory:
     With H = (h_1, …, h_T): step t reads h_{t-1} where h_t is right, and h_{t-2} where h_{t-1} is.
     """
     states = _shifted(own.states[0])
-    decorrelated = None if own.decorrelated is None else _shifted(own.decorrelated)
+    seen = None if own.seen is None else _shifted(own.seen)
     gates = own.gates.roll(1, 0)
-    moved = replace(own, states=(states,), gates=gates, decorrelated=decorrelated)
+    moved = replace(own, states=(states,), gates=gates, seen=seen)
     if own.auxiliary is None:
         return moved
     return replace(moved, auxiliary=gates.chunk(3, -1)[0] * moved.recurrent_input)

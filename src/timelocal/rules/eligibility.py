@@ -3,7 +3,7 @@
     E_t = J_t E_{t-1} + ∂(states at t)/∂θ within the step
 
 with the reduced Jacobian J, elementwise: one trace per synapse, sequence and state, (b, *parameter). The
-sum over time of (F e_t) ⊙ E_t is what a backward pass through J gives.
+sum over time of G_t ⊙ E_t, with the signals G_t at the states, is what a backward pass through J gives.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from timelocal.cells import LayerTrajectory, Trace, outer_each
+from timelocal.cells import CellWeights, LayerTrajectory, Trace, outer_each
 from timelocal.errors import UnsupportedError
-from timelocal.network import Network, parameter_name
+from timelocal.network import Network, Trajectory, parameter_name
+from timelocal.rules.states import signals_at_states
 from timelocal.typing import Memory
 
 
@@ -29,7 +30,12 @@ def no_traces(network: Network, batch_size: int) -> Memory:
         UnsupportedError: for a cell in which one weight acts on many units within a step.
     """
     cell, recurrent = network.cell, network.recurrent
-    _check_rows(network)
+    for told in row_problems(network):
+        raise UnsupportedError(
+            f"stream: got the parameter {told} of {cell!r}, expected rows in blocks of "
+            f"{network.hidden_size}, one for each unit: a trace is one unit's own. Use trace='none', RTRL, "
+            "or whole sequences."
+        )
     if not cell.acts_locally:
         raise UnsupportedError(
             f"stream: got {cell!r}, expected a cell whose nodes act on their own unit: its reset gates act "
@@ -87,6 +93,27 @@ def _of_hidden_states(
     return tuple(tuple(kept if i == j == 0 else None for j in states) for i in states)
 
 
+def met(
+    network: Network, layer: int, run: Trajectory, signal: Tensor, traces: Memory
+) -> CellWeights:
+    """Σ_b G ⊙ E over all states, in the parameters' shapes.
+
+    signal (b, f): at the layer's features after `run`, the trajectory of this step alone.
+    """
+    cell, found = network.cell, {}
+    signals = signals_at_states(network, layer, run, signal)
+    for kind in network.recurrent.parameter_kinds:
+        total: Tensor | None = None
+        for state, own in zip(cell.state_names, signals, strict=False):
+            trace = traces[trace_name(state, kind, layer)]
+            by_row = own.repeat(1, trace.shape[1] // own.shape[-1])
+            part = torch.einsum("bg,bg...->g...", by_row, trace)
+            total = part if total is None else total + part
+        assert total is not None
+        found[kind] = total
+    return cell.weights(found)
+
+
 def check_one_row_a_node(network: Network) -> None:
     """Raise an `UnsupportedError` where feedback of a gate's own does not know its rows of a parameter."""
     recurrent, nodes = network.recurrent, len(network.cell.gate_names) * network.hidden_size
@@ -99,14 +126,11 @@ def check_one_row_a_node(network: Network) -> None:
             )
 
 
-def _check_rows(network: Network) -> None:
-    """A trace belongs to one unit: so must each row of a parameter."""
+def row_problems(network: Network) -> list[str]:
+    """The parameters with rows that belong to no one unit, as a trace does."""
     recurrent, units = network.recurrent, network.hidden_size
-    for kind in recurrent.parameter_kinds:
-        shape = tuple(recurrent.get_parameter(parameter_name(kind, 0, 0)).shape)
-        if not shape or shape[0] % units:
-            raise UnsupportedError(
-                f"stream: got the parameter {kind} {shape} of {network.cell!r}, expected rows in blocks of "
-                f"{units}, one for each unit: a trace is one unit's own. Use trace='none', RTRL, or whole "
-                "sequences."
-            )
+    shapes = {
+        kind: tuple(recurrent.get_parameter(parameter_name(kind, 0, 0)).shape)
+        for kind in recurrent.parameter_kinds
+    }
+    return [f"{kind} {shape}" for kind, shape in shapes.items() if not shape or shape[0] % units]

@@ -108,18 +108,37 @@ class FeedbackRule(Rule):
         self.sync = bool(sync)
         if feedback in (*matrices.FOLLOWING, EXACT) or not network.cell.acts_locally:
             self.spec = replace(self.spec, weight_transport=True)
+        if self._is_exact():
+            self.spec = replace(self.spec, estimates="exact", target="bptt")
+        if feedback_per == "parameter" and not network.cell.features_are_hidden:
+            raise UnsupportedError(
+                f"feedback_per: got 'parameter' and {network.cell!r}, expected a cell whose features are its "
+                "hidden state: here the nodes of a unit share a signal. Use feedback_per='layer'."
+            )
         if feedback not in matrices.FIXED:
             _check_following(network, feedback, feedback_per)
+        if trace == "stationary" and not network.cell.features_are_hidden:
+            raise UnsupportedError(
+                f"trace: got 'stationary' and {network.cell!r}, expected a cell whose features are its "
+                "hidden state, on which λ acts. Use trace='diagonal', which follows this cell's own λ."
+            )
         if trace == "stationary":
             units = decays(decay, network.hidden_size)
             self.register_buffer("trace_decays", units.to(network.recurrent.like))
         if feedback not in (*matrices.FOLLOWING, EXACT):
             self._draw(generator(seed, drawn_as) if drawn_as else self.generator)
 
+    def _is_exact(self) -> bool:
+        """Whether the estimate is BPTT's: the readout's own feedback, and a trace that leaves nothing out."""
+        network = self.network
+        own = self.feedback in (EXACT, "symmetric") and self.normalize is None
+        diagonal = network.cell.is_diagonal(network.recurrent.decorrelate is not None)
+        return own and self.trace == "diagonal" and diagonal and network.num_layers == 1
+
     def _draw(self, generator: torch.Generator) -> None:
         """One buffer per layer and direction (h, o), or per parameter of these (gates, h, o)."""
         network = self.network
-        size = (network.hidden_size, network.output_size)
+        size = (network.features_size, network.output_size)
         weight = network.recurrent.like
         draw = matrices.FIXED.get(self.feedback, matrices.gaussian)
         gates = len(network.cell.gate_names)
@@ -325,7 +344,7 @@ class FeedbackRule(Rule):
             if self.carries_traces:
                 kept = self._kept()
                 after |= eligibility.advance(self.network, layer, own, kept, memory)
-                found = self._credit_traces(layer, forward.errors, signal, after)
+                found = self._credit_traces(layer, forward, signal, after)
             else:
                 found = self._credit(layer, 0, own, forward, signal)
             gradients |= self.network.named(layer, 0, found)
@@ -336,17 +355,15 @@ class FeedbackRule(Rule):
         return self.get_buffer("trace_decays") if self.trace == "stationary" else self.trace
 
     def _credit_traces(
-        self, layer: int, errors: Tensor, signal: Tensor | None, traces: Memory
+        self, layer: int, forward: ForwardPass, signal: Tensor | None, traces: Memory
     ) -> CellWeights:
-        """Σ_b G ⊙ E, in the parameters' shapes; G (1, b, h), or F e for each parameter's own F."""
+        """Σ_b G ⊙ E, in the parameters' shapes; G (1, b, f), or F e for each parameter's own F."""
+        if signal is not None:
+            return eligibility.met(self.network, layer, forward.trajectory, signal[0], traces)
         found: dict[str, Tensor] = {}
-        units = self.network.hidden_size
         for kind in self.network.recurrent.parameter_kinds:
             trace = traces[eligibility.trace_name("h", kind, layer)]
-            if signal is not None:
-                own = signal[0].repeat(1, trace.shape[1] // units)
-            else:
-                own = errors @ self.feedback_matrix(layer, 0, kind).flatten(0, 1).t()
+            own = forward.errors @ self.feedback_matrix(layer, 0, kind).flatten(0, 1).t()
             found[kind] = torch.einsum("bg,bg...->g...", own, trace)
         return self.network.cell.weights(found)
 

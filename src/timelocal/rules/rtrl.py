@@ -1,18 +1,24 @@
-"""Real-time recurrent learning: the exact gradient forward in time, for small networks."""
+"""Real-time recurrent learning: the exact gradient forward in time, for small or element-wise networks."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import accumulate
 
 import torch
 from torch import Tensor
 
+from timelocal.arguments import flag_problem
 from timelocal.cells import outer_each
 from timelocal.errors import UnsupportedError
+from timelocal.losses import Loss
 from timelocal.network import Network, Trajectory, parameter_name
+from timelocal.rules import eligibility
 from timelocal.rules.carried_rule import CarriedRule
 from timelocal.rules.estimate import RuleSpec
-from timelocal.typing import Gradients, Memory
+from timelocal.rules.feedback_rule import exact_signals
+from timelocal.rules.states import signals_at_states
+from timelocal.typing import Gradients, LossFunction, Memory, Place
 
 _LIMIT = 4 * 2**30
 """Bytes of influence matrices beyond which a step takes seconds, and most machines give up."""
@@ -27,11 +33,19 @@ class RTRL(CarriedRule):
 
     with s the states of a layer; those of upper layers depend on the parameters below them too.
 
+    Where each unit sees its own past alone (`tl.IndRNN`, `LRU`, `RTU`, `MinGRU`, `MinLSTM`, and any cell that
+    declares it) P is one eligibility trace for each synapse and state, E_t = diag(∂s_t/∂s_{t-1}) E_{t-1} +
+    ∂s_t/∂θ, with a block of 2×2 for a complex unit: the exact gradient in memory and time proportional to the
+    parameters, at any size. In a stack of such layers the traces are exact in the top one. Below, what
+    reaches a later step through the state of an upper layer is left out, and `rule.spec` says so; `full=True`
+    carries the whole of P.
+
     Args:
-        network: a small timelocal network of one direction.
+        network: a timelocal network of one direction; a small one, unless its cell is element-wise.
         loss: "cross_entropy", "mse", "bce", a `timelocal.losses.Loss`, or a function of outputs (n, o) and
             targets (n, …) that returns losses (n,).
         at: "last", "every", "ramp" or "mean": see `timelocal.typing.Place`. A stream ignores it.
+        full: whether to carry the whole influence matrix, where traces would do for the top layer.
         seed: of the dropout masks between layers, all it ever draws.
 
     Raises:
@@ -43,8 +57,12 @@ class RTRL(CarriedRule):
     >>> rule = tl.RTRL(network, loss="mse", at="every")
     >>> rule(torch.randn(4, 30, 2), torch.randn(4, 30, 1)).backward()
 
-    Exact: equal to BPTT to rounding as long as weights stay, in memory that does not grow with time. RFLO,
-    e-prop and SnAp-1 keep of it what is local to a unit; UORO keeps one random direction of it.
+    Exact: equal to BPTT to rounding as long as weights stay, in memory that does not grow with time; but for
+    the lower layers of an element-wise stack, see above. RFLO, e-prop and SnAp-1 keep of it what is local to
+    a unit; UORO keeps one random direction of it.
+
+    Source: Williams & Zipser (1989). Exact traces of element-wise recurrences: Mozer (1989), Zucchet et al.
+    (2023, whose treatment of stacks this is) and Elelimy et al. (2024).
     """
 
     spec = RuleSpec(
@@ -58,12 +76,37 @@ class RTRL(CarriedRule):
         references=(
             "R. J. Williams, D. Zipser. A learning algorithm for continually running fully recurrent "
             "neural networks. Neural Computation 1(2):270–280, 1989.",
+            "N. Zucchet, R. Meier, S. Schug, A. Mujika, J. Sacramento. Online learning of long-range "
+            "dependencies. NeurIPS, 2023.",
         ),
     )
 
+    def __init__(
+        self,
+        network: Network,
+        *,
+        loss: str | Loss | LossFunction = "cross_entropy",
+        at: Place = "last",
+        full: bool = False,
+        seed: int = 0,
+    ) -> None:
+        problems = [flag_problem("full", full)]
+        super().__init__(network, loss=loss, at=at, seed=seed, problems=problems)
+        decorrelated = network.recurrent.decorrelate is not None
+        self.full = bool(full)
+        self.by_traces = (
+            not self.full
+            and network.cell.is_diagonal(decorrelated)
+            and not eligibility.row_problems(network)
+        )
+        if self.by_traces and network.num_layers > 1:
+            self.spec = replace(self.spec, estimates="biased", target="oracle")
+
     def no_traces(self, batch_size: int) -> Memory:
-        """P of each layer, (b, states·h, parameters up to that layer)."""
+        """P of each layer, (b, states·h, parameters up to that layer); or an E for each synapse and state."""
         network = self.network
+        if self.by_traces:
+            return eligibility.no_traces(network, batch_size)
         weight = network.recurrent.like
         sizes = [sum(_sizes(network, layer)) for layer in range(network.num_layers)]
         ends = list(accumulate(sizes))
@@ -83,6 +126,10 @@ class RTRL(CarriedRule):
     def carried(self, traces: Memory, run: Trajectory, key: int, step: int) -> Memory:
         network, cell = self.network, self.network.cell
         after: Memory = {}
+        if self.by_traces:
+            for layer, (own,) in enumerate(run.layers):
+                after |= eligibility.advance(network, layer, own, "diagonal", traces)
+            return after
         for layer, (own,) in enumerate(run.layers):
             before = traces[f"influence_l{layer}"]
             sequences, units, _ = before.shape
@@ -110,16 +157,25 @@ class RTRL(CarriedRule):
                 mask = run.dropout[layer - 1]
                 by_input = by_input if mask is None else by_input * mask
                 by_input = network.signal_at_states(by_input, layer - 1)
-                below = after[f"influence_l{layer - 1}"][:, : network.hidden_size]
+                by_input = torch.cat(signals_at_states(network, layer - 1, run, by_input), -1)
+                below = after[f"influence_l{layer - 1}"][:, : by_input.shape[-1]]
                 past[..., :lower] += torch.einsum("ubh,bhp->bup", by_input, below)
             after[f"influence_l{layer}"] = past
         return after
 
-    def met(self, signal: Tensor, traces: Memory) -> Gradients:
-        """Σ_b (signal at the top hidden states) P, in the parameters' shapes."""
+    def met(self, signal: Tensor, traces: Memory, run: Trajectory) -> Gradients:
+        """Σ_b (signal at the top states) P, in the parameters' shapes; or Σ_b G ⊙ E of each layer."""
         recurrent, layers = self.network.recurrent, range(self.network.num_layers)
-        hidden = traces[f"influence_l{layers[-1]}"][:, : signal.shape[-1]]
-        total = torch.einsum("bh,bhp->p", signal, hidden)
+        if self.by_traces:
+            gradients: Gradients = {}
+            signals = exact_signals(self.network, run, signal, "every")
+            for layer in layers:
+                found = eligibility.met(self.network, layer, run, signals[layer][0][0], traces)
+                gradients |= self.network.named(layer, 0, found)
+            return gradients
+        at = torch.cat(signals_at_states(self.network, layers[-1], run, signal), -1)
+        influence = traces[f"influence_l{layers[-1]}"][:, : at.shape[-1]]
+        total = torch.einsum("bs,bsp->p", at, influence)
         names = [
             parameter_name(kind, layer, 0) for layer in layers for kind in recurrent.parameter_kinds
         ]

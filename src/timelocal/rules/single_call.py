@@ -19,11 +19,12 @@ from timelocal.typing import Gradients
 def prepare(network: Network, loss: Loss, feedback: Tensor, batch: Batch) -> DirectCall | None:
     """The call that makes DFA's estimate of a batch with one F (h, o) and no trace.
 
-    None for more than one layer or direction, decorrelation, unequal lengths, a loss at every step, a head
-    that no kernel computes, or inputs that want a gradient.
+    None for more than one layer or direction, decorrelation, features other than h, unequal lengths, a loss
+    at every step, a head that no kernel computes, or inputs that want a gradient.
     """
     recurrent = network.recurrent
-    alone = recurrent.num_layers == recurrent.directions == 1 and recurrent.decorrelate is None
+    plain = recurrent.decorrelate is None and recurrent.cell.features_are_hidden
+    alone = recurrent.num_layers == recurrent.directions == 1 and plain
     whole = batch.at == "last" and batch.lengths is None and not batch.wanted
     if not (alone and whole) or torch.compiler.is_compiling():
         return None

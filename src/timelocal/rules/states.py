@@ -1,13 +1,14 @@
-"""The states that a stream carries, as one tensor with the batch first."""
+"""The states that a stream carries, as one tensor with the batch first; and signals at them."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
+from timelocal.cells import at_states
 from timelocal.errors import UnsupportedError
-from timelocal.network import Network
-from timelocal.typing import Memory, States
+from timelocal.network import Network, Trajectory
+from timelocal.typing import Memory, State, States
 
 
 def no_states(network: Network, batch_size: int, copies: int = 1) -> Tensor:
@@ -26,6 +27,12 @@ def unpacked(memory: Tensor) -> States:
     """The inverse of `packed`."""
     states = memory.permute(2, 3, 1, 0, 4).flatten(2, 3).unbind(0)
     return states[0] if len(states) == 1 else states
+
+
+def signals_at_states(network: Network, layer: int, run: Trajectory, signal: Tensor) -> State:
+    """A signal (…, b, f) at a layer's features after a run of one step, at its first states, (…, b, h)."""
+    (own,) = run.layers[layer]
+    return at_states(network.cell, tuple(state[1] for state in own.states), signal)
 
 
 def clean_states(memory: Memory) -> States:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from timelocal.arguments import whole_problem
-from timelocal.cells import LayerTrajectory
+from timelocal.cells import LayerTrajectory, at_states
 from timelocal.losses import Loss
 from timelocal.network import Network, Trajectory
 from timelocal.rules.batch import Batch
@@ -113,7 +113,7 @@ class TBPTT(Rule):
                 shape = (batch_size, self.k - 1, values.shape[-1])
                 memory[f"{name}_l{layer}"] = like.new_zeros(shape)
             if layer > 0 and network.recurrent.dropout:
-                shape = (batch_size, self.k - 1, network.hidden_size)
+                shape = (batch_size, self.k - 1, network.features_size)
                 memory[f"dropout_l{layer - 1}"] = like.new_zeros(shape)
         return memory | {"filled": like.new_zeros(batch_size, dtype=torch.int64)}
 
@@ -158,7 +158,9 @@ def truncated(network: Network, trajectory: Trajectory, signal: Tensor, k: int) 
             jacobian = tuple(part[:rows] for part in jacobians[layer])
             signals = carried[layer]
             if entering is not None:
-                signals = (signals[0] + entering.flatten(0, 1), *signals[1:])
+                after = tuple(state[1 : steps - age + 1] for state in owns[layer].states)
+                at = [own.flatten(0, 1) for own in at_states(cell, after, entering)]
+                signals = (*map(torch.add, signals, at), *signals[len(at) :])
             if age + 1 < min(k, steps):
                 delta, before = cell.backward_step(weights, jacobian, signals)
                 carried[layer] = tuple(part[sequences:] for part in before)
@@ -190,7 +192,7 @@ def last_steps(trajectory: Trajectory, k: int) -> Trajectory:
                 tuple(cut(state, 1) for state in own.states),
                 cut(own.gates),
                 None if own.auxiliary is None else cut(own.auxiliary),
-                None if own.decorrelated is None else cut(own.decorrelated, 1),
+                None if own.seen is None else cut(own.seen, 1),
             )
             for own in directions
         )
@@ -220,8 +222,8 @@ def _remembered(own: LayerTrajectory) -> dict[str, Tensor]:
     found |= {f"state{index}": state[:-1] for index, state in enumerate(own.states)}
     if own.auxiliary is not None:
         found["auxiliary"] = own.auxiliary
-    if own.decorrelated is not None:
-        found["decorrelated"] = own.decorrelated[:-1]
+    if own.seen is not None:
+        found["seen"] = own.seen[:-1]
     return found
 
 
@@ -244,12 +246,10 @@ def _appended(new: Trajectory, memory: Memory, k: int) -> tuple[Trajectory, Memo
             torch.cat((found[f"state{index}"], state[-1:]))
             for index, state in enumerate(own.states)
         )
-        decorrelated = own.decorrelated
-        if decorrelated is not None:
-            decorrelated = torch.cat((found["decorrelated"], decorrelated[-1:]))
-        run = LayerTrajectory(
-            found["inputs"], states, found["gates"], found.get("auxiliary"), decorrelated
-        )
+        seen = own.seen
+        if seen is not None:
+            seen = torch.cat((found["seen"], seen[-1:]))
+        run = LayerTrajectory(found["inputs"], states, found["gates"], found.get("auxiliary"), seen)
         layers.append((run,))
         if layer > 0:
             name, mask = f"dropout_l{layer - 1}", new.dropout[layer - 1]

@@ -15,7 +15,7 @@ from timelocal.network import Network, Trajectory, parameter_name
 from timelocal.precision import at_least_float32
 from timelocal.rules.carried_rule import CarriedRule
 from timelocal.rules.estimate import RuleSpec
-from timelocal.rules.states import no_states
+from timelocal.rules.states import no_states, signals_at_states
 from timelocal.typing import Gradients, LossFunction, Memory, Place
 
 
@@ -26,7 +26,7 @@ class UORO(CarriedRule):
     vector, whose mean it is. With random signs ν_t, one for each state,
 
         s̃_t = ρ₀ J_t s̃_{t-1} + ρ₁ ν_t        θ̃_t = θ̃_{t-1} / ρ₀ + (ν_tᵀ ∂s_t/∂θ) / ρ₁
-        dW = Σ_t (∂ℓ_t/∂h_t · h̃_t) θ̃_t       ρ₀² = ‖θ̃_{t-1}‖ / ‖J_t s̃_{t-1}‖,  ρ₁² = ‖ν_tᵀ ∂s_t/∂θ‖ / ‖ν_t‖
+        dW = Σ_t (∂ℓ_t/∂s_t · s̃_t) θ̃_t       ρ₀² = ‖θ̃_{t-1}‖ / ‖J_t s̃_{t-1}‖,  ρ₁² = ‖ν_tᵀ ∂s_t/∂θ‖ / ‖ν_t‖
 
     where these ρ have the least variance. Each sequence of a batch has its own s̃, θ̃ and noise. In a stack
     s holds the states of all layers, and what moves a lower layer's state moves the one above in the same
@@ -112,7 +112,8 @@ class UORO(CarriedRule):
             signs = self._signs(key, step, layer, before[layer])
             moved[:, 1] += signs
             layers.append(moved)
-            from_below = weights.decorrelated(moved[0])
+            new = tuple(state[1] for state in own.states)
+            from_below = weights.decorrelated(cell.features_tangent(new, tuple(moved)))
             delta = cell.node_signal_of_states(weights, jacobian, tuple(signs))
             for kind in network.recurrent.parameter_kinds:
                 gradient = cell.gradient(weights, kind, own, delta, outer_each)
@@ -126,8 +127,10 @@ class UORO(CarriedRule):
             after[name] = _times(past[name], 1 / scale) + _times(gradient, 1 / noise_scale)
         return after
 
-    def met(self, signal: Tensor, traces: Memory) -> Gradients:
-        credit = torch.einsum("bh,bkh->bk", signal, traces["s"][:, :, 0, -1]) / self.directions
+    def met(self, signal: Tensor, traces: Memory, run: Trajectory) -> Gradients:
+        at = torch.stack(signals_at_states(self.network, -1, run, signal))
+        moved = traces["s"][:, :, : len(at), -1]
+        credit = torch.einsum("sbh,bksh->bk", at, moved) / self.directions
         return {
             f"recurrent.{name}": torch.einsum("bk,bk...->...", credit, traces[f"theta_{name}"])
             for name, _ in self.network.recurrent.named_parameters()

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from timelocal import cells
-from timelocal.cells import BlackBox, Cell, RNNCell
+from timelocal.cells import BlackBox, Cell, ElementwiseCell, RNNCell
 from timelocal.losses import Loss, resolve
 from timelocal.network import Network, from_cell
 from timelocal.seeding import generator
@@ -71,7 +71,7 @@ class Case:
         make = _CELLS.get(self.cell) or cells.CELLS[self.cell]
         network = from_cell(make(), *sizes, **options)  # type: ignore[arg-type]
         network.batch_first = self.batch_first
-        width = self.HIDDEN * network.directions
+        width = network.features_size * network.directions
         if self.readout == "mlp":
             with torch.random.fork_rng():
                 torch.manual_seed(self.seed)
@@ -130,10 +130,16 @@ class Case:
 _CELLS: dict[str, Callable[[], Cell]] = {
     "rnn": RNNCell,
     "leaky": partial(RNNCell, 2.5),
-    **{name: cell for name, cell in cells.CELLS.items() if not issubclass(cell, BlackBox)},
+    **{
+        name: cell
+        for name, cell in cells.CELLS.items()
+        if not issubclass(cell, BlackBox | ElementwiseCell)
+    },
 }
 CELLS = tuple(_CELLS)
-"""The cells of the cases: all of the registry that have derivatives, and the leaky RNN."""
+"""The cells of the whole grid: all with derivatives but the element-wise ones, and the leaky RNN."""
+ELEMENTWISE = tuple(name for name, cell in cells.CELLS.items() if issubclass(cell, ElementwiseCell))
+"""The element-wise cells, of which each has a few cases."""
 
 
 def cases() -> Iterator[Case]:
@@ -169,3 +175,16 @@ def cases() -> Iterator[Case]:
         yield replace(plain, bidirectional=True)
         yield replace(plain, layers=2, dropout=0.5, at="every")
         yield replace(plain, decorrelate=True, layers=2, dropout=0.5, at="every")
+    yield from elementwise_cases()
+
+
+def elementwise_cases() -> Iterator[Case]:
+    """Every element-wise cell alone and in a stack, with what features may differ in."""
+    for cell in ELEMENTWISE:
+        plain = Case(cell=cell)
+        yield replace(plain, unequal=True)
+        yield replace(plain, at="every", loss="mse")
+        yield replace(plain, at="every", layers=2, unequal=True)
+        yield replace(plain, at="every", layers=2, dropout=0.5, decorrelate=True)
+        yield replace(plain, layers=2, bidirectional=True, readout="mlp", unequal=True)
+        yield replace(plain, at="every", sequences=1, steps=1, bias=False)

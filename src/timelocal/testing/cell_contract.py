@@ -22,6 +22,7 @@ from timelocal.cells import (
     BlackBox,
     Cell,
     CellWeights,
+    ElementwiseCell,
     GRUResetAfter,
     GRUResetBefore,
     LayerTrajectory,
@@ -34,7 +35,7 @@ from timelocal.cells import (
 )
 from timelocal.errors import UnsupportedError, raise_problems
 from timelocal.seeding import generator
-from timelocal.testing import reference
+from timelocal.testing import reference, textbook
 from timelocal.typing import State
 
 Equations = Callable[[Mapping[str, Tensor], Tensor, State], State]
@@ -45,7 +46,7 @@ The parameters have a "decorrelation" D (h, h) where D h enters in the place of 
 EXACT, DIFFERENCES, SINGLE = 1e-10, 1e-6, 1e-4
 """How far a measured value may be from its oracle: autograd in float64, central differences, float32."""
 
-_KNOWN = (AutogradCell, RNNCell, GRUResetAfter, GRUResetBefore, LSTMCell)
+_KNOWN = (AutogradCell, ElementwiseCell, RNNCell, GRUResetAfter, GRUResetBefore, LSTMCell)
 _INPUTS, _HIDDEN, _SEQUENCES, _STEPS = 3, 4, 2, 4
 
 
@@ -188,7 +189,7 @@ class Setting:
     ) -> dict[str, Tensor]:
         """∂L/∂ every parameter, "inputs" and each initial state, by the arbiter.
 
-        L = Σ_t ⟨signal_t, h_t⟩ + Σ ⟨final, states at the end⟩.
+        L = Σ_t ⟨signal_t, features_t⟩ + Σ ⟨final, states at the end⟩.
         """
         names = [f"initial {name}" for name in self.cell.state_names]
         at = {**self.parameters, "inputs": inputs, **dict(zip(names, initial, strict=True))}
@@ -201,7 +202,10 @@ class Setting:
             )
             total = sum((end * state[-1]).sum() for end, state in zip(final, states, strict=True))
             assert isinstance(total, Tensor)
-            return total if signal is None else total + (signal * states[0][1:]).sum()
+            if signal is None:
+                return total
+            seen = textbook.features(self.cell, tuple(state[1:] for state in states))
+            return total + (signal * seen).sum()
 
         if self.equations is None:
             return {name: _differences(value, at, name) for name in at}
@@ -251,7 +255,8 @@ def _settings(cell: Cell, equations: Equations | None, seed: int) -> Iterator[Se
     plain = Setting(cell, equations, parameters, None, inputs, initial, draw)
     yield plain
     if cell.decorrelates:
-        matrix = torch.eye(_HIDDEN, dtype=torch.float64) + draw(_HIDDEN, _HIDDEN) / 3
+        size = cell.features_size(_HIDDEN)
+        matrix = torch.eye(size, dtype=torch.float64) + draw(size, size) / 3
         yield replace(plain, decorrelation=matrix, suffix=", with D")
     if cell.biases:
         kept = {name: own for name, own in parameters.items() if name not in cell.biases}
@@ -446,6 +451,23 @@ def forward_derivative(setting: Setting) -> Iterator[Row]:
     yield _row("many tangents at once", _off((*first, *second), (*with_nodes, *apart)), EXACT)
 
 
+def features_of_the_states(setting: Setting) -> Iterator[Row]:
+    """Features are as many as declared; Jᵀ v and J v of them, by differences, where they are not h itself."""
+    cell = setting.cell
+    if cell.features_are_hidden:
+        return
+    states, tangents = setting.like_states(_SEQUENCES), setting.like_states(_SEQUENCES)
+    seen, wanted = tuple(cell.features(states).shape), (_SEQUENCES, cell.features_size(_HIDDEN))
+    yield Row("shape of features", f"{seen}", seen == wanted)
+    moved = _along(lambda e: (cell.features(_shifted(states, tangents, e)),))
+    found = cell.features_tangent(states, tangents)
+    yield _row("J·v of features", _off((found,), moved), DIFFERENCES)
+    signal = setting.draw(*wanted)
+    back = cell.features_signal(states, signal)
+    left = torch.stack([(own * v).sum() for own, v in zip(back, tangents, strict=True)]).sum()
+    yield _row("⟨u, J·v⟩ = ⟨Jᵀ·u, v⟩ of features", _off((left,), ((signal * found).sum(),)), EXACT)
+
+
 def what_traces_keep(setting: Setting) -> Iterator[Row]:
     """ "diagonal": the Jacobian's own entries. "leak": those of a step whose nodes are held."""
     cell, weights = setting.cell, setting.weights()
@@ -526,7 +548,8 @@ def change_of_the_nodes(setting: Setting) -> Iterator[Row]:
 def gradients_through_time(setting: Setting) -> Iterator[Row]:
     """BPTT by the cell's own backward step, of every parameter, the inputs and the initial states."""
     cell, weights, run = setting.cell, setting.weights(), setting.scan()
-    signal, final = setting.draw(_STEPS, _SEQUENCES, _HIDDEN), setting.like_states(_SEQUENCES)
+    seen = cell.features_size(_HIDDEN)
+    signal, final = setting.draw(_STEPS, _SEQUENCES, seen), setting.like_states(_SEQUENCES)
     wanted = setting.gradient(signal, final, setting.inputs, setting.initial)
     deltas, initial = kernels.backward_scan(cell, weights, run, signal, final)
     gradients = kernels.weight_gradients(cell, weights, run, deltas)
@@ -549,6 +572,7 @@ DERIVATIVE_CHECKS: tuple[Check, ...] = (
     node_signals,
     backward_derivative,
     forward_derivative,
+    features_of_the_states,
     what_traces_keep,
     what_is_declared,
     change_of_the_nodes,

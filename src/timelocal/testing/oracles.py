@@ -22,6 +22,7 @@ from timelocal.cells import RNNCell
 from timelocal.rules import (
     ANP,
     NP,
+    RTRL,
     TBPTT,
     WP,
     ANPAuthorsCode,
@@ -86,6 +87,11 @@ def tbptt_oracle(rule: Rule, case: Case) -> Gradients:
     """Autograd through windows of the rule's k steps."""
     assert isinstance(rule, TBPTT)
     return reference.tbptt(rule.network, rule.k, *batch_of(rule, case))
+
+
+def rtrl_oracle(rule: Rule, case: Case) -> Gradients:
+    """Autograd through each layer's own time: of RTRL by traces, in a stack of element-wise layers."""
+    return reference.within_layers(rule.network, *batch_of(rule, case))
 
 
 def node_oracle(rule: Rule, case: Case) -> Gradients:
@@ -222,6 +228,7 @@ ORACLES: dict[type[Rule], Oracle] = {
     FeedbackRule: feedback_oracle,
     DFAAuthorsCode: authors_dfa_oracle,
     TBPTT: tbptt_oracle,
+    RTRL: rtrl_oracle,
     NP: node_oracle,
     WP: node_oracle,
     ANP: activity_oracle,

@@ -19,8 +19,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from timelocal.cells import Cell, GRUResetAfter, LSTMCell, RNNCell
+from timelocal.cells import Cell, ElementwiseCell, GRUResetAfter, LSTMCell, RNNCell
 from timelocal.network import Network
+from timelocal.testing import textbook
 from timelocal.testing.cases import Case
 from timelocal.typing import Gradients, State
 
@@ -44,6 +45,11 @@ def noisy_step(
 
     local: a reset gate is a constant to the candidate's pre-activation, one of the things that enter it.
     """
+    if isinstance(cell, ElementwiseCell):
+        diagonal = cell.is_diagonal(decorrelated=True)
+        into = state[0] if diagonal else weights["decorrelation"] @ state[0]
+        a = textbook.nodes(cell, weights, x, (into, *state[1:])) + noise
+        return a, textbook.update(cell, a, state)
     raw = state[0]
     size = len(raw)
     h = weights["decorrelation"] @ raw
@@ -73,10 +79,10 @@ def _weights(network: Network, layer: int) -> dict[str, Tensor]:
     found: dict[str, Tensor] = {
         kind: stack.get_parameter(f"{kind}_l{layer}") for kind in stack.parameter_kinds
     }
-    zero = found["weight_hh"].new_zeros(len(found["weight_hh"]))
+    zero = found["weight_ih"].new_zeros(len(found["weight_ih"]))
     matrix = getattr(stack, f"decorrelation_l{layer}", None)
     found["decorrelation"] = (
-        torch.eye(stack.hidden_size, dtype=zero.dtype) if matrix is None else matrix
+        torch.eye(stack.features_size, dtype=zero.dtype) if matrix is None else matrix
     )
     return {"bias_ih": zero, "bias_hh": zero, **found}
 
@@ -107,7 +113,7 @@ def forward(
                 stack.cell, weights, x, states[layer], own, cut is not None
             )
             parts.append(a)
-            x = weights["decorrelation"] @ states[layer][0]
+            x = weights["decorrelation"] @ textbook.features(stack.cell, states[layer])
         here.append((x, ()))
         if cut is not None:
             x = cut[t][-1][0]

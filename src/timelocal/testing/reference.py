@@ -14,13 +14,22 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from timelocal.cells import AutogradCell, Cell, GRUResetAfter, GRUResetBefore, LSTMCell, RNNCell
+from timelocal.cells import (
+    AutogradCell,
+    Cell,
+    ElementwiseCell,
+    GRUResetAfter,
+    GRUResetBefore,
+    LSTMCell,
+    RNNCell,
+)
 from timelocal.losses import BCE, MSE, CrossEntropy, Custom, Loss
 from timelocal.network import Network
+from timelocal.testing import textbook
 from timelocal.typing import Gradients, Place, State
 
 HiddenStates = list[list[list[Tensor]]]
-"""[l][d][s]: the hidden state (h,) after step s of that direction's own time, not decorrelated."""
+"""[l][d][s]: the features (f,) after step s of that direction's own time, not decorrelated; h as a rule."""
 
 Entered = list[list[list[tuple[Tensor, State]]]]
 """[l][d][s]: what entered that layer's step s of that direction's own time, (x, states before)."""
@@ -33,9 +42,9 @@ def step(cell: Cell, parameters: Mapping[str, Tensor], x: Tensor, state: State) 
     over is h. The equations of an `AutogradCell` are its own.
     """
     h = state[0]
-    into = parameters["decorrelation"] @ h if "decorrelation" in parameters else h
-    if isinstance(cell, AutogradCell):
-        return _updated(cell, _nodes(cell, parameters, x, (into, *state[1:])), state)
+    into = _into(cell, parameters, h)
+    if isinstance(cell, AutogradCell | ElementwiseCell):
+        return textbook.update(cell, textbook.nodes(cell, parameters, x, (into, *state[1:])), state)
     zero = x.new_zeros(())
     from_input = parameters["weight_ih"] @ x + parameters.get("bias_ih", zero)
     w_hh, b_hh = parameters["weight_hh"], parameters.get("bias_hh", zero)
@@ -59,15 +68,11 @@ def step(cell: Cell, parameters: Mapping[str, Tensor], x: Tensor, state: State) 
     return ((1 - z) * n + z * h,)
 
 
-def _nodes(
-    cell: AutogradCell, parameters: Mapping[str, Tensor], x: Tensor, entering: State
-) -> Tensor:
-    """The pre-activations (gates · h,) of one step of one sequence."""
-    return cell.nodes(cell.weights(parameters), x[None], tuple(part[None] for part in entering))[0]
-
-
-def _updated(cell: AutogradCell, nodes: Tensor, state: State) -> State:
-    return tuple(new[0] for new in cell.update(nodes[None], tuple(part[None] for part in state)))
+def _into(cell: Cell, parameters: Mapping[str, Tensor], h: Tensor) -> Tensor:
+    """D h, where there is a D and the cell's nodes see it in place of h."""
+    behind = not cell.features_are_hidden
+    behind |= isinstance(cell, ElementwiseCell) and cell.is_diagonal(decorrelated=True)
+    return h if behind or "decorrelation" not in parameters else parameters["decorrelation"] @ h
 
 
 def run(
@@ -98,7 +103,7 @@ def run(
                 if cut:
                     x, state = x.detach(), tuple(part.detach() for part in state)
                 state = step(stack.cell, parameters, x, state)
-                steps.append(state[0])
+                steps.append(textbook.features(stack.cell, state))
             per_direction.append(steps)
         hidden.append(per_direction)
         leaving = [
@@ -114,10 +119,10 @@ def run(
 
 
 def decorrelation(network: Network, layer: int, direction: int) -> Tensor:
-    """D (h, h); the identity where nothing is decorrelated."""
+    """D (f, f); the identity where nothing is decorrelated."""
     stack = network.recurrent
     if stack.decorrelate is None:
-        return torch.eye(stack.hidden_size, dtype=torch.float64)
+        return torch.eye(stack.features_size, dtype=torch.float64)
     return stack.get_buffer(f"decorrelation_l{layer}" + ("_reverse" if direction else ""))
 
 
@@ -351,7 +356,7 @@ def entered(network: Network, sequence: Tensor, dropout: Sequence[Tensor | None]
             for x in reversed(xs) if direction else xs:
                 steps.append((x, state))
                 state = step(stack.cell, parameters, x, state)
-                hidden.append(matrix @ state[0])
+                hidden.append(matrix @ textbook.features(stack.cell, state))
             per_direction.append(steps)
             outputs.append(hidden[::-1] if direction else hidden)
         found.append(per_direction)
@@ -370,10 +375,11 @@ def without_recurrent_weights(
 ) -> Step:
     """The step from `state`, but no state passes through a parameter any more."""
     h = state[0]
-    if isinstance(cell, AutogradCell):
-        entering = (parameters["decorrelation"] @ h, *state[1:])
-        nodes = _nodes(cell, parameters, x, entering).detach()
-        return partial(_updated, cell, nodes)
+    if isinstance(cell, AutogradCell | ElementwiseCell):
+        entering = (_into(cell, parameters, h), *state[1:])
+        return partial(
+            textbook.update, cell, textbook.nodes(cell, parameters, x, entering).detach()
+        )
     w_hh = parameters["weight_hh"]
     bias = parameters.get("bias_hh", x.new_zeros(len(w_hh)))
     into = parameters["decorrelation"] @ h
@@ -424,23 +430,26 @@ def signals_within_steps(
     errors: Tensor,
     at: Place,
 ) -> HiddenStates:
-    """The gradient of each step's loss in that step's hidden states, by autograd with the past held fixed.
+    """The gradient of each step's loss in that step's features, by autograd with the past held fixed.
 
     errors (n, o): ∂L/∂outputs. In each direction's own time, as `run` has the hidden states.
     """
-    stack, size, last = network.recurrent, network.hidden_size, len(sequence) - 1
+    stack, size, last = network.recurrent, network.features_size, len(sequence) - 1
     hidden: list[list[list[Tensor]]] = []  # [t][l][d], in the sequence's time
     leaving: list[Tensor] = []
     for t, x in enumerate(sequence):
         hidden.append([])
         for layer in range(stack.num_layers):
             new = [
-                step(
+                textbook.features(
                     stack.cell,
-                    _parameters(network, layer, direction),
-                    x,
-                    steps[layer][direction][last - t if direction else t][1],
-                )[0]
+                    step(
+                        stack.cell,
+                        _parameters(network, layer, direction),
+                        x,
+                        steps[layer][direction][last - t if direction else t][1],
+                    ),
+                )
                 for direction in range(stack.directions)
             ]
             x = torch.cat([decorrelation(network, layer, d) @ h for d, h in enumerate(new)])
@@ -521,7 +530,8 @@ def traced(
                             assert decays is not None
                             others = decays.new_zeros(units - size)
                             jacobian = torch.diag(torch.cat((decays, others)))
-                        rows = torch.cat(step(cell, parameters, x, state))
+                        new = step(cell, parameters, x, state)
+                        rows = torch.cat(new)
                         local = [
                             torch.autograd.grad(
                                 row,
@@ -535,14 +545,58 @@ def traced(
                             here = torch.stack([row[index] for row in local])
                             past = torch.einsum("uv,v...->u...", jacobian, eligibility[kind])
                             eligibility[kind] = past + here
-                        signal = signals[layer][direction][t]
+                        leaves = tuple(own.detach().requires_grad_() for own in new)
+                        signal = torch.cat(
+                            torch.autograd.grad(
+                                textbook.features(cell, leaves),
+                                leaves,
+                                signals[layer][direction][t],
+                                materialize_grads=True,
+                            )
+                        )
                         for kind, parameter in learned.items():
-                            found = torch.einsum(
-                                "h,h...->...", signal, eligibility[kind][:size]
-                            ).detach()
+                            found = torch.einsum("u,u...->...", signal, eligibility[kind]).detach()
                             if parameter.grad is None:
                                 parameter.grad = torch.zeros_like(parameter)
                             parameter.grad += found
+
+    return _collect(network, backward)
+
+
+@torch.enable_grad()
+def within_layers(
+    network: Network,
+    loss: Loss,
+    at: Place,
+    inputs: Tensor,
+    targets: Tensor,
+    lengths: Tensor | None = None,
+    mask: Tensor | None = None,
+    dropout: Sequence[Tensor | None] = (),
+) -> Gradients:
+    """Autograd of Σ_l Σ_t ⟨stop(G_lt), f_lt(θ_l)⟩ through all of a layer's own time, plus the exact readout.
+
+    G_lt is the gradient of step t's loss in the features of layer l within that step: what reaches a later
+    step through the state of an upper layer is left out, and nothing else. For networks of one direction.
+    """
+
+    def backward() -> None:
+        value, runs = mean_loss(
+            network, loss, at, inputs, targets, lengths, mask, cut=True, dropout=dropout
+        )
+        value.backward()  # the readout's own gradient, and e at the outputs
+        surrogate = inputs.new_zeros(())
+        each = zip(sequences(network, inputs, lengths, dropout), runs, strict=True)
+        for (sequence, kept), (_, outputs) in each:
+            assert outputs.grad is not None
+            past = entered(network, sequence, kept)
+            signals = signals_within_steps(network, sequence, kept, past, outputs.grad, at)
+            for layer, (steps,) in enumerate(past):
+                parameters, state = _parameters(network, layer, 0), steps[0][1]
+                for (x, _), signal in zip(steps, signals[layer][0], strict=True):
+                    state = step(network.cell, parameters, x, state)
+                    surrogate = surrogate + signal @ textbook.features(network.cell, state)
+        surrogate.backward()
 
     return _collect(network, backward)
 
@@ -582,7 +636,8 @@ def tbptt(
                         states[layer] = step(
                             stack.cell, _parameters(network, layer, 0), x, states[layer]
                         )
-                        x = decorrelation(network, layer, 0) @ states[layer][0]
+                        seen = textbook.features(stack.cell, states[layer])
+                        x = decorrelation(network, layer, 0) @ seen
                         own = kept[layer] if layer < len(kept) else None
                         x = x if own is None else x * own[t]
                 output = network.readout(x[None])

@@ -200,7 +200,7 @@ def _of_one_row(network: Network, training: bool) -> Exception | None:
         return None
     if not training:
         readout.eval()
-    row = network.recurrent.like.new_zeros(1, network.hidden_size * network.directions)
+    row = network.recurrent.like.new_zeros(1, network.features_size * network.directions)
     devices = [row.device] if row.device.type == "cuda" else []
     with torch.random.fork_rng(devices), torch.no_grad():
         try:
