@@ -138,8 +138,8 @@ def test_what_is_held_is_kept_and_reset_by_row():
         one.reset(torch.tensor([1]))
         one.step(z, w)
     assert_same(moved(again), moved(stream))
-    assert stream._held[0, 0] == x[0, 0]
-    assert stream._held[1, 1] == 0
+    assert stream._door.held[0, 0] == x[0, 0]
+    assert stream._door.held[1, 1] == 0
     with pytest.raises(ArgumentError, match="'held': got nothing"):
         again.load_state_dict(a_stream().state_dict())
 

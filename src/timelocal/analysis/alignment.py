@@ -14,7 +14,7 @@ from timelocal.errors import raise_problems
 from timelocal.network import Network, evaluation_mode
 from timelocal.rules import BPTT, Rule
 from timelocal.training.parts import entering
-from timelocal.training.stream import rule_problem
+from timelocal.training.stream_checks import rule_problem
 
 
 class Alignment(NamedTuple):

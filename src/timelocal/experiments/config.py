@@ -40,7 +40,7 @@ from timelocal.model.build import (
 from timelocal.network import Network
 from timelocal.plugins import running
 from timelocal.rules.batch import STEPWISE
-from timelocal.training.stream import check_stream
+from timelocal.training.stream_checks import check_stream
 from timelocal.typing import Place
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]

@@ -40,6 +40,11 @@ NATIVE: dict[type[Optimizer], Native] = {
 _DECISIVE = (*_COMMON, "amsgrad", "centered", "decoupled_weight_decay")
 
 
+def held_parameters(optimizer: Optimizer) -> set[int]:
+    """The parameters that an optimizer updates, by their `id`."""
+    return {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+
+
 def native_of(optimizer: Optimizer, parameters: Iterable[Tensor]) -> Native | None:
     """How the kernels make this optimizer's steps; None where they do not."""
     native = NATIVE.get(type(optimizer))

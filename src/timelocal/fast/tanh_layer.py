@@ -14,7 +14,7 @@ from torch.optim import SGD, Optimizer
 
 from timelocal import kernels
 from timelocal.cells import RNNCell
-from timelocal.fast.optimizers import count_an_update, is_hooked
+from timelocal.fast.optimizers import count_an_update, held_parameters, is_hooked
 from timelocal.feedback import FIXED
 from timelocal.kernels import OnlineSettings, OnlineState, OnlineWeights
 from timelocal.losses import MSE
@@ -196,10 +196,9 @@ def _learning_rate(optimizer: Optimizer, network: Network) -> float | None:
     plain = SGD([torch.zeros(())], lr=0.0).defaults
     groups, own = optimizer.param_groups, list(network.parameters())
     rates = {float(group["lr"]) for group in groups}
-    given = {id(parameter) for group in groups for parameter in group["params"]}
     decisive = ("momentum", "weight_decay", "dampening", "nesterov", "maximize")
     is_plain = all(group[name] == plain[name] for group in groups for name in decisive)
-    whole = given == {id(parameter) for parameter in own}
+    whole = held_parameters(optimizer) == {id(parameter) for parameter in own}
     if is_plain and whole and len(rates) == 1 and all(p.requires_grad for p in own):
         return rates.pop()
     return None

@@ -121,6 +121,20 @@ def readout_signal(readout: nn.Module, features: Tensor, outputs: Tensor, error:
 
 
 @contextmanager
+def as_if_unread(readout: nn.Module) -> Iterator[None]:
+    """What a readout draws and keeps while it reads, such as running means, is then as it was before."""
+    if is_linear(readout):
+        yield
+        return
+    kept = [(buffer, buffer.clone()) for buffer in readout.buffers()]
+    devices = [p.device for p in readout.parameters() if p.is_cuda][:1]
+    with torch.random.fork_rng(devices):
+        yield
+    for buffer, before in kept:
+        buffer.copy_(before)
+
+
+@contextmanager
 def evaluation_mode(module: nn.Module) -> Iterator[None]:
     """The module in eval mode for a while; every part of it then returns to the mode it was in."""
     modes = [(part, part.training) for part in module.modules()]

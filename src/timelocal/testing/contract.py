@@ -31,7 +31,8 @@ from timelocal.testing.measure import MEASURES, autograd_shut, must_help
 from timelocal.testing.oracles import Oracle, expected
 from timelocal.testing.report import ContractReport, Finding
 from timelocal.testing.setting import RuleFactory, batch_of, configured, estimate, make
-from timelocal.training.stream import Stream, check_stream
+from timelocal.training.stream import Stream
+from timelocal.training.stream_checks import check_stream
 
 close = torch.testing.assert_close
 exactly = partial(close, rtol=0, atol=0)

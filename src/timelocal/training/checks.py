@@ -20,12 +20,13 @@ from timelocal.arguments import (
 )
 from timelocal.data import Sequences
 from timelocal.errors import Problem, UnsupportedError, described, raise_problems, warn
+from timelocal.fast.optimizers import held_parameters
 from timelocal.network import Network
 from timelocal.rules import Rule
 from timelocal.training.clipping import clip_problem
 from timelocal.training.device import device_problem
 from timelocal.training.parts import judged_at
-from timelocal.training.stream import check_stream, optimizer_problem, rule_problem
+from timelocal.training.stream_checks import check_stream, optimizer_problem, rule_problem
 
 
 def check_fit(
@@ -228,7 +229,7 @@ def check_online(rule: Rule, train: Sequences) -> None:
 
 
 def _warn_of_left_out(network: Network, optimizer: Optimizer) -> None:
-    held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+    held = held_parameters(optimizer)
     left_out = [
         name
         for name, parameter in network.named_parameters()

@@ -1,14 +1,18 @@
-"""A step of a stream that waits for its label: what it was made from."""
+"""Steps of a stream that wait for their targets: what each was made from."""
 
 from __future__ import annotations
 
+import re
+from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
 
+from timelocal.arguments import is_whole
+from timelocal.errors import Problem, described, raise_problems
 from timelocal.network import Network
 from timelocal.rules import Rule
 from timelocal.typing import Memory
@@ -69,6 +73,82 @@ class WaitingStep(NamedTuple):
             of("step", like.step),
             of("generator", like.generator),
         )
+
+
+Waiting: TypeAlias = deque[WaitingStep | None]
+"""The last steps that were made, the last one at the end; None for one whose target is not waited for."""
+
+MOST_DELAY = 10**6
+_LATE = "late.{}."
+_AGE = re.compile(r"late\.(\d+)\.")
+"""The names of what a waiting step was made from, by how many steps ago it was."""
+
+
+def delay_problem(what: str, value: object, most: int = MOST_DELAY) -> Problem | None:
+    """A problem unless `value` is a number of steps up to `most`."""
+    if is_whole(value, 0, most):
+        return None
+    if most == MOST_DELAY:
+        return Problem(what, described(value), f"a number of steps from 0 to {most:,}")
+    remedy = f"Make the stream with max_delay={described(value)}." if is_whole(value, 0) else ""
+    return Problem(
+        what, described(value), f"a number of steps between 0 and max_delay={most}", remedy
+    )
+
+
+def none_waits(max_delay: int) -> Waiting:
+    """Room for the last step and `max_delay` before it."""
+    return deque([None] * (max_delay + 1), maxlen=max_delay + 1)
+
+
+def named(waiting: Waiting) -> dict[str, Tensor]:
+    """Copies of all waiting steps as tensors by name."""
+    return {
+        _LATE.format(age) + name: own.clone()
+        for age, step in enumerate(reversed(waiting))
+        if step is not None
+        for name, own in step.named().items()
+    }
+
+
+def from_named(state: Mapping[str, Tensor], like: WaitingStep, max_delay: int) -> Waiting:
+    """The inverse of `named`, copied, each tensor to where that of `like` is."""
+    waiting = none_waits(max_delay)
+    for age in range(len(waiting)):
+        prefix = _LATE.format(age)
+        own = {
+            name.removeprefix(prefix): one for name, one in state.items() if name.startswith(prefix)
+        }
+        waiting[-1 - age] = WaitingStep.from_named(own, like) if own else None
+    return waiting
+
+
+def expected_names(
+    state: Mapping[str, Tensor], like: WaitingStep, max_delay: int
+) -> dict[str, Tensor]:
+    """What the waiting steps that a state has must look like, by name.
+
+    Raises:
+        ArgumentError: for one that has waited longer than `max_delay`.
+    """
+    ages = {int(found[1]) for name in state if (found := _AGE.match(name))}
+    if ages and (not max_delay or max(ages) > max_delay):
+        got = f"a step that waits for its target since {max(ages)} steps"
+        remedy = f"Make the stream with max_delay={max(1, max(ages))}."
+        raise_problems([Problem("state", got, f"max_delay={max_delay}", remedy)])
+    return {_LATE.format(age) + name: own for age in ages for name, own in like.named().items()}
+
+
+def check_weights(network: Network, waiting: WaitingStep) -> None:
+    """Raise an `ArgumentError` if the network has other parameters now than at that step."""
+    now = {name: tuple(own.shape) for name, own in network.named_parameters()}
+    then = {name: tuple(own.shape) for name, own in waiting.weights.items()}
+    remedy = "Learn from the steps before a change of the network first."
+    raise_problems(
+        Problem(name, f"{now.get(name)} now", f"{then.get(name)}, as at that step", remedy)
+        for name in sorted({*now, *then})
+        if now.get(name) != then.get(name)
+    )
 
 
 @contextmanager

@@ -8,7 +8,8 @@ from torch.optim import SGD, Optimizer
 
 from timelocal.errors import raise_problems
 from timelocal.rules import Estimate, Rule
-from timelocal.training.stream import Stream, optimizer_problem
+from timelocal.training.stream import Stream
+from timelocal.training.stream_checks import optimizer_problem
 
 
 class Session(Stream):
@@ -22,7 +23,7 @@ class Session(Stream):
         self, inputs: Tensor, targets: Tensor, *, mask: Tensor | None = None
     ) -> Estimate:
         """One step of every sequence: the gradients join `.grad`, the states move on."""
-        entered = self._check_step(inputs, targets, mask)
+        entered = self._door.step(inputs, targets, mask, self.steps)
         estimate, self.memory = self._estimate(
             self.memory, self.steps, entered.inputs, targets, mask
         )

@@ -3,40 +3,30 @@
 from __future__ import annotations
 
 import os
-import re
-from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Literal, NamedTuple, get_args, overload
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import Optimizer
 
 from timelocal import fast
-from timelocal.arguments import (
-    as_positions,
-    flag_problem,
-    is_plain,
-    is_whole,
-    tensor_problem,
-    whole_problem,
-)
-from timelocal.distributed import of_this_rank, ranks
+from timelocal.arguments import as_positions, flag_problem, whole_problem
+from timelocal.distributed import of_this_rank
 from timelocal.errors import (
     ArgumentError,
     DivergedError,
     Problem,
     TimelocalError,
-    UnsupportedError,
-    described,
     raise_problems,
     unknown_name,
 )
 from timelocal.inference import outside_inference_mode
 from timelocal.losses import MSE
-from timelocal.network import Network, input_problems, is_linear, read
+from timelocal.network import read
+from timelocal.network.readout import as_if_unread
 from timelocal.precision import at_least_float32
 from timelocal.rules import (
     Estimate,
@@ -47,15 +37,30 @@ from timelocal.rules import (
     own_precision,
     update_locally,
 )
-from timelocal.rules.batch import at_every_step, batch_problems, is_asked_again
 from timelocal.rules.states import clean_states
 from timelocal.training import stream_file
+from timelocal.training.carried import Carried
 from timelocal.training.clipping import clip_gradient, clip_problem
-from timelocal.training.late import WaitingStep, as_it_was
-from timelocal.training.missing import Entered, Missing, filled, is_finite
+from timelocal.training.door import Door
+from timelocal.training.late import (
+    WaitingStep,
+    as_it_was,
+    check_weights,
+    delay_problem,
+    expected_names,
+    from_named,
+    named,
+    none_waits,
+)
+from timelocal.training.missing import Entered, Missing
+from timelocal.training.stream_checks import (
+    check_late,
+    check_ranks,
+    check_stream,
+    optimizer_problem,
+    rule_problem,
+)
 from timelocal.typing import Memory
-
-_MOST_DELAY = 10**6
 
 
 class Learned(NamedTuple):
@@ -146,24 +151,14 @@ class Stream:
         raise_problems(
             [
                 whole_problem("batch_size", batch_size),
-                _delay_problem("max_delay", max_delay),
+                delay_problem("max_delay", max_delay),
                 unknown_name("missing", missing, get_args(Missing)),
                 clip_problem(clip),
                 optimizer_problem(rule.network, optimizer),
             ]
         )
-        if max_delay and rule.learns_locally:
-            raise UnsupportedError(
-                f"max_delay: got {max_delay} with the rule {rule.spec.name!r}, in which D or a feedback "
-                "learns by a law of its own at every step, expected 0: that cannot be made up for later. Use "
-                "max_delay=0, or a network without decorrelate and a fixed feedback."
-            )
-        if ranks() > 1 and (sync is None or sync):
-            raise UnsupportedError(
-                f"stream: got a process group of {ranks()} ranks, expected one process: a stream updates "
-                "weights at every step, past DDP, and the ranks would drift apart. Use rule(inputs, targets) "
-                "under DDP, or sync=False for a stream of its own on every rank."
-            )
+        check_late(rule, max_delay)
+        check_ranks(sync)
         self.rule = rule
         self.optimizer = optimizer
         self.batch_size = batch_size = int(batch_size)
@@ -173,22 +168,11 @@ class Stream:
         self.steps = 0
         self.memory: Memory = rule.begin(batch_size)  # first: it may refuse
         self.key = draw_key(of_this_rank(rule.generator))
-        self._carries_for = self._circumstances()
-        self._readout_at_start = self._carries_for[0]
-        self._forms = _forms(self.memory)
+        self._carried = Carried(rule, self.memory)
         self._native = fast.NativeStream(rule, optimizer, batch_size, self.clip)
-        self._seen: tuple[object, ...] | None = None
-        self._outputs = 0
-        self._seen_inputs: tuple[object, ...] | None = None
+        self._door = Door(rule, batch_size, missing)
         self._predicted: _Predicted | None = None
-        like = rule.network.recurrent.like
-        self._held = (
-            like.new_zeros(batch_size, rule.network.input_size) if missing == "hold" else None
-        )
-        # the last steps that were made, None for those whose target is not waited for
-        self._waiting: deque[WaitingStep | None] = deque(
-            [None] * (max_delay + 1), maxlen=max_delay + 1
-        )
+        self._waiting = none_waits(max_delay)
 
     # --- steps ----------------------------------------------------------------------------------
 
@@ -235,12 +219,11 @@ class Stream:
         """
         if type(gradients) is not bool:
             raise_problems([flag_problem("gradients", gradients)])
-        entered = self._check_step(inputs, targets, mask)
+        entered = self._door.step(inputs, targets, mask, self._next_step())
         if self._predicted is not None:
             self._go_by()
         made = self._learn(entered.inputs, entered.present, targets, mask, gradients)
-        if self._held is not None:
-            self._held = entered.inputs.detach().clone()
+        self._door.hold(entered.inputs)
         if self.max_delay:
             self._waiting.append(None)
         return made
@@ -267,12 +250,11 @@ class Stream:
         torch.Size([4, 2])
         >>> learned = stream.learn(torch.tensor([0, 1, 1, 0]))
         """
-        entered = self._check_inputs(inputs)
+        entered = self._door.inputs(inputs, self._next_step())
         if self._predicted is not None:
             self._go_by()
         x, present = entered.inputs.detach().clone(), entered.present
-        if self._held is not None:
-            self._held = x
+        self._door.hold(x)
         outputs = self._outputs_of_rows(x, present)
         self._predicted = _Predicted(x, present)
         return outputs
@@ -296,7 +278,7 @@ class Stream:
         >>> bool((stream.peek(torch.ones(1, 3)) == stream.predict(torch.ones(1, 3))).all())
         True
         """
-        entered = self._check_inputs(inputs)
+        entered = self._door.inputs(inputs, self._next_step())
         if self._predicted is not None:
             self._go_by()
         return self._outputs_of_rows(entered.inputs.detach(), entered.present)
@@ -319,14 +301,11 @@ class Stream:
             DivergedError: where the loss or the update is not finite; nothing has moved then, either.
         """
         if type(delay) is not int or not 0 <= delay <= self.max_delay:
-            raise_problems([_delay_problem("delay", delay, self.max_delay)])
+            raise_problems([delay_problem("delay", delay, self.max_delay)])
         if delay or self._predicted is None:
             return self._learn_late(targets, mask, delay)
         x, present = self._predicted
-        if present is None and self._is_known(x, targets, mask):
-            self._check_values(targets)
-        else:
-            self._check_all(Entered(x, present), targets, mask)
+        self._door.targets(Entered(x, present), targets, mask)
         learned = self._learn(x, present, targets, mask)
         assert isinstance(learned, Learned)
         self._predicted = None
@@ -348,11 +327,7 @@ class Stream:
             DivergedError: as `step`. The steps before it have been made; `steps` says how many.
         """
         network = self.rule.network
-        if is_asked_again(network, self.rule.loss, "every", self.batch_size, targets):
-            time = 1 if network.batch_first else 0
-            if is_plain(inputs) and inputs.dim() == 3:
-                targets = at_every_step(network, targets, inputs.shape[time])
-        x, present = self._check_chunk(inputs, targets, mask)
+        x, present, targets = self._door.chunk(inputs, targets, mask)
         if self._predicted is not None:
             self._go_by()
         y, first = network.time_first(targets), self.steps
@@ -365,8 +340,8 @@ class Stream:
                 else self._run_rows(x, y, weights, present)
             )
         finally:  # what the steps that were made have seen
-            if self._held is not None and self.steps > first:
-                self._held = x[self.steps - first - 1].detach().clone()
+            if self.steps > first:
+                self._door.hold(x[self.steps - first - 1])
         if self.max_delay:
             self._waiting.extend([None] * len(x))
         return Learned(losses, outputs.transpose(0, 1) if network.batch_first else outputs)
@@ -381,102 +356,15 @@ class Stream:
         index = slice(None) if rows is None else rows
         positions = as_positions("rows", index, self.batch_size)
         self._go_by()
-        carried = [*self.memory.values()]
-        for tensor in carried if self._held is None else [*carried, self._held]:
+        held = [] if self._door.held is None else [self._door.held]
+        for tensor in (*self.memory.values(), *held):
             tensor[positions.to(tensor.device)] = 0
 
-    # --- the door -------------------------------------------------------------------------------
-
-    def _filled(self, inputs: Tensor) -> Entered:
-        """One step's inputs (b, i) without NaN; refused at once if they are of another shape."""
-        _check_shape(self, inputs)
-        if not inputs.is_floating_point():
-            return Entered(inputs)
-        where = f"step {self.steps + (self._predicted is not None)} of the stream"
-        found = filled(inputs[None], self.missing, self._held, where)
-        present = None if found.present is None else found.present[0]
-        return Entered(found.inputs[0], present, found.problem)
-
-    def _check_inputs(self, inputs: Tensor) -> Entered:
-        """One step's inputs at the door; of tensors like the last ones, the values alone."""
-        seen = _signature(inputs)
-        if seen is not None and seen == self._seen_inputs and is_finite(inputs):
-            return Entered(inputs)
-        entered, network = self._filled(inputs), self.rule.network
-        x = entered.inputs.unsqueeze(1 if network.batch_first else 0)
-        problems = input_problems(network.recurrent, x, batch_first=network.batch_first)
-        raise_problems([*problems, entered.problem])
-        self._seen_inputs = seen
-        return entered
-
-    def _check_step(self, inputs: Tensor, targets: Tensor, mask: Tensor | None) -> Entered:
-        """One step (b, …) at the door; of tensors like the last ones, the values alone."""
-        if self._is_known(inputs, targets, mask) and is_finite(inputs):
-            self._check_values(targets)
-            return Entered(inputs)
-        entered = self._filled(inputs)
-        self._check_all(entered, targets, mask)
-        return entered
-
-    def _is_known(self, inputs: Tensor, targets: Tensor, mask: Tensor | None) -> bool:
-        """Whether they are like those of the last step without a mask, but for their values."""
-        if mask is not None or self._seen is None:
-            return False
-        return (_signature(inputs, targets), self._readout_now()) == self._seen
-
-    def _check_values(self, targets: Tensor) -> None:
-        """What a known step may still have wrong."""
-        readout, loss = self.rule.network.readout, self.rule.loss
-        # one that is linear was asked when all was checked; any other may have changed within
-        width = self._outputs if type(readout) is nn.Linear else self.rule.network.output_size
-        problems = loss.target_problems(targets, (self.batch_size,), width, targets.dtype, None)
-        if problems:
-            raise_problems(problems)
-
-    def _check_all(self, entered: Entered, targets: Tensor, mask: Tensor | None) -> None:
-        """All of one step at the door, with what was found in its inputs."""
-        network, (x, present, problem) = self.rule.network, entered
-        # the entries of one step are (b,), as those at a last step
-        problems = batch_problems(
-            network,
-            self.rule.loss,
-            "last",
-            x.unsqueeze(1 if network.batch_first else 0),
-            targets,
-            mask=_counting(mask, present),
-        )
-        raise_problems([*problems, problem])
-        signature = _signature(x, targets)
-        self._seen = None if signature is None else (signature, self._readout_now())
-        self._outputs = network.output_size
-
-    def _check_chunk(
-        self, inputs: Tensor, targets: Tensor, mask: Tensor | None
-    ) -> tuple[Tensor, Tensor | None]:
-        """A chunk at the door: its inputs (t, b, i) without NaN, and which rows are there (t, b)."""
-        network = self.rule.network
-        x, entered = inputs, None
-        time = 1 if network.batch_first else 0
-        widths = (self.batch_size, network.input_size)
-        if (
-            is_plain(inputs)
-            and inputs.is_floating_point()
-            and inputs.dim() == 3
-            and (inputs.shape[1 - time], inputs.shape[2]) == widths
-            and inputs.numel()
-        ):
-            rows = network.time_first(inputs)
-            entered = filled(rows, self.missing, self._held, "step {} of the chunk")
-            if entered.inputs is not rows:
-                x = entered.inputs.transpose(0, 1) if time else entered.inputs
-        present = None if entered is None else entered.present
-        counts = _counting(mask, present.t() if present is not None and time else present)
-        problems = batch_problems(network, self.rule.loss, "every", x, targets, mask=counts)
-        raise_problems([*problems, None if entered is None else entered.problem])
-        _check_width(self, inputs.shape[1 - time])
-        return network.time_first(inputs) if entered is None else entered.inputs, present
-
     # --- the mathematics ------------------------------------------------------------------------
+
+    def _next_step(self) -> int:
+        """The number of the step that enters next."""
+        return self.steps + (self._predicted is not None)
 
     def _learn(
         self,
@@ -579,50 +467,13 @@ class Stream:
             raise _diverged(self.steps)
         return Learned(losses, outputs)
 
-    def _check_carried(self, memory: Memory, rows: int) -> None:
-        """What is carried is what the rule and its network, as they are now, would begin with.
-
-        A readout that has replaced the one at the start may have no place in it; and torch would compute
-        with tensors of two types, or repeat one row for all, without a word.
-        """
-        now = self._circumstances()
-        if now != self._carries_for:
-            self._carries_for, self._forms = now, _forms(self.rule.begin(1))
-        found = _forms(memory)
-        if found == self._forms and all(len(own) == rows for own in memory.values()):
-            return
-        if now[0] != self._readout_at_start:
-            got = "another readout than at the start, and traces of the old one"
-            remedy = "Make the stream anew, and its optimizer."
-            raise_problems([Problem("stream", got, "the same readout throughout", remedy)])
-        remedy = "Put it back as it was, or make the stream anew."
-        raise_problems(
-            Problem(
-                f"memory {name!r}", found.get(name), f"{self._forms.get(name)} of {rows}", remedy
-            )
-            for name in sorted({*found, *self._forms})
-            if found.get(name) != self._forms.get(name) or len(memory[name]) != rows
-        )
-
-    def _readout_now(self) -> tuple[object, ...]:
-        """Which readout there is, and which weight in it."""
-        readout = self.rule.network.readout
-        weight = getattr(readout, "weight", None)
-        return id(readout), id(weight), getattr(weight, "shape", None)
-
-    def _circumstances(self) -> tuple[object, ...]:
-        """What decides the form of what is carried: the readout and its weight, type, place and options."""
-        rule, like = self.rule, self.rule.network.recurrent.like
-        options = [own for own in vars(rule).values() if isinstance(own, int | float | str)]
-        return self._readout_now(), like.dtype, like.device, options
-
     @torch.no_grad()
     def _estimate(
         self, memory: Memory, step: int, x: Tensor, y: Tensor, mask: Tensor | None
     ) -> tuple[Estimate, Memory]:
         """The estimate of one step (b, …), and what is carried after it; nothing has moved."""
         rule, network = self.rule, self.rule.network
-        self._check_carried(memory, len(x))
+        self._carried.check(memory, len(x))
         time = 1 if network.batch_first else 0
         weights = None if mask is None else mask.unsqueeze(time)
         x, y = x.unsqueeze(time), y.unsqueeze(time)
@@ -672,9 +523,9 @@ class Stream:
     def _read(self, x: Tensor) -> Tensor:
         rule, network = self.rule, self.rule.network
         assert network.output_size  # refuses a readout that does not fit
-        self._check_carried(self.memory, len(x))
+        self._carried.check(self.memory, len(x))
         drawn, states = rule.get_extra_state(), clean_states(self.memory)
-        with own_precision(x), _as_if_unread(network.readout):
+        with own_precision(x), as_if_unread(network.readout):
             run = network.unroll(x[None], None, states, of_this_rank(rule.generator))
             outputs = read(network.readout, run.outputs[0])[1].detach()
         rule.set_extra_state(drawn)
@@ -732,8 +583,8 @@ class Stream:
             expected = "a step that was predicted and not yet learned from"
             remedy = "Call predict(inputs) first, and learn(targets) once for each."
             raise ArgumentError(str(Problem("delay", delay, expected, remedy)))
-        self._check_weights(waiting)
-        self._check_all(Entered(waiting.inputs, waiting.present), targets, mask)
+        check_weights(self.rule.network, waiting)
+        self._door.targets(Entered(waiting.inputs, waiting.present), targets, mask)
         self._go_by()
         rows = waiting.present.nonzero()[:, 0]
         outputs = waiting.inputs.new_full(
@@ -751,16 +602,6 @@ class Stream:
             loss, outputs[rows] = estimate.loss, estimate.outputs
         self._waiting[-1 - delay] = None
         return Learned(loss, outputs)
-
-    def _check_weights(self, waiting: WaitingStep) -> None:
-        now = {name: tuple(own.shape) for name, own in self.rule.network.named_parameters()}
-        then = {name: tuple(own.shape) for name, own in waiting.weights.items()}
-        remedy = "Learn from the steps before a change of the network first."
-        raise_problems(
-            Problem(name, f"{now.get(name)} now", f"{then.get(name)}, as at that step", remedy)
-            for name in sorted({*now, *then})
-            if now.get(name) != then.get(name)
-        )
 
     # --- what is kept ---------------------------------------------------------------------------
 
@@ -785,17 +626,9 @@ class Stream:
         self.memory = {
             name: state[name].to(own.device, copy=True) for name, own in self.memory.items()
         }
-        if self._held is not None:
-            self._held = state["held"].to(self._held.device, copy=True)
-        like = self._a_waiting_step()
-        for age in range(len(self._waiting)):
-            prefix = _LATE.format(age)
-            named = {
-                name.removeprefix(prefix): own
-                for name, own in state.items()
-                if name.startswith(prefix)
-            }
-            self._waiting[-1 - age] = WaitingStep.from_named(named, like) if named else None
+        if self._door.held is not None:
+            self._door.held = state["held"].to(self._door.held.device, copy=True)
+        self._waiting = from_named(state, self._a_waiting_step(), self.max_delay)
         self._predicted = None
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -829,7 +662,7 @@ class Stream:
         """
         saved = stream_file.read(path, self._description())
         try:  # before anything moves: an optimizer takes on the types of the parameters it is told
-            _check_state(self.rule.state_dict(), saved["rule"], "rule")
+            stream_file.check_state(self.rule.state_dict(), saved["rule"], "rule")
             self._check_state(saved["stream"])
         except TimelocalError as error:
             raise stream_file.does_not_fit(path, error) from error
@@ -852,72 +685,31 @@ class Stream:
         self.load_state_dict(state["stream"])
 
     def _description(self) -> dict[str, object]:
-        """What a file must have in common with the stream that goes on from it."""
-        rule, names = self.rule, {id(own): name for name, own in self.rule.named_parameters()}
-        groups = self.optimizer.param_groups
-        return {
-            "rule": type(rule).__name__,
-            "cell": type(rule.network.cell).__name__,
-            "loss": type(rule.loss).__name__,
-            "optimizer": type(self.optimizer).__name__,
-            "groups": [[names.get(id(own), "") for own in group["params"]] for group in groups],
-            "missing": self.missing,
-            "clip": self.clip,
-        }
+        return stream_file.description(self.rule, self.optimizer, self.missing, self.clip)
 
     def _state(self) -> dict[str, Tensor]:
         """All that is carried, copied, but for a step that was predicted."""
+        return {**self._lasting_state(), **named(self._waiting)}
+
+    def _lasting_state(self) -> dict[str, Tensor]:
+        """As `_state`, without the steps that wait for their targets."""
         found = {name: carried.clone() for name, carried in self.memory.items()}
         found |= {"steps": torch.tensor(self.steps), "key": torch.tensor(self.key)}
-        if self._held is not None:
-            found["held"] = self._held.clone()
-        for age, waiting in enumerate(reversed(self._waiting)):
-            if waiting is not None:
-                prefix = _LATE.format(age)
-                found |= {prefix + name: own.clone() for name, own in waiting.named().items()}
+        if self._door.held is not None:
+            found["held"] = self._door.held.clone()
         return found | {"generator": self.rule.get_extra_state()}
 
+    def _check_state(self, given: Mapping[str, Tensor]) -> None:
+        own = self._lasting_state()
+        if isinstance(given, Mapping):
+            own |= expected_names(given, self._a_waiting_step(), self.max_delay)
+        stream_file.check_state(own, given)
+
     def _a_waiting_step(self) -> WaitingStep:
+        """One that looks as each that waits must."""
         like = self.rule.network.recurrent.like
         inputs = like.new_zeros(self.batch_size, self.rule.network.input_size)
         return WaitingStep.of(self.rule, self.memory, 0, inputs, None)
-
-    def _check_state(self, given: Mapping[str, Tensor]) -> None:
-        _check_mapping(given, "state")
-        own = {name: kept for name, kept in self._state().items() if not _AGE.match(name)}
-        ages = {int(found[1]) for name in given if (found := _AGE.match(name))}
-        if ages and (not self.max_delay or max(ages) > self.max_delay):
-            got = f"a step that waits for its target since {max(ages)} steps"
-            remedy = f"Make the stream with max_delay={max(1, max(ages))}."
-            raise_problems([Problem("state", got, f"max_delay={self.max_delay}", remedy)])
-        like = self._a_waiting_step().named() if ages else {}
-        for age in ages:
-            own |= {_LATE.format(age) + name: kept for name, kept in like.items()}
-        _check_state(own, given, "state")
-
-
-_LATE = "late.{}."
-_AGE = re.compile(r"late\.(\d+)\.")
-"""The names of what a step that waits for its target was made from, by how many steps ago it was."""
-
-
-@contextmanager
-def _as_if_unread(readout: torch.nn.Module) -> Iterator[None]:
-    """What a readout draws and keeps while it reads, such as running means, is then as it was before."""
-    if is_linear(readout):
-        yield
-        return
-    kept = [(buffer, buffer.clone()) for buffer in readout.buffers()]
-    devices = [p.device for p in readout.parameters() if p.is_cuda][:1]
-    with torch.random.fork_rng(devices):
-        yield
-    for buffer, before in kept:
-        buffer.copy_(before)
-
-
-def _forms(memory: Memory) -> dict[str, tuple[object, ...]]:
-    """The shape of each tensor but for the batch, its type and its device."""
-    return {name: (tuple(own.shape[1:]), own.dtype, own.device) for name, own in memory.items()}
 
 
 def _is_finite(estimate: Estimate) -> bool:
@@ -931,109 +723,4 @@ def _diverged(steps: int) -> DivergedError:
     return DivergedError(
         f"stream: got a loss or an update that is not finite at step {steps + 1}, expected finite ones. The "
         f"step was not made, the {steps} before it were. Lower the learning rate, or scale the targets."
-    )
-
-
-def check_stream(rule: Rule) -> None:
-    """Raise an `UnsupportedError` for a rule or a network that cannot learn from a stream."""
-    if not rule.spec.online:
-        raise UnsupportedError(
-            f"stream: got the rule {rule.spec.name!r}, expected one that learns online. Use TBPTT, "
-            "DFA, RFLO, e-prop or a perturbation rule."
-        )
-    if rule.network.directions > 1:
-        raise UnsupportedError(
-            "stream: got a bidirectional network, expected one direction: the other one begins at the "
-            "end of the sequence. Use whole sequences."
-        )
-
-
-def rule_problem(rule: object) -> Problem | None:
-    """A problem unless `rule` is a learning rule."""
-    if isinstance(rule, Rule):
-        return None
-    return Problem("rule", described(rule), "a learning rule such as tl.DFA(network)")
-
-
-def optimizer_problem(network: Network, optimizer: object) -> Problem | None:
-    """A problem if the optimizer holds no parameter of the network: it would train nothing."""
-    if not isinstance(optimizer, Optimizer):
-        return Problem("optimizer", described(optimizer), "an optimizer of torch.optim")
-    held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
-    if any(id(parameter) in held for parameter in network.parameters()):
-        return None
-    got = "none of the parameters of the rule's network"
-    remedy = "Build it from `rule.parameters()`"
-    return Problem("optimizer", got, "some of them", remedy)
-
-
-def _delay_problem(what: str, value: object, most: int = _MOST_DELAY) -> Problem | None:
-    if is_whole(value, 0, most):
-        return None
-    if most == _MOST_DELAY:
-        return Problem(what, described(value), f"a number of steps from 0 to {most:,}")
-    remedy = f"Make the stream with max_delay={described(value)}." if is_whole(value, 0) else ""
-    return Problem(
-        what, described(value), f"a number of steps between 0 and max_delay={most}", remedy
-    )
-
-
-def _check_shape(stream: Stream, inputs: object) -> None:
-    shape = (stream.batch_size, stream.rule.network.input_size)
-    raise_problems(
-        [tensor_problem("inputs", inputs, f"a tensor of shape {shape}", may_be_meta=True)]
-    )
-    assert isinstance(inputs, Tensor)
-    if inputs.shape != shape:
-        remedy = "A stream takes one step of each of its sequences; `run` takes many steps."
-        raise_problems(
-            [Problem("inputs", f"shape {tuple(inputs.shape)}", f"shape {shape}", remedy)]
-        )
-
-
-def _signature(*tensors: object) -> tuple[object, ...] | None:
-    """What the checks of a step look at, but for values; None for what are no tensors."""
-    found: list[object] = []
-    for one in tensors:
-        if not is_plain(one):
-            return None
-        assert isinstance(one, Tensor)
-        found += (one.shape, one.dtype, one.device)
-    return tuple(found)
-
-
-def _counting(mask: Tensor | None, present: Tensor | None) -> Tensor | None:
-    """A mask without the rows that are not there; as it was given if it is not one of their shape."""
-    if present is None:
-        return mask
-    if mask is None:
-        return present
-    if not is_plain(mask) or mask.shape != present.shape or mask.device != present.device:
-        return mask
-    return mask * present
-
-
-def _check_width(stream: Stream, sequences: int) -> None:
-    if sequences != stream.batch_size:
-        remedy = "Make the stream with batch_size= as many sequences as run side by side."
-        raise_problems(
-            [Problem("inputs", f"{sequences} sequences", f"{stream.batch_size}", remedy)]
-        )
-
-
-def _check_mapping(given: object, what: str) -> None:
-    if not isinstance(given, Mapping) or not all(isinstance(name, str) for name in given):
-        raise_problems([Problem(what, described(given), "what state_dict() gave")])
-
-
-def _check_state(own: Mapping[str, object], given: Mapping[str, object], what: str) -> None:
-    def told(tensor: object) -> str:
-        return "nothing" if tensor is None else described(tensor)
-
-    remedy = "Make the stream as the saved one was: rule, network, batch size and options."
-    _check_mapping(given, what)
-    raise_problems(
-        Problem(f"{what} {name!r}", told(given.get(name)), told(own.get(name)), remedy)
-        for name in sorted({*own, *given})
-        if told(given.get(name)) != told(own.get(name))
     )

@@ -12,9 +12,11 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
+from torch.optim import Optimizer
 
-from timelocal.errors import Problem, RunError, raise_problems
+from timelocal.errors import Problem, RunError, described, raise_problems
 from timelocal.files import as_path, read_bytes, write_bytes
+from timelocal.rules import Rule
 from timelocal.training.state import packed, unpacked
 
 State: TypeAlias = dict[str, Any]
@@ -22,6 +24,40 @@ State: TypeAlias = dict[str, Any]
 
 _FORMAT = 1
 _ABOUT, _DIGEST = "about", "sha256"
+
+
+def description(
+    rule: Rule, optimizer: Optimizer, missing: str, clip: float | None
+) -> dict[str, object]:
+    """What a file must have in common with the stream that goes on from it."""
+    names = {id(own): name for name, own in rule.named_parameters()}
+    groups = optimizer.param_groups
+    return {
+        "rule": type(rule).__name__,
+        "cell": type(rule.network.cell).__name__,
+        "loss": type(rule.loss).__name__,
+        "optimizer": type(optimizer).__name__,
+        "groups": [[names.get(id(own), "") for own in group["params"]] for group in groups],
+        "missing": missing,
+        "clip": clip,
+    }
+
+
+def check_state(own: Mapping[str, object], given: object, what: str = "state") -> None:
+    """Raise an `ArgumentError` unless `given` has the names, shapes and types of `own`."""
+    if not isinstance(given, Mapping) or not all(isinstance(name, str) for name in given):
+        raise_problems([Problem(what, described(given), "what state_dict() gave")])
+        raise AssertionError
+
+    def told(tensor: object) -> str:
+        return "nothing" if tensor is None else described(tensor)
+
+    remedy = "Make the stream as the saved one was: rule, network, batch size and options."
+    raise_problems(
+        Problem(f"{what} {name!r}", told(given.get(name)), told(own.get(name)), remedy)
+        for name in sorted({*own, *given})
+        if told(given.get(name)) != told(own.get(name))
+    )
 
 
 def copied(state: State) -> State:

@@ -1,0 +1,62 @@
+"""What a stream carries from step to step: whether it still is what the rule asks for."""
+
+from __future__ import annotations
+
+from timelocal.errors import Problem, raise_problems
+from timelocal.network import Network
+from timelocal.rules import Rule
+from timelocal.typing import Memory
+
+
+class Carried:
+    """The form that a stream's memory has to have, as the rule and its network are now."""
+
+    def __init__(self, rule: Rule, memory: Memory) -> None:
+        self.rule = rule
+        self._forms = _forms(memory)
+        self._made_for = _circumstances(rule)
+        self._first_readout = self._made_for[0]
+
+    def check(self, memory: Memory, rows: int) -> None:
+        """Raise an `ArgumentError` unless the rule would begin so with as many `rows` (sequences).
+
+        A readout that has replaced the one at the start may have no place in it; and torch would compute
+        with tensors of two types, or repeat one row for all, without a word.
+        """
+        now = _circumstances(self.rule)
+        if now != self._made_for:
+            self._made_for, self._forms = now, _forms(self.rule.begin(1))
+        found = _forms(memory)
+        if found == self._forms and all(len(own) == rows for own in memory.values()):
+            return
+        if now[0] != self._first_readout:
+            got = "another readout than at the start, and traces of the old one"
+            remedy = "Make the stream anew, and its optimizer."
+            raise_problems([Problem("stream", got, "the same readout throughout", remedy)])
+        remedy = "Put it back as it was, or make the stream anew."
+        raise_problems(
+            Problem(
+                f"memory {name!r}", found.get(name), f"{self._forms.get(name)} of {rows}", remedy
+            )
+            for name in sorted({*found, *self._forms})
+            if found.get(name) != self._forms.get(name) or len(memory[name]) != rows
+        )
+
+
+def readout_now(network: Network) -> tuple[object, ...]:
+    """Which readout there is, and which weight in it."""
+    readout = network.readout
+    weight = getattr(readout, "weight", None)
+    return id(readout), id(weight), getattr(weight, "shape", None)
+
+
+def _circumstances(rule: Rule) -> tuple[object, ...]:
+    """What decides the form of what is carried: the readout, type, place and the rule's options."""
+    like = rule.network.recurrent.like
+    options = [own for own in vars(rule).values() if isinstance(own, int | float | str)]
+    return readout_now(rule.network), like.dtype, like.device, options
+
+
+def _forms(memory: Memory) -> dict[str, tuple[object, ...]]:
+    """The shape of each tensor but for the batch, its type and its device."""
+    return {name: (tuple(own.shape[1:]), own.dtype, own.device) for name, own in memory.items()}

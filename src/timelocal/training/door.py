@@ -1,0 +1,169 @@
+"""What enters a stream, one step or a chunk: checked, all problems at once, and without NaN."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from timelocal.arguments import is_plain, tensor_problem
+from timelocal.errors import Problem, raise_problems
+from timelocal.network import input_problems
+from timelocal.rules import Rule
+from timelocal.rules.batch import at_every_step, batch_problems, is_asked_again
+from timelocal.training.carried import readout_now
+from timelocal.training.missing import Entered, Missing, filled, is_finite
+
+
+class Door:
+    """The checks of what enters one stream; of tensors like the last ones it looks at the values alone.
+
+    Attributes:
+        held: the last known inputs (b, i) where `missing` is "hold", else None.
+    """
+
+    def __init__(self, rule: Rule, batch_size: int, missing: Missing) -> None:
+        self.rule, self.batch_size, self.missing = rule, batch_size, missing
+        like, width = rule.network.recurrent.like, rule.network.input_size
+        self.held = like.new_zeros(batch_size, width) if missing == "hold" else None
+        self._seen: tuple[object, ...] | None = None
+        self._seen_inputs: tuple[object, ...] | None = None
+        self._outputs = 0
+
+    def hold(self, inputs: Tensor) -> None:
+        """Keep the last known inputs (b, i), where they are asked for."""
+        if self.held is not None:
+            self.held = inputs.detach().clone()
+
+    def inputs(self, inputs: Tensor, step: int) -> Entered:
+        """The inputs (b, i) of the step of this number."""
+        seen = _signature(inputs)
+        if seen is not None and seen == self._seen_inputs and is_finite(inputs):
+            return Entered(inputs)
+        entered, network = self._filled(inputs, step), self.rule.network
+        x = entered.inputs.unsqueeze(1 if network.batch_first else 0)
+        problems = input_problems(network.recurrent, x, batch_first=network.batch_first)
+        raise_problems([*problems, entered.problem])
+        self._seen_inputs = seen
+        return entered
+
+    def step(self, inputs: Tensor, targets: Tensor, mask: Tensor | None, step: int) -> Entered:
+        """One step (b, …)."""
+        if self._is_known(inputs, targets, mask) and is_finite(inputs):
+            self._check_values(targets)
+            return Entered(inputs)
+        entered = self._filled(inputs, step)
+        self._check(entered, targets, mask)
+        return entered
+
+    def targets(self, entered: Entered, targets: Tensor, mask: Tensor | None) -> None:
+        """The targets (b, …) of a step whose inputs have entered before."""
+        if entered.present is None and self._is_known(entered.inputs, targets, mask):
+            self._check_values(targets)
+        else:
+            self._check(entered, targets, mask)
+
+    def chunk(
+        self, inputs: Tensor, targets: Tensor, mask: Tensor | None
+    ) -> tuple[Tensor, Tensor | None, Tensor]:
+        """A chunk: its inputs (t, b, i), which rows are there (t, b), and targets of every step."""
+        network = self.rule.network
+        x, entered = inputs, None
+        time = 1 if network.batch_first else 0
+        again = is_asked_again(network, self.rule.loss, "every", self.batch_size, targets)
+        if again and is_plain(inputs) and inputs.dim() == 3:
+            targets = at_every_step(network, targets, inputs.shape[time])
+        widths = (self.batch_size, network.input_size)
+        if (
+            is_plain(inputs)
+            and inputs.is_floating_point()
+            and inputs.dim() == 3
+            and (inputs.shape[1 - time], inputs.shape[2]) == widths
+            and inputs.numel()
+        ):
+            rows = network.time_first(inputs)
+            entered = filled(rows, self.missing, self.held, "step {} of the chunk")
+            if entered.inputs is not rows:
+                x = entered.inputs.transpose(0, 1) if time else entered.inputs
+        present = None if entered is None else entered.present
+        counts = _counting(mask, present.t() if present is not None and time else present)
+        problems = batch_problems(network, self.rule.loss, "every", x, targets, mask=counts)
+        raise_problems([*problems, None if entered is None else entered.problem])
+        sequences = inputs.shape[1 - time]
+        if sequences != self.batch_size:
+            remedy = "Make the stream with batch_size= as many sequences as run side by side."
+            got = f"{sequences} sequences"
+            raise_problems([Problem("inputs", got, f"{self.batch_size}", remedy)])
+        x = network.time_first(inputs) if entered is None else entered.inputs
+        return x, present, targets
+
+    def _filled(self, inputs: Tensor, step: int) -> Entered:
+        """One step's inputs (b, i) without NaN; refused at once if they are of another shape."""
+        self._check_shape(inputs)
+        if not inputs.is_floating_point():
+            return Entered(inputs)
+        found = filled(inputs[None], self.missing, self.held, f"step {step} of the stream")
+        present = None if found.present is None else found.present[0]
+        return Entered(found.inputs[0], present, found.problem)
+
+    def _check_shape(self, inputs: object) -> None:
+        shape = (self.batch_size, self.rule.network.input_size)
+        expected = f"a tensor of shape {shape}"
+        raise_problems([tensor_problem("inputs", inputs, expected, may_be_meta=True)])
+        assert isinstance(inputs, Tensor)
+        if inputs.shape != shape:
+            remedy = "A stream takes one step of each of its sequences; `run` takes many steps."
+            got = f"shape {tuple(inputs.shape)}"
+            raise_problems([Problem("inputs", got, f"shape {shape}", remedy)])
+
+    def _is_known(self, inputs: Tensor, targets: Tensor, mask: Tensor | None) -> bool:
+        """Whether they are like those of the last step without a mask, but for their values."""
+        if mask is not None or self._seen is None:
+            return False
+        return (_signature(inputs, targets), readout_now(self.rule.network)) == self._seen
+
+    def _check_values(self, targets: Tensor) -> None:
+        """What a known step may still have wrong."""
+        readout, loss = self.rule.network.readout, self.rule.loss
+        # one that is linear was asked when all was checked; any other may have changed within
+        width = self._outputs if type(readout) is nn.Linear else self.rule.network.output_size
+        problems = loss.target_problems(targets, (self.batch_size,), width, targets.dtype, None)
+        if problems:
+            raise_problems(problems)
+
+    def _check(self, entered: Entered, targets: Tensor, mask: Tensor | None) -> None:
+        """All of one step, with what was found in its inputs."""
+        network, (x, present, problem) = self.rule.network, entered
+        # the entries of one step are (b,), as those at a last step
+        problems = batch_problems(
+            network,
+            self.rule.loss,
+            "last",
+            x.unsqueeze(1 if network.batch_first else 0),
+            targets,
+            mask=_counting(mask, present),
+        )
+        raise_problems([*problems, problem])
+        signature = _signature(x, targets)
+        self._seen = None if signature is None else (signature, readout_now(network))
+        self._outputs = network.output_size
+
+
+def _signature(*tensors: object) -> tuple[object, ...] | None:
+    """What the checks of a step look at, but for values; None for what are no tensors."""
+    found: list[object] = []
+    for one in tensors:
+        if not is_plain(one):
+            return None
+        assert isinstance(one, Tensor)
+        found += (one.shape, one.dtype, one.device)
+    return tuple(found)
+
+
+def _counting(mask: Tensor | None, present: Tensor | None) -> Tensor | None:
+    """A mask without the rows that are not there; as it was given if it is not one of their shape."""
+    if present is None:
+        return mask
+    if mask is None:
+        return present
+    if not is_plain(mask) or mask.shape != present.shape or mask.device != present.device:
+        return mask
+    return mask * present
