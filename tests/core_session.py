@@ -36,8 +36,9 @@ NEED_MORE = (
     "timelocal.bench.jax_bptt",
     "timelocal.data.own_tables",
     "timelocal.integrations.river",
+    "timelocal.integrations.sklearn",
 )
-"""The command itself, the benchmark of JAX where that is installed, tables, and what river asks for."""
+"""The command itself, the benchmark of JAX where that is installed, tables, river, scikit-learn."""
 
 
 def nothing_else_is_here() -> None:

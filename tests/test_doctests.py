@@ -29,7 +29,11 @@ MODULES = [
         if "_native" not in module.name
     ),
 ]
-NEEDS = {"timelocal.integrations.river": "river"}
+NEEDS = {
+    "timelocal.data.own_tables": "pandas",
+    "timelocal.integrations.river": "river",
+    "timelocal.integrations.sklearn": "sklearn",
+}
 SLOW = {"timelocal.testing.contract"}  # runs a whole contract
 
 
