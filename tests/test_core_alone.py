@@ -85,6 +85,7 @@ def test_the_extra_that_is_named_brings_what_is_missing() -> None:
         "search",
         "river",
         "sklearn",
+        "onnx",
     }
     assert len(calls) >= 10
     for file, packages, extra in calls:

@@ -99,6 +99,9 @@ def test_a_csv_of_classes_is_trained_on_evaluated_and_predicted(call, folder):
     np.testing.assert_array_equal(
         one.predict(rows), out["class"][[name for name, _ in frame.groupby("id")]]
     )
+    exported = call("export", run, "--onnx", "m.onnx", "--torch", "alone")
+    assert exported.exit_code == 0, exported.output
+    assert exported.stdout.count("differs from the model by at most") == 2
     assert call("evaluate", run, "test.csv").stdout.count("│") > 20
     # the same command finds the run again; another file is told
     assert "finished" in call(*told, *options).output

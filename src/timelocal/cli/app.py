@@ -9,10 +9,12 @@ import typer
 from timelocal import __version__
 from timelocal.cli import (
     bench,
+    cite,
     data,
     demo,
     doctor,
     evaluate,
+    export,
     pack,
     predict,
     report,
@@ -51,6 +53,8 @@ app.command("demo")(demo.demo)
 app.command("train")(train.train)
 app.command("predict")(predict.predict)
 app.command("evaluate")(evaluate.evaluate)
+app.command("export")(export.export)
+app.command("cite")(cite.cite)
 app.command("report")(report.report)
 app.command("list")(listing.list_)
 app.command("reproduce")(reproduce.reproduce)

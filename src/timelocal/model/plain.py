@@ -45,6 +45,9 @@ class Plain(nn.Module):
         if self.at == "last":
             features = self._last(features, lengths)
         outputs: Tensor = self.readout(features)
+        if self.at == "mean":
+            valid = torch.arange(outputs.shape[1], device=outputs.device) < lengths[:, None]
+            outputs = (outputs * valid[..., None]).sum(1) / lengths[:, None]
         if self.activation == "softmax":
             return outputs.softmax(-1)
         if self.activation == "sigmoid":
@@ -72,8 +75,3 @@ class Plain(nn.Module):
             return last
         hidden = self.recurrent.hidden_size
         return torch.cat([last[:, :hidden], features[:, 0, hidden:]], -1)
-
-
-def example(width: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """A batch of two to trace with: inputs (2, 3, i) and lengths (2,)."""
-    return torch.zeros(2, 3, width, dtype=dtype), torch.tensor([3, 2])

@@ -1,0 +1,85 @@
+"""A model for those who have torch alone: its weights, and a Python file that reads them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from safetensors.torch import save
+from torch import nn
+
+from timelocal.errors import UnsupportedError
+from timelocal.files import make_folder, read_bytes, write_bytes, write_text
+from timelocal.model import plain
+from timelocal.model.model import Model
+
+_LOAD = '''
+
+def load() -> Plain:
+    """The model, with the weights beside this file.
+
+    classes: {classes}
+    features: {features}
+    outputs: {outputs}
+    """
+    from pathlib import Path
+
+    from safetensors.torch import load_file
+
+    recurrent = nn.{kind}(
+        {input_size}, {hidden_size}, num_layers={num_layers}, bias={bias}, batch_first={batch_first},
+        bidirectional={bidirectional},
+    )
+    readout = nn.Linear({width}, {out_features}, bias={readout_bias})
+    scales = {{name: (torch.zeros(size), torch.ones(size)) for name, size in {scales}.items()}}
+    model = Plain(
+        recurrent, readout, at={at!r}, activation={activation!r},
+        inputs_scale=scales.get("inputs"), outputs_scale=scales.get("outputs"),
+    ).to({dtype})
+    model.load_state_dict(load_file(Path(__file__).with_name("{weights}")))
+    return model.eval()
+'''
+
+
+def write_torch(model: Model, folder: Path) -> None:
+    """Write `model.py` and `weights.safetensors`, which need torch and safetensors alone, into a folder.
+
+    `import model; model.load()` is then what `Model.to_torch` gives.
+
+    Raises:
+        UnsupportedError: for cells that torch.nn does not have, and readouts that are not linear.
+    """
+    made = model.to_torch()
+    assert isinstance(made, plain.Plain)
+    if type(made.readout) is not nn.Linear:
+        name = type(made.readout).__name__
+        raise UnsupportedError(f"export to torch: got a readout {name}, expected torch.nn.Linear")
+    recurrent = made.recurrent
+    sizes = {
+        name: len(mean)
+        for name, mean in (("inputs", made.inputs_mean), ("outputs", made.outputs_mean))
+        if mean is not None
+    }
+    text = _LOAD.format(
+        classes=model.classes,
+        features=model.features,
+        outputs=model.outputs,
+        kind=type(recurrent).__name__,
+        input_size=recurrent.input_size,
+        hidden_size=recurrent.hidden_size,
+        num_layers=recurrent.num_layers,
+        bias=recurrent.bias,
+        batch_first=recurrent.batch_first,
+        bidirectional=recurrent.bidirectional,
+        width=made.readout.in_features,
+        out_features=made.readout.out_features,
+        readout_bias=made.readout.bias is not None,
+        scales=sizes,
+        at=made.at,
+        activation=made.activation,
+        dtype=model.network.recurrent.like.dtype,
+        weights="weights.safetensors",
+    )
+    make_folder(folder)
+    tensors = {name: one.detach().cpu().contiguous() for name, one in made.state_dict().items()}
+    write_bytes(folder / "weights.safetensors", save(tensors))
+    write_text(folder / "model.py", read_bytes(Path(plain.__file__)).decode() + text)
