@@ -33,6 +33,10 @@ def train(
         str | None,
         typer.Option(help="Where the loss is: last, every, ramp or mean; by default, as the data."),
     ] = None,
+    cell_option: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME=VALUE, an argument of the cell, such as r_min=0.9; repeat it."),
+    ] = None,
     hidden: Annotated[int, typer.Option(help="Units per layer.")] = 128,
     layers: Annotated[int, typer.Option(help="Recurrent layers.")] = 1,
     optimizer: Annotated[str, typer.Option(help="See `timelocal list`.")] = "adam",
@@ -85,6 +89,10 @@ def train(
     alignment: Annotated[
         bool, typer.Option("--alignment", help="Compare with BPTT's gradient after every epoch.")
     ] = False,
+    frozen: Annotated[
+        bool,
+        typer.Option("--frozen", help="Let the readout alone learn, on the recurrence as drawn."),
+    ] = False,
     patience: Annotated[
         int | None,
         typer.Option(help="End after so many epochs without a lower validation loss."),
@@ -125,7 +133,7 @@ def train(
     from timelocal.data.reading import is_file
     from timelocal.errors import TimelocalError
     from timelocal.experiments.config import TrainConfig, default_task
-    from timelocal.model.build import rule_defaults
+    from timelocal.model.build import cell_defaults, rule_defaults
 
     rule, decorrelate = decorrelated(rule, decorrelate)
     defaults: dict[str, object] = {}
@@ -134,6 +142,10 @@ def train(
     options = rule_options(
         option or [], defaults, feedback=feedback, feedback_per=feedback_per, normalize=normalize
     )
+    own: dict[str, object] = {}
+    with suppress(TimelocalError):  # a cell that is none, likewise
+        own = cell_defaults(cell)
+    of_cell = rule_options(cell_option or [], own)
     reading = reading_options(series, time, label, features, target, horizon, window, missing, task)
     if standardize is None:
         standardize = is_file(dataset)
@@ -143,6 +155,7 @@ def train(
             reading=reading,
             **default_task(dataset, reading) | ({} if at is None else {"at": at}),
             cell=cell,
+            cell_options=of_cell,
             rule=rule,
             rule_options=options,
             hidden=hidden,
@@ -161,6 +174,7 @@ def train(
             online=online,
             tau=tau,
             alignment=alignment,
+            frozen=frozen,
             test=test,
             patience=patience,
             class_weight=class_weight,

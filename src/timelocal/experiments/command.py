@@ -13,7 +13,7 @@ from timelocal.experiments.config import CostConfig, TrainConfig, default_task
 from timelocal.experiments.experiment import PROFILES, ProfileName
 from timelocal.model.build import rule_defaults
 
-_FLAGS = ("stratified", "online", "alignment")
+_FLAGS = ("stratified", "online", "alignment", "frozen")
 _GIVEN = ("dataset", "cell", "rule", "hidden", "optimizer", "lr", "batch", "epochs")
 _IF_SET = (
     "clip", "tau", "decorrelate", "decorrelate_norm", "test", "patience", "class_weight", "metric",
@@ -50,14 +50,13 @@ def command_of(config: TrainConfig) -> str:
         words += ["--at", config.at]
     if config.layers != 1:
         words += ["--layers", str(config.layers)]
+    for name, value in config.cell_options.items():
+        words += ["--cell-option", _option(name, value)]
     defaults = rule_defaults(config.rule)
     for name, value in config.rule_options.items():
         default = defaults.get(name)
         if value != (list(default) if isinstance(default, tuple) else default):
-            words += [
-                "--option",
-                f"{name}={value if isinstance(value, str) else json.dumps(value)}",
-            ]
+            words += ["--option", _option(name, value)]
     for name in _IF_SET:
         value = getattr(config, name)
         if value is not None:
@@ -68,6 +67,10 @@ def command_of(config: TrainConfig) -> str:
         words.append("--standardize" if config.standardize else "--no-standardize")
     words += [f"--{name}" for name in _FLAGS if getattr(config, name)]
     return shlex.join([*words, "--seeds", f"{config.seed},", "--threads", str(config.threads)])
+
+
+def _option(name: str, value: object) -> str:
+    return f"{name}={value if isinstance(value, str) else json.dumps(value)}"
 
 
 def known_command(config: TrainConfig) -> str | None:

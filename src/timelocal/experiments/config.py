@@ -31,6 +31,7 @@ from timelocal.losses import LOSSES
 from timelocal.model.build import (
     OPTIMIZERS,
     SCHEDULERS,
+    cell_defaults,
     find_cell,
     find_rule,
     make_network,
@@ -74,9 +75,11 @@ class TrainConfig(BaseModel):
     `dataset`, `cell` and `rule` are names: built in, of an installed package, or `module:name`
     (`timelocal.plugins`); names they stay, in records and on the way to other processes.
     `rule_options` are the further arguments of the rule's constructor (`feedback`, `normalize`, …),
-    completed by their defaults. `decorrelate` is the learning rate of the matrices D, None for a network
-    without them, and `decorrelate_norm` their `Decorrelation.norm`. `online` updates at every step. `tau`
-    makes the tanh RNN a leaky one. `alignment` compares the rule's gradient with BPTT's after every epoch.
+    completed by their defaults; `cell_options` those of the cell's that are not at their defaults (`r_min`,
+    `update`, …). `frozen` lets the readout alone learn. `decorrelate` is the learning rate of the matrices D,
+    None for a network without them, and `decorrelate_norm` their `Decorrelation.norm`. `online` updates at
+    every step. `tau` makes the tanh RNN a leaky one. `alignment` compares the rule's gradient with BPTT's
+    after every epoch.
     `dataset` may be a file of one's own: then `reading` are the arguments of `timelocal.data.read`, and
     `test` a file whose sequences make up the test part. `patience` epochs without a lower validation loss
     end the run with the weights of the best epoch. `metric` is measured besides, in the units of the data.
@@ -92,6 +95,7 @@ class TrainConfig(BaseModel):
     reading: dict[str, Option] = Field(default_factory=dict)
     dataset: str = "digits-rows"
     cell: str = "gru"
+    cell_options: dict[str, Option] = Field(default_factory=dict, validate_default=True)
     hidden: Annotated[int, Field(ge=1, le=10**6)] = 128
     layers: Annotated[int, Field(ge=1, le=1000)] = 1
     rule: str = "dfa"
@@ -112,6 +116,7 @@ class TrainConfig(BaseModel):
     online: bool = False
     tau: Annotated[float, Field(ge=1, allow_inf_nan=False)] | None = None
     alignment: bool = False
+    frozen: bool = False
     test: str | None = None
     patience: Count | None = None
     class_weight: Literal["balanced"] | None = None
@@ -226,6 +231,32 @@ class TrainConfig(BaseModel):
             raise _RefusedError(problems)
         return value
 
+    @field_validator("cell_options")
+    @classmethod
+    def _of_the_cell(cls, options: dict[str, Option], info: ValidationInfo) -> dict[str, Option]:
+        """Let the cell itself judge its options; only those that are not at their defaults stay."""
+        if "cell" not in info.data or not options:
+            return options
+        cell = info.data["cell"]
+        defaults = {k: v for k, v in cell_defaults(cell).items() if (cell, k) != ("rnn", "tau")}
+        problems = [
+            problem
+            for name in options
+            if (problem := unknown_name(f"option of cell {cell!r}", name, defaults))
+        ]
+        if problems:
+            raise _RefusedError(problems)
+        own = {
+            k: float(v) if type(v) is int and isinstance(defaults[k], float) else v
+            for k, v in options.items()
+        }
+        try:
+            with running("cell", cell, CELLS):
+                find_cell(cell)(**own)
+        except TimelocalError as error:
+            raise _RefusedError([error]) from error
+        return _differing(own, defaults)
+
     @field_validator("decorrelate_norm")
     @classmethod
     def _norm_of_something(cls, value: str | None, info: ValidationInfo) -> str | None:
@@ -332,7 +363,7 @@ class TrainConfig(BaseModel):
         return hashlib.sha256(f"{DEFAULTS_VERSION} {self.canonical()}".encode()).hexdigest()
 
     def folder_name(self) -> str:
-        """The name of the run's folder.
+        """The name of the run's folder; it says so where the recurrence is frozen.
 
         What no file's name should hold is a dot in it; the hash, of the names as they are, keeps it unique.
 
@@ -342,7 +373,8 @@ class TrainConfig(BaseModel):
         names = (
             re.sub(r"[^\w.-]", ".", name)[-60:] for name in (self.dataset, self.cell, self.rule)
         )
-        return f"{'-'.join(names)}-s{self.seed}-{self.sha256()[:8]}"
+        told = "-frozen" if self.frozen else ""
+        return f"{'-'.join(names)}{told}-s{self.seed}-{self.sha256()[:8]}"
 
 
 class CostConfig(TrainConfig):
@@ -361,7 +393,8 @@ def _small_network(fields: Mapping[str, Any]) -> Network:
     cell = fields["cell"]
     hidden = 2 if cell in CELLS else fields.get("hidden", 2)
     with running("cell", cell, CELLS):
-        return make_network(find_cell(cell), 2, hidden, 2, num_layers=fields["layers"])
+        own = fields.get("cell_options", {})
+        return make_network(find_cell(cell), 2, hidden, 2, num_layers=fields["layers"], **own)
 
 
 def _differing(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
@@ -389,11 +422,10 @@ def _texts(item: ErrorDetails) -> list[str]:
     cause = item.get("ctx", {}).get("error")
     if isinstance(cause, _RefusedError):
         return [str(problem) for problem in cause.problems]
-    if (
-        name == "rule_options" and len(item["loc"]) > 1
-    ):  # each member of a union has its own finding
+    if name in ("rule_options", "cell_options") and len(item["loc"]) > 1:
+        # each member of a union has its own finding
         remedy = "Give a number, a text, a list of texts, True, False or None."
-        return [f"rule_options: {item['loc'][1]}: got a value of another type. {remedy}"]
+        return [f"{name}: {item['loc'][1]}: got a value of another type. {remedy}"]
     expected = item["msg"].removeprefix("Input should be ")
     return [str(Problem(name, described(item["input"]), expected))]
 

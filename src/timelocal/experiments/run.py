@@ -144,7 +144,7 @@ def build_network(config: TrainConfig, dataset: Dataset) -> Network:
     if config.decorrelate is not None:
         decorrelate = Decorrelation(config.decorrelate, config.decorrelate_norm)
     leaky = {} if config.tau is None else {"tau": config.tau}
-    return make_network(
+    network = make_network(
         find_cell(config.cell),
         features,
         config.hidden,
@@ -153,7 +153,10 @@ def build_network(config: TrainConfig, dataset: Dataset) -> Network:
         decorrelate=decorrelate,
         seed=config.seed,
         **leaky,
+        **config.cell_options,
     )
+    network.recurrent.requires_grad_(not config.frozen)
+    return network
 
 
 def warn_of_changes(config: TrainConfig, folder: Path) -> dict[str, Any]:

@@ -126,6 +126,16 @@ def make_scheduler(name: str | None, optimizer: Optimizer, epochs: int) -> LRSch
     return None if name is None else SCHEDULERS[name](optimizer, epochs)
 
 
+def cell_defaults(name: str) -> dict[str, Any]:
+    """What one may choose when making the cell `name`: arguments and their defaults.
+
+    >>> cell_defaults("mingru")
+    {'update': 0.5}
+    """
+    own = inspect.signature(find_cell(name)).parameters
+    return {k: p.default for k, p in own.items() if _is_value(p.default)}
+
+
 def rule_defaults(name: str) -> dict[str, Any]:
     """What one may choose when making the rule `name`: arguments and their defaults.
 

@@ -237,6 +237,11 @@ class Network(nn.Module):
             if gradient is not None
         }
 
+    def recurrent_zeros(self) -> Gradients:
+        """The gradients of a recurrence that is frozen, by the names in `named_parameters()`."""
+        named = self.recurrent.named_parameters()
+        return {f"recurrent.{name}": torch.zeros_like(own) for name, own in named}
+
     def signal_at_states(self, signal: Tensor, layer: int) -> Tensor:
         """From a signal at what leaves a layer to the one at its cell's features: Dᵀ G, by direction.
 

@@ -144,6 +144,11 @@ class Recurrent(nn.Module):
         return names if self.bias else tuple(n for n in names if n not in self.cell.biases)
 
     @property
+    def is_frozen(self) -> bool:
+        """Whether no parameter is to learn: the readout learns alone."""
+        return not any(own.requires_grad for own in self.parameters())
+
+    @property
     def like(self) -> Tensor:
         """One of the parameters: the dtype and the device of all."""
         return next(self.parameters())

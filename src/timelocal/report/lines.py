@@ -300,9 +300,10 @@ def _choice(line: Line, config: TrainConfig) -> str:
     assert line.search is not None
     found = []
     for name in line.search.grid:
-        option = name.removeprefix("rule_options.")
-        chosen = config.rule_options.get(option) if option != name else getattr(config, name)
-        found.append(f"{option} {chosen if chosen is not None else 'none'}")
+        field, _, option = name.partition(".")
+        chosen = getattr(config, field)
+        chosen = chosen.get(option) if option else chosen
+        found.append(f"{option or field} {chosen if chosen is not None else 'none'}")
     return ", ".join(found)
 
 

@@ -213,6 +213,7 @@ _LEFT_OUT = {
     "online": False,
     "tau": None,
     "alignment": False,
+    "frozen": False,
 }
 """Settings that records of before do not write down where they are not chosen."""
 

@@ -48,6 +48,8 @@ class CarriedRule(Rule):
     def compute(self, batch: Batch) -> tuple[ForwardPass, Gradients]:
         """One forward pass, then the traces from the first step to the last."""
         steps, sequences = batch.inputs.shape[:2]
+        if self.network.recurrent.is_frozen:
+            return super().compute(batch)
         traces = self.no_traces(sequences)
         generator = of_this_rank(self.generator)
         key = draw_key(generator) if self.spec.draws else 0

@@ -231,7 +231,10 @@ class Rule(nn.Module, ABC):
     def compute(self, batch: Batch) -> tuple[ForwardPass, Gradients]:
         """One forward pass, then `recurrent_gradients`. Rules that need other passes write this instead."""
         forward = self._forward_pass(batch)
-        return forward, readout_gradients(self.network, forward) | self.recurrent_gradients(forward)
+        gradients = readout_gradients(self.network, forward)
+        if self.network.recurrent.is_frozen and not batch.wanted:
+            return forward, gradients | self.network.recurrent_zeros()
+        return forward, gradients | self.recurrent_gradients(forward)
 
     def local_updates(self, forward: ForwardPass) -> dict[str, Tensor]:
         """What the rule's own buffers learn by a law of their own: `Estimate.local_updates`."""

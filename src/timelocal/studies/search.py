@@ -15,7 +15,7 @@ from timelocal.studies.store import RunRecord
 Choice = tuple[object, ...]
 """One value for each field of a grid, in its order."""
 
-_OPTION = "rule_options."
+_OPTIONS = ("rule_options", "cell_options")
 _GOING_ON = {"running", "unknown", "damaged"}
 
 
@@ -29,11 +29,13 @@ def choices(search: Search) -> list[Choice]:
 
 
 def with_choice(config: Trial, search: Search, choice: Choice) -> Trial:
-    """The configuration with a choice in it, checked as a whole; "rule_options.name" is an option."""
+    """The configuration with a choice in it, checked as a whole; "rule_options.name" is one of the rule's
+    options, "cell_options.name" one of the cell's."""
     values = config.model_dump()
     for name, chosen in zip(search.grid, choice, strict=True):
-        if name.startswith(_OPTION):
-            values["rule_options"][name.removeprefix(_OPTION)] = chosen
+        field, _, option = name.partition(".")
+        if field in _OPTIONS:
+            values[field][option] = chosen
         else:
             values[name] = chosen
     return from_json(values)
