@@ -11,7 +11,8 @@ import pytest
 import timelocal
 
 VERBS = (
-    *("demo", "train", "report", "list", "reproduce", "runs", "doctor", "bench", "pack"),
+    *("demo", "train", "predict", "evaluate", "export", "cite", "report", "list", "reproduce", "runs"),
+    *("doctor", "bench", "pack"),
     *("data", "data list", "data show", "data fetch"),
 )
 HEAVY = ("torch", "numpy", "sklearn", "plotly")
