@@ -86,6 +86,7 @@ def test_the_extra_that_is_named_brings_what_is_missing() -> None:
         "river",
         "sklearn",
         "onnx",
+        "ucr",
     }
     assert len(calls) >= 10
     for file, packages, extra in calls:
@@ -93,7 +94,12 @@ def test_the_extra_that_is_named_brings_what_is_missing() -> None:
 
 
 def test_all_is_all() -> None:
-    extras = set(PROJECT["optional-dependencies"]) - {"all", "dev", "docs"}
+    extras = set(PROJECT["optional-dependencies"]) - {
+        "all",
+        "dev",
+        "docs",
+        "ucr",
+    }  # asks for an older pandas
     assert packages_of("all") == set().union(*map(packages_of, extras))
     assert packages_of("all") <= packages_of("dev")
 

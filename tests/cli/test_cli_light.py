@@ -11,7 +11,18 @@ import pytest
 import timelocal
 
 VERBS = (
-    *("demo", "train", "predict", "evaluate", "export", "cite", "report", "list", "reproduce", "runs"),
+    *(
+        "demo",
+        "train",
+        "predict",
+        "evaluate",
+        "export",
+        "cite",
+        "report",
+        "list",
+        "reproduce",
+        "runs",
+    ),
     *("doctor", "bench", "pack"),
     *("data", "data list", "data show", "data fetch"),
 )

@@ -38,7 +38,7 @@ class Bundled:
     def read(self, data_dir: Path | None) -> Arrays:
         folder = self.locate(data_dir)
         if folder is None:
-            require("aeon", extra="ucr", for_=f"dataset {self.card.name}")
+            require("aeon", extra="ucr", for_="data sets of the UCR archive")
             return self.files.read(data_dir)  # which tells what is missing
         return self.files.read_folder(Path(folder))
 
