@@ -407,7 +407,10 @@ def tool_calls() -> dict[str, Callable[[], Call]]:
         "model.predict": lambda: model_call("predict"),
         "model.predict_proba": lambda: model_call("predict_proba"),
         "save": lambda: Call(tl.save, {"model": tl.DFA(tl.RNN(2, 3, 2)), "path": "model"}),
-        "load": lambda: Call(load_saved, {"path": Path("saved"), "cell": None, "rule": None}),
+        "load": lambda: Call(
+            load_saved,
+            {"path": Path("saved"), "cell": None, "rule": None, "readout": None, "loss": None},
+        ),
         "mackey_glass_streams": lambda: Call(
             tl.data.mackey_glass_streams, {"streams": 1, "steps": 20, "horizon": 2, "seed": 0}
         ),

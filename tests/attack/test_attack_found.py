@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -44,10 +45,22 @@ FOUND = {
     "names of columns that are lists": lambda: tl.data.read("table.csv", features=[[1], [2]]),
     "a horizon of several": lambda: tl.data.read("table.csv", horizon=torch.ones(2)),
     "a word that is an array": lambda: tl.data.read("table.csv", missing=np.zeros(2)),
+    "a decay that is no number": lambda: tl.DFA(
+        tl.RNN(2, 3, 2), trace="stationary", decay=[Unshowable()] * 3
+    ),
+    "a cell that is none": lambda: saved_and_loaded(cell=Unshowable()),
+    "a rule that is none": lambda: saved_and_loaded(rule="dfa"),
+    "a loss that is none": lambda: saved_and_loaded(loss=3),
     "no path to save to": lambda: a_stream().save(b"\xff"),
     "a name that the system cannot write": lambda: a_stream().save("\ud800"),
     "an empty name": lambda: a_stream().save(""),
 }
+
+
+def saved_and_loaded(**parts: object) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        tl.save(tl.DFA(tl.RNN(2, 3, 2)), f"{folder}/model")
+        tl.load(f"{folder}/model", **parts)
 
 
 def in_itself() -> list[object]:
@@ -107,6 +120,15 @@ def test_a_file_of_another_type_leaves_the_optimizer_as_it_was(tmp_path: Path) -
     for own, kept in zip(after, before, strict=True):
         assert own.dtype == kept.dtype
         assert torch.equal(own, kept)
+
+
+def test_traces_of_a_bias_that_is_gone_are_told_before_the_first_step() -> None:
+    rule = tl.NP(tl.RNN(2, 3, 2), credit="to_go")
+    stream = tl.Stream(rule, torch.optim.SGD(rule.parameters(), lr=0.1), 3)
+    rule.network.readout.bias = None
+    with pytest.raises(tl.ArgumentError, match="traces of the old one"):
+        stream.run(torch.ones(3, 4, 2), torch.zeros(3, 4).long())
+    assert stream.steps == 0
 
 
 @pytest.mark.parametrize("call", ["peek", "predict"])

@@ -17,7 +17,14 @@ from numpy.typing import NDArray
 
 from timelocal.data.own_series import Series
 from timelocal.data.own_text import split_lines, text_of
-from timelocal.errors import ArgumentError, DataError, Problem, did_you_mean, raise_problems
+from timelocal.errors import (
+    ArgumentError,
+    DataError,
+    Problem,
+    described,
+    did_you_mean,
+    raise_problems,
+)
 
 Column = str | int
 
@@ -262,7 +269,7 @@ def _unknown(table: Table, name: Column) -> Problem:
     columns = [str(column) for column in table.frame.columns]
     shown = ", ".join(columns[:20]) + (", …" if len(columns) > 20 else "")
     return Problem(
-        f"{table.source}: column", repr(name), f"one of {shown}", did_you_mean(name, columns)
+        f"{table.source}: column", described(name), f"one of {shown}", did_you_mean(name, columns)
     )
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from timelocal.cells import CELLS, Cell
 from timelocal.errors import ArgumentError, Problem, described, raise_problems
-from timelocal.losses import LOSSES, Loss
+from timelocal.losses import LOSSES, Loss, loss_problem
 from timelocal.model.build import rule_defaults
 from timelocal.network import Decorrelation, Network, from_cell
 from timelocal.rules import RULES, Rule
@@ -77,6 +77,7 @@ def made_from(recipe: Mapping[str, Any], parts: Parts) -> Rule:
         ArgumentError: for what is not of this package and not among `parts`.
     """
     net, own = recipe["network"], recipe["rule"]
+    raise_problems(_kinds(parts))
     raise_problems(
         [
             _missing("cell", net["cell"], CELLS, parts.cell, "cell=MyCell()"),
@@ -90,7 +91,7 @@ def made_from(recipe: Mapping[str, Any], parts: Parts) -> Rule:
         ]
     )
     D = net["decorrelate"]
-    cell = parts.cell or CELLS[net["cell"]](**net["cell_options"])
+    cell = CELLS[net["cell"]](**net["cell_options"]) if parts.cell is None else parts.cell
     network = from_cell(
         cell,
         net["input_size"],
@@ -108,8 +109,8 @@ def made_from(recipe: Mapping[str, Any], parts: Parts) -> Rule:
         features = network.features_size * network.directions
         readout = nn.Linear(features, net["output_size"], bias=False, dtype=_DTYPES[net["dtype"]])
     network = Network(network.recurrent, readout, batch_first=net["batch_first"])
-    loss = parts.loss or LOSSES[own["loss"]](**own["loss_options"])
-    make: Callable[..., Rule] = parts.rule or RULES[own["name"]]
+    loss = LOSSES[own["loss"]](**own["loss_options"]) if parts.loss is None else parts.loss
+    make: Callable[..., Rule] = RULES[own["name"]] if parts.rule is None else parts.rule
     return make(network, loss=loss, at=own["at"], seed=own["seed"], **own["options"])
 
 
@@ -119,6 +120,23 @@ def _named(value: object, known: Mapping[str, type], kind: type) -> str:
         if kind is own:
             return name
     return f"{kind.__module__}:{kind.__qualname__}"
+
+
+def _kinds(parts: Parts) -> list[Problem | None]:
+    """Whether what was given is what it has to be."""
+    cell, rule, readout = parts.cell, parts.rule, parts.readout
+    return [
+        None
+        if cell is None or isinstance(cell, Cell)
+        else Problem("cell", described(cell), "a cell, such as MyCell()"),
+        None
+        if rule is None or (isinstance(rule, type) and issubclass(rule, Rule))
+        else Problem("rule", described(rule), "the class of a rule, such as MyRule"),
+        None
+        if readout is None or isinstance(readout, nn.Module)
+        else Problem("readout", described(readout), "a module of torch.nn"),
+        None if parts.loss is None else loss_problem(parts.loss),
+    ]
 
 
 def _missing(

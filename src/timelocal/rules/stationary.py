@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from timelocal.arguments import as_real
+from timelocal.arguments import as_real, as_tensor
 from timelocal.errors import Problem, described
 
 _SPAN = re.compile(r"([0-9.eE]+|[0-9.]+[eE]-[0-9]+)-([0-9.eE]+|[0-9.]+[eE]-[0-9]+)")
@@ -56,5 +56,6 @@ def decays(decay: float | str | Sequence[float] | Tensor, units: int) -> Tensor:
         first, last = (math.log(1 - float(end)) for end in found.groups())
         return 1 - torch.linspace(first, last, units, dtype=torch.float64).exp()
     if isinstance(decay, Tensor | list | tuple):
-        return torch.as_tensor(decay, dtype=torch.float64).detach().cpu()
+        double = torch.empty(0, dtype=torch.float64)
+        return as_tensor("decay", decay, like=double, floating=True).detach().to(double)
     return torch.full((units,), as_real(decay), dtype=torch.float64)

@@ -44,10 +44,10 @@ class Carried:
 
 
 def readout_now(network: Network) -> tuple[object, ...]:
-    """Which readout there is, and which weight in it."""
+    """Which readout there is, which weight in it, and whether it has a bias."""
     readout = network.readout
-    weight = getattr(readout, "weight", None)
-    return id(readout), id(weight), getattr(weight, "shape", None)
+    weight, bias = getattr(readout, "weight", None), getattr(readout, "bias", None)
+    return id(readout), id(weight), getattr(weight, "shape", None), bias is None
 
 
 def _circumstances(rule: Rule) -> tuple[object, ...]:

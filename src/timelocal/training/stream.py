@@ -700,10 +700,9 @@ class Stream:
         return found | {"generator": self.rule.get_extra_state()}
 
     def _check_state(self, given: Mapping[str, Tensor]) -> None:
-        own = self._lasting_state()
-        if isinstance(given, Mapping):
-            own |= expected_names(given, self._a_waiting_step(), self.max_delay)
-        stream_file.check_state(own, given)
+        stream_file.check_is_state(given)
+        late = expected_names(given, self._a_waiting_step(), self.max_delay)
+        stream_file.check_state({**self._lasting_state(), **late}, given)
 
     def _a_waiting_step(self) -> WaitingStep:
         """One that looks as each that waits must."""

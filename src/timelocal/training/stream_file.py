@@ -43,11 +43,17 @@ def description(
     }
 
 
-def check_state(own: Mapping[str, object], given: object, what: str = "state") -> None:
-    """Raise an `ArgumentError` unless `given` has the names, shapes and types of `own`."""
+def check_is_state(given: object, what: str = "state") -> None:
+    """Raise an `ArgumentError` unless `given` is something by name."""
     if not isinstance(given, Mapping) or not all(isinstance(name, str) for name in given):
         raise_problems([Problem(what, described(given), "what state_dict() gave")])
-        raise AssertionError
+
+
+def check_state(
+    own: Mapping[str, object], given: Mapping[str, object], what: str = "state"
+) -> None:
+    """Raise an `ArgumentError` unless `given` has the names, shapes and types of `own`."""
+    check_is_state(given, what)
 
     def told(tensor: object) -> str:
         return "nothing" if tensor is None else described(tensor)
