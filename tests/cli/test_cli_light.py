@@ -23,7 +23,7 @@ VERBS = (
         "reproduce",
         "runs",
     ),
-    *("doctor", "bench", "pack"),
+    *("doctor", "bench", "pack", "sweep"),
     *("data", "data list", "data show", "data fetch"),
 )
 HEAVY = ("torch", "numpy", "sklearn", "plotly")

@@ -20,6 +20,7 @@ from timelocal.cli import (
     report,
     reproduce,
     runs,
+    sweep,
     train,
 )
 from timelocal.cli import list as listing
@@ -51,6 +52,7 @@ def timelocal(
 
 app.command("demo")(demo.demo)
 app.command("train")(train.train)
+app.command("sweep")(sweep.sweep)
 app.command("predict")(predict.predict)
 app.command("evaluate")(evaluate.evaluate)
 app.command("export")(export.export)

@@ -99,7 +99,7 @@ def reproduce(
             chosen,
             size,
             store,
-            engine=_engine(engine, workers, address),
+            engine=engine_named(engine, workers, address),
             data_dir=data_dir,
             limits=Limits(seconds, megabytes),
             optuna=optuna,
@@ -118,7 +118,8 @@ OLD_ENGINES = {"joblib": "processes"}
 """Names of the release before, and what they are called now."""
 
 
-def _engine(name: str, workers: int | None, address: str | None) -> Engine:
+def engine_named(name: str, workers: int | None, address: str | None) -> Engine:
+    """The engine of a name that is known."""
     from timelocal.studies import engines
 
     if name == "ray":

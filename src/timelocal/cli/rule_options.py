@@ -53,6 +53,15 @@ def rule_options(
     return {name: _value(text, (defaults or {}).get(name)) for name, text in given.items()}
 
 
+def plain_value(text: str) -> object:
+    """A value in the words of JSON, Python or YAML; what is none of these is text.
+
+    >>> plain_value("1e-3"), plain_value("none"), plain_value("dfa")
+    (0.001, None, 'dfa')
+    """
+    return _value(text, None)
+
+
 _WORDS: dict[str, bool | None] = {
     "true": True,
     "false": False,
