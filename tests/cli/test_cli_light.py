@@ -23,7 +23,7 @@ VERBS = (
         "reproduce",
         "runs",
     ),
-    *("doctor", "bench", "pack", "sweep"),
+    *("doctor", "bench", "pack", "sweep", "backtest"),
     *("data", "data list", "data show", "data fetch"),
 )
 HEAVY = ("torch", "numpy", "sklearn", "plotly")

@@ -8,6 +8,7 @@ import typer
 
 from timelocal import __version__
 from timelocal.cli import (
+    backtest,
     bench,
     cite,
     data,
@@ -53,6 +54,7 @@ def timelocal(
 app.command("demo")(demo.demo)
 app.command("train")(train.train)
 app.command("sweep")(sweep.sweep)
+app.command("backtest")(backtest.backtest)
 app.command("predict")(predict.predict)
 app.command("evaluate")(evaluate.evaluate)
 app.command("export")(export.export)

@@ -21,7 +21,8 @@ class Windows:
 
     inputs (M, W, I) are the steps before; targets (M, K) the K values that follow; parts the numbers of
     windows for training, validation and test; series (M,) the place of each window's series, and steps
-    (M,) that of its last input in it.
+    (M,) that of its last input in it; begin and end (M,) where the first and the last of its targets lie, as
+    shares of the time from 0 to 1.
     """
 
     inputs: NDArray[np.float32]
@@ -29,6 +30,8 @@ class Windows:
     parts: tuple[int, int, int]
     series: NDArray[np.int64]
     steps: NDArray[np.int64]
+    begin: NDArray[np.float64]
+    end: NDArray[np.float64]
 
 
 def windows(series: Series, target: str, horizon: int, window: int, *, cut: bool = True) -> Windows:
@@ -60,9 +63,10 @@ def windows(series: Series, target: str, horizon: int, window: int, *, cut: bool
     which = np.repeat(np.arange(len(series)), counts)
     begin = np.arange(len(which)) - np.repeat(np.cumsum(counts) - counts, counts)
     first = series.starts[which] + begin  # the row of each window's first input
-    share = _shares(series) if cut else np.ones(len(series.rows))
-    early = np.digitize(share[first + window], FRACTIONS)
-    late = np.digitize(share[first + whole - 1], FRACTIONS)
+    share = _shares(series)
+    since, until = share[first + window], share[first + whole - 1]
+    fractions = FRACTIONS if cut else (0.0, 0.0)
+    early, late = np.digitize(since, fractions), np.digitize(until, fractions)
     chosen = np.flatnonzero(early == late)
     chosen = chosen[np.argsort(early[chosen], kind="stable")]
     which, begin, first, part = which[chosen], begin[chosen], first[chosen], early[chosen]
@@ -85,6 +89,8 @@ def windows(series: Series, target: str, horizon: int, window: int, *, cut: bool
         parts=(int(parts[0]), int(parts[1]), int(parts[2])),
         series=which,
         steps=begin + window - 1,
+        begin=since[chosen],
+        end=until[chosen],
     )
 
 

@@ -78,6 +78,14 @@ class Reading:
                 or (self.window is None and not is_whole(self.horizon, 2))
                 else Problem("target", "None", "the column to forecast, with horizon= and window="),
                 None
+                if self.target is None or self.missing != "interpolate"
+                else Problem(
+                    "missing",
+                    "'interpolate'",
+                    "'hold' or 'refuse' with target=",
+                    "A straight line to the next value tells the past of what is to be forecast.",
+                ),
+                None
                 if self.target is None or self.label is None
                 else Problem(
                     "label", described(self.label), "None with target=", "Give one of the two."

@@ -45,7 +45,11 @@ def prepared(config: TrainConfig, data_dir: str | Path | None) -> Prepared:
     Raises `DataError` if the data cannot be had.
     """
     dataset = data.load(config.dataset, data_dir, reading=config.reading)
-    raw = _parts(config, dataset)
+    return scaled(config, dataset, _parts(config, dataset))
+
+
+def scaled(config: TrainConfig, dataset: Dataset, raw: Split) -> Prepared:
+    """The parts of a data set as a run sees them."""
     if not config.standardize:
         return Prepared(dataset, raw, raw, None, None)
     split = data.standardize(raw)
@@ -53,11 +57,11 @@ def prepared(config: TrainConfig, data_dir: str | Path | None) -> Prepared:
     if dataset.card.classes is not None or not is_file(config.dataset):
         return Prepared(dataset, raw, split, inputs_scale, None)
     mean, deviation = data.moments(_targets_as_inputs(raw.train))
-    scaled = (
+    parts = (
         replace(part, targets=(part.targets - mean) / deviation)
         for part in (getattr(split, name) for name in PARTS)
     )
-    return Prepared(dataset, raw, Split(*scaled), inputs_scale, (mean, deviation))
+    return Prepared(dataset, raw, Split(*parts), inputs_scale, (mean, deviation))
 
 
 def class_weights(config: TrainConfig, train: Sequences, classes: int) -> str | Loss:

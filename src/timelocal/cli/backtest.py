@@ -1,0 +1,90 @@
+"""`timelocal backtest`: how good forecasts would have been, block after block."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from timelocal.cli.options import OWN, Features, Horizon, Missing, Series, Time, Window
+
+if TYPE_CHECKING:
+    from timelocal.experiments.backtest import Scores
+
+
+def backtest(
+    file: Annotated[str, typer.Argument(help="File with a long series, or several.")],
+    target: Annotated[str, typer.Option(help="The column to forecast.")],
+    series: Series = None,
+    time: Time = None,
+    features: Features = None,
+    horizon: Horizon = 1,
+    window: Window = None,
+    missing: Missing = "refuse",
+    blocks: Annotated[int, typer.Option(help="How many, of equal time.")] = 5,
+    season: Annotated[
+        int | None, typer.Option(help="Steps of a season, for the seasonal naive forecast.")
+    ] = None,
+    cell: Annotated[str, typer.Option(help=f"Recurrent cell: {OWN}.")] = "gru",
+    rule: Annotated[str, typer.Option(help=f"Learning rule: {OWN}.")] = "dfa",
+    hidden: Annotated[int, typer.Option(help="Units per layer.")] = 128,
+    optimizer: Annotated[str, typer.Option(help="See `timelocal list`.")] = "adam",
+    lr: Annotated[float, typer.Option(help="Learning rate.")] = 1e-3,
+    batch: Annotated[int, typer.Option(help="Windows per step.")] = 32,
+    epochs: Annotated[int, typer.Option(help="Passes over the windows before a block.")] = 20,
+    patience: Annotated[
+        int | None, typer.Option(help="End after so many epochs without a lower validation loss.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of weights, feedback, noise and order.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="All of it as JSON.")] = False,
+) -> None:
+    """Forecast the second half of the time in blocks, each by a model of what came before it.
+
+    Beside the model: the mean, the last value, a ridge regression on the window, the value a season before.
+    """
+    from dataclasses import asdict
+
+    from timelocal.cli.options import reading_options
+    from timelocal.cli.terminal import say, show
+    from timelocal.experiments.backtest import backtest as do_backtest
+    from timelocal.experiments.config import TrainConfig, default_task
+    from timelocal.files import to_json
+
+    reading = reading_options(series, time, None, features, target, horizon, window, missing, None)
+    config = TrainConfig(
+        dataset=file,
+        reading=reading,
+        **default_task(file, reading),
+        cell=cell,
+        rule=rule,
+        hidden=hidden,
+        optimizer=optimizer,
+        lr=lr,
+        batch=batch,
+        epochs=epochs,
+        patience=patience,
+        seed=seed,
+        standardize=True,
+    )
+    found, whole = do_backtest(config, blocks, season)
+    if as_json:
+        say(to_json({"blocks": [asdict(block) for block in found], "whole": whole}, indent=1))
+        return
+    for number, block in enumerate(found, 1):
+        title = (
+            f"block {number} of {len(found)}: trained on {block.trained:,} windows, "
+            f"tested on {block.tested:,}, best of epoch {block.epochs}"
+        )
+        _show(block.scores, title)
+    show("")
+    _show(whole, "all blocks")
+
+
+def _show(scores: Scores, title: str) -> None:
+    from timelocal.cli.terminal import show
+    from timelocal.cli.terminal import table as listing
+
+    made = listing("forecast", "MAE", "RMSE", "R²", title=title)
+    for name, own in scores.items():
+        made.add_row(name, *("–" if one is None else f"{one:.4g}" for one in own.values()))
+    show(made)

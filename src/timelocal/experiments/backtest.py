@@ -1,0 +1,169 @@
+"""A rolling backtest: forecasts of block after block of time, each by a model of what was before it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from timelocal import data
+from timelocal.arguments import whole_problem
+from timelocal.data import Sequences, Split
+from timelocal.data.forecasting import Windows, windows
+from timelocal.data.own_series import filled
+from timelocal.data.reading import Reading, reading_of, refuse_duplicates, series_of
+from timelocal.errors import Problem, raise_problems
+from timelocal.experiments.config import TrainConfig
+from timelocal.experiments.floors import floor_predictions
+from timelocal.experiments.predictions import predicted
+from timelocal.experiments.preparing import scaled
+from timelocal.experiments.run import build_network
+from timelocal.files import as_path
+from timelocal.model.build import OPTIMIZERS, make_rule, make_scheduler
+from timelocal.model.scores import value_scores
+from timelocal.training import fit
+
+_FIRST = 0.5
+"""The share of the time that comes before the first block."""
+
+_VALIDATION = 0.2
+"""The share of the windows before a block, the last of them, that validates."""
+
+Scores = dict[str, dict[str, float | None]]
+"""MAE, RMSE and R² by predictor, the model first."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """What was found in one block: windows trained on and tested, epochs that were used, and the scores."""
+
+    trained: int
+    tested: int
+    epochs: int
+    scores: Scores
+
+
+def backtest(
+    config: TrainConfig, blocks: int = 5, season: int | None = None
+) -> tuple[list[Block], Scores]:
+    """Forecast the second half of the time block by block; each model knows only what came before its block.
+
+    A window is trained on if all its targets lie before the block; the last fifth of these windows validates.
+    A window is tested if all its targets lie in the block.
+
+    Args:
+        config: of a file with `reading["target"]`. A network of its own is trained for every block.
+        blocks: how many, of equal time.
+        season: the length of a season in steps, for the seasonal naive forecast, the value a season before;
+            None leaves it out.
+
+    Returns:
+        The blocks, and the scores of all their test windows together; in both the model beside the mean of
+        training, persistence, a ridge regression on the window and the seasonal naive forecast.
+
+    Raises:
+        ArgumentError: for data without a target to forecast, too many blocks, a season beyond the window.
+    """
+    reading = reading_of(config.reading)
+    raise_problems(
+        [
+            whole_problem("blocks", blocks),
+            None
+            if reading.target is not None
+            else Problem("target", "None", "the column to forecast", "Give --target."),
+            None if season is None else whole_problem("season", season, 1, reading.steps),
+        ]
+    )
+    torch.set_num_threads(config.threads)
+    made = _windows(config, reading)
+    edges = np.linspace(_FIRST, 1, blocks + 1)
+    edges[-1] = math.inf
+    found = []
+    told: dict[str, list[Tensor]] = {}
+    wanted = []
+    for low, high in pairwise(edges):
+        parts = _parts(made, low, high)
+        epochs, predictions = _forecasts(config, parts, reading, season)
+        targets = parts.test.targets
+        wanted.append(targets)
+        for name, values in predictions.items():
+            told.setdefault(name, []).append(values)
+        scores = {name: value_scores(values, targets) for name, values in predictions.items()}
+        found.append(Block(len(parts.train), len(targets), epochs, scores))
+    all_targets = torch.cat(wanted)
+    whole = {name: value_scores(torch.cat(values), all_targets) for name, values in told.items()}
+    return found, whole
+
+
+def seasonal_naive(
+    inputs: NDArray[np.float32], feature: int, horizon: int, season: int
+) -> NDArray[np.float32]:
+    """The value of one season before, or of several, (m, horizon), from windows (m, w, i).
+
+    ŷ_{t+h} = y_{t+h−season·⌈h/season⌉}
+
+    >>> seasonal_naive(np.arange(4.0)[None, :, None], 0, horizon=3, season=2).tolist()
+    [[2.0, 3.0, 2.0]]
+    """
+    back = [step - season * math.ceil(step / season) - 1 for step in range(1, horizon + 1)]
+    return inputs[:, back, feature]
+
+
+def _windows(config: TrainConfig, reading: Reading) -> Windows:
+    """All windows of the file."""
+    assert reading.target is not None
+    series = series_of(as_path(config.dataset, "dataset"), reading)
+    refuse_duplicates(series)
+    whole = filled(series, reading.missing)
+    return windows(whole, reading.target, reading.horizon, reading.steps, cut=False)
+
+
+def _parts(made: Windows, low: float, high: float) -> Split:
+    before = np.flatnonzero(made.end < low)
+    before = before[np.argsort(made.end[before], kind="stable")]
+    held = math.ceil(_VALIDATION * len(before))
+    inside = np.flatnonzero((made.begin >= low) & (made.end < high))
+    counts = (len(before) - held, held, len(inside))
+    if min(counts) < 1:
+        got = f"a block with {counts} windows to train, validate and test on"
+        raise_problems([Problem("blocks", got, "some of each", "Give fewer, or a shorter window.")])
+    inputs, targets = torch.from_numpy(made.inputs), torch.from_numpy(made.targets)
+    chosen = (before[: len(before) - held], before[len(before) - held :], inside)
+    return Split(*(Sequences(inputs[one], targets[one]) for one in map(torch.from_numpy, chosen)))
+
+
+def _forecasts(
+    config: TrainConfig, parts: Split, reading: Reading, season: int | None
+) -> tuple[int, dict[str, Tensor]]:
+    """Epochs of the model that was kept, and what it and the floors say of the test part, in own units."""
+    dataset = data.load(config.dataset, reading=config.reading)
+    ready = scaled(config, dataset, parts)
+    network = build_network(config, dataset)
+    rule = make_rule(config.rule, network, config.loss, config.at, config.seed, config.rule_options)
+    optimizer = OPTIMIZERS[config.optimizer](network.parameters(), lr=config.lr)
+    history = fit(
+        rule,
+        optimizer,
+        ready.split.train,
+        ready.split.validation,
+        epochs=config.epochs,
+        batch_size=config.batch,
+        seed=config.seed,
+        clip=config.clip,
+        scheduler=make_scheduler(config.scheduler, optimizer, config.epochs),
+        patience=config.patience,
+        restore_best=True,
+    )
+    found = {"model": ready.in_own_units(predicted(rule, ready.split.test))}
+    found |= floor_predictions(ready, reading.target)
+    if season is not None:
+        feature = dataset.card.features.index(str(reading.target))
+        inputs = parts.test.inputs.numpy()
+        values = seasonal_naive(inputs, feature, reading.horizon, season)
+        found["seasonal naive"] = torch.from_numpy(values)
+    return int((history.best or {}).get("epoch", 0)), found
