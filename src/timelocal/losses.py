@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 from typing import ClassVar
 
 import torch
@@ -25,6 +27,8 @@ class Loss(ABC):
 
     classifies: ClassVar[bool] = False
     """Whether an accuracy makes sense."""
+    outputs_per_target: int = 1
+    """How many outputs of the readout belong to one target."""
     own_activation: ClassVar[str] = ""
     """What it applies to the outputs itself, so that a readout should not."""
     target_axes: ClassVar[int] = 0
@@ -263,6 +267,107 @@ class BCE(_RealTargets):
         return problems
 
 
+class _Distribution(_RealTargets):
+    """What losses have in common whose outputs are several numbers for each target."""
+
+    def _by_target(self, outputs: Tensor) -> Tensor:
+        """Outputs (n, k·p) as (n, k, p): p numbers for each of k targets."""
+        return outputs.unflatten(-1, (-1, self.outputs_per_target))
+
+    def target_problems(
+        self,
+        targets: Tensor,
+        entries: tuple[int, ...],
+        outputs: int,
+        dtype: torch.dtype,
+        counted: Tensor | None,
+    ) -> list[Problem]:
+        each = self.outputs_per_target
+        if outputs % each:
+            got, name = f"{outputs} outputs", type(self).__name__
+            return [Problem("readout", got, f"{each} for each target, as the loss {name} wants")]
+        return super().target_problems(targets, entries, outputs // each, dtype, counted)
+
+
+class Quantile(_Distribution):
+    """Pinball loss of quantiles, mean over targets and levels: e = ([y < ŷ_q] − q) / (K Q).
+
+        ℓ = mean_q max(q (y − ŷ_q), (q − 1)(y − ŷ_q))
+
+    Outputs (n, k·q): the quantiles of the first target, then those of the second, …; targets (n, k).
+
+    Args:
+        levels: q in (0, 1), rising.
+
+    Source: R. Koenker, G. Bassett. Regression quantiles. Econometrica 46(1):33–50, 1978.
+
+    >>> import torch, timelocal as tl
+    >>> loss = tl.losses.Quantile((0.1, 0.9))
+    >>> loss.losses(torch.tensor([[0.0, 1.0]]), torch.tensor([[2.0]]))
+    tensor([0.5500])
+    """
+
+    def __init__(self, levels: Sequence[float] = (0.1, 0.5, 0.9)) -> None:
+        listed = list(map(as_real, levels)) if isinstance(levels, list | tuple) else []
+        rising = all(low < high for low, high in pairwise([0.0, *listed, 1.0]))
+        if not listed or not rising:
+            expected = "rising numbers between 0 and 1, such as (0.1, 0.5, 0.9)"
+            raise_problems([Problem("levels", described(levels), expected)])
+        self.levels = tuple(listed)
+        self.outputs_per_target = len(listed)
+
+    def losses_and_errors(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        levels = outputs.new_tensor(self.levels)
+        above = targets.unsqueeze(-1) - self._by_target(outputs)
+        losses = torch.maximum(levels * above, (levels - 1) * above).mean((-1, -2))
+        errors = ((above < 0).to(outputs) - levels).flatten(-2) / outputs.shape[-1]
+        return losses, errors
+
+    def quantiles(self, outputs: Tensor) -> Tensor:
+        """(n, k·q) as (n, k, q), in rising order."""
+        return self._by_target(outputs).sort(-1).values
+
+
+class Gaussian(_Distribution):
+    """Negative log likelihood of a normal distribution for each target, mean over these.
+
+        ℓ = ln σ + (y − μ)² / (2 σ²) + ½ ln 2π
+        e_μ = (μ − y) / σ² / K     e_{ln σ} = (1 − (y − μ)² / σ²) / K
+
+    Outputs (n, 2k): μ and ln σ of the first target, then of the second, …; targets (n, k). ln σ is kept
+    within ±10, beyond which it gets no error.
+
+    >>> import torch, timelocal as tl
+    >>> tl.losses.Gaussian().losses(torch.tensor([[0.0, 0.0]]), torch.tensor([[1.0]]))
+    tensor([1.4189])
+    """
+
+    outputs_per_target = 2
+
+    def losses_and_errors(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        mean, raw = self._by_target(outputs).unbind(-1)
+        log_deviation = raw.clamp(-_WIDEST, _WIDEST)
+        precision = (-2 * log_deviation).exp()
+        difference = mean - targets
+        losses = log_deviation + difference.square() * precision / 2 + math.log(2 * math.pi) / 2
+        inside = (raw == log_deviation).to(outputs)
+        errors = torch.stack(
+            [difference * precision, (1 - difference.square() * precision) * inside], -1
+        )
+        return losses.mean(-1), errors.flatten(-2) / targets.shape[-1]
+
+    def quantiles(self, outputs: Tensor, levels: Sequence[float]) -> Tensor:
+        """(n, 2k) to the quantiles (n, k, q): μ + σ Φ⁻¹(q)."""
+        mean, raw = self._by_target(outputs).unbind(-1)
+        deviation = raw.clamp(-_WIDEST, _WIDEST).exp()
+        z = torch.special.ndtri(outputs.new_tensor(list(levels), dtype=torch.float64)).to(outputs)
+        return mean.unsqueeze(-1) + deviation.unsqueeze(-1) * z
+
+
+_WIDEST = 10.0
+"""The largest |ln σ| of a Gaussian: e^10 deviations of a standardized target."""
+
+
 class Custom(Loss):
     """Any function of outputs (n, o) and targets (n, …) that returns losses (n,).
 
@@ -310,7 +415,13 @@ class Custom(Loss):
         return _finite_problems(targets, counted)
 
 
-LOSSES: dict[str, type[Loss]] = {"bce": BCE, "cross_entropy": CrossEntropy, "mse": MSE}
+LOSSES: dict[str, type[Loss]] = {
+    "bce": BCE,
+    "cross_entropy": CrossEntropy,
+    "gaussian": Gaussian,
+    "mse": MSE,
+    "quantile": Quantile,
+}
 
 
 def loss_problem(loss: object) -> Problem | None:
