@@ -14,12 +14,15 @@ namespace kernels {
 // Nodes [first, first + count) of a layer, computed together from the input and the state.
 template <class T>
 struct Section {
-    Section(const Layer<T>& layer, Index first, Index count, bool hidden_bias)
-        : first(first), weights(layer.inputs + layer.hidden, count), bias(padded<T>(count)) {
-        for (Index j = 0; j < padded<T>(count); ++j) {
+    Section(const Layer<T>& layer, Index first, Index count, bool sees_hidden_bias)
+        : first(first), sees_hidden_bias(sees_hidden_bias), weights(layer.inputs + layer.hidden, count),
+          bias(padded<T>(count)) {}
+
+    void add_biases(const Layer<T>& layer) {
+        for (Index j = 0; j < padded<T>(weights.n); ++j) {
             T sum = 0;
-            if (j < count && layer.b_ih) sum += layer.b_ih[first + j];
-            if (j < count && layer.b_hh && hidden_bias) sum += layer.b_hh[first + j];
+            if (j < weights.n && layer.b_ih) sum += layer.b_ih[first + j];
+            if (j < weights.n && layer.b_hh && sees_hidden_bias) sum += layer.b_hh[first + j];
             bias.get()[j] = sum;
         }
     }
@@ -32,6 +35,7 @@ struct Section {
     }
 
     const Index first;
+    const bool sees_hidden_bias;
     Packed<T> weights;  // of the input, then of the state
     Buffer<T> bias;
 };
@@ -127,12 +131,15 @@ class CellStep {
         } else {
             sections.emplace_back(layer, 0, layer.nodes(), true);
         }
+    }
+
+    // Read the weights: once, or again whenever they have changed.
+    void pack() {
+        const Index size = layer.hidden;
+        for (Section<T>& section : sections) section.add_biases(layer);
         for (Index j = 0; j < padded<T>(size); ++j)
             hidden_bias.get()[j] =
                 layer.cell == Cell::gru && layer.b_hh && j < size ? layer.b_hh[2 * size + j] : T(0);
-    }
-
-    void pack() {
         const double weights = double(layer.nodes()) * double(layer.inputs + layer.hidden);
         const Index packers = parts_of(layer.threads, layer.threads, weights);
         parallel(packers, [&](Index part) {

@@ -15,7 +15,7 @@
 #include "gradients.h"
 #include "head.h"
 #include "online.h"
-#include "perturbed.h"
+#include "perturbed_weights.h"
 #include "stream/stream.h"
 #include "traces.h"
 
@@ -259,7 +259,13 @@ PyObject* perturbed(PyObject*, PyObject* args) {
     Py_ssize_t at;
     if (!PyArg_ParseTuple(args, "n", &at)) return nullptr;
     const PerturbedCall& call = *address<const PerturbedCall>(at);
-    return released(call.bytes, [&](auto zero) { Perturbed<decltype(zero)>(call).run(); });
+    return released(call.bytes, [&](auto zero) {
+        using T = decltype(zero);
+        if (static_cast<Spread>(call.credit) == Spread::weights)
+            PerturbedWeights<T>(call).run();
+        else
+            Perturbed<T>(call).run();
+    });
 }
 
 PyObject* perturbed_sizes(PyObject*, PyObject*) {
@@ -361,7 +367,7 @@ PyMethodDef methods[] = {
     {"elementwise_back", elementwise_back, METH_VARARGS, "Its signals back through time."},
     {"elementwise_trace", elementwise_trace, METH_VARARGS, "Its gradients by traces carried forward."},
     {"elementwise_size", elementwise_size, METH_NOARGS, "Bytes of such a call."},
-    {"perturbed", perturbed, METH_VARARGS, "Node perturbation of whole sequences."},
+    {"perturbed", perturbed, METH_VARARGS, "Perturbations of whole sequences."},
     {"perturbed_sizes", perturbed_sizes, METH_NOARGS, "Bytes of a call and of a parameter."},
     {"head", head, METH_VARARGS, "A linear readout, its loss, error and gradients."},
     {"direct", direct_feedback, METH_VARARGS, "Forward, head and direct feedback to every step."},

@@ -60,6 +60,12 @@ class Perturbed {
     }
 
     void run() {
+        forward();
+        learn();
+    }
+
+    // The runs alone: without copies the clean one, its losses, outputs and last states.
+    void forward() {
         double work = 0;
         for (const auto& own : layers) {
             own->step.pack();
@@ -67,7 +73,6 @@ class Perturbed {
         }
         const Index parts = parts_of(c.batch, c.threads, work * double(c.steps * (1 + copies) * c.batch));
         parallel(parts, [&](Index part) { Rows(*this, c.batch * part / parts, c.batch * (part + 1) / parts).run(); });
-        learn();
     }
 
   private:

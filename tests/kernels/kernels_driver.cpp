@@ -13,7 +13,7 @@
 #include "gradients.h"
 #include "head.h"
 #include "online.h"
-#include "perturbed.h"
+#include "perturbed_weights.h"
 #include "stream/stream.h"
 
 using kernels::Cell;
@@ -317,7 +317,7 @@ void all_elementwise() {
                     run_elementwise<T>(cell, threads, size[0], size[1], size[2], size[3], extras);
 }
 
-// Noise on the nodes of whole sequences, whose entries all count, some or none of a row.
+// Noise on the nodes or weights of whole sequences, whose entries all count, some or none of a row.
 template <class T>
 void perturb(Cell cell, kernels::Spread credit, kernels::Penalty loss, Index threads, Index depth, Index steps,
              Index batch, Index hidden, bool last, bool extras) {
@@ -358,7 +358,7 @@ void perturb(Cell cell, kernels::Spread credit, kernels::Penalty loss, Index thr
     call.parameters = reinterpret_cast<kernels::Address>(parameters.data());
     call.losses = address(entries, true), call.out = address(entries * outputs, true);
     kernels::Perturbed<T>(call).run();
-    for (const auto& own : kept) own->expect_written("what noise on nodes makes");
+    for (const auto& own : kept) own->expect_written("what perturbations make");
 }
 
 template <class T>
@@ -368,7 +368,7 @@ void all_perturbed() {
     constexpr Penalty losses[] = {Penalty::squares, Penalty::cross_entropy, Penalty::binary};
     int turn = 0;
     for (const Cell cell : {Cell::rnn, Cell::gru, Cell::gru_reset_before, Cell::lstm})
-        for (const Spread credit : {Spread::nodes, Spread::activity})
+        for (const Spread credit : {Spread::nodes, Spread::activity, Spread::weights})
             for (const auto& size : sizes)
                 for (const bool last : {false, true})
                     for (const bool extras : {false, true}) {

@@ -1,4 +1,4 @@
-"""Node perturbation of whole sequences in one native call: what it is told, by name.
+"""Perturbations of whole sequences in one native call: what it is told, by name.
 
 Clean and noisy runs side by side, noise made where it is used, and the gradients of all steps as one
 product. The structures are those of `native/perturbed.h`; every field is eight bytes wide, and an address

@@ -29,7 +29,7 @@ def perturbed(
     write: Callable[[NoisyCall], None],
     decay: float | None,
 ) -> tuple[ForwardPass, Gradients] | None:
-    """The clean run of a batch and its gradients by noise on the nodes; None where no call makes them.
+    """The clean run of a batch and its gradients by perturbation; None where no call makes them.
 
     write: tells the call how noise is made and credited. decay: λ of the credit, or None: all losses are
     credited to every step.
@@ -116,13 +116,11 @@ def summed(
     key: int,
     write: Callable[[StreamCall], None],
     runs: int,
-    apart: bool = False,
 ) -> tuple[ForwardPass, Gradients] | None:
     """The clean run and the sum over time of all gradients by local credit; None where no call does it.
 
     The call is a stream's in which nothing learns: the gradients of all steps add up. write: tells it how
-    noise is credited. runs: clean and noisy ones, of each sequence. apart: whether the noisy runs' states lie
-    apart from the clean ones'.
+    noise is credited. runs: clean and noisy ones, of each sequence.
     """
     recurrent, readout, inputs = network.recurrent, network.readout, batch.inputs
     if batch.lengths is not None or not _serves(network, loss, batch):
@@ -163,9 +161,8 @@ def summed(
     call.x = address(inputs)
     call.y, call.mask = _entries(batch, address)
     by_class = staged.write_loss(call, loss, inputs)
-    states = _all_states(network, batch, 1 if apart else runs)
-    noisy = _all_states(network, batch, runs - 1) if apart else None
-    call.states, call.noisy_states = address(states), address(noisy)
+    states = _all_states(network, batch, runs)
+    call.states = address(states)
     losses, made = inputs.new_empty(steps), inputs.new_empty(steps, sequences, call.outputs)
     call.losses, call.out = losses.data_ptr(), made.data_ptr()
     native_stream.stream(call)

@@ -15,7 +15,8 @@ from timelocal.arguments import is_one_of
 from timelocal.cells import CellWeights
 from timelocal.distributed import of_this_rank
 from timelocal.errors import Problem, UnsupportedError, described, raise_problems, unknown_name
-from timelocal.kernels.native_stream import CREDITS, StreamCall
+from timelocal.kernels.native_perturbed import NoisyCall
+from timelocal.kernels.native_stream import CREDITS
 from timelocal.losses import Loss
 from timelocal.network import Network, parameter_name, step_shares
 from timelocal.precision import at_least_float32, summing_type
@@ -118,11 +119,9 @@ class WP(PerturbationRule):
 
     def compute(self, batch: Batch) -> tuple[ForwardPass, Gradients]:
         key = draw_key(of_this_rank(self.generator))
-        if type(self) is WP and self.redraw == "step" and self.decay == 0:
-            credit, runs = partial(write_weights, self), 1 + self.copies
-            native = noisy_call.summed(
-                self.network, self.loss, batch, key, credit, runs, apart=True
-            )
+        if type(self) is WP and self.redraw == "step":
+            credit = partial(write_weights, self)
+            native = noisy_call.perturbed(self.network, self.loss, batch, key, credit, self.decay)
             if native is not None:
                 return native
         clean = forward_pass(self.network, self.loss, batch, None)
@@ -294,10 +293,10 @@ class WP(PerturbationRule):
         return clean, gradients, carried
 
 
-def write_weights(rule: WP, call: StreamCall) -> None:
+def write_weights(rule: WP, call: NoisyCall) -> None:
     """Tell a native call how noise on weights is credited."""
     write_noise(rule, call)
-    call.credit = CREDITS.index("weights")
+    call.credit, call.credit_decay = CREDITS.index("weights"), rule.decay or 0.0
 
 
 def _side_by_side(runs: list[States]) -> States:
