@@ -50,6 +50,10 @@ class Loss(ABC):
         """Which entries are classified right, (n,)."""
         raise NotImplementedError
 
+    def point(self, outputs: Tensor) -> Tensor:
+        """One number for each target from outputs (…, o): these themselves, a median or a mean."""
+        return outputs
+
     @abstractmethod
     def target_problems(
         self,
@@ -323,8 +327,13 @@ class Quantile(_Distribution):
         errors = ((above < 0).to(outputs) - levels).flatten(-2) / outputs.shape[-1]
         return losses, errors
 
+    def point(self, outputs: Tensor) -> Tensor:
+        """The quantile whose level is nearest to one half."""
+        middle = min(range(len(self.levels)), key=lambda place: abs(self.levels[place] - 0.5))
+        return self.quantiles(outputs)[..., middle]
+
     def quantiles(self, outputs: Tensor) -> Tensor:
-        """(n, k·q) as (n, k, q), in rising order."""
+        """(…, k·q) as (…, k, q), in rising order."""
         return self._by_target(outputs).sort(-1).values
 
 
@@ -356,8 +365,12 @@ class Gaussian(_Distribution):
         )
         return losses.mean(-1), errors.flatten(-2) / targets.shape[-1]
 
+    def point(self, outputs: Tensor) -> Tensor:
+        """The mean μ."""
+        return self._by_target(outputs)[..., 0]
+
     def quantiles(self, outputs: Tensor, levels: Sequence[float]) -> Tensor:
-        """(n, 2k) to the quantiles (n, k, q): μ + σ Φ⁻¹(q)."""
+        """(…, 2k) to the quantiles (…, k, q): μ + σ Φ⁻¹(q)."""
         mean, raw = self._by_target(outputs).unbind(-1)
         deviation = raw.clamp(-_WIDEST, _WIDEST).exp()
         z = torch.special.ndtri(outputs.new_tensor(list(levels), dtype=torch.float64)).to(outputs)

@@ -196,3 +196,32 @@ def test_what_predict_cannot_use_is_told(call, folder):
     assert "got the labels ['anders']" in call("evaluate", run, "labels.csv").output
     assert "Give one of its runs: own.csv-gru-dfa-s0" in call("predict", "runs", "own.csv").output
     assert torch.is_tensor(tl.load(run / MODEL).network.readout.weight)
+
+
+@pytest.mark.parametrize("loss", ["quantile", "gaussian"])
+def test_forecasts_with_their_quantiles(call, folder, loss):
+    draw = np.random.default_rng(0)
+    load = 1000 + 50 * np.sin(np.arange(600) / 4) + 20 * draw.normal(size=600)
+    pd.DataFrame({"load": load}).to_csv("load.csv", index=False)
+    told = ("train", "--dataset", "load.csv", "--target", "load", "--horizon", 2, "--window", 12)
+    done = call(*told, *SMALL, "--epochs", 30, "--loss", loss, "--metric", "mae")
+    assert done.exit_code == 0, done.output
+    run = only_run(folder)
+    found = json.loads(call("evaluate", run, "load.csv", "--json").stdout)
+    assert found["expected_coverage"] == pytest.approx(0.8)
+    assert 0.65 < found["coverage"] < 0.92
+    assert found["mae"] < 0.7 * found["floors"]["their mean"]["mae"]
+    assert call("predict", run, "load.csv", "-o", "next.csv").exit_code == 0
+    row = pd.read_csv("next.csv").iloc[0]
+    assert row["load +1 q0.1"] < row["load +1"] < row["load +1 q0.9"]
+    assert 900 < row["load +2 q0.1"] < row["load +2 q0.9"] < 1100
+    trivial = json.loads((run / "result.json").read_text())["trivial"]
+    assert ("persistence" in trivial) == (loss == "quantile")
+    model = tl.load(run / MODEL)
+    inputs = np.lib.stride_tricks.sliding_window_view(load, 12)[:587, :, None]
+    ends = model.predict_quantiles(inputs, levels=(0.1, 0.9))
+    assert ends.shape == (587, 2, 2)
+    ahead = np.stack([load[12:-1], load[13:]], 1)
+    inside = (ahead > ends[..., 0]) & (ahead < ends[..., 1])
+    assert inside.mean() == pytest.approx(found["coverage"], abs=0.01)
+    assert "predict_quantiles" in call("export", run, "--onnx", "m.onnx").output

@@ -26,9 +26,12 @@ def predict(
     import csv
     import io
 
+    import numpy as np
+
     from timelocal.cli.models import model_at, more_for
     from timelocal.cli.terminal import say
     from timelocal.files import write_text
+    from timelocal.losses import Gaussian, Quantile
 
     model = model_at(run, cell, rule)
     more = more_for(model, data, labelled=False)
@@ -41,8 +44,14 @@ def predict(
         for name, best, share in zip(more.names, predictions, shares, strict=True):
             rows.writerow([name, best, *(f"{p:.6g}" for p in share)])
     else:
-        width = predictions.shape[-1]
-        outputs = model.outputs or tuple(f"output {n + 1}" for n in range(width))
+        outputs = model.outputs or tuple(f"output {n + 1}" for n in range(predictions.shape[-1]))
+        if isinstance(model.loss, Quantile | Gaussian):
+            levels = model.loss.levels if isinstance(model.loss, Quantile) else (0.1, 0.9)
+            quantiles = model.predict_quantiles(more.inputs, more.lengths, levels)
+            flat = quantiles.reshape(*quantiles.shape[:-2], -1)
+            predictions = np.concatenate([predictions, flat], -1)
+            own = tuple(f"{name} q{level:g}" for name in outputs for level in levels)
+            outputs = (*outputs, *own)
         stepwise = predictions.ndim == 3
         rows.writerow(["series", *(["step"] if stepwise else []), *outputs])
         for place, name in enumerate(more.names):

@@ -93,6 +93,10 @@ def train(
         bool,
         typer.Option("--frozen", help="Let the readout alone learn, on the recurrence as drawn."),
     ] = False,
+    loss: Annotated[
+        str | None,
+        typer.Option(help="Own file of values: mse, quantile or gaussian.", show_default="mse"),
+    ] = None,
     patience: Annotated[
         int | None,
         typer.Option(help="End after so many epochs without a lower validation loss."),
@@ -149,11 +153,12 @@ def train(
     reading = reading_options(series, time, label, features, target, horizon, window, missing, task)
     if standardize is None:
         standardize = is_file(dataset)
+    given = {name: one for name, one in (("at", at), ("loss", loss)) if one is not None}
     configs = [
         TrainConfig(
             dataset=dataset,
             reading=reading,
-            **default_task(dataset, reading) | ({} if at is None else {"at": at}),
+            **default_task(dataset, reading) | given,
             cell=cell,
             cell_options=of_cell,
             rule=rule,

@@ -48,6 +48,8 @@ def command_of(config: TrainConfig) -> str:
         words += [f"--{name}", told]
     if config.at != default_task(config.dataset, config.reading)["at"]:
         words += ["--at", config.at]
+    if config.loss != default_task(config.dataset, config.reading)["loss"]:
+        words += ["--loss", config.loss]
     if config.layers != 1:
         words += ["--layers", str(config.layers)]
     for name, value in config.cell_options.items():

@@ -169,6 +169,8 @@ class TrainConfig(BaseModel):
         dataset, name = info.data["dataset"], str(info.field_name)
         task = default_task(dataset, info.data.get("reading"))
         expected = [task[name]]
+        if name == "loss" and task["loss"] == "mse" and is_file(dataset):
+            expected += ["quantile", "gaussian"]
         if name == "at":  # one label may be asked anywhere, values at every step only there
             expected = list(get_args(Place) if task["at"] == "last" else STEPWISE)
         if value not in expected:

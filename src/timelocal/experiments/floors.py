@@ -13,15 +13,19 @@ from timelocal.data.metrics import mse
 from timelocal.data.reading import is_file
 from timelocal.data.trivial import majority_class
 from timelocal.experiments.preparing import Prepared
+from timelocal.losses import Gaussian, Loss, Quantile
 from timelocal.network import Network
 
 _MOST = 20_000
 """Sequences that a ridge regression is fitted to at most."""
 
 
-def floors(prepared: Prepared, network: Network, target: str | None) -> dict[str, float]:
+def floors(
+    prepared: Prepared, network: Network, loss: Loss, target: str | None
+) -> dict[str, float]:
     """Test accuracies, or mean squared errors in the units that the network learns in.
 
+    Of quantiles the pinball loss, every quantile being the same value; nothing beside a likelihood.
     target: the feature that is forecast, if one is.
     """
     dataset, split = prepared.dataset, prepared.split
@@ -31,15 +35,22 @@ def floors(prepared: Prepared, network: Network, target: str | None) -> dict[str
             "readout_only": _readout_only(network, split.train, split.test),
         }
     if not is_file(dataset.name):
-        found = data.floors(dataset.name, split).items()
+        named = data.floors(dataset.name, split).items()
         return {
-            name.removesuffix(", MSE"): error for name, error in found if name.endswith(", MSE")
+            name.removesuffix(", MSE"): error for name, error in named if name.endswith(", MSE")
         }
-    scale = prepared.outputs_scale or (torch.tensor(0.0), torch.tensor(1.0))
-    return {
-        name: mse((values - scale[0]) / scale[1], split.test.targets)
-        for name, values in floor_predictions(prepared, target).items()
-    }
+    if isinstance(loss, Gaussian):
+        return {}
+    mean, deviation = prepared.outputs_scale or (torch.tensor(0.0), torch.tensor(1.0))
+    found: dict[str, float] = {}
+    for name, own in floor_predictions(prepared, target).items():
+        values, targets = (own - mean) / deviation, split.test.targets
+        if isinstance(loss, Quantile):
+            values = values.repeat_interleave(loss.outputs_per_target, -1)
+            found[name] = float(loss.losses(values.flatten(0, -2), targets.flatten(0, -2)).mean())
+        else:
+            found[name] = mse(values, targets)
+    return found
 
 
 def floor_predictions(prepared: Prepared, target: str | None) -> dict[str, Tensor]:

@@ -11,6 +11,8 @@ from torch import Tensor
 from timelocal import data
 from timelocal.data import Sequences, metrics
 from timelocal.errors import ArgumentError
+from timelocal.losses import Loss
+from timelocal.model.model import Scale
 from timelocal.rules import Rule
 
 STEPS = 500
@@ -36,28 +38,31 @@ VALUE_METRICS: dict[str, Callable[[Tensor, Tensor], float]] = {
 """Measures of values (n, o) and targets (n, o), in their own units."""
 
 
-def metric_of(
-    name: str, in_own_units: Callable[[Tensor], Tensor]
-) -> Callable[[Tensor, Tensor], float]:
-    """The measure of this name, as a function of a network's outputs (n, o) and its targets."""
+def metric_of(name: str, loss: Loss, scale: Scale | None) -> Callable[[Tensor, Tensor], float]:
+    """The measure of this name, as a function of a network's outputs (n, o) and its targets.
+
+    scale: mean and deviation by which targets were standardized: values are measured in their own units.
+    """
 
     def classified(outputs: Tensor, targets: Tensor) -> float:
         return float(CLASS_METRICS[name](outputs.argmax(-1).cpu(), targets.cpu()))
 
     def valued(outputs: Tensor, targets: Tensor) -> float:
-        values, wanted = (in_own_units(one.cpu()) for one in (outputs, targets))
+        values, wanted = loss.point(outputs).cpu(), targets.cpu()
+        if scale is not None:
+            values, wanted = (scale[0] + scale[1] * one for one in (values, wanted))
         return float(VALUE_METRICS[name](values, wanted))
 
     return classified if name in CLASS_METRICS else valued
 
 
 def predicted(rule: Rule, part: Sequences) -> Tensor:
-    """Outputs (n, t, o), or (n, o), of the network as it is on `part`."""
+    """What the network as it is says of `part`, one number a target: (n, t, o), or (n, o)."""
     batches = data.minibatches(part, 64)
     first = 0 if rule.network.batch_first else 1
     made = [rule.evaluate(batch.inputs, batch.targets, batch.lengths).outputs for batch in batches]
     first = first if made[0].dim() == 3 else 0
-    outputs = torch.cat(made, first)
+    outputs = rule.loss.point(torch.cat(made, first))
     return outputs.transpose(0, 1) if first else outputs
 
 

@@ -23,6 +23,7 @@ from timelocal.experiments.origins import ChangedPluginWarning, changes, foreign
 from timelocal.experiments.predictions import measured, metric_of, predicted, shown
 from timelocal.experiments.preparing import Prepared, class_weights, prepared
 from timelocal.files import as_path, exclusive, is_there, make_folder, read_object, write_json
+from timelocal.losses import LOSSES
 from timelocal.model import Model, save
 from timelocal.model.build import (
     OPTIMIZERS,
@@ -71,10 +72,10 @@ def run(
     optimizer = OPTIMIZERS[config.optimizer](network.parameters(), lr=config.lr)
     scheduler = make_scheduler(config.scheduler, optimizer, config.epochs)
     target = config.reading.get("target")
-    trivial = floors(ready, network, None if target is None else str(target))
+    trivial = floors(ready, network, rule.loss, None if target is None else str(target))
     metrics = None
     if config.metric is not None:
-        metrics = {config.metric: metric_of(config.metric, ready.in_own_units)}
+        metrics = {config.metric: metric_of(config.metric, rule.loss, ready.outputs_scale)}
     stepwise = card.classes is None and card.stepwise
     one = split.test[torch.tensor([0])]
     before = predicted(rule, one)[0] if stepwise else None
@@ -139,6 +140,7 @@ def build_network(config: TrainConfig, dataset: Dataset) -> Network:
     """The network of `config`, with the inputs and outputs that the data have."""
     classes = dataset.card.classes
     outputs = dataset.targets.shape[-1] if classes is None else len(classes)
+    outputs *= LOSSES[config.loss]().outputs_per_target
     features = dataset.inputs.shape[-1]
     decorrelate = None
     if config.decorrelate is not None:

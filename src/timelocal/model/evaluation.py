@@ -9,6 +9,7 @@ import torch
 
 from timelocal.data.own_files import More
 from timelocal.errors import Problem, raise_problems
+from timelocal.losses import Gaussian, Quantile
 from timelocal.model.model import Model
 from timelocal.model.scores import class_scores, value_scores
 
@@ -18,6 +19,9 @@ def evaluated(model: Model, more: More) -> dict[str, Any]:
 
     Of classes: always the most frequent one of these data. Of values: their mean, and of a forecast the last
     value before.
+
+    Of a model of quantiles also how many targets lie between the lowest and the highest (of a normal
+    distribution those of 0.1 and 0.9), how many should, and how wide that is.
 
     Raises:
         ArgumentError: for data without targets.
@@ -46,8 +50,15 @@ def evaluated(model: Model, more: More) -> dict[str, Any]:
         last = more.inputs[:, -1, model.features.index(target)].double().numpy()
         floors["persistence"] = np.broadcast_to(last[:, None], targets.shape)
     scores = {name: value_scores(one[valid], targets[valid]) for name, one in floors.items()}
-    return {
-        "sequences": len(targets),
-        **value_scores(values[valid], targets[valid]),
-        "floors": scores,
-    }
+    found = {"sequences": len(targets), **value_scores(values[valid], targets[valid])}
+    if isinstance(model.loss, Quantile | Gaussian):
+        levels = model.loss.levels if isinstance(model.loss, Quantile) else (0.1, 0.9)
+        ends = model.predict_quantiles(more.inputs, more.lengths, (levels[0], levels[-1]))
+        low, high = ends[..., 0][valid], ends[..., -1][valid]
+        inside = (targets[valid] >= low) & (targets[valid] <= high)
+        found |= {
+            "coverage": float(inside.mean()),
+            "expected_coverage": levels[-1] - levels[0],
+            "mean_width": float((high - low).mean()),
+        }
+    return {**found, "floors": scores}

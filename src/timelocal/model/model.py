@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from timelocal.arguments import as_series, as_tensor, lengths_problem
 from timelocal.data.sequences import Values
 from timelocal.errors import Problem, UnsupportedError, described, raise_problems
-from timelocal.losses import BCE, CrossEntropy, Loss
+from timelocal.losses import BCE, CrossEntropy, Gaussian, Loss, Quantile
 from timelocal.model.plain import Plain
 from timelocal.network import Network, to_torch
 from timelocal.rules import Rule
@@ -62,7 +62,8 @@ class Model:
         if not isinstance(self.rule, Rule):
             got = described(self.rule)
             raise_problems([Problem("rule", got, "a rule, such as tl.DFA(network)")])
-        features, outputs = self.network.input_size, self.network.output_size
+        features = self.network.input_size
+        outputs = self.network.output_size // self.loss.outputs_per_target
         sizes = {
             "classes": outputs,
             "features": features,
@@ -106,10 +107,12 @@ class Model:
             ArgumentError: for inputs of other features, and values that are not finite.
         """
         values = self._outputs(inputs, lengths)
+        if self.loss.outputs_per_target > 1:
+            return self._in_own_units(self.loss.point(values)).numpy()
         if isinstance(self.loss, BCE):
             return (values > 0).numpy()
         if not self.loss.classifies:
-            return values.numpy()
+            return self._in_own_units(values).numpy()
         best: NDArray[Any] = values.argmax(-1).numpy()
         return best if self.classes is None else np.array(self.classes)[best]
 
@@ -128,6 +131,36 @@ class Model:
         probabilities = values.softmax(-1) if self.loss.classifies else values.sigmoid()
         return probabilities.numpy()
 
+    def predict_quantiles(
+        self, inputs: Values, lengths: object = None, levels: Sequence[float] = (0.1, 0.5, 0.9)
+    ) -> NDArray[Any]:
+        """The quantiles of each value in its own units, (b, o, levels).
+
+        Args:
+            inputs, lengths: as in `predict`.
+            levels: in (0, 1), rising; of a model of the loss `Quantile` those that it has learned.
+
+        Raises:
+            UnsupportedError: for a model of another loss than `Quantile` and `Gaussian`.
+            ArgumentError: as `predict`, and for levels that there are not.
+        """
+        values = self._outputs(inputs, lengths)
+        if isinstance(self.loss, Gaussian):
+            found = self.loss.quantiles(values, Quantile(levels).levels)
+        elif isinstance(self.loss, Quantile):
+            unknown = [level for level in levels if level not in self.loss.levels]
+            if unknown:
+                expected = f"some of {self.loss.levels}, which it has learned"
+                raise_problems([Problem("levels", described(unknown[0]), expected)])
+            places = [self.loss.levels.index(level) for level in levels]
+            found = self.loss.quantiles(values)[..., places]
+        else:
+            name = type(self.loss).__name__
+            raise UnsupportedError(
+                f"predict_quantiles: got a model of loss {name}, expected Quantile or Gaussian"
+            )
+        return self._in_own_units(found.transpose(-1, -2)).transpose(-1, -2).numpy()
+
     def to_torch(self) -> nn.Module:
         """A module of torch.nn alone that takes (b, t, i) and lengths (b,), and gives what this predicts.
 
@@ -137,6 +170,9 @@ class Model:
         Raises:
             UnsupportedError: for cells that torch.nn does not have.
         """
+        if self.loss.outputs_per_target > 1:
+            name = type(self.loss).__name__
+            raise UnsupportedError(f"to_torch: got a model of loss {name}. Use predict_quantiles")
         recurrent, readout = to_torch(self.network)
         activation = "none"
         if isinstance(self.loss, CrossEntropy | BCE):
@@ -183,7 +219,10 @@ class Model:
             valid = None if steps is None else steps[start : start + _BATCH]
             outputs = self.rule.predict(rows if first else rows.transpose(0, 1), valid)
             found.append(outputs if first or outputs.dim() == 2 else outputs.transpose(0, 1))
-        values = torch.cat(found).cpu()
+        return torch.cat(found).cpu()
+
+    def _in_own_units(self, values: Tensor) -> Tensor:
+        """Values (…, o) in the units of the targets."""
         if self.outputs_scale is None:
             return values
         mean, deviation = (one.cpu() for one in self.outputs_scale)

@@ -177,7 +177,7 @@ def _array(value: Tensor | np.ndarray, held: bool) -> Told:
         return _described(value.tolist(), frozenset(), ())
     shape = list(value.shape)
     if isinstance(value, Tensor):
-        value = value.contiguous().view(torch.uint8).numpy()
+        value = value.contiguous().flatten().view(torch.uint8).numpy()
     return {"shape": shape, "sha256": hashlib.sha256(value.tobytes()).hexdigest()}
 
 
