@@ -50,6 +50,17 @@ def test_what_a_user_calls_first_has_an_example() -> None:
     called = (
         "RNN", "GRU", "LSTM", "from_cell", "from_torch", "to_torch", "AutogradCell", "Stream", "fit",
     )  # fmt: skip
-    rules = ("BPTT", "TBPTT", "RTRL", "DFA", "DFAAuthorsCode", "RFLO", "EProp", "SnAp1", "UORO")
+    rules = (
+        "BPTT",
+        "TBPTT",
+        "RTRL",
+        "SparseRTRL",
+        "DFA",
+        "DFAAuthorsCode",
+        "RFLO",
+        "EProp",
+        "SnAp1",
+        "UORO",
+    )
     for name in (*called, *rules):
         assert ">>>" in getattr(timelocal, name).__doc__, name

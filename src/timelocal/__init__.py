@@ -67,6 +67,7 @@ if TYPE_CHECKING:  # for editors and type checkers; at run time a name is import
         Rule,
         RuleSpec,
         SnAp1,
+        SparseRTRL,
         WPAuthorsCode,
     )
     from timelocal.training import Stream, fit
@@ -113,6 +114,7 @@ __all__ = [
     "RuleSpec",
     "RunError",
     "SnAp1",
+    "SparseRTRL",
     "Stream",
     "TimelocalError",
     "Trajectory",

@@ -32,7 +32,7 @@ def can(name: str, case: Case) -> bool:
     """Whether a rule runs on a case; it must refuse every other one."""
     if name == "dfa-authors-code":
         return authors_can(case)
-    if name in ("tbptt", "rtrl", "uoro"):
+    if name in ("tbptt", "rtrl", "sparse-rtrl", "uoro"):
         return not case.bidirectional
     if RULES[name].spec.draws:  # no future that is not there yet, no nodes out of sight
         forward = not case.bidirectional and case.readout == "linear"
@@ -51,6 +51,7 @@ def test_how_many_there_are() -> None:
         "bptt",
         "tbptt",
         "rtrl",
+        "sparse-rtrl",
         "uoro",
         "snap1",
         "dfa",

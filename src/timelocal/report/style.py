@@ -26,6 +26,7 @@ _RULES = {
     "eprop": ("e-prop", "#6B7A1E"),
     "rtrl": ("RTRL", "#4A4A4A"),
     "snap1": ("SnAp-1", "#8C5A2B"),
+    "sparse-rtrl": ("sparse RTRL", "#2B6E8C"),
     "uoro": ("UORO", "#A3265C"),
 }
 _OTHER_COLOURS = ("#009E73", "#E69F00", "#56B4E9")

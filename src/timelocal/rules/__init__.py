@@ -38,6 +38,7 @@ from timelocal.rules.rule import (
     update_locally,
 )
 from timelocal.rules.snap1 import SnAp1
+from timelocal.rules.sparse_rtrl import SparseRTRL
 from timelocal.rules.states import no_states, packed, unpacked
 from timelocal.rules.tbptt import TBPTT
 from timelocal.rules.uoro import UORO
@@ -49,6 +50,7 @@ RULES: dict[str, type[Rule]] = {
         BPTT,
         TBPTT,
         RTRL,
+        SparseRTRL,
         UORO,
         SnAp1,
         DFA,
@@ -87,6 +89,7 @@ __all__ = [
     "Rule",
     "RuleSpec",
     "SnAp1",
+    "SparseRTRL",
     "WPAuthorsCode",
     "arrange",
     "arrange_entries",

@@ -123,6 +123,7 @@ class FeedbackRule(Rule):
                 "hidden state, on which λ acts. Use trace='diagonal', which follows this cell's own λ."
             )
         if trace == "stationary":
+            _check_hidden(network)
             units = decays(decay, network.hidden_size)
             self.register_buffer("trace_decays", units.to(network.recurrent.like))
         if feedback not in (*matrices.FOLLOWING, EXACT):
@@ -458,6 +459,15 @@ def _check_following(network: Network, feedback: str, feedback_per: str) -> None
     if refused:
         raise UnsupportedError(
             f"feedback={feedback!r}: got {refused}. Use feedback='gaussian', or BPTT."
+        )
+
+
+def _check_hidden(network: Network) -> None:
+    """The stationary trace is one of hidden states: these must be what the readout sees."""
+    if network.features_size != network.hidden_size:
+        raise UnsupportedError(
+            f"trace='stationary': got {network.cell!r}, expected a cell whose features are its hidden "
+            "states. Use trace='diagonal'."
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from itertools import accumulate
 
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from timelocal.arguments import flag_problem
 from timelocal.cells import outer_each
-from timelocal.errors import UnsupportedError
+from timelocal.errors import Problem, UnsupportedError
 from timelocal.losses import Loss
 from timelocal.network import Network, Trajectory, parameter_name
 from timelocal.rules import eligibility
@@ -89,8 +90,9 @@ class RTRL(CarriedRule):
         at: Place = "last",
         full: bool = False,
         seed: int = 0,
+        problems: Iterable[Problem | None] = (),
     ) -> None:
-        problems = [flag_problem("full", full)]
+        problems = [flag_problem("full", full), *problems]
         super().__init__(network, loss=loss, at=at, seed=seed, problems=problems)
         decorrelated = network.recurrent.decorrelate is not None
         self.full = bool(full)
@@ -145,6 +147,7 @@ class RTRL(CarriedRule):
             delta, back = cell.backward_step(weights, jacobian, signals)
             delta = delta.unflatten(0, (units, sequences))
             by_state = torch.cat(back, -1).unflatten(0, (units, sequences))
+            by_state = self.followed(layer, by_state, traces)
             past = torch.einsum("ubv,bvp->bup", by_state, before)
             local = [
                 cell.gradient(weights, kind, own, delta, outer_each).flatten(2)
@@ -162,6 +165,10 @@ class RTRL(CarriedRule):
                 past[..., :lower] += torch.einsum("ubh,bhp->bup", by_input, below)
             after[f"influence_l{layer}"] = past
         return after
+
+    def followed(self, layer: int, by_state: Tensor, traces: Memory) -> Tensor:
+        """What of the Jacobian (states·h, b, states·h) of a layer's step is followed: all."""
+        return by_state
 
     def met(self, signal: Tensor, traces: Memory, run: Trajectory) -> Gradients:
         """Σ_b (signal at the top states) P, in the parameters' shapes; or Σ_b G ⊙ E of each layer."""

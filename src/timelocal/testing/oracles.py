@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from timelocal.cells import RNNCell
+from timelocal.network import Network
 from timelocal.rules import (
     ANP,
     NP,
@@ -29,6 +30,7 @@ from timelocal.rules import (
     DFAAuthorsCode,
     NPAuthorsCode,
     Rule,
+    SparseRTRL,
     WPAuthorsCode,
 )
 from timelocal.rules.feedback_rule import EXACT, FeedbackRule
@@ -224,10 +226,33 @@ def _unit(gradient: Tensor) -> Tensor:
     return gradient / norm if norm > 0 else gradient
 
 
+def sparse_oracle(rule: Rule, case: Case) -> Gradients:
+    """Autograd through a network in which each unit sees only the states it follows."""
+    assert isinstance(rule, SparseRTRL)
+    follows = [_strongest(rule.network, layer, rule.k) for layer in range(rule.network.num_layers)]
+    return reference.bptt(rule.network, *batch_of(rule, case), follows)[1]
+
+
+def _strongest(network: Network, layer: int, k: int) -> Tensor:
+    """Whom each unit follows (h, h), by sorting."""
+    units, recurrent = network.hidden_size, network.recurrent
+    follows = torch.eye(units, dtype=torch.float64)
+    if "weight_hh" not in recurrent.parameter_kinds:
+        return follows
+    weight = recurrent.get_parameter(f"weight_hh_l{layer}").detach()
+    weight = weight @ reference.decorrelation(network, layer, 0)
+    for u in range(units):
+        size = {v: sum(abs(float(w)) for w in weight[u::units, v]) for v in range(units) if v != u}
+        for v in sorted(size, key=size.__getitem__, reverse=True)[:k]:
+            follows[u, v] = 1
+    return follows
+
+
 ORACLES: dict[type[Rule], Oracle] = {
     FeedbackRule: feedback_oracle,
     DFAAuthorsCode: authors_dfa_oracle,
     TBPTT: tbptt_oracle,
+    SparseRTRL: sparse_oracle,
     RTRL: rtrl_oracle,
     NP: node_oracle,
     WP: node_oracle,

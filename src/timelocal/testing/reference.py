@@ -81,11 +81,13 @@ def run(
     *,
     cut: bool = False,
     dropout: Sequence[Tensor | None] | None = None,
+    follows: Sequence[Tensor] = (),
 ) -> tuple[HiddenStates, Tensor]:
     """One sequence (t, i) through the stack, with an autograd graph.
 
     cut: stop the graph between steps and between layers, so that ∂h_t/∂θ is local to the step.
     dropout: what multiplies the output of each layer but the top one, (t, h·directions) or None.
+    follows: of each layer, through which states before (h, h) the graph of each unit goes; or all.
     Returns the hidden states, and what leaves the top layer (t, h·directions) in the sequence's time.
     """
     stack = network.recurrent
@@ -102,7 +104,10 @@ def run(
             for x in reversed(entering) if direction else entering:
                 if cut:
                     x, state = x.detach(), tuple(part.detach() for part in state)
-                state = step(stack.cell, parameters, x, state)
+                if follows:
+                    state = _followed_step(stack.cell, parameters, x, state, follows[layer])
+                else:
+                    state = step(stack.cell, parameters, x, state)
                 steps.append(textbook.features(stack.cell, state))
             per_direction.append(steps)
         hidden.append(per_direction)
@@ -116,6 +121,17 @@ def run(
         if mask is not None:
             entering = [x * kept for x, kept in zip(entering, mask, strict=True)]
     return hidden, torch.stack(entering)
+
+
+def _followed_step(
+    cell: Cell, parameters: Mapping[str, Tensor], x: Tensor, state: State, follows: Tensor
+) -> State:
+    """A step of equal values; the graph of unit u goes back through the states of follows[u] alone."""
+    units = []
+    for u, seen in enumerate(follows):
+        entering = tuple(torch.where(seen > 0, part, part.detach()) for part in state)
+        units.append([part[u] for part in step(cell, parameters, x, entering)])
+    return tuple(torch.stack(parts) for parts in zip(*units, strict=True))
 
 
 def decorrelation(network: Network, layer: int, direction: int) -> Tensor:
@@ -175,6 +191,7 @@ def mean_loss(
     *,
     cut: bool = False,
     dropout: Sequence[Tensor | None] = (),
+    follows: Sequence[Tensor] = (),
 ) -> tuple[Tensor, list[tuple[HiddenStates, Tensor]]]:
     """The loss with its graph, and for each sequence its hidden states and outputs (n, o)."""
     batch = inputs.shape[0 if network.batch_first else 1]
@@ -185,7 +202,7 @@ def mean_loss(
         steps = longest if lengths is None else int(lengths[b])
         sequence = (inputs[b] if network.batch_first else inputs[:, b])[:steps]
         kept = [None if layer is None else layer[:steps, b] for layer in dropout]
-        hidden, top = run(network, sequence, cut=cut, dropout=kept)
+        hidden, top = run(network, sequence, cut=cut, dropout=kept, follows=follows)
         seen = features(network, hidden, top, at)
         outputs = network.readout(seen.detach() if cut else seen)
         outputs.retain_grad()
@@ -234,13 +251,19 @@ def bptt(
     lengths: Tensor | None = None,
     mask: Tensor | None = None,
     dropout: Sequence[Tensor | None] = (),
+    follows: Sequence[Tensor] = (),
 ) -> tuple[Tensor, Gradients]:
-    """The loss and its gradient by autograd through everything; dropout masks [l] (t, b, h·d)."""
+    """The loss and its gradient by autograd through everything; dropout masks [l] (t, b, h·d).
+
+    follows: of each layer, the only states (h, h) through which each unit's graph goes back; all if empty.
+    """
     value = inputs.new_zeros(())
 
     def backward() -> None:
         nonlocal value
-        value, _ = mean_loss(network, loss, at, inputs, targets, lengths, mask, dropout=dropout)
+        value, _ = mean_loss(
+            network, loss, at, inputs, targets, lengths, mask, dropout=dropout, follows=follows
+        )
         value.backward()
 
     gradients = _collect(network, backward)
