@@ -3,6 +3,7 @@
 from timelocal.bench.fit import fit_benchmark
 from timelocal.bench.online import online_benchmark
 from timelocal.bench.run import Comparison, benchmark, summary
+from timelocal.bench.sequences import sequences_benchmark
 from timelocal.bench.shapes import SHAPES, Shape, long_sequences
 
 __all__ = [
@@ -13,5 +14,6 @@ __all__ = [
     "fit_benchmark",
     "long_sequences",
     "online_benchmark",
+    "sequences_benchmark",
     "summary",
 ]

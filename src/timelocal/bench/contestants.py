@@ -41,7 +41,7 @@ def contestants(shape: Shape, cell: str) -> dict[str, Call]:
 
 
 def torch_bptt(network: Network, inputs: Tensor, targets: Tensor) -> Call:
-    """What a user of torch.nn does: forward, loss, `backward()`."""
+    """What a user of torch.nn does: forward, loss, `backward()`; targets (b,), or (b, t) at every step."""
     recurrent, readout = to_torch(network)
     parameters = (*recurrent.parameters(), *readout.parameters())
 
@@ -49,7 +49,8 @@ def torch_bptt(network: Network, inputs: Tensor, targets: Tensor) -> Call:
         for parameter in parameters:
             parameter.grad = None
         outputs, _ = recurrent(inputs)
-        F.cross_entropy(readout(outputs[:, -1]), targets).backward()
+        seen = outputs[:, -1] if targets.dim() == 1 else outputs.flatten(0, 1)
+        F.cross_entropy(readout(seen), targets.flatten()).backward()
 
     return call
 

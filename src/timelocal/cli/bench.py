@@ -25,6 +25,12 @@ def bench(
     online: Annotated[
         bool, typer.Option(help="Instead: learning at every step of a stream; writes online.json.")
     ] = False,
+    sequences: Annotated[
+        bool,
+        typer.Option(
+            help="Instead: perturbations of whole sequences, and large cells; writes sequences.json."
+        ),
+    ] = False,
     loop: Annotated[
         bool, typer.Option("--fit", help="Instead: an epoch of training; writes fit.json.")
     ] = False,
@@ -39,6 +45,7 @@ def bench(
         fit_benchmark,
         long_sequences,
         online_benchmark,
+        sequences_benchmark,
         summary,
     )
     from timelocal.bench.shapes import GATES
@@ -58,6 +65,7 @@ def bench(
         say(f"measuring {text}", err=True)
 
     others = {"online": online_benchmark} if online else {}
+    others |= {"sequences": sequences_benchmark} if sequences else {}
     others |= {"fit": fit_benchmark} if loop else {}
     for name, measure in others.items():
         judged = measure(threads=threads, repeats=repeats, tell=tell)
