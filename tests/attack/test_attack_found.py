@@ -37,9 +37,6 @@ FOUND = {
     "a device that is none": lambda: seeding.generator(0, device="nowhere"),
     "which, a list": lambda: load_weights(".", ["best"]),
     "an object in a configuration": lambda: TrainConfig(tau=Unshowable()),
-    "an array beyond memory": lambda: tl.data.Sequences(
-        np.broadcast_to(np.float32(1), (2**40, 4, 2)), np.zeros(3)
-    ),
     "a folder that is no path": lambda: TensorBoard(3),
     "states in themselves": lambda: tl.RNN(2, 3, 2).scan(torch.ones(3, 4, 2), initial=in_itself()),
     "names of columns that are lists": lambda: tl.data.read("table.csv", features=[[1], [2]]),
@@ -95,6 +92,12 @@ def test_large_labels_take_no_memory_of_their_own_size() -> None:
     assert trivial.majority_class(torch.tensor([3, 2]), torch.tensor([2, 3])) == 0.5
 
 
+def test_an_array_beyond_memory_is_told_before_it_is_copied() -> None:
+    inputs = np.broadcast_to(np.float32(1), (2**40, 4, 2))
+    with pytest.raises(tl.ArgumentError, match="got sizes that take 65,536 GiB, expected less"):
+        tl.data.Sequences(inputs, np.zeros(3))
+
+
 def test_a_name_is_any_text() -> None:
     assert seeding.derive_seed(0, "\ud800") != seeding.derive_seed(0, "\ud801")
 
@@ -129,6 +132,15 @@ def test_traces_of_a_bias_that_is_gone_are_told_before_the_first_step() -> None:
     with pytest.raises(tl.ArgumentError, match="traces of the old one"):
         stream.run(torch.ones(3, 4, 2), torch.zeros(3, 4).long())
     assert stream.steps == 0
+
+
+def test_inputs_with_a_graph_are_refused_before_anything_is_drawn() -> None:
+    network = tl.GRU(2, 3, 2, num_layers=2, dropout=0.5)
+    rule = tl.DFA(network, feedback_per="parameter")
+    before = rule.get_extra_state()
+    with pytest.raises(tl.UnsupportedError, match="feedback_per='parameter'"):
+        rule(torch.ones(3, 4, 2, requires_grad=True), torch.tensor([0, 1, 1]))
+    assert torch.equal(rule.get_extra_state(), before)
 
 
 @pytest.mark.parametrize("call", ["peek", "predict"])

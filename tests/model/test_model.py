@@ -175,6 +175,15 @@ def test_every_flipped_byte_is_noticed(tmp_path):
         tl.load(tmp_path / "nowhere")
 
 
+def test_a_model_is_the_same_bytes_each_time(tmp_path):
+    """What safetensors writes differs from one call to the next by the order of its metadata."""
+    rule, files = tl.DFA(tl.GRU(1, 4, 2)), set()
+    for _ in range(20):
+        tl.save(rule, tmp_path / "model")
+        files.add((tmp_path / "model").read_bytes())
+    assert len(files) == 1
+
+
 def test_the_metadata_tells_the_digest_of_the_tensors(tmp_path):
 
     file = tmp_path / "m.safetensors"

@@ -21,7 +21,7 @@ from torch import nn
 
 import timelocal as tl
 from timelocal.training import load_weights
-from timelocal.training.identity import described
+from timelocal.training.identity import identity_of
 
 Make = Callable[[], tl.Rule]
 
@@ -365,17 +365,17 @@ def test_class_weights_go_on_in_the_same_bits(problem, contents, tmp_path):
     ids=lambda one: type(one).__name__,  # alike in every process
 )
 def test_a_value_is_told_as_json(value, told):
-    assert described(value) == told
+    assert identity_of(value) == told
 
 
 def test_what_refers_to_itself_or_to_the_network_is_described_too():
     network = net()
     box: dict[str, object] = {"network": network}
     box["itself"] = box
-    assert described(box, held=(network,)) == {"network": "Network", "itself": "dict"}
-    many = described(list(range(5000)))
+    assert identity_of(box, held=(network,)) == {"network": "Network", "itself": "dict"}
+    many = identity_of(list(range(5000)))
     assert many["items"] == 5000
-    assert many != described(list(range(1, 5001)))
+    assert many != identity_of(list(range(1, 5001)))
 
 
 # --- numbers of NumPy and torch ---------------------------------------------------------------

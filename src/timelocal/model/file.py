@@ -75,7 +75,7 @@ def save(model: Model | Rule, path: str | os.PathLike[str]) -> None:
         _RECIPE_SHA256: sha256(text.encode()),
         _TENSORS_SHA256: tensors_sha256(tensors),
     }
-    write_bytes(as_path(path, "path"), bytes_of(tensors, metadata))
+    write_bytes(as_path(path, "path"), _in_order(bytes_of(tensors, metadata)))
 
 
 def load(
@@ -116,6 +116,16 @@ def load(
         raise
     except (LookupError, TypeError, ValueError, RuntimeError, AttributeError) as error:
         raise DataError(f"{file}: the parts of this model do not fit together: {error}") from error
+
+
+def _in_order(data: bytes) -> bytes:
+    """The same safetensors file with its metadata by name: as written, their order changes by chance."""
+    size = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + size])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # tensors begin at a multiple of 8
+    return len(text).to_bytes(8, "little") + text + data[8 + size :]
 
 
 def _checked(file: Path, data: bytes) -> tuple[dict[str, Any], dict[str, Tensor]]:

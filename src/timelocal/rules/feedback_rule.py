@@ -191,6 +191,15 @@ class FeedbackRule(Rule):
 
     carries_back_to: ClassVar[tuple[str, ...]] = ("inputs",)
 
+    def _refuse_graphs(self, entering: dict[str, tuple[Tensor, ...]]) -> None:
+        super()._refuse_graphs(entering)
+        if entering and self.feedback_per == "parameter":
+            raise UnsupportedError(
+                "inputs: got a tensor with a graph (requires_grad), expected one without: with "
+                "feedback_per='parameter' there is no one signal at a node. Use feedback_per='layer', or "
+                "detach()."
+            )
+
     def compute(self, batch: Batch) -> tuple[ForwardPass, Gradients]:
         forward, gradients = super().compute(batch)
         return forward, self._normalized(gradients)
@@ -484,13 +493,8 @@ def _check_width(matrix: Tensor, outputs: int) -> None:
 
 
 def _the_one(signal: Tensor | None) -> Tensor:
-    """The signal at a node, where not each of its parameters has another."""
-    if signal is None:
-        raise UnsupportedError(
-            "inputs: got a tensor with a graph (requires_grad), expected one without: with "
-            "feedback_per='parameter' there is no one signal at a node. Use feedback_per='layer', or "
-            "detach()."
-        )
+    """The signal at a node; that there is one was asked before the forward pass."""
+    assert signal is not None
     return signal
 
 

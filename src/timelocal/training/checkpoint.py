@@ -29,7 +29,7 @@ from timelocal.files import (
     write_tensors,
 )
 from timelocal.training.history import History, epochs_from, is_number
-from timelocal.training.identity import described
+from timelocal.training.identity import identity_of
 from timelocal.training.snapshot import Snapshot, part_of
 from timelocal.training.state import unpacked
 
@@ -271,11 +271,11 @@ def _where_it_stopped(
     A schedule moves on: who calls `fit` again with the same optimizer and scheduler goes on with the run.
     """
     changed = {}
-    if given["optimizer_groups"] == described(snapshot.groups):
+    if given["optimizer_groups"] == identity_of(snapshot.groups):
         changed["optimizer_groups"] = saved["optimizer_groups"]
     if "scheduler" in given and "scheduler" in snapshot.state and "scheduler" in saved:
         left = unpacked(snapshot.state["scheduler"], snapshot.tensors)
-        if given["scheduler"]["state"] == described(left):
+        if given["scheduler"]["state"] == identity_of(left):
             begun = saved["scheduler"]["state"]
             changed["scheduler"] = {**given["scheduler"], "state": begun}
     return {**given, **changed}

@@ -27,7 +27,7 @@ _WRITTEN = 1000
 """Numbers of a tensor and items of a list that are written out; of more, a digest."""
 
 
-def described(value: object, held: Iterable[object] = ()) -> Told:
+def identity_of(value: object, held: Iterable[object] = ()) -> Told:
     """A value as JSON, alike in another process.
 
     Functions and classes are known by their names, functions besides by their defaults and closures (and
@@ -35,10 +35,10 @@ def described(value: object, held: Iterable[object] = ()) -> Told:
 
     held: of these the type counts (and a tensor's shape), not what is in it: a checkpoint holds that.
 
-    >>> described(partial(math.isclose, rel_tol=np.float32(0.5)))
+    >>> identity_of(partial(math.isclose, rel_tol=np.float32(0.5)))
     {'is': 'partial', 'func': 'isclose', 'args': [], 'keywords': {'rel_tol': 0.5}}
     """
-    return _described(value, frozenset(map(id, held)), ())
+    return _identity_of(value, frozenset(map(id, held)), ())
 
 
 def options(made: object) -> dict[str, object]:
@@ -81,7 +81,7 @@ def options(made: object) -> dict[str, object]:
     return {name: value for name, value in found.items() if counts(name)}
 
 
-def _described(value: Any, held: frozenset[int], above: tuple[int, ...]) -> Told:
+def _identity_of(value: Any, held: frozenset[int], above: tuple[int, ...]) -> Told:
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, bool | int | str | None):
@@ -99,10 +99,10 @@ def _described(value: Any, held: frozenset[int], above: tuple[int, ...]) -> Told
     inner = (*above, id(value))
 
     def each(values: Iterable[object]) -> list[Told]:
-        return [_described(one, held, inner) for one in values]
+        return [_identity_of(one, held, inner) for one in values]
 
     def named(values: Mapping[str, object]) -> dict[str, Told]:
-        return {name: _described(one, held, inner) for name, one in values.items()}
+        return {name: _identity_of(one, held, inner) for name, one in values.items()}
 
     if isinstance(value, Mapping):
         if all(isinstance(key, str) for key in value):
@@ -174,7 +174,7 @@ def _array(value: Tensor | np.ndarray, held: bool) -> Told:
         value = value.detach().cpu()
     size = value.numel() if isinstance(value, Tensor) else value.size
     if size <= _WRITTEN:
-        return _described(value.tolist(), frozenset(), ())
+        return _identity_of(value.tolist(), frozenset(), ())
     shape = list(value.shape)
     if isinstance(value, Tensor):
         value = value.contiguous().flatten().view(torch.uint8).numpy()

@@ -16,7 +16,7 @@ from timelocal.files import to_json, write_index, write_json
 from timelocal.network import Network
 from timelocal.training import checkpoint
 from timelocal.training.history import History
-from timelocal.training.identity import described, options
+from timelocal.training.identity import identity_of, options
 from timelocal.training.metrics import Metric
 from timelocal.training.parts import fingerprint
 from timelocal.training.snapshot import Live, Snapshot, groups_of
@@ -77,7 +77,7 @@ def run_settings(
         "rule_options": _options(rule, held),
         "loss": {"type": type(rule.loss).__name__, **_options(rule.loss, held)},
         "layers": repr(network),
-        "cell": described(network.cell, held),
+        "cell": identity_of(network.cell, held),
         "rule_state": {
             name: list(tensor.shape)
             for name, tensor in rule.state_dict().items()
@@ -85,7 +85,7 @@ def run_settings(
         },
         "network": {name: list(tensor.shape) for name, tensor in network.state_dict().items()},
         "optimizer": type(optimizer).__name__,
-        "optimizer_groups": described(groups_of(optimizer)),
+        "optimizer_groups": identity_of(groups_of(optimizer)),
         "batch_size": batch_size,
         "seed": seed,
         "clip": clip,
@@ -95,14 +95,14 @@ def run_settings(
         "online": online,
         "drop_last": drop_last,
         "modules": {
-            name: described(module, held) for name, module in _foreign_modules(network).items()
+            name: identity_of(module, held) for name, module in _foreign_modules(network).items()
         },
         "frozen": [name for name, p in network.named_parameters() if not p.requires_grad],
         "in evaluation mode": [name for name, m in rule.named_modules() if not m.training],
         "scheduler": live.scheduler and _scheduler(live.scheduler),
         "generators": list(live.generators),
         "callbacks": [type(callback).__qualname__ for callback in live.callbacks],
-        "metrics": described(metrics, held),
+        "metrics": identity_of(metrics, held),
     }
     settings |= {name: value for name, value in where_asked_for.items() if value}
     plain: dict[str, Any] = json.loads(to_json(settings))
@@ -114,7 +114,7 @@ def _options(made: object, held: Iterable[object]) -> dict[str, object]:
     others = {"network", "loss", "generator", "spec"}
     kept = set(map(id, held))  # in the checkpoint
     return {
-        name: described(value, held)
+        name: identity_of(value, held)
         for name, value in options(made).items()
         if name not in others and id(value) not in kept
     }
@@ -134,8 +134,8 @@ def _scheduler(scheduler: LRScheduler) -> dict[str, object]:
     """A scheduler by its state, and the functions which that leaves out."""
     return {
         "is": type(scheduler).__name__,
-        "state": described(scheduler.state_dict()),
-        "functions": [described(function) for function in _functions(scheduler)],
+        "state": identity_of(scheduler.state_dict()),
+        "functions": [identity_of(function) for function in _functions(scheduler)],
     }
 
 
