@@ -183,6 +183,7 @@ def test_a_config_is_frozen_and_known_by_its_hash():
         "feedback": "gaussian",
         "feedback_per": "layer",
         "trace": "none",
+        "decay": 0.9,
         "normalize": None,
         "feedback_lr": 1e-3,
         "feedback_decay": 1e-2,

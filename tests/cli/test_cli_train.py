@@ -120,6 +120,7 @@ def test_the_rules_options_reach_the_rule(train, tmp_path):
         "feedback": "sign",
         "feedback_per": "layer",
         "trace": "none",
+        "decay": 0.9,
         "normalize": "frobenius",
         "feedback_lr": 1e-3,
         "feedback_decay": 1e-2,

@@ -139,5 +139,5 @@ def test_sets_of_the_archive_are_read_from_aeon(name: str) -> None:
 
 @pytest.mark.skipif(find_spec("aeon") is not None, reason="aeon is installed")
 def test_without_aeon_its_extra_is_told() -> None:
-    with pytest.raises(MissingExtraError, match=r"gunpoint: needs aeon.*timelocal\[ucr\]"):
+    with pytest.raises(MissingExtraError, match=r"needs aeon.*timelocal\[ucr\]"):
         data.load("gunpoint")

@@ -68,12 +68,10 @@ def test_targets_mended_as_advised_are_taken(name: str) -> None:
         ({"loss": "mse"}, LABELS, "loss='cross_entropy'", {"loss": "cross_entropy"}),
         ({"loss": "mse"}, LABELS.float(), "loss='cross_entropy'", None),
         ({"loss": "bce"}, LABELS, "loss='cross_entropy'", {"loss": "cross_entropy"}),
-        ({"at": "every"}, LABELS, "at='last'", {"at": "last"}),
         ({}, LABELS[:, None].expand(12, 5), "at='every'", {"at": "every"}),
         ({"outputs": 1}, LABELS % 2, "Give the readout 2 outputs", {"outputs": 2}),
         ({}, LABELS * 2, "an output for each class, 5 or more", {"outputs": 5}),
         ({"loss": "mse"}, torch.randn(12, 5, 3), "at='every'", {"loss": "mse", "at": "every"}),
-        ({"loss": "mse", "at": "every"}, torch.randn(12, 3), "at='last'", {"loss": "mse"}),
     ],
 )
 def test_a_rule_made_as_advised_takes_the_targets(

@@ -75,7 +75,7 @@ def spoilt(rule: type[Rule], way: str) -> type[Rule]:
 
 
 def test_every_rule_is_spoilt_in_every_way() -> None:
-    assert len(RULES) * len(WAYS) == 60
+    assert len(RULES) * len(WAYS) == 64
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -127,7 +127,7 @@ class UORO(Rule):
         forward = forward_pass(self.network, self.loss, batch, self.generator)
         (own,) = forward.trajectory.layers[0]
         signal = readout_signal(self.network, forward)
-        if batch.at == "every":
+        if batch.at != "last":  # rows are steps
             signal = signal.unflatten(0, batch.inputs.shape[:2])
         sequences, weight = batch.inputs.shape[1], recurrent.weights(0, 0).hh
         shapes = [recurrent.get_parameter(f"{kind}_l0").shape for kind in recurrent.parameter_kinds]
@@ -156,8 +156,8 @@ class UORO(Rule):
             rho1 = (local.norm(dim=1) / sign.norm(dim=1)).sqrt()[:, None]
             state = rho0 * moved + rho1 * sign
             influence = influence / rho0 + local / rho1
-            if batch.at == "every" or t == len(own.hidden) - 1:
-                here = signal[t] if batch.at == "every" else signal
+            if batch.at != "last" or t == len(own.hidden) - 1:
+                here = signal[t] if batch.at != "last" else signal
                 total += (here * state).sum(1, keepdim=True) * influence
         parts = total.sum(0).split([shape.numel() for shape in shapes])
         return forward, readout_gradients(self.network, forward) | {
@@ -368,14 +368,15 @@ class OwnFeedback(Rule):
 
     def compute(self, batch: Batch) -> tuple[ForwardPass, Gradients]:
         network = self.network
-        if network.num_layers > 1 or not network.cell.acts_locally:
-            raise tl.UnsupportedError("own-feedback: got depth or a reset gate. Use DFA.")
+        cell = network.cell
+        if network.num_layers > 1 or not (cell.acts_locally and cell.features_are_hidden):
+            raise tl.UnsupportedError("own-feedback: got depth, a reset gate or features. Use DFA.")
         forward = forward_pass(self.network, self.loss, batch, self.generator)
         (own,) = forward.trajectory.layers[0]
         signal = forward.errors @ self.matrix().t()
-        if batch.at == "every":
+        if batch.at != "last":  # rows are steps
             signal = signal.unflatten(0, batch.inputs.shape[:2])
-        weights, cell = network.recurrent.weights(0, 0), network.cell
+        weights = network.recurrent.weights(0, 0)
         delta = cell.node_signal(weights, cell.local_jacobian(own), signal)
         if forward.trajectory.valid is not None:
             delta = delta * forward.trajectory.valid[..., None]

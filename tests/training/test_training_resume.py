@@ -157,7 +157,7 @@ def test_best_and_last_weights_can_be_had_again(train, tmp_path):
     torch.testing.assert_close(
         load_weights(tmp_path, "last"), trained.network.state_dict(), rtol=0, atol=0
     )
-    with pytest.raises(tl.ArgumentError, match="'best' or 'last'"):
+    with pytest.raises(tl.ArgumentError, match="'best', 'last'"):
         load_weights(tmp_path, "first")
     with pytest.raises(tl.RunError, match="no best weights"):
         load_weights(tmp_path / "nowhere")
