@@ -13,13 +13,13 @@ from torch.optim import SGD, Adam, Optimizer
 
 from timelocal import kernels, losses
 from timelocal.bench.measure import Call, Sense, Timing, conditions, interleaved, judged
-from timelocal.network import GRU, LSTM, RNN, Decorrelation
+from timelocal.network import GRU, LSTM, RNN, Decorrelation, Network
 from timelocal.rules import ANP, DFA, NP, RFLO, TBPTT, WP, EProp, Rule, SnAp1
 from timelocal.seeding import generator
 from timelocal.training import Stream
 
 INPUTS, HIDDEN = 8, 100
-CELLS = {"rnn": RNN, "gru": GRU, "lstm": LSTM}
+CELLS: dict[str, Callable[..., Network]] = {"rnn": RNN, "gru": GRU, "lstm": LSTM}
 TORCH_CELLS: dict[str, Callable[..., nn.Module]] = {
     "rnn": nn.RNNCell,
     "gru": nn.GRUCell,

@@ -12,7 +12,7 @@ import math
 import torch
 from torch import Tensor
 
-from timelocal.arguments import as_real
+from timelocal.arguments import as_real, flag_problem
 from timelocal.cells.cell import (
     Cell,
     LayerTrajectory,
@@ -27,18 +27,38 @@ from timelocal.typing import State
 
 
 class RNNCell(Cell):
-    """h_t = (1 − 1/τ) h_{t-1} + (1/τ) tanh(V x_t + W h_{t-1} + b)."""
+    """h_t = (1 − 1/τ) h_{t-1} + (1/τ) tanh(V x_t + W h_{t-1} + b).
+
+    orthogonal: whether a new W is drawn from the orthogonal matrices (Saxe et al. 2014).
+    """
 
     name = "rnn"
     label = "RNN"
     gate_names = ("a",)
 
-    def __init__(self, tau: float = 1.0) -> None:
+    def __init__(self, tau: float = 1.0, orthogonal: bool = False) -> None:
         self.tau = as_real(tau)
-        if not 1 <= self.tau < math.inf:
-            raise_problems([Problem("tau", described(tau), "a number of at least 1, in steps")])
+        fits = 1 <= self.tau < math.inf
+        raise_problems(
+            [
+                None
+                if fits
+                else Problem("tau", described(tau), "a number of at least 1, in steps"),
+                flag_problem("orthogonal", orthogonal),
+            ]
+        )
+        self.orthogonal = bool(orthogonal)
         self.gates_are_hidden = self.tau == 1.0
         self.leaks = self.tau != 1.0
+
+    def initialise(
+        self, name: str, parameter: Tensor, hidden_size: int, generator: torch.Generator
+    ) -> None:
+        if not self.orthogonal or name != "weight_hh":
+            super().initialise(name, parameter, hidden_size, generator)
+            return
+        drawn = torch.empty(parameter.shape, dtype=torch.float64)  # low precision has no QR
+        parameter.copy_(torch.nn.init.orthogonal_(drawn, generator=generator))
 
     def step(self, weights: CellWeights, drive: Tensor, state: State, out: StepBuffers) -> None:
         (hidden,) = state

@@ -15,7 +15,7 @@ from torch.optim import SGD, Adam, AdamW, Optimizer, RMSprop
 
 from timelocal.arguments import seed_problem, whole_problem
 from timelocal.errors import ArgumentError, Problem, raise_problems, unknown_name
-from timelocal.network import GRU, LSTM, RNN
+from timelocal.network import GRU, LSTM, RNN, Network
 from timelocal.rules import RULES
 from timelocal.training import Stream
 from timelocal.training.clipping import clip_problem
@@ -24,7 +24,7 @@ from timelocal.training.missing import Missing
 Sample: TypeAlias = Mapping[Any, Any]
 Fill: TypeAlias = Literal["mean", "hold"]
 
-CELLS = {"rnn": RNN, "gru": GRU, "lstm": LSTM}
+CELLS: dict[str, Callable[..., Network]] = {"rnn": RNN, "gru": GRU, "lstm": LSTM}
 ONLINE = {name: rule for name, rule in RULES.items() if rule.spec.online}
 OPTIMIZERS: dict[str, type[Optimizer]] = {
     "adam": Adam, "adamw": AdamW, "rmsprop": RMSprop, "sgd": SGD,

@@ -33,6 +33,7 @@ def RNN(  # noqa: N802 — named as the torch.nn class it stands in for
     output_size: int,
     *,
     tau: float = 1.0,
+    orthogonal: bool = False,
     num_layers: int = 1,
     bias: bool = True,
     bidirectional: bool = False,
@@ -49,6 +50,7 @@ def RNN(  # noqa: N802 — named as the torch.nn class it stands in for
     Args:
         input_size, hidden_size, output_size: I, H and O.
         tau: time constant in steps, at least 1; 1 is `torch.nn.RNN`, more is a leaky RNN.
+        orthogonal: whether W is drawn from the orthogonal matrices, which keep the length of a state.
         num_layers, bias, bidirectional, dropout: as in `torch.nn.RNN`.
         decorrelate: None, a `Decorrelation`, or its learning rate alone: whether D h takes the place of h in
             W h and in the readout, with a D that learns beside any rule.
@@ -63,7 +65,7 @@ def RNN(  # noqa: N802 — named as the torch.nn class it stands in for
     torch.Size([4, 10, 3])
     """
     return from_cell(
-        RNNCell(tau), input_size, hidden_size, output_size,
+        RNNCell(tau, orthogonal), input_size, hidden_size, output_size,
         num_layers=num_layers, bias=bias, bidirectional=bidirectional, dropout=dropout,
         decorrelate=decorrelate, seed=seed, device=device, dtype=dtype,
     )  # fmt: skip
