@@ -190,7 +190,7 @@ def did_you_mean(given: object, known: Iterable[str]) -> str:
         given = "none"
     if not isinstance(given, str):
         return ""
-    word, names = _bare(given), list(known)
+    word, names = _bare(given), sorted(known)
     near = [name for name in names if _bare(name) == word]
     near = near or [name for name in names if name == SYNONYMS.get(word)]
     near = near or [name for name in names if word in _words(name)]
