@@ -240,6 +240,10 @@ struct MinLstmUnits {
 
 enum class ElementwiseCell : int { indrnn, lru, mingru, minlstm };
 
+inline Index units_gates(ElementwiseCell cell) {
+    return cell == ElementwiseCell::indrnn ? 1 : cell == ElementwiseCell::minlstm ? 3 : 2;
+}
+
 // body(the units of the cell)
 template <class T, class Body>
 void with_units(ElementwiseCell cell, const Body& body) {

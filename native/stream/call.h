@@ -21,7 +21,7 @@ struct GroupCall {
     std::int64_t nesterov;
 };
 
-// One layer: ih, hh, b_ih, b_hh in this order wherever there are four.
+// One layer: ih, hh, b_ih, b_hh in this order wherever there are four. Of element-wise units: V, u or nu, b, theta.
 struct LayerCall {
     ParameterCall parameters[4];
     Address feedback;   // F (h, o), or none
@@ -36,6 +36,7 @@ struct StreamCall {
     std::int64_t cell, credit, trace, loss, optimizer, optimizer_decouples;
     std::int64_t directions, antithetic, orthogonal, carries, batch_reward, layer_norms;
     std::int64_t preserves_norm;  // of D's rows
+    std::int64_t squash;  // what the features of element-wise units are: their states (0), relu (1) or tanh (2)
     double gain, sigma, credit_decay, label_smoothing;
     double denominator;  // of the mean loss; 0: each step has its own
     double clip;         // the largest norm of a step's gradient; 0: any

@@ -15,14 +15,15 @@ class LayerCredit {
           batch(call.batch),
           past(static_cast<Past>(call.trace)),
           feedback(reinterpret_cast<const T*>(own.feedback)),
-          signal(batch, layer.hidden),
+          signal(batch, layer.features),
+          at_own{{layer.has_units ? batch : 0, layer.hidden}, {layer.has_units ? batch : 0, layer.hidden}},
           seen(layer.decorrelation ? batch : 0, layer.hidden),
           carried(layer.decorrelation ? batch : 0, layer.hidden),
           none(layer.lstm() ? batch : 0, layer.hidden),
           unit(traced() ? batch : 0, layer.hidden),
           delta(batch, layer.nodes),
           behind(layer.reset_after() ? batch : 0, layer.nodes),
-          slopes{{traced() ? batch : 0, layer.nodes}, {traced() && layer.lstm() ? batch : 0, layer.nodes}},
+          slopes{{traced() ? batch : 0, layer.nodes}, {traced() && two_states() ? batch : 0, layer.nodes}},
           slope_behind(traced() && layer.reset_after() ? batch : 0, layer.nodes),
           keep{{traced() ? batch : 0, layer.hidden},
                {traced() ? batch : 0, layer.hidden},
@@ -39,12 +40,27 @@ class LayerCredit {
     }
 
     bool traced() const { return past != Past::none; }
+    bool two_states() const { return layer.kinds_of_states() == 2; }
+    // How many states a unit shows to what reads it.
+    Index seen_states() const { return layer.features / layer.hidden; }
 
     // G = F e for some units; errors (b, o).
     void project(const Rows<T>& errors, Index outputs, const Share& share) {
         for (Index b = 0; b < batch; ++b)
-            multiply(feedback + share.from * outputs, outputs, share.to - share.from, errors.row(b), errors.stride,
-                     1, signal.row(b) + share.from, signal.stride, false);
+            for (Index s = 0; s < seen_states(); ++s) {
+                const Index from = s * layer.hidden + share.from;
+                multiply(feedback + from * outputs, outputs, share.to - share.from, errors.row(b), errors.stride, 1,
+                         signal.row(b) + from, signal.stride, false);
+            }
+    }
+    // G of some units from signals `at` (b, rows) of what reads them by w (rows, features); with D, at D h.
+    void carry(const T* w, Index rows, const Rows<T>& at, const Share& share) {
+        const Rows<T>& to = layer.decorrelation ? seen : signal;
+        for (Index s = 0; s < seen_states(); ++s) {
+            const Index from = s * layer.hidden + share.from;
+            carry_back(w, layer.features, rows, at.begin(), at.stride, batch, from, from + share.to - share.from,
+                       to.begin(), to.stride);
+        }
     }
 
     // δ of some units from the signals at their h. Of the GRU with reset before, r is `finish`ed when all
@@ -118,10 +134,11 @@ class LayerCredit {
                 for (Index i = first; i < last; ++i) {
                     const Index u = i - g * l.hidden;
                     follow_row(kIh, b, i, u, slopes[0].row(b)[i], x + b * ldx, l.inputs);
+                    if (l.has_units) continue;
                     follow_row(kHh, b, i, u, behind_slope().row(b)[i], l.enters().row(b), l.hidden);
                 }
                 follow_bias(kBih, b, first, share.from, last - first, slopes[0]);
-                follow_bias(kBhh, b, first, share.from, last - first, behind_slope());
+                if (!l.has_units) follow_bias(kBhh, b, first, share.from, last - first, behind_slope());
             }
     }
 
@@ -150,7 +167,8 @@ class LayerCredit {
     const Past past;
     const T* const feedback;
     T *traces[2][4], *credits[4];
-    const Rows<T> signal;         // at h, (b, h)
+    const Rows<T> signal;         // at the features, (b, f)
+    const Rows<T> at_own[2];      // at the own parameters of element-wise units, (b, h)
     const Rows<T> seen;           // with D: the signal at D h
     const Rows<T> carried;        // with D: what its update carries back, (D h)^T D
     const Rows<T> none, unit;     // signals 0 and 1
@@ -268,7 +286,7 @@ class LayerCredit {
         const Index at = (b * layer.nodes + i) * columns;
         T* e = traces[0][kind] + at;
         const Vec<T> by = broadcast(slope), kept = broadcast(keep[0].row(b)[u]);
-        if (!layer.lstm()) {
+        if (!two_states()) {
             each_vector<T>(columns, [&](Index j, auto which) {
                 store(e + j, fma(load(e + j, which), kept, load(x + j, which) * by), which);
             });
@@ -287,7 +305,7 @@ class LayerCredit {
     void follow_bias(int kind, Index b, Index first, Index unit, Index count, const Rows<T>& slope) {
         if (!traces[0][kind]) return;
         T* e = traces[0][kind] + b * layer.nodes + first;
-        T* cell = layer.lstm() ? traces[1][kind] + b * layer.nodes + first : nullptr;
+        T* cell = two_states() ? traces[1][kind] + b * layer.nodes + first : nullptr;
         each_vector<T>(count, [&](Index j, auto which) {
             const auto at = [&](const Rows<T>& rows, Index k) { return load(rows.row(b) + k + j, which); };
             const Vec<T> own = load(e + j, which);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "../activations.h"
+#include "../elementwise/units.h"
 #include "../layer.h"
 #include "optimizer.h"
 #include "products.h"
@@ -9,6 +10,7 @@
 namespace kernels {
 
 enum Kind { kIh, kHh, kBih, kBhh };
+constexpr Index kFirstUnits = 4;  // the code of the first element-wise cell
 // Which rows of a batch, and which units: one thread's share.
 struct Share {
     Index first, rows, from, to;
@@ -36,9 +38,13 @@ class StreamLayer {
   public:
     StreamLayer(const StreamCall& call, const LayerCall& own, Index inputs, Index rows, const GroupCall* groups)
         : cell(static_cast<Cell>(call.cell)),
+          has_units(call.cell >= kFirstUnits),
+          units(static_cast<ElementwiseCell>(call.cell - kFirstUnits)),
+          squash(call.squash),
           hidden(call.hidden),
           inputs(inputs),
-          gates(gates_of(cell)),
+          features(features_of(call)),
+          gates(has_units ? units_gates(units) : gates_of(cell)),
           nodes(gates * hidden),
           gain(T(call.gain)),
           learners{{own.parameters[kIh], inputs, groups},
@@ -49,20 +55,30 @@ class StreamLayer {
           decorrelation(reinterpret_cast<T*>(own.decorrelation)),
           entering(decorrelation ? rows : 0, hidden),
           leaving(decorrelation ? rows : 0, hidden),
-          states{{rows, hidden}, {rows, hidden}},
+          states{{rows, features}, {rows, features}},
+          squashed_states(squash ? rows : 0, features),
           cell_states{{lstm() ? rows : 0, hidden}, {lstm() ? rows : 0, hidden}},
           pre(rows, nodes),
           active(rows, nodes),
           linear(cell == Cell::rnn ? 0 : rows, hidden) {}
 
+    // How wide what reads a layer is.
+    static Index features_of(const StreamCall& call) {
+        return call.cell == kFirstUnits + Index(ElementwiseCell::lru) ? 2 * call.hidden : call.hidden;
+    }
+
     bool lstm() const { return cell == Cell::lstm; }
+    Index kinds_of_states() const { return lstm() ? 2 : features / hidden; }
     bool reset_after() const { return cell == Cell::gru; }
     bool reset_before() const { return cell == Cell::gru_reset_before; }
     const Rows<T>& before() const { return states[now]; }
     const Rows<T>& after() const { return states[1 - now]; }
     // What W sees of the states before, and what all that reads this layer sees of those after.
     const Rows<T>& enters() const { return decorrelation ? entering : before(); }
-    const Rows<T>& leaves() const { return decorrelation ? leaving : after(); }
+    const Rows<T>& leaves() const { return decorrelation ? leaving : squash ? squashed_states : after(); }
+    T* state_before(Index kind, Index row) const {
+        return lstm() && kind ? cell_before().row(row) : before().row(row) + kind * hidden;
+    }
     const Rows<T>& cell_before() const { return cell_states[now]; }
     const Rows<T>& cell_after() const { return cell_states[1 - now]; }
     void move_on() { now = 1 - now; }
@@ -75,18 +91,19 @@ class StreamLayer {
 
     // Pre-activations from x and the states before; biases and noise join in `reset` and `activate`.
     void drive(const T* const (&w)[4], const T* x, Index ldx, const Share& share) {
-        const Index units = share.to - share.from;
+        const Index count = share.to - share.from;
         const T* h = enters().row(share.first);
         for (Index g = 0; g < gates; ++g) {
             const Index row = g * hidden + share.from;
             T* out = pre.row(share.first) + row;
-            multiply(w[kIh] + row * inputs, inputs, units, x, ldx, share.rows, out, pre.stride, false);
+            multiply(w[kIh] + row * inputs, inputs, count, x, ldx, share.rows, out, pre.stride, false);
+            if (has_units) continue;
             const T* own = w[kHh] + row * hidden;
             if (g == 2 && reset_after())
-                multiply(own, hidden, units, h, enters().stride, share.rows, linear.row(share.first) + share.from,
+                multiply(own, hidden, count, h, enters().stride, share.rows, linear.row(share.first) + share.from,
                          linear.stride, false);
             else if (!(g == 2 && reset_before()))
-                multiply(own, hidden, units, h, enters().stride, share.rows, out, pre.stride, true);
+                multiply(own, hidden, count, h, enters().stride, share.rows, out, pre.stride, true);
         }
     }
 
@@ -147,15 +164,18 @@ class StreamLayer {
     }
 
     const Cell cell;
-    const Index hidden, inputs, gates, nodes;
+    const bool has_units;  // element-wise ones, by `elementwise.h`
+    const ElementwiseCell units;
+    const std::int64_t squash;
+    const Index hidden, inputs, features, gates, nodes;
     const T gain;
     Learner<T> learners[4];
     const T* const weights[4];
     T* const decorrelation;           // D, or null
     const Rows<T> entering, leaving;  // D h, before and after
-    const Rows<T> states[2], cell_states[2];
+    const Rows<T> states[2], squashed_states, cell_states[2];
     const Rows<T> pre, active;  // pre-activations with noise on them, and what the gates made of them
-    const Rows<T> linear;       // GRU: W_n h + b_hn, or r h; LSTM: tanh c
+    const Rows<T> linear;       // GRU: W_n h + b_hn, or r h; LSTM: tanh c; minLSTM: the share that is written
 
   private:
     // A pre-activation with its biases and noise.

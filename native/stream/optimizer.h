@@ -170,8 +170,8 @@ constexpr Index kGradientRoom = 2048;  // elements that stay near between being 
 // Learn along rows [from, to) of a gradient, some at a time in `near`, of kGradientRoom; or write them down.
 template <class T, class Of>
 void descend(const Learner<T>& learner, Descent kind, bool decouples, Index from, Index to, const Of& of, T* near) {
-    if (!learner.group) return;
     const Index columns = learner.columns;
+    if (!learner.group || columns == 0) return;  // more threads than units: nothing is this one's
     if (learner.gradient) return learner.write(from, to, 0, columns, of, learner.gradient + from * columns);
     const Index width = columns < kGradientRoom ? columns : kGradientRoom, some = kGradientRoom / width;
     choose_rule(learner, kind, decouples, [&](const auto& rule) {

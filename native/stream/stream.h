@@ -9,6 +9,7 @@
 
 #include "../barrier.h"
 #include "credit.h"
+#include "elementwise.h"
 #include "head.h"
 
 namespace kernels {
@@ -25,14 +26,15 @@ class Stream {
           rows(call.batch * (1 + copies)),
           judge(call),
           groups(reinterpret_cast<const GroupCall*>(call.groups)),
-          readout(call.readout, call.hidden, groups),
+          features(StreamLayer<T>::features_of(call)),
+          readout(call.readout, features, groups),
           readout_bias(call.readout_bias, call.outputs, groups),
           out(rows, call.outputs),
           readout_noise(room(noisy ? call.directions * call.batch * call.outputs : 0)),
           readout_way(noisy ? copies * call.batch : 0, call.outputs) {
         const LayerCall* own = reinterpret_cast<const LayerCall*>(call.layer);
         for (Index l = 0; l < call.layers; ++l) {
-            const Index inputs = l ? call.hidden : call.inputs;
+            const Index inputs = l ? features : call.inputs;
             layers.push_back(std::make_unique<StreamLayer<T>>(call, own[l], inputs, rows, groups));
             if (!call.peeks)
                 credits.push_back(std::make_unique<LayerCredit<T>>(call, own[l], *layers[l], noisy ? copies : 0));
@@ -142,15 +144,13 @@ class Stream {
     void each_state(const Body& body) {
         const auto some = [&](Address address, Index runs, Index first_run) {
             T* at = reinterpret_cast<T*>(address);
-            const Index kinds = layers[0]->lstm() ? 2 : 1;
+            const Index kinds = layers[0]->kinds_of_states();
             for (Index b = 0; b < c.batch; ++b)
                 for (Index run = 0; run < runs; ++run)
                     for (Index s = 0; s < kinds; ++s)
                         for (Index l = 0; l < c.layers; ++l, at += c.hidden) {
-                            const StreamLayer<T>& layer = *layers[l];
-                            const Rows<T>& own = s ? layer.cell_before() : layer.before();
                             const Index row = (first_run + run) * c.batch + b;
-                            if (row < rows) body(at, own.row(row));
+                            if (row < rows) body(at, layers[l]->state_before(s, row));
                         }
         };
         some(c.states, kept_runs(), 0);
@@ -266,7 +266,9 @@ class Stream {
         }
         each_run([&](const T* const (&w)[4], const Share& share) {
             drive(layer, l, t, w, share);
-            if (layer.reset_before())
+            if (layer.has_units)
+                on_units(layer, [&](const auto& units) { units.step(w[kBih], share); });
+            else if (layer.reset_before())
                 layer.reset(w, share, noise_of);
             else
                 layer.activate(w, share, noise_of);
@@ -310,7 +312,7 @@ class Stream {
         const Rows<T>& top = layers.back()->leaves();
         const Index first = mine.first_output, count = mine.last_output - first;
         const auto read_rows = [&](const T* u, const T* bias, Index row, Index all) {
-            multiply(u + first * c.hidden, c.hidden, count, top.row(row), top.stride, all, out.row(row) + first,
+            multiply(u + first * features, features, count, top.row(row), top.stride, all, out.row(row) + first,
                      out.stride, false);
             for (Index r = row; r < row + all; ++r) {
                 const NodeNoise<T> own = noise_at(readout_noise.get(), c.outputs, r);
@@ -410,25 +412,30 @@ class Stream {
         }
         for (Index l = c.layers - 1; l >= 0; --l) {
             LayerCredit<T>& own = *credits[l];
-            const Rows<T>& to = own.layer.decorrelation ? own.seen : own.signal;
+            const bool has_units = own.layer.has_units;
             if (spread == Spread::feedback)
                 own.project(mine.errors, c.outputs, share);
             else if (l == c.layers - 1)
-                carry_back(readout.value, c.hidden, c.outputs, mine.errors.begin(), mine.errors.stride, c.batch,
-                           share.from, share.to, to.begin(), to.stride);
+                own.carry(readout.value, c.outputs, mine.errors, share);
             else
-                carry_back(layers[l + 1]->weights[kIh], c.hidden, layers[l + 1]->nodes, credits[l + 1]->delta.begin(),
-                           credits[l + 1]->delta.stride, c.batch, share.from, share.to, to.begin(), to.stride);
+                own.carry(layers[l + 1]->weights[kIh], layers[l + 1]->nodes, credits[l + 1]->delta, share);
             if (own.layer.decorrelation && spread == Spread::exact) {
                 meet();
                 own.carry_through(share);
             }
+            if (has_units) on_units(own.layer, [&](const auto& units) { units.hear(own, share); });
             if (own.traced()) {
-                own.reduce(share);
+                if (has_units)
+                    on_units(own.layer, [&](const auto& units) { units.reduce(own, share); });
+                else
+                    own.reduce(share);
                 own.follow(inputs_of(l, t), stride_of(l), share);
             }
             if (!own.traced() || spread == Spread::exact) {
-                own.to_nodes(share);
+                if (has_units)
+                    on_units(own.layer, [&](const auto& units) { units.to_nodes(own, share); });
+                else
+                    own.to_nodes(share);
                 if (own.layer.reset_before()) {
                     meet();
                     own.finish(share);
@@ -651,11 +658,11 @@ class Stream {
         };
         for (auto& layer : layers) {
             add(layer->learners[kIh], layer->nodes * layer->inputs);
-            add(layer->learners[kHh], layer->nodes * c.hidden);
+            add(layer->learners[kHh], layer->has_units ? c.hidden : layer->nodes * c.hidden);
             add(layer->learners[kBih], layer->nodes);
-            add(layer->learners[kBhh], layer->nodes);
+            add(layer->learners[kBhh], layer->has_units ? c.hidden : layer->nodes);
         }
-        add(readout, c.outputs * c.hidden);
+        add(readout, c.outputs * features);
         add(readout_bias, c.outputs);
     }
 
@@ -684,9 +691,60 @@ class Stream {
 
     void learn(Index t, const Mine& mine) {
         if (shaken) return learn_shaken(mine);
-        for (Index l = 0; l < c.layers; ++l)
-            for (Index g = 0; g < layers[l]->gates; ++g) learn_gate(l, g, t, mine);
+        for (Index l = 0; l < c.layers; ++l) {
+            if (layers[l]->has_units)
+                learn_units(l, t, mine);
+            else
+                for (Index g = 0; g < layers[l]->gates; ++g) learn_gate(l, g, t, mine);
+        }
         learn_readout(mine);
+    }
+
+    // V, b and the own parameters of element-wise units: of each trace by each state, or of delta.
+    void learn_units(Index l, Index t, const Mine& mine) {
+        const StreamLayer<T>& layer = *layers[l];
+        const LayerCredit<T>& own = *credits[l];
+        const Index states = own.seen_states(), nodes = layer.nodes, inputs = layer.inputs, hidden = c.hidden;
+        const Index from = mine.from, count = mine.to - mine.from;
+        const Rows<T>&signal = own.signal, &delta = own.delta;
+        // Of numbers (b, width), those from `first` on that belong to the units of this thread.
+        const auto by_unit = [&](int kind, Index width, Index first, const Rows<T>& direct) {
+            if (!layer.learners[kind].group) return;
+            const T* const traces[2] = {own.traces[0][kind], own.traces[1][kind]};
+            descend_rows(mine, layer.learners[kind].slice(first, count), 0, 1, [&](Index) {
+                return [=, &own, &signal, &direct](Index j, auto which) {
+                    Vec<T> sum = {};
+                    for (Index b = 0; b < c.batch; ++b) {
+                        if (!own.traced()) sum += load(direct.row(b) + first + j, which);
+                        for (Index s = 0; own.traced() && s < states; ++s)
+                            sum = fma(load(traces[s] + b * width + first + j, which),
+                                      load(signal.row(b) + s * hidden + from + j, which), sum);
+                    }
+                    return sum;
+                };
+            });
+        };
+        const T* const traces[2] = {own.traces[0][kIh], own.traces[1][kIh]};
+        const T* entered = inputs_of(l, t);
+        const Index stride = stride_of(l);
+        for (Index g = 0; g < layer.gates; ++g) {
+            const Index first = g * hidden + from;
+            if (own.traced())
+                descend_rows(mine, layer.learners[kIh], first, first + count, [&](Index i) {
+                    const Index unit = i - g * hidden;
+                    return sum_of(c.batch * states,
+                                  [=](Index n) { return traces[n % states] + (n / states * nodes + i) * inputs; },
+                                  [=, &signal](Index n) { return signal.row(n / states)[n % states * hidden + unit]; });
+                });
+            else
+                descend_rows(mine, layer.learners[kIh], first, first + count, [&](Index i) {
+                    return sum_of(c.batch, [=](Index b) { return entered + b * stride; },
+                                  [&delta, i](Index b) { return delta.row(b)[i]; });
+                });
+            by_unit(kBih, nodes, first, delta);
+        }
+        by_unit(kHh, hidden, from, own.at_own[0]);
+        by_unit(kBhh, hidden, from, own.at_own[1]);
     }
 
     void learn_gate(Index l, Index g, Index t, const Mine& mine) {
@@ -819,6 +877,7 @@ class Stream {
     const Index copies, rows;
     const Judge<T> judge;
     const GroupCall* const groups;
+    const Index features;  // of the top layer
     Learner<T> readout, readout_bias;
     const Rows<T> out;  // of all rows
     Index made = 0;     // steps

@@ -178,32 +178,38 @@ struct StreamRun {
                 reinterpret_cast<kernels::Address>(counts.back()->data()), 0};
     }
 
-    StreamRun(Cell cell, kernels::Spread credit, kernels::Past past, kernels::Penalty loss, kernels::Descent descent,
+    // cell: its code in a call, of an element-wise one from kFirstUnits on.
+    StreamRun(Index cell, kernels::Spread credit, kernels::Past past, kernels::Penalty loss, kernels::Descent descent,
               Index threads, Index depth, Index batch, Index inputs, Index hidden, Index outputs, bool extras,
               bool clips) {
         constexpr Index steps = 4;
         using kernels::Spread;
         const bool noisy = credit == Spread::nodes || credit == Spread::activity, shaken = credit == Spread::weights;
         const Index directions = extras ? 2 : 1, copies = directions * (extras ? 2 : 1);
-        const Index nodes = kernels::gates_of(cell) * hidden, states = cell == Cell::lstm ? 2 : 1;
+        const bool units = cell >= kernels::kFirstUnits, complex = units && cell - kernels::kFirstUnits == 1;
+        const Index gates = units ? kernels::units_gates(kernels::ElementwiseCell(cell - kernels::kFirstUnits))
+                                  : kernels::gates_of(Cell(cell));
+        const Index nodes = gates * hidden, states = Cell(cell) == Cell::lstm || complex ? 2 : 1;
+        const Index features = complex ? 2 * hidden : hidden;
         const bool carries = !noisy || extras, decays = noisy && extras, traced = past != kernels::Past::none;
         layers.resize(std::size_t(depth));
         for (Index l = 0; l < depth; ++l) {
-            const Index width = l ? hidden : inputs;
-            const Index sizes[] = {nodes * width, nodes * hidden, nodes, nodes};
+            const Index width = l ? features : inputs;
+            const Index sizes[] = {nodes * width, units ? hidden : nodes * hidden, nodes, units ? hidden : nodes};
             kernels::LayerCall& own = layers[std::size_t(l)];
-            for (int k = 0; k < (extras ? 4 : 2); ++k) {
+            for (int k = 0; k < 4; ++k) {
+                if (!extras && (units ? k == 2 : k > 1)) continue;  // no biases
                 own.parameters[k] = parameter(sizes[k]);
                 for (Index s = 0; traced && s < states; ++s) own.traces[s][k] = address(batch * sizes[k]);
                 if (decays) own.credits[k] = address(batch * copies * sizes[k]);
             }
-            own.feedback = address(hidden * outputs);
-            if (extras) own.decorrelation = address(hidden * hidden);
+            own.feedback = address(features * outputs);
+            if (extras && !units) own.decorrelation = address(hidden * hidden);
         }
         call.decorrelation_lr = 0.01, call.preserves_norm = clips;
         call.bytes = sizeof(T), call.threads = threads, call.steps = steps, call.batch = batch;
         call.inputs = inputs, call.hidden = hidden, call.outputs = outputs, call.layers = depth;
-        call.cell = Index(cell), call.credit = Index(credit), call.trace = Index(past), call.loss = Index(loss);
+        call.cell = cell, call.squash = complex && extras ? 1 + depth % 2 : 0, call.credit = Index(credit), call.trace = Index(past), call.loss = Index(loss);
         call.optimizer = Index(descent), call.optimizer_decouples = extras;
         call.directions = directions, call.antithetic = extras, call.carries = carries;
         call.batch_reward = noisy && !extras, call.layer_norms = extras;
@@ -227,7 +233,7 @@ struct StreamRun {
         }
         call.states = address(batch * (noisy && carries ? 1 + copies : 1) * states * depth * hidden);
         if (shaken) call.noisy_states = address(batch * copies * states * depth * hidden);
-        call.readout = parameter(outputs * hidden);
+        call.readout = parameter(outputs * features);
         if (extras) call.readout_bias = parameter(outputs);
         if (decays) {
             call.readout_credits[0] = address(batch * copies * outputs * hidden);
@@ -257,11 +263,20 @@ void all_streams() {
                 for (const auto& size : sizes)
                     for (const bool extras : {false, true}) {
                         const Index threads = 1 + turn % 3;
-                        StreamRun<T>(cell, credit, past, losses[turn % 3], descents[(turn + turn / 3) % 3], threads,
+                        StreamRun<T>(Index(cell), credit, past, losses[turn % 3], descents[(turn + turn / 3) % 3], threads,
                                      size[0], size[1], size[2], size[3], size[4], extras, turn / 2 % 2 == 0);
                         ++turn;
                     }
             }
+    for (Index units = 0; units < 4; ++units)
+        for (const Spread credit : {Spread::feedback, Spread::exact})
+            for (const Past past : {Past::none, Past::diagonal})
+                for (const auto& size : sizes)
+                    for (const bool extras : {false, true}) {
+                        StreamRun<T>(kFirstUnits + units, credit, past, losses[turn % 3], descents[(turn + turn / 3) % 3],
+                                     1 + turn % 3, size[0], size[1], size[2], size[3], size[4], extras, turn / 2 % 2 == 0);
+                        ++turn;
+                    }
 }
 
 // An element-wise layer over a sequence: forward, back, and by traces, from signals at every step or at the last ones.

@@ -34,6 +34,12 @@ def bench(
     loop: Annotated[
         bool, typer.Option("--fit", help="Instead: an epoch of training; writes fit.json.")
     ] = False,
+    exact: Annotated[
+        bool,
+        typer.Option(
+            help="Instead: element-wise cells learned exactly, forward in time; writes exact.json."
+        ),
+    ] = False,
     out: Annotated[Path, typer.Option(help="Folder for bench.json and bench.html.")] = Path(
         "bench"
     ),
@@ -42,6 +48,7 @@ def bench(
     from timelocal.bench import (
         SHAPES,
         benchmark,
+        exact_benchmark,
         fit_benchmark,
         long_sequences,
         online_benchmark,
@@ -67,6 +74,7 @@ def bench(
     others = {"online": online_benchmark} if online else {}
     others |= {"sequences": sequences_benchmark} if sequences else {}
     others |= {"fit": fit_benchmark} if loop else {}
+    others |= {"exact": exact_benchmark} if exact else {}
     for name, measure in others.items():
         judged = measure(threads=threads, repeats=repeats, tell=tell)
         path = out / f"{name}.json"
@@ -108,6 +116,10 @@ def _print_judged(found: dict[str, Any]) -> None:
             others.append(table("", "microseconds a step", title=title))
             for name, time in found[title].items():
                 others[-1].add_row(name, f"{time:.1f}")
+    if "memory" in found:
+        others.append(table("", "bytes a step", "GB/s", title="memory of a stream's step"))
+        for name, moved in found["memory"].items():
+            others[-1].add_row(name, f"{moved['bytes']:,}", f"{moved['GB/s']:.1f}")
     show(steps, *others, bars)
 
 

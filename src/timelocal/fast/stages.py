@@ -17,10 +17,10 @@ from torch.optim import Optimizer
 from timelocal.fast import held, optimizers
 from timelocal.fast.held import Held
 from timelocal.feedback import FIXED
-from timelocal.kernels import native_stream
+from timelocal.kernels import native_elementwise, native_stream
 from timelocal.kernels.native_stream import GroupCall, LayerCall, ParameterCall, StreamCall
 from timelocal.network import parameter_name
-from timelocal.rules import ANP, DFA, NP, RFLO, TBPTT, WP, EProp, Rule, SnAp1, staged
+from timelocal.rules import ANP, DFA, NP, RFLO, RTRL, TBPTT, WP, EProp, Rule, SnAp1, staged
 from timelocal.rules.eligibility import trace_name
 from timelocal.rules.feedback_rule import EXACT, FeedbackRule
 from timelocal.rules.perturbation import NodeRule
@@ -50,7 +50,7 @@ def _feedback(rule: FeedbackRule, call: StreamCall, layers: Any) -> bool:
         if exact:
             continue
         matrix = rule.feedback_matrix(layer)
-        if not matrix.is_contiguous() or matrix.shape != (call.hidden, call.outputs):
+        if not matrix.is_contiguous() or matrix.shape != (rule.network.features_size, call.outputs):
             return False
         if matrix.element_size() != call.bytes or not matrix.is_cpu:
             return False
@@ -58,9 +58,16 @@ def _feedback(rule: FeedbackRule, call: StreamCall, layers: Any) -> bool:
     return True
 
 
+def _rtrl(rule: RTRL, call: StreamCall, layers: Any) -> bool:
+    """By the diagonal trace, which is all of it where units are element-wise."""
+    call.credit = native_stream.CREDITS.index("exact")
+    call.trace = native_stream.TRACES.index("diagonal")
+    return rule.by_traces and call.cell >= native_stream.FIRST_UNITS
+
+
 def _nodes(rule: NodeRule, call: StreamCall, layers: Any) -> bool:
     credit = rule.native_credit()
-    if credit is None or rule.decay is None:
+    if credit is None or rule.decay is None or call.cell >= native_stream.FIRST_UNITS:
         return False
     credit(call)
     return True
@@ -68,7 +75,7 @@ def _nodes(rule: NodeRule, call: StreamCall, layers: Any) -> bool:
 
 def _weights(rule: WP, call: StreamCall, layers: Any) -> bool:
     write_weights(rule, call)
-    return rule.decay == 0 and rule.redraw == "step"
+    return rule.decay == 0 and rule.redraw == "step" and call.cell < native_stream.FIRST_UNITS
 
 
 CREDITS: dict[type[Rule], _Write] = {
@@ -77,6 +84,7 @@ CREDITS: dict[type[Rule], _Write] = {
     RFLO: _feedback,
     EProp: _feedback,
     SnAp1: _feedback,
+    RTRL: _rtrl,
     NP: _nodes,
     ANP: _nodes,
     WP: _weights,
@@ -143,7 +151,7 @@ class Program:
         rule, network, call = self.rule, self.rule.network, self.call
         recurrent = network.recurrent
         native = optimizers.native_of(self.optimizer, network.parameters())
-        if native is None or not staged.serves(network, rule.loss):
+        if native is None or not staged.serves(network, rule.loss, units=True):
             return False
         if network.output_size > _WIDEST_READOUT:
             return False
@@ -152,6 +160,9 @@ class Program:
         call.layer, call.groups = ctypes.addressof(self.layers), ctypes.addressof(self.groups)
         call.readout = call.readout_bias = ParameterCall()
         staged.write_network(call, network, rule.loss)
+        call.squash = 0
+        if call.cell >= native_stream.FIRST_UNITS:
+            _, call.squash = native_elementwise.kind_of(network.cell)
         call.optimizer = native_stream.OPTIMIZERS.index(native.kind)
         call.optimizer_decouples = optimizers.decouples(self.optimizer)
         call.directions, call.carries, call.clip = 1, True, self.clip or 0.0
@@ -166,10 +177,12 @@ class Program:
         recurrent, readout = network.recurrent, network.readout
         number = {id(own): n for n, group in enumerate(groups) for own in group["params"]}
         places = [
-            (own.parameters[kind], getattr(recurrent, parameter_name(name, layer, 0)))
+            (
+                own.parameters[native_stream.PLACES[name]],
+                getattr(recurrent, parameter_name(name, layer, 0)),
+            )
             for layer, own in enumerate(self.layers)
-            for kind, name in enumerate(native_stream.KINDS)
-            if recurrent.bias or kind < 2
+            for name in recurrent.parameter_kinds
         ]
         places.append((self.call.readout, readout.weight))
         if readout.bias is not None:
@@ -299,7 +312,8 @@ class Program:
         if len(memory) == 1:
             return
         for layer, own in enumerate(self.layers):
-            for kind, name in enumerate(native_stream.KINDS):
+            for name in network.recurrent.parameter_kinds:
+                kind = native_stream.PLACES[name]
                 for state, letter in enumerate(network.cell.state_names):
                     trace = memory.get(trace_name(letter, name, layer))
                     own.traces[state][kind] = 0 if trace is None else trace.data_ptr()

@@ -26,6 +26,7 @@ from timelocal.cells import (
 from timelocal.kernels import (
     native,
     native_direct,
+    native_elementwise,
     native_head,
     torch_direct,
     torch_head,
@@ -68,6 +69,7 @@ __all__ = [
     "repeated_direct",
     "scan",
     "serves",
+    "traced_gradients",
     "traced_scan",
     "weight_gradients",
 ]
@@ -81,6 +83,8 @@ SMALL_HEAD = 600_000
 
 def _path(cell: Cell, weights: CellWeights, inputs: Tensor) -> ModuleType:
     """The native kernels where they run this cell on inputs (t, b, i), else the twin."""
+    if native_elementwise.handles(cell, weights, inputs):
+        return native_elementwise
     if not native.handles(cell, inputs):
         return torch_scan
     if weights.decorrelation is not None:
@@ -142,8 +146,29 @@ def traced_scan(
     the features of the last step. Returns δ (t, b, g).
     """
     # Without local action a unit reaches itself through all others: by matrix products for all steps at once.
-    path = native if cell.acts_locally and native.handles(cell, trajectory.gates) else torch_scan
+    path = _path(cell, weights, trajectory.inputs)
+    if path is not native_elementwise:
+        path = (
+            native if cell.acts_locally and native.handles(cell, trajectory.gates) else torch_scan
+        )
     return path.traced_scan(cell, weights, trace, trajectory, signal, final)
+
+
+def traced_gradients(
+    cell: Cell,
+    weights: CellWeights,
+    trajectory: LayerTrajectory,
+    signal: Tensor,
+    lengths: Tensor | None = None,
+) -> CellWeights | None:
+    """Σ_t G_t ⊙ E_t, with the diagonal traces E of all parameters carried from the first step to the last.
+
+    signal: at the features, (t, b, f), or (b, f) at each sequence's last valid step alone. None where no
+    kernel carries the traces of this cell: rules then do, step by step.
+    """
+    if not native_elementwise.handles(cell, weights, trajectory.gates):
+        return None
+    return native_elementwise.traced_gradients(cell, weights, trajectory, signal, lengths)
 
 
 def node_signals(

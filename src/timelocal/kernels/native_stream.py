@@ -21,6 +21,12 @@ OPTIMIZERS = ("sgd", "adam", "rmsprop", "none")
 """With "none" nothing is learned: the gradients of all steps are added to what `first` points to."""
 KINDS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 """A layer's parameters, in the order of the calls."""
+PLACES = {name: place for place, name in enumerate(KINDS)} | {
+    "u": 1, "nu": 1, "bias": 2, "theta": 3
+}  # fmt: skip
+"""Where in a layer's call a parameter stands; element-wise cells have others in the same four places."""
+FIRST_UNITS = 4
+"""The code of the first element-wise cell, as `native_elementwise` numbers them."""
 
 
 def _integers(names: str) -> list[tuple[str, type]]:
@@ -64,7 +70,7 @@ class StreamCall(ctypes.Structure):
         *_integers("bytes threads steps batch inputs hidden outputs layers"),
         *_integers("cell credit trace loss optimizer optimizer_decouples"),
         *_integers(
-            "directions antithetic orthogonal carries batch_reward layer_norms preserves_norm"
+            "directions antithetic orthogonal carries batch_reward layer_norms preserves_norm squash"
         ),
         *_numbers("gain sigma credit_decay label_smoothing denominator clip decorrelation_lr"),
         ("key", ctypes.c_uint64),

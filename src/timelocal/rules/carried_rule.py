@@ -45,6 +45,13 @@ class CarriedRule(Rule):
         trajectory of that step alone.
         """
 
+    def met_in_all(self, signal: Tensor, run: Trajectory, batch: Batch) -> Gradients | None:
+        """The recurrent gradients of a whole sequence, where that is faster than step by step; else None.
+
+        signal: at the top layer's features, (b, f) of a loss at the last step, else (t·b, f).
+        """
+        return None
+
     def compute(self, batch: Batch) -> tuple[ForwardPass, Gradients]:
         """One forward pass, then the traces from the first step to the last."""
         steps, sequences = batch.inputs.shape[:2]
@@ -55,6 +62,9 @@ class CarriedRule(Rule):
         key = draw_key(generator) if self.spec.draws else 0
         forward = forward_pass(self.network, self.loss, batch, generator)
         signal = readout_signal(self.network, forward)
+        whole = self.met_in_all(signal, forward.trajectory, batch)
+        if whole is not None:
+            return forward, readout_gradients(self.network, forward) | whole
         if batch.at == "last":
             signal = at_last_valid(signal, steps, forward.trajectory.lengths)
         gradients: Gradients = {}

@@ -9,12 +9,14 @@ from itertools import accumulate
 import torch
 from torch import Tensor
 
+from timelocal import kernels
 from timelocal.arguments import flag_problem
 from timelocal.cells import outer_each
 from timelocal.errors import Problem, UnsupportedError
 from timelocal.losses import Loss
 from timelocal.network import Network, Trajectory, parameter_name
 from timelocal.rules import eligibility
+from timelocal.rules.batch import Batch
 from timelocal.rules.carried_rule import CarriedRule
 from timelocal.rules.estimate import RuleSpec
 from timelocal.rules.feedback_rule import exact_signals
@@ -169,6 +171,23 @@ class RTRL(CarriedRule):
     def followed(self, layer: int, by_state: Tensor, traces: Memory) -> Tensor:
         """What of the Jacobian (states·h, b, states·h) of a layer's step is followed: all."""
         return by_state
+
+    def met_in_all(self, signal: Tensor, run: Trajectory, batch: Batch) -> Gradients | None:
+        """By kernels that carry the traces of all steps, a layer at a time."""
+        network = self.network
+        if not self.by_traces:
+            return None
+        signals = [signal]
+        if network.num_layers > 1 or batch.at != "last":
+            signals = [own for (own,) in exact_signals(network, run, signal, batch.at)]
+        gradients: Gradients = {}
+        for layer, ((own,), at_layer) in enumerate(zip(run.layers, signals, strict=True)):
+            weights = network.recurrent.weights(layer, 0)
+            found = kernels.traced_gradients(network.cell, weights, own, at_layer, run.lengths)
+            if found is None:
+                return None
+            gradients |= network.named(layer, 0, found)
+        return gradients
 
     def met(self, signal: Tensor, traces: Memory, run: Trajectory) -> Gradients:
         """Σ_b (signal at the top states) P, in the parameters' shapes; or Σ_b G ⊙ E of each layer."""

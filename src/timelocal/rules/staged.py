@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from timelocal.kernels import native, native_stream
+from timelocal.kernels import native, native_elementwise, native_stream
 from timelocal.kernels.native_perturbed import NoisyCall
 from timelocal.losses import BCE, MSE, CrossEntropy, Loss
 from timelocal.network import Network, Recurrent, is_linear
@@ -13,13 +13,15 @@ LOSSES: dict[type[Loss], str] = {MSE: "mse", CrossEntropy: "cross_entropy", BCE:
 """By the exact type: a variation on a loss computes something else."""
 
 
-def serves(network: Network, loss: Loss) -> bool:
-    """Whether the stages compute this network, as it is now, and this loss."""
+def serves(network: Network, loss: Loss, *, units: bool = False) -> bool:
+    """Whether the stages compute this network as it is now, and this loss; units: element-wise cells too."""
     recurrent = network.recurrent
+    plain = recurrent.decorrelate is None
+    units = units and plain and native_elementwise.knows(recurrent.cell, recurrent.like)
     return (
         type(loss) in LOSSES
         and type(recurrent) is Recurrent
-        and native.handles(recurrent.cell, recurrent.like)
+        and (units or native.handles(recurrent.cell, recurrent.like))
         and recurrent.directions == 1
         and (recurrent.decorrelate is None or not recurrent.decorrelate.sync)
         and not (recurrent.dropout and network.training and recurrent.num_layers > 1)
@@ -33,7 +35,11 @@ def write_network(call: NoisyCall, network: Network, loss: Loss) -> None:
     call.bytes = recurrent.like.element_size()
     call.inputs, call.hidden = network.input_size, network.hidden_size
     call.outputs, call.layers = network.output_size, recurrent.num_layers
-    call.cell, call.gain = native.kind_of(recurrent.cell)
+    if native_elementwise.knows(recurrent.cell, recurrent.like):
+        code, _ = native_elementwise.kind_of(recurrent.cell)
+        call.cell, call.gain = native_stream.FIRST_UNITS + code, 1.0
+    else:
+        call.cell, call.gain = native.kind_of(recurrent.cell)
     call.loss = native_stream.LOSSES.index(LOSSES[type(loss)])
 
 
