@@ -14,7 +14,7 @@
 #include "forward.h"
 #include "gradients.h"
 #include "head.h"
-#include "online.h"
+#include "online/online.h"
 #include "perturbed_weights.h"
 #include "stream/stream.h"
 #include "traces.h"
@@ -168,59 +168,18 @@ PyObject* traced_scan(PyObject*, PyObject* args) {
     });
 }
 
+// The address of an OnlineArguments.
 PyObject* online(PyObject*, PyObject* args) {
-    Py_ssize_t bytes, kind, threads, steps, batch, inputs, hidden, outputs, directions, first_step;
-    int antithetic, orthogonal, batch_reward, layer_norms, preserve;
-    double gain, lr, decorrelation_lr, sigma;
-    unsigned long long seed;
-    Py_ssize_t ih, hh, b_ih, b_hh, readout, readout_bias, decorrelation, x, y, feedback, h, noisy;
-    Py_ssize_t trace, losses, out;
-    if (!PyArg_ParseTuple(args, "nnnnnnnnnpppppddddKnnnnnnnnnnnnnnnn", &bytes, &kind, &threads, &steps,
-                          &batch, &inputs, &hidden, &outputs, &directions, &antithetic,
-                          &orthogonal, &batch_reward, &layer_norms, &preserve, &gain, &lr,
-                          &decorrelation_lr, &sigma, &seed, &first_step, &ih, &hh, &b_ih, &b_hh,
-                          &readout, &readout_bias, &decorrelation, &x, &y, &feedback, &h, &noisy,
-                          &trace, &losses, &out))
-        return nullptr;
-    return released(bytes, [&](auto zero) {
+    Py_ssize_t at;
+    if (!PyArg_ParseTuple(args, "n", &at)) return nullptr;
+    const OnlineArguments& given = *address<const OnlineArguments>(at);
+    return released(given.bytes, [&](auto zero) {
         using T = decltype(zero);
-        const OnlineCall<T> call{static_cast<Learning>(kind),
-                                 threads,
-                                 steps,
-                                 batch,
-                                 inputs,
-                                 hidden,
-                                 outputs,
-                                 directions,
-                                 antithetic != 0,
-                                 orthogonal != 0,
-                                 batch_reward != 0,
-                                 layer_norms != 0,
-                                 preserve != 0,
-                                 T(gain),
-                                 T(lr),
-                                 T(decorrelation_lr),
-                                 T(sigma),
-                                 seed,
-                                 first_step,
-                                 address<T>(ih),
-                                 address<T>(hh),
-                                 address<T>(b_ih),
-                                 address<T>(b_hh),
-                                 address<T>(readout),
-                                 address<T>(readout_bias),
-                                 address<T>(decorrelation),
-                                 address<const T>(x),
-                                 address<const T>(y),
-                                 address<const T>(feedback),
-                                 address<T>(h),
-                                 address<T>(noisy),
-                                 address<T>(trace),
-                                 address<T>(losses),
-                                 address<T>(out)};
+        const OnlineCall<T> call = given.call<T>();
         Online<T>(call).run();
     });
 }
+PyObject* online_size(PyObject*, PyObject*) { return PyLong_FromSize_t(sizeof(OnlineArguments)); }
 
 // The address of a StreamCall; how large it and its parts are, so that both sides can agree.
 PyObject* stream(PyObject*, PyObject* args) {
@@ -361,6 +320,7 @@ PyMethodDef methods[] = {
     {"weight_gradients", weight_gradients, METH_VARARGS, "Sums of node signals (x) what entered."},
     {"credit", credit, METH_VARARGS, "State signals straight to weight gradients."},
     {"online", online, METH_VARARGS, "A stream with a step of learning at every step."},
+    {"online_size", online_size, METH_NOARGS, "Bytes of its call."},
     {"stream", stream, METH_VARARGS, "A stream that learns at every step, by stages."},
     {"stream_sizes", stream_sizes, METH_NOARGS, "Bytes of a call, a layer, a group and a parameter."},
     {"elementwise_scan", elementwise_scan, METH_VARARGS, "An element-wise layer over a sequence."},

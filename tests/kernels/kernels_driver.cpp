@@ -12,7 +12,7 @@
 #include "forward.h"
 #include "gradients.h"
 #include "head.h"
-#include "online.h"
+#include "online/online.h"
 #include "perturbed_weights.h"
 #include "stream/stream.h"
 

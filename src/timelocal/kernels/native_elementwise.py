@@ -25,6 +25,7 @@ from timelocal.cells import (
     at_states,
 )
 from timelocal.kernels import native, torch_scan
+from timelocal.kernels.named_call import agree, integers
 from timelocal.kernels.native import address, check
 from timelocal.kernels.torch_scan import credit, node_signals, weight_gradients
 from timelocal.typing import State
@@ -54,21 +55,17 @@ _OWN: tuple[tuple[str, ...], ...] = (("u",), ("nu", "theta"), (), ())
 """The parameters of a unit's own, by code."""
 
 
-def _integers(names: str) -> list[tuple[str, type]]:
-    return [(name, ctypes.c_int64) for name in names.split()]
-
-
 class ElementwiseCall(ctypes.Structure):
     """What one call is told, as `native/elementwise/call.h` lists it."""
 
     _fields_ = [
-        *_integers("bytes cell threads steps batch inputs hidden squash weight bias"),
+        *integers("bytes cell threads steps batch inputs hidden squash weight bias"),
         ("own", ctypes.c_int64 * 2),
-        *_integers("x noise"),
+        *integers("x noise"),
         ("initial", ctypes.c_int64 * 2),
-        *_integers("states features gates auxiliary signal last lengths delta"),
+        *integers("states features gates auxiliary signal last lengths delta"),
         ("carried", ctypes.c_int64 * 2),
-        *_integers("made_weight made_bias"),
+        *integers("made_weight made_bias"),
         ("made_own", ctypes.c_int64 * 2),
     ]
 
@@ -291,9 +288,4 @@ def _two(tensors: Any) -> tuple[int, int]:
 
 
 if native.describe()["path"] == "native":
-    _theirs = native.extension().elementwise_size()
-    if ctypes.sizeof(ElementwiseCall) != _theirs:
-        raise ImportError(
-            f"element-wise calls have {ctypes.sizeof(ElementwiseCall)} bytes here and {_theirs} in the "
-            "kernels: build them anew"
-        )
+    agree("element-wise", (ElementwiseCall,), (native.extension().elementwise_size(),))

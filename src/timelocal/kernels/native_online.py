@@ -11,6 +11,7 @@ h*, and D ← D − ε ⟨h* h*ᵀ − diag(h*²)⟩_b D. Every update of a step
 
 from __future__ import annotations
 
+import ctypes
 import math
 from typing import NamedTuple
 
@@ -18,6 +19,7 @@ import torch
 from torch import Tensor
 
 from timelocal.kernels import native
+from timelocal.kernels.named_call import agree, integers, numbers
 
 KINDS = ("bp1", "rflo", "np", "anp", "wp", "anp-authors-code")
 """One-step backpropagation, RFLO, and perturbation of nodes, of activity and of weights."""
@@ -83,6 +85,24 @@ class OnlineSettings(NamedTuple):
     layer_norms: bool = False
 
 
+class OnlineCall(ctypes.Structure):
+    """Sizes, settings and addresses of a whole call, as in `native/online/call.h`."""
+
+    _fields_ = [
+        *integers("bytes kind threads steps batch inputs hidden outputs"),
+        *integers("directions antithetic orthogonal batch_reward layer_norms preserve"),
+        *numbers("gain lr decorrelation_lr sigma"),
+        ("key", ctypes.c_uint64),
+        *integers("first_step ih hh b_ih b_hh readout readout_bias decorrelation"),
+        *integers("x y feedback hidden_state noisy trace losses out"),
+    ]
+
+
+_KEPT = (
+    *("ih", "hh", "b_ih", "b_hh", "readout", "readout_bias", "decorrelation"),
+    *("hidden_state", "noisy", "trace"),
+)
+"""The fields of weights and state, in their order."""
 _WORK_PER_CALL = 1e11
 """Floating-point operations, roughly: some hundred milliseconds, after which Ctrl-C is heard. Each call
 copies the matrices to where it works and back, some milliseconds with a thousand units."""
@@ -130,20 +150,25 @@ def online(
     copies = settings.directions * (2 if settings.antithetic else 1)
     work = 20 * batch * hidden * (hidden + features + 10 * copies) + 100 * hidden * hidden
     longest, start, end = max(1, int(_WORK_PER_CALL / work)), 0, steps
+    call = OnlineCall(
+        bytes=inputs.element_size(), kind=KINDS.index(settings.kind),
+        threads=torch.get_num_threads(), batch=batch, inputs=features, hidden=hidden,
+        outputs=outputs, directions=settings.directions, antithetic=settings.antithetic,
+        orthogonal=settings.orthogonal, batch_reward=settings.batch_reward,
+        layer_norms=settings.layer_norms, preserve=settings.preserve_norm,
+        gain=1 / settings.tau, lr=settings.lr, decorrelation_lr=settings.decorrelation_lr,
+        sigma=settings.sigma, key=settings.key & (2**64 - 1), feedback=native.address(feedback),
+        **{
+            name: native.address(tensor)
+            for name, tensor in zip(_KEPT, kept, strict=True)
+        },
+    )  # fmt: skip
     while start < end:
         part = slice(start, min(start + longest, end))
-        native.extension().online(
-            inputs.element_size(), KINDS.index(settings.kind), torch.get_num_threads(),
-            len(losses[part]), batch, features, hidden, outputs,
-            settings.directions, settings.antithetic, settings.orthogonal, settings.batch_reward,
-            settings.layer_norms, settings.preserve_norm, 1 / settings.tau, settings.lr,
-            settings.decorrelation_lr, settings.sigma, settings.key & (2**64 - 1),
-            first_step + start,
-            *(native.address(tensor) for tensor in kept[:7]),
-            inputs[part].data_ptr(), targets[part].data_ptr(), native.address(feedback),
-            *(native.address(tensor) for tensor in kept[7:]),
-            losses[part].data_ptr(), made[part].data_ptr(),
-        )  # fmt: skip
+        call.steps, call.first_step = part.stop - part.start, first_step + start
+        call.x, call.y = inputs[part].data_ptr(), targets[part].data_ptr()
+        call.losses, call.out = losses[part].data_ptr(), made[part].data_ptr()
+        native.extension().online(ctypes.addressof(call))
         if math.isfinite(losses[part.stop - 1]):
             start = part.stop
         else:  # nothing was written: once more, up to the step that cannot be made
@@ -152,3 +177,7 @@ def online(
         if own is not None and used is not None and own is not used:
             own.copy_(used)
     return losses[:end], made[:end]
+
+
+if native.describe()["path"] == "native":
+    agree("online", [OnlineCall], [native.extension().online_size()])

@@ -10,17 +10,14 @@ from __future__ import annotations
 import ctypes
 
 from timelocal.kernels import native
+from timelocal.kernels.named_call import agree, integers, numbers
 from timelocal.kernels.native_stream import StreamCall
-
-
-def _integers(names: str) -> list[tuple[str, type]]:
-    return [(name, ctypes.c_int64) for name in names.split()]
 
 
 class PerturbedParameter(ctypes.Structure):
     """Addresses of a parameter and of its gradient."""
 
-    _fields_ = _integers("value gradient")
+    _fields_ = integers("value gradient")
 
 
 class PerturbedCall(ctypes.Structure):
@@ -32,13 +29,12 @@ class PerturbedCall(ctypes.Structure):
     """
 
     _fields_ = [
-        *_integers("bytes threads steps batch inputs hidden outputs layers"),
-        *_integers("cell credit loss at_last"),
-        *_integers("directions antithetic batch_reward layer_norms credit_is_global"),
-        *((name, ctypes.c_double) for name in ("gain", "sigma", "credit_decay")),
-        *((name, ctypes.c_double) for name in ("label_smoothing", "denominator")),
+        *integers("bytes threads steps batch inputs hidden outputs layers"),
+        *integers("cell credit loss at_last"),
+        *integers("directions antithetic batch_reward layer_norms credit_is_global"),
+        *numbers("gain sigma credit_decay label_smoothing denominator"),
         ("key", ctypes.c_uint64),
-        *_integers("x y weights lengths class_weights h0 c0 h c parameters losses out"),
+        *integers("x y weights lengths class_weights h0 c0 h c parameters losses out"),
     ]
 
 
@@ -51,14 +47,5 @@ def perturbed(call: PerturbedCall) -> None:
     native.extension().perturbed(ctypes.addressof(call))
 
 
-def _check_sizes() -> None:
-    ours = tuple(map(ctypes.sizeof, (PerturbedCall, PerturbedParameter)))
-    theirs = native.extension().perturbed_sizes()
-    if ours != theirs:
-        raise ImportError(
-            f"perturbed calls have {ours} bytes here and {theirs} in the kernels: build them anew"
-        )
-
-
 if native.describe()["path"] == "native":
-    _check_sizes()
+    agree("perturbed", (PerturbedCall, PerturbedParameter), native.extension().perturbed_sizes())

@@ -12,6 +12,7 @@ import ctypes
 import torch
 
 from timelocal.kernels import native
+from timelocal.kernels.named_call import agree, integers, numbers
 
 CREDITS = ("feedback", "exact", "nodes", "activity", "weights")
 """The error through F, or down through the layers within the step; noise on nodes, its effect, on weights."""
@@ -29,26 +30,18 @@ FIRST_UNITS = 4
 """The code of the first element-wise cell, as `native_elementwise` numbers them."""
 
 
-def _integers(names: str) -> list[tuple[str, type]]:
-    return [(name, ctypes.c_int64) for name in names.split()]
-
-
-def _numbers(names: str) -> list[tuple[str, type]]:
-    return [(name, ctypes.c_double) for name in names.split()]
-
-
 class ParameterCall(ctypes.Structure):
     """A parameter and what the optimizer keeps of it. group: its number, −1 if it does not learn."""
 
-    _fields_ = _integers("value first second step group")
+    _fields_ = integers("value first second step group")
 
 
 class GroupCall(ctypes.Structure):
     """The options of one group of parameters; momentum is β₁ of Adam, decay β₂, and RMSprop's α."""
 
     _fields_ = [
-        *_numbers("lr weight_decay momentum dampening decay epsilon"),
-        *_integers("nesterov"),
+        *numbers("lr weight_decay momentum dampening decay epsilon"),
+        *integers("nesterov"),
     ]
 
 
@@ -57,7 +50,7 @@ class LayerCall(ctypes.Structure):
 
     _fields_ = [
         ("parameters", ParameterCall * 4),
-        *_integers("feedback decorrelation"),
+        *integers("feedback decorrelation"),
         ("traces", ctypes.c_int64 * 4 * 2),
         ("credits", ctypes.c_int64 * 4),
     ]
@@ -67,18 +60,18 @@ class StreamCall(ctypes.Structure):
     """Sizes, settings and addresses of a whole call."""
 
     _fields_ = [
-        *_integers("bytes threads steps batch inputs hidden outputs layers"),
-        *_integers("cell credit trace loss optimizer optimizer_decouples"),
-        *_integers(
+        *integers("bytes threads steps batch inputs hidden outputs layers"),
+        *integers("cell credit trace loss optimizer optimizer_decouples"),
+        *integers(
             "directions antithetic orthogonal carries batch_reward layer_norms preserves_norm squash"
         ),
-        *_numbers("gain sigma credit_decay label_smoothing denominator clip decorrelation_lr"),
+        *numbers("gain sigma credit_decay label_smoothing denominator clip decorrelation_lr"),
         ("key", ctypes.c_uint64),
-        *_integers("first_step x y mask class_weights states noisy_states"),
+        *integers("first_step x y mask class_weights states noisy_states"),
         ("readout", ParameterCall),
         ("readout_bias", ParameterCall),
         ("readout_credits", ctypes.c_int64 * 2),
-        *_integers("groups layer losses out peeks"),
+        *integers("groups layer losses out peeks"),
     ]
 
 
@@ -100,14 +93,6 @@ def stream(call: StreamCall) -> None:
     native.extension().stream(ctypes.addressof(call))
 
 
-def _check_sizes() -> None:
-    ours = tuple(map(ctypes.sizeof, (StreamCall, LayerCall, GroupCall, ParameterCall)))
-    theirs = native.extension().stream_sizes()
-    if ours != theirs:
-        raise ImportError(
-            f"stream calls have {ours} bytes here and {theirs} in the kernels: build them anew"
-        )
-
-
 if native.describe()["path"] == "native":
-    _check_sizes()
+    _PARTS = (StreamCall, LayerCall, GroupCall, ParameterCall)
+    agree("stream", _PARTS, native.extension().stream_sizes())
