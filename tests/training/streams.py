@@ -17,6 +17,7 @@ RULES = {
     "rtrl": tl.RTRL,
     "uoro": tl.UORO,
     "snap1": tl.SnAp1,
+    "sparse-rtrl": partial(tl.SparseRTRL, k=2),
     "dfa": tl.DFA,
     "dfa-parameter": partial(tl.DFA, feedback_per="parameter"),
     "rflo": tl.RFLO,
