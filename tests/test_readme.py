@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 
 def test_the_readme_trains_a_torch_gru_in_fifteen_lines() -> None:
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    example, loop = blocks
+    example, loop, exact = blocks
     assert len([line for line in example.splitlines() if line.strip()]) <= 15
     scope: dict[str, object] = {}
     exec(compile(example, "README.md", "exec"), scope)
@@ -25,6 +25,11 @@ def test_the_readme_trains_a_torch_gru_in_fifteen_lines() -> None:
     for _ in range(20):  # the same by hand: labels drawn at random are learned slowly
         exec(compile(loop, "README.md", "exec"), scope)
     assert rule.evaluate(*data).loss < before
+    exec(compile(exact, "README.md", "exec"), scope)
+    assert scope["rule"].spec.estimates == "exact"
+    epochs = scope["history"].epochs
+    assert len(epochs) == 2
+    assert epochs[1]["train_loss"] < epochs[0]["train_loss"]
 
 
 def test_contributing_shows_a_whole_cell_of_at_most_sixteen_lines(
