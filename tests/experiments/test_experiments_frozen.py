@@ -38,10 +38,13 @@ def test_a_frozen_recurrence_is_told_by_the_folder_s_name() -> None:
 
 
 def test_the_command_says_both() -> None:
-    config = TrainConfig(**SMALL, cell_options={"r_min": 0.9, "max_phase": 1.0}, frozen=True)
+    config = TrainConfig(
+        **SMALL, cell_options={"r_min": 0.9, "max_phase": 1.0}, readout_hidden=7, frozen=True
+    )
     words = shlex.split(command_of(config))
     assert words[words.index("--cell-option") + 1] == "r_min=0.9"
     assert "--frozen" in words
+    assert words[words.index("--readout-hidden") + 1] == "7"
 
 
 def test_a_grid_may_search_options_of_a_cell() -> None:

@@ -61,6 +61,7 @@ def test_the_rule_comes_back_with_its_options_and_draws_on(name, tmp_path):
 NETWORKS = {
     "leaky": lambda: tl.RNN(3, 5, 2, tau=2.5, num_layers=2, decorrelate=tl.Decorrelation(0.1, "preserve")),
     "bidirectional": lambda: tl.LSTM(3, 5, 2, bidirectional=True, bias=False),
+    "hidden layer": lambda: tl.from_cell(CELLS["lru"](), 3, 5, 2, readout_hidden=4),
     "lif": lambda: tl.LIF(3, 5, 2, membrane=0.7),
     "float64": lambda: tl.GRU(3, 5, 2, reset_after=False, dtype=torch.float64),
     "time first": lambda: tl.from_torch(nn.GRU(3, 5), nn.Linear(5, 2, bias=False)),

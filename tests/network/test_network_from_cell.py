@@ -299,3 +299,40 @@ def test_a_line_in_the_registry_reaches_the_command_line_and_the_cases(tmp_path:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert next(tmp_path.glob("digits-rows-least-eprop-s0-*/result.json")).exists()
+
+
+# --- a readout with a hidden layer -------------------------------------------------------------
+
+
+def test_a_readout_with_a_hidden_layer_learns_as_under_autograd():
+    network = tl.from_cell(CELLS["gru"](), *SIZES, readout_hidden=5, seed=1, dtype=torch.float64)
+    inputs = torch.randn(4, 7, SIZES[0], generator=generator(0, "x"), dtype=torch.float64)
+    targets = torch.randn(4, SIZES[2], generator=generator(0, "y"), dtype=torch.float64)
+    found = tl.BPTT(network, loss="mse", at="mean").estimate(inputs, targets).gradients
+    gru, readout = tl.to_torch(network)
+    (readout(gru(inputs)[0]).mean(1) - targets).square().mean().backward()
+    for name, parameter in gru.named_parameters():
+        torch.testing.assert_close(found[f"recurrent.{name}"], parameter.grad)
+    for name, parameter in readout.named_parameters():
+        torch.testing.assert_close(found[f"readout.{name}"], parameter.grad)
+
+
+def test_a_hidden_layer_of_the_readout_reads_the_features_and_is_drawn_from_the_seed():
+    one, same, other = (
+        tl.from_cell(CELLS["lru"](), *SIZES, readout_hidden=50, seed=seed).readout
+        for seed in (1, 1, 2)
+    )
+    first, _, last = one
+    assert (first.in_features, first.out_features) == (2 * SIZES[1], 50)
+    assert (last.in_features, last.out_features) == (50, SIZES[2])
+    for layer in (first, last):
+        largest = layer.weight.abs().max() * math.sqrt(layer.in_features)
+        assert 0.9 < largest <= 1
+    assert torch.equal(first.weight, same[0].weight)
+    assert not torch.equal(first.weight, other[0].weight)
+
+
+@pytest.mark.parametrize("size", [0, -1, 2.5, "5"])
+def test_sizes_of_a_readout_that_are_none_are_told(size):
+    with pytest.raises(tl.ArgumentError, match="readout_hidden"):
+        tl.from_cell(CELLS["gru"](), *SIZES, readout_hidden=size)

@@ -38,6 +38,9 @@ def train(
         typer.Option(help="NAME=VALUE, an argument of the cell, such as r_min=0.9; repeat it."),
     ] = None,
     hidden: Annotated[int, typer.Option(help="Units per layer.")] = 128,
+    readout_hidden: Annotated[
+        int | None, typer.Option(help="Units of a hidden layer of the readout; else it is linear.")
+    ] = None,
     layers: Annotated[int, typer.Option(help="Recurrent layers.")] = 1,
     optimizer: Annotated[str, typer.Option(help="See `timelocal list`.")] = "adam",
     lr: Annotated[float, typer.Option(help="Learning rate.")] = 1e-3,
@@ -164,6 +167,7 @@ def train(
             rule=rule,
             rule_options=options,
             hidden=hidden,
+            readout_hidden=readout_hidden,
             layers=layers,
             optimizer=optimizer,
             lr=lr,

@@ -16,8 +16,8 @@ from timelocal.model.build import rule_defaults
 _FLAGS = ("stratified", "online", "alignment", "frozen")
 _GIVEN = ("dataset", "cell", "rule", "hidden", "optimizer", "lr", "batch", "epochs")
 _IF_SET = (
-    "clip", "tau", "decorrelate", "decorrelate_norm", "test", "patience", "class_weight", "metric",
-    "scheduler",
+    "clip", "tau", "readout_hidden", "decorrelate", "decorrelate_norm", "test", "patience", "class_weight",
+    "metric", "scheduler",
 )  # fmt: skip
 
 

@@ -78,8 +78,8 @@ class TrainConfig(BaseModel):
     completed by their defaults; `cell_options` those of the cell's that are not at their defaults (`r_min`,
     `update`, …). `frozen` lets the readout alone learn. `decorrelate` is the learning rate of the matrices D,
     None for a network without them, and `decorrelate_norm` their `Decorrelation.norm`. `online` updates at
-    every step. `tau` makes the tanh RNN a leaky one. `alignment` compares the rule's gradient with BPTT's
-    after every epoch.
+    every step. `readout_hidden` gives the readout a hidden layer of so many units, and `tau` makes the tanh
+    RNN a leaky one. `alignment` compares the rule's gradient with BPTT's after every epoch.
     `dataset` may be a file of one's own: then `reading` are the arguments of `timelocal.data.read`, and
     `test` a file whose sequences make up the test part. `patience` epochs without a lower validation loss
     end the run with the weights of the best epoch. `metric` is measured besides, in the units of the data.
@@ -98,6 +98,7 @@ class TrainConfig(BaseModel):
     cell_options: dict[str, Option] = Field(default_factory=dict, validate_default=True)
     hidden: Annotated[int, Field(ge=1, le=10**6)] = 128
     layers: Annotated[int, Field(ge=1, le=1000)] = 1
+    readout_hidden: Annotated[int, Field(ge=1, le=10**6)] | None = None
     rule: str = "dfa"
     loss: str = "cross_entropy"
     at: str = "last"
@@ -396,7 +397,16 @@ def _small_network(fields: Mapping[str, Any]) -> Network:
     hidden = 2 if cell in CELLS else fields.get("hidden", 2)
     with running("cell", cell, CELLS):
         own = fields.get("cell_options", {})
-        return make_network(find_cell(cell), 2, hidden, 2, num_layers=fields["layers"], **own)
+        readout = None if fields.get("readout_hidden") is None else 2
+        return make_network(
+            find_cell(cell),
+            2,
+            hidden,
+            2,
+            num_layers=fields["layers"],
+            readout_hidden=readout,
+            **own,
+        )
 
 
 def _differing(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:

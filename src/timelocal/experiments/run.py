@@ -153,6 +153,7 @@ def build_network(config: TrainConfig, dataset: Dataset) -> Network:
         outputs,
         num_layers=config.layers,
         decorrelate=decorrelate,
+        readout_hidden=config.readout_hidden,
         seed=config.seed,
         **leaky,
         **config.cell_options,

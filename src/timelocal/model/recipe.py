@@ -56,6 +56,7 @@ def recipe_of(rule: Rule) -> dict[str, Any]:
             "decorrelate": None if D is None else {"lr": D.lr, "norm": D.norm},
             "batch_first": network.batch_first,
             "linear": type(network.readout) is nn.Linear,
+            "readout_hidden": _readout_hidden(network.readout),
             "readout_bias": getattr(network.readout, "bias", None) is not None,
             "dtype": str(recurrent.like.dtype),
         },
@@ -84,10 +85,8 @@ def made_from(recipe: Mapping[str, Any], parts: Parts) -> Rule:
             _missing("rule", own["name"], RULES, parts.rule, "rule=MyRule"),
             _missing("loss", own["loss"], LOSSES, parts.loss, "loss=my_loss"),
             None
-            if net["linear"] or parts.readout is not None
-            else Problem(
-                "readout", "a module that is not torch.nn.Linear", "readout=, one made the same way"
-            ),
+            if net["linear"] or net.get("readout_hidden") or parts.readout is not None
+            else Problem("readout", "a module of your own", "readout=, one made the same way"),
         ]
     )
     D = net["decorrelate"]
@@ -102,16 +101,27 @@ def made_from(recipe: Mapping[str, Any], parts: Parts) -> Rule:
         bidirectional=net["bidirectional"],
         dropout=net["dropout"],
         decorrelate=None if D is None else Decorrelation(D["lr"], D["norm"]),
+        readout_hidden=net.get("readout_hidden"),
         dtype=_DTYPES[net["dtype"]],
     )
     readout = parts.readout if parts.readout is not None else network.readout
-    if parts.readout is None and not net["readout_bias"]:
+    if parts.readout is None and net["linear"] and not net["readout_bias"]:
         features = network.features_size * network.directions
         readout = nn.Linear(features, net["output_size"], bias=False, dtype=_DTYPES[net["dtype"]])
     network = Network(network.recurrent, readout, batch_first=net["batch_first"])
     loss = LOSSES[own["loss"]](**own["loss_options"]) if parts.loss is None else parts.loss
     make: Callable[..., Rule] = RULES[own["name"]] if parts.rule is None else parts.rule
     return make(network, loss=loss, at=own["at"], seed=own["seed"], **own["options"])
+
+
+def _readout_hidden(readout: nn.Module) -> int | None:
+    """The units of the hidden layer of a readout that `from_cell` makes; None for any other."""
+    if type(readout) is not nn.Sequential or len(readout) != 3:
+        return None
+    first, between, last = readout
+    if not (type(first) is type(last) is nn.Linear and type(between) is nn.ReLU):
+        return None
+    return None if first.bias is None or last.bias is None else first.out_features
 
 
 def _named(value: object, known: Mapping[str, type], kind: type) -> str:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from timelocal.arguments import flag_problem, memory_problem, whole_problem
 from timelocal.cells import (
@@ -227,17 +228,20 @@ def from_cell(
     bidirectional: bool = False,
     dropout: float = 0.0,
     decorrelate: Decorrelation | float | None = None,
+    readout_hidden: int | None = None,
     seed: int = 0,
     device: torch.device | str | None = None,
     dtype: torch.dtype | None = None,
 ) -> Network:
-    """A network of any cell, your own too, with a linear readout.
+    """A network of any cell, your own too, with a linear readout or one of a hidden layer.
 
     Args:
         cell: a cell, such as your `timelocal.AutogradCell`; it says which parameters each layer has and how
             they are drawn.
         bias: False leaves out what the cell calls its `biases`.
         decorrelate: as in `RNN`, for cells in which D h can take the place of h.
+        readout_hidden: units of a hidden layer of the readout, W₂ relu(W₁ h + b₁) + b₂, which learns by its
+            own exact gradient within the step; None for a linear readout. An LRU is linear without it.
         The rest: as in `RNN`.
 
     Raises:
@@ -257,7 +261,8 @@ def from_cell(
     >>> tl.from_cell(Decay(), 3, 8, output_size=2).recurrent.rate_l0.shape
     torch.Size([8])
     """
-    raise_problems((*cell_problems(cell), whole_problem("output_size", output_size)))
+    hidden = None if readout_hidden is None else whole_problem("readout_hidden", readout_hidden)
+    raise_problems((*cell_problems(cell), whole_problem("output_size", output_size), hidden))
     recurrent = Recurrent(
         cell, input_size, hidden_size,
         num_layers=num_layers, bias=bias, bidirectional=bidirectional, dropout=dropout,
@@ -265,19 +270,25 @@ def from_cell(
     )  # fmt: skip
     if isinstance(cell, AutogradCell):
         raise_problems(cell.step_problems(recurrent.weights(0, 0), input_size, hidden_size))
-    like = recurrent.like
-    features, output_size = recurrent.features_size * recurrent.directions, int(output_size)
-    raise_problems([memory_problem("readout", features * output_size * like.element_size())])
-    readout = nn.utils.skip_init(
-        nn.Linear, features, output_size, device=like.device, dtype=like.dtype
-    )
+    sizes = [recurrent.features_size * recurrent.directions, int(output_size)]
+    if readout_hidden is not None:
+        sizes.insert(1, int(readout_hidden))
     generator = seeded_generator(seed, "readout")
-    bound = 1 / math.sqrt(features)
+    linear = [_linear(*pair, recurrent.like, generator) for pair in pairwise(sizes)]
+    readout = linear[0] if len(linear) == 1 else nn.Sequential(linear[0], nn.ReLU(), linear[1])
+    return Network(recurrent, readout)
+
+
+def _linear(inputs: int, outputs: int, like: Tensor, generator: torch.Generator) -> nn.Linear:
+    """A linear layer of U(±1/√inputs), drawn from the generator, in the type and on the device of `like`."""
+    raise_problems([memory_problem("readout", inputs * outputs * like.element_size())])
+    made = nn.utils.skip_init(nn.Linear, inputs, outputs, device=like.device, dtype=like.dtype)
+    bound = 1 / math.sqrt(inputs)
     with torch.no_grad():
-        for parameter in readout.parameters():
+        for parameter in made.parameters():
             drawn = torch.empty(parameter.shape, dtype=parameter.dtype)
             parameter.copy_(drawn.uniform_(-bound, bound, generator=generator))
-    return Network(recurrent, readout)
+    return made
 
 
 TORCH_CELLS: dict[type[nn.RNNBase], type[Cell]] = {
