@@ -21,6 +21,7 @@ NAMES = {
     *(f"perturbation/figure{n}" for n in (*range(4, 15),)),
     "perturbation/table1",
     "perturbation/table2",
+    "beyond/gap",
 }
 
 A, B = Key("task", "A", "as corrected"), Key("task", "B", "true BPTT")
@@ -180,3 +181,19 @@ def test_runs_of_table_1_keep_the_names_that_the_command_line_gives_them() -> No
     bptt = lines[Key("libras · GRU", "BPTT", "true BPTT")].config
     given = {"dataset": "libras", "cell": "gru-reset-before", "rule": "bptt", "hidden": 512}
     assert bptt == TrainConfig(**given, lr=0.01, batch=10, epochs=900, clip=2.0)
+
+
+def test_bptt_and_its_rivals_choose_from_the_same() -> None:
+    """The same readout, places, rates, epochs and seeds on a data set, and as many candidates a cell."""
+    experiment = EXPERIMENTS["beyond/gap"]
+    for dataset in {line.key.panel for line in experiment.lines("laptop")}:
+        lines = [line for line in experiment.lines("laptop") if line.key.panel == dataset]
+        shared = ("hidden", "readout_hidden", "batch", "clip", "epochs", "optimizer", "layers")
+        assert len({tuple(getattr(line.config, name) for name in shared) for line in lines}) == 1
+        searches = [line.search for line in lines if line.search is not None]
+        assert len(searches) == len(lines) == 9
+        grids = {(one.grid["at"], one.grid["lr"], one.epochs, one.seeds) for one in searches}
+        assert len(grids) == 1
+        assert {len(one.grid.get("cell", "-")) for one in searches[:3]} == {2}
+        frozen = [line for line in lines if line.config.frozen]
+        assert [line.config.rule for line in frozen] == ["rtrl"]

@@ -23,7 +23,7 @@ def reproduce(
     names: Annotated[
         list[str] | None,
         typer.Argument(
-            help="dfa/table1, perturbation/figure5, …; dfa or perturbation for a whole paper; all."
+            help="dfa/table1, perturbation/figure5, …; dfa or perturbation for a whole paper; gap; all."
         ),
     ] = None,
     profile: Annotated[
@@ -136,13 +136,15 @@ def _chosen(
     problems: list[Problem | None] = []
     chosen: dict[str, Experiment] = {}
     papers = sorted({name.split("/")[0] for name in experiments})
+    short = {name.removeprefix("beyond/"): name for name in experiments}
     for name in names:
         if name == "all" or name in papers:
             chosen |= {
                 key: one for key, one in experiments.items() if name in ("all", key.split("/")[0])
             }
-        elif name in experiments:
-            chosen[name] = experiments[name]
+        elif name in short or name in experiments:
+            full = short.get(name, name)
+            chosen[full] = experiments[full]
         else:
             problems.append(unknown_name("experiment", name, [*experiments, *papers, "all"]))
     return list(chosen.values()), problems

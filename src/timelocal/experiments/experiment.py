@@ -11,7 +11,9 @@ from timelocal.experiments.config import TrainConfig
 ProfileName = Literal["quick", "laptop", "paper"]
 PROFILES: tuple[ProfileName, ...] = ("quick", "laptop", "paper")
 
-Column = Literal["as corrected", "as in the authors' code", "true BPTT", "best without BPTT"]
+Column = Literal[
+    "as corrected", "as in the authors' code", "true BPTT", "best without BPTT", "recurrence frozen"
+]
 
 Word = Literal["holds", "does not hold", "untested at this size"]
 

@@ -23,6 +23,7 @@ _DASHES = {
     "as in the authors' code": "dot",
     "true BPTT": "longdash",
     "best without BPTT": "dashdot",
+    "recurrence frozen": "dot",
 }
 
 _ENDED_EARLY = ("diverged", "failed", "stopped")
