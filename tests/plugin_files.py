@@ -25,8 +25,8 @@ class Rule(tl.Rule):
 
     def recurrent_gradients(self, forward):
         net, run = self.network, forward.trajectory
-        if net.num_layers > 1:
-            raise tl.UnsupportedError("mine: got several layers, expected one. Use TBPTT(k=1).")
+        if net.num_layers > 1 or not net.cell.features_are_hidden:
+            raise tl.UnsupportedError("mine: got several layers or features. Use TBPTT(k=1).")
         ((layer,),) = run.layers
         signal = readout_signal(net, forward)
         if self.at == "last":

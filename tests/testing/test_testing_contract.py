@@ -122,7 +122,8 @@ class OneStep(Rule):
 
     def recurrent_gradients(self, forward: ForwardPass) -> Gradients:
         network, batch = self.network, forward.batch
-        if network.num_layers > 1 or batch.at == "last":
+        plain = network.num_layers == 1 and network.cell.features_are_hidden
+        if not plain or batch.at == "last":
             raise tl.UnsupportedError("one-step: got depth or a last-step loss. Use BPTT.")
         (own,) = forward.trajectory.layers[0]
         weights, cell = network.recurrent.weights(0, 0), network.cell

@@ -28,9 +28,9 @@ class OneStep(tl.Rule):
 
     def recurrent_gradients(self, forward: ForwardPass) -> Gradients:
         network, trajectory = self.network, forward.trajectory
-        if network.num_layers > 1:
+        if network.num_layers > 1 or not network.cell.features_are_hidden:
             raise tl.UnsupportedError(
-                "one-step knows one layer. Use timelocal.TBPTT(network, k=1)."
+                "one-step knows one layer, whose readout sees h itself. Use timelocal.TBPTT(network, k=1)."
             )
         ((layer,),) = trajectory.layers  # one layer, one direction
         steps, sequences, _ = layer.hidden.shape
