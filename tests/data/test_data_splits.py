@@ -268,3 +268,20 @@ def test_seeds_and_fractions_from_numpy(seed) -> None:
 def test_what_is_no_part_is_told(call, told: str) -> None:
     with pytest.raises(ArgumentError, match=told):
         call()
+
+
+@pytest.mark.parametrize("lengths", [None, torch.tensor([4, 2, 3])])
+def test_moments_with_weights_are_those_of_repeated_sequences(lengths: torch.Tensor | None) -> None:
+    inputs = torch.randn(3, 4, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    inputs[1:, :, 1] = 0.1  # constant in all that count
+    part = Sequences(inputs, torch.zeros(3), lengths)
+    found = moments(part, np.array([0, 0.1, 0.3]))  # more than float32 holds
+    expected = moments(part[[1, 2, 2, 2]])
+    torch.testing.assert_close(found, expected, rtol=1e-13, atol=0)
+    assert found[1][1] == 1
+
+
+@pytest.mark.parametrize("weights", [[1, 1], [1, -1, 1], [0, 0, 0], [1, float("nan"), 1], "junk"])
+def test_weights_that_are_none_are_told(weights: object) -> None:
+    with pytest.raises(ArgumentError, match="weights"):
+        moments(Sequences(torch.rand(3, 4, 2), torch.zeros(3)), weights)

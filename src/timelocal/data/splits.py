@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from timelocal.arguments import as_real, flag_problem, is_flag, seed_problem
+from timelocal.arguments import as_real, as_tensor, flag_problem, is_flag, seed_problem
 from timelocal.data.dataset import Dataset
 from timelocal.data.sequences import PARTS, Sequences, Split, sequences_problem
 from timelocal.errors import Problem, described, raise_problems
@@ -158,8 +158,10 @@ def _evenly(items: Tensor, size: int) -> Tensor:
     return steps.diff() > 0
 
 
-def moments(sequences: Sequences) -> tuple[Tensor, Tensor]:
+def moments(sequences: Sequences, weights: object = None) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation (I,) of each feature over all valid steps.
+
+    weights: (N,) not negative, how often each sequence counts; None if each counts once.
 
     A feature that is constant, up to rounding, has its value as the mean and a deviation of 1. What
     rounding may make of equal values is bounded as in scikit-learn: var ≤ n ε var + (n ε mean)².
@@ -174,14 +176,40 @@ def moments(sequences: Sequences) -> tuple[Tensor, Tensor]:
         raise_problems([Problem("sequences", "no values", "at least one")])
     rows = inputs.flatten(0, 1) if lengths is None else inputs[_valid(inputs, lengths)]
     values: NDArray[np.floating] = at_least_float32(rows.detach()).cpu().numpy()
+    shares = None if weights is None else _shares(sequences, weights)
     # numpy, because its sums do not depend on the number of threads; twice, against cancellation.
-    mean = values.mean(0, dtype=np.float64)
-    variance = np.square(values - mean.astype(values.dtype)).mean(0, dtype=np.float64)
+    mean = _mean(values, shares)
+    variance = _mean(np.square(values - mean.astype(values.dtype)), shares)
     rounding = len(values) * np.finfo(np.float64).eps
     constant = variance <= rounding * variance + np.square(rounding * mean)
-    mean[constant] = values[0, constant]
+    one = 0 if shares is None else int(shares.argmax())  # a row that counts
+    mean[constant] = values[one, constant]
     deviation = np.where(constant, 1, np.sqrt(variance))
     return torch.from_numpy(mean).to(inputs), torch.from_numpy(deviation).to(inputs)
+
+
+def _mean(values: NDArray[np.floating], shares: NDArray[np.float64] | None) -> NDArray[np.float64]:
+    """The mean of rows (n, I), or their sum by shares (n,)."""
+    found: NDArray[np.float64] = (
+        values.mean(0, dtype=np.float64)
+        if shares is None
+        else (shares[:, None] * values).sum(0, dtype=np.float64)
+    )
+    return found
+
+
+def _shares(sequences: Sequences, weights: object) -> NDArray[np.float64]:
+    """What each valid step counts in a mean: its sequence's weight over the sum of all."""
+    inputs, lengths = sequences.inputs, sequences.lengths
+    like = torch.empty(0, dtype=torch.float64)
+    given = as_tensor("weights", weights, like=like, floating=True).detach().cpu().double()
+    fits = given.shape == (len(sequences),) and bool((given.isfinite() & (given >= 0)).all())
+    if not fits or not given.any():
+        expected = f"({len(sequences)},) finite numbers, none negative, one above 0"
+        raise_problems([Problem("weights", described(weights), expected)])
+    each = given[:, None].expand(inputs.shape[:2])
+    steps = (each.flatten() if lengths is None else each[_valid(inputs, lengths).cpu()]).numpy()
+    return steps / steps.sum()
 
 
 def standardize(split: Split) -> Split:
@@ -204,11 +232,12 @@ def standardize(split: Split) -> Split:
     if not isinstance(split, Split):
         raise_problems([Problem("split", described(split), "a Split, as tl.data.split makes it")])
     mean, deviation = moments(split.train)
-    train, validation, test = (_scaled(getattr(split, part), mean, deviation) for part in PARTS)
+    train, validation, test = (scaled(getattr(split, part), mean, deviation) for part in PARTS)
     return Split(train, validation, test)
 
 
-def _scaled(sequences: Sequences, mean: Tensor, deviation: Tensor) -> Sequences:
+def scaled(sequences: Sequences, mean: Tensor, deviation: Tensor) -> Sequences:
+    """The same with inputs (x − mean) / deviation; padding is 0."""
     inputs = (sequences.inputs - mean) / deviation
     if sequences.lengths is not None:
         inputs[~_valid(inputs, sequences.lengths)] = 0

@@ -13,6 +13,7 @@ a list.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal, TypeAlias
 
 from timelocal.optional import require
@@ -36,7 +37,8 @@ from sklearn.utils.validation import (  # noqa: E402
 from torch import Tensor  # noqa: E402
 
 from timelocal.arguments import as_real, as_series, is_whole  # noqa: E402
-from timelocal.data import Sequences, split  # noqa: E402
+from timelocal.data import Sequences, moments, split  # noqa: E402
+from timelocal.data.splits import scaled  # noqa: E402
 from timelocal.errors import Problem, described, raise_problems, unknown_name  # noqa: E402
 from timelocal.losses import LOSSES, Loss  # noqa: E402
 from timelocal.model import Model  # noqa: E402
@@ -171,7 +173,7 @@ class _Recurrent(BaseEstimator):
             rows = self._listed(X)
         elif (np.ndim(X) if isinstance(X, list | tuple) else getattr(X, "ndim", 2)) == 3:
             whole = check_array(X, allow_nd=True, dtype=_kinds(self.dtype), ensure_min_samples=1)
-            rows = list(self._turned(whole, whole.shape[1:], whole.shape[1:]))
+            rows = list(self._turned(whole))
         else:
             table = validate_data(self, X, reset=reset, dtype=_kinds(self.dtype))
             rows = [row[:, None] for row in table]
@@ -196,7 +198,7 @@ class _Recurrent(BaseEstimator):
             got = f"shape {rows[wrong[0]].shape}"
             raise_problems([Problem(f"X[{wrong[0]}]", got, "(t, features) or (t,), as all others")])
         if len({row.shape for row in rows}) == 1:
-            return list(self._turned(np.stack(rows), rows[0].shape, rows[0].shape))
+            return list(self._turned(np.stack(rows)))
         alike = [len({row.shape[axis] for row in rows}) == 1 for axis in (0, 1)]
         if not any(alike):
             raise_problems([Problem("X", "series of different features", "the same in all series")])
@@ -206,17 +208,15 @@ class _Recurrent(BaseEstimator):
             raise_problems([Problem("X", got, f"layout={layout!r}")])
         return rows if layout == "ntc" else [row.T for row in rows]
 
-    def _turned(
-        self, X: NDArray[Any], first: tuple[int, ...], shape: tuple[int, ...]
-    ) -> NDArray[Any]:
+    def _turned(self, X: NDArray[Any]) -> NDArray[Any]:
         """(n, t, features) of an array of either layout; refused where both readings fit and none is told."""
         layout = self.layout
-        if layout is None and 1 not in shape:
+        if layout is None and 1 not in X.shape[1:]:
             remedy = "Give layout='ntc' for (series, steps, features), 'nct' for (series, features, steps)."
             got = f"an array {X.shape} that may be read both ways"
             raise_problems([Problem("X", got, "to be told which axis is time", remedy)])
         if layout is None:
-            layout = "ntc" if shape[1] == 1 else "nct"
+            layout = "ntc" if X.shape[2] == 1 else "nct"
         return X if layout == "ntc" else X.swapaxes(1, 2)
 
     # --- training ------------------------------------------------------------------------------------
@@ -233,8 +233,16 @@ class _Recurrent(BaseEstimator):
         options = dict(self.rule_options or {})
         self.rule_ = make_rule(self.rule, network, self._loss, "last", self._seed, options)
         self._optimizer = OPTIMIZERS[self.optimizer](network.parameters(), lr=self.lr)
-        self._inputs_scale = _moments(series, weights) if self.standardize else None
+        self._inputs_scale = moments(series, weights) if self.standardize else None
         self._passes = 0
+
+    def _go_on(self, series: Sequences, weights: NDArray[Any] | None, passes: int | None) -> None:
+        """All epochs of a fit, or so many passes of a `partial_fit`, over series in their own units."""
+        if self._inputs_scale is not None:
+            series = scaled(series, *self._inputs_scale)
+        epochs, patience = (self.epochs, self.patience) if passes is None else (passes, None)
+        self.history_ = self._train(series, weights, epochs=epochs, patience=patience)
+        self.n_iter_ = len(self.history_.epochs)
 
     def _train(
         self, series: Sequences, weights: NDArray[Any] | None, *, epochs: int, patience: int | None
@@ -279,16 +287,6 @@ class _Recurrent(BaseEstimator):
             )
         return history
 
-    def _scaled(self, inputs: Tensor, lengths: Tensor | None) -> Tensor:
-        """Inputs as the network takes them; padding stays 0."""
-        if self._inputs_scale is None:
-            return inputs
-        mean, deviation = self._inputs_scale
-        scaled = (inputs - mean) / deviation
-        if lengths is not None:
-            scaled[torch.arange(scaled.shape[1]) >= lengths[:, None]] = 0
-        return scaled
-
     def _predicted(self, X: Any) -> tuple[Tensor, Tensor | None]:
         check_is_fitted(self)
         return self._series(X, reset=False)
@@ -307,25 +305,6 @@ def _is_list_of_series(X: Any) -> bool:
     if any(isinstance(row, np.ndarray | Tensor) or hasattr(row, "to_numpy") for row in X):
         return True
     return len(set(rows)) > 1 and all(len(shape) for shape in rows)
-
-
-def _moments(series: Sequences, weights: NDArray[Any] | None) -> tuple[Tensor, Tensor]:
-    """Mean and deviation of each feature over all valid steps, every series with its weight."""
-    inputs, lengths = series.inputs.double(), series.lengths
-    steps = torch.arange(inputs.shape[1])
-    valid = (
-        torch.ones(inputs.shape[:2], dtype=torch.float64)
-        if lengths is None
-        else (steps < lengths[:, None]).double()
-    )
-    if weights is not None:
-        valid = valid * torch.tensor(weights, dtype=torch.float64)[:, None]
-    share = (valid / valid.sum())[..., None]
-    mean = (share * inputs).sum((0, 1))
-    deviation = (share * (inputs - mean).square()).sum((0, 1)).sqrt()
-    small = deviation <= 1e-12 * (1 + mean.abs())
-    deviation = torch.where(small, 1.0, deviation)
-    return mean.to(series.inputs), deviation.to(series.inputs)
 
 
 class RecurrentClassifier(ClassifierMixin, _Recurrent):
@@ -430,12 +409,7 @@ class RecurrentClassifier(ClassifierMixin, _Recurrent):
         if begins:
             self.classes_ = known
             self._begin(series, len(known), weights)
-        scaled = Sequences(
-            self._scaled(series.inputs, series.lengths), series.targets, series.lengths
-        )
-        epochs, patience = (self.epochs, self.patience) if passes is None else (passes, None)
-        self.history_ = self._train(scaled, weights, epochs=epochs, patience=patience)
-        self.n_iter_ = len(self.history_.epochs)
+        self._go_on(series, weights, passes)
         names = tuple(map(str, self.classes_.tolist()))
         self.model_ = Model(self.rule_, classes=names, inputs_scale=self._inputs_scale)
         return self
@@ -497,14 +471,11 @@ class RecurrentRegressor(RegressorMixin, _Recurrent):
             self._flat = y.ndim == 1
             self._begin(series, series.targets.shape[1], weights)
             rows = Sequences(series.targets.unsqueeze(1), series.targets)
-            self._outputs_scale = _moments(rows, weights) if self.standardize else None
-        targets = series.targets
+            self._outputs_scale = moments(rows, weights) if self.standardize else None
         if self._outputs_scale is not None:
-            targets = (targets - self._outputs_scale[0]) / self._outputs_scale[1]
-        scaled = Sequences(self._scaled(series.inputs, series.lengths), targets, series.lengths)
-        epochs, patience = (self.epochs, self.patience) if passes is None else (passes, None)
-        self.history_ = self._train(scaled, weights, epochs=epochs, patience=patience)
-        self.n_iter_ = len(self.history_.epochs)
+            mean, deviation = self._outputs_scale
+            series = replace(series, targets=(series.targets - mean) / deviation)
+        self._go_on(series, weights, passes)
         self.model_ = Model(
             self.rule_, inputs_scale=self._inputs_scale, outputs_scale=self._outputs_scale
         )
