@@ -72,5 +72,14 @@ def _column(name: Column) -> str | int | None:
     return int(name) if name is not None and name.strip().isdigit() else name
 
 
+EngineName: TypeAlias = Annotated[
+    str, typer.Option(help="What does the runs: in-process, processes or ray.")
+]
+Workers: TypeAlias = Annotated[
+    int | None, typer.Option(help="Runs at a time (processes).", show_default="one a core")
+]
+Address: TypeAlias = Annotated[
+    str | None, typer.Option(help="The Ray cluster.", show_default="a new one, here")
+]
 OWN = "a name of `timelocal list`, or your own as package.module:Name"
 """Help for an option that takes the name of a rule, a cell or a data set."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from timelocal.cli.options import DataDir
+from timelocal.cli.options import Address, DataDir, EngineName, Workers
 from timelocal.cli.terminal import say, show
 
 if TYPE_CHECKING:
@@ -32,15 +32,9 @@ def reproduce(
     show_list: Annotated[
         bool, typer.Option("--list", help="Name every table and figure with what its paper claims.")
     ] = False,
-    engine: Annotated[
-        str, typer.Option(help="What does the runs: in-process, processes or ray.")
-    ] = "processes",
-    workers: Annotated[
-        int | None, typer.Option(help="Runs at a time (processes).", show_default="one a core")
-    ] = None,
-    address: Annotated[
-        str | None, typer.Option(help="The Ray cluster.", show_default="a new one, here")
-    ] = None,
+    engine: EngineName = "processes",
+    workers: Workers = None,
+    address: Address = None,
     seconds: Annotated[
         float | None, typer.Option(help="Stop a run that takes longer (processes, ray).")
     ] = None,
@@ -136,17 +130,17 @@ def _chosen(
     problems: list[Problem | None] = []
     chosen: dict[str, Experiment] = {}
     papers = sorted({name.split("/")[0] for name in experiments})
-    short = {name.removeprefix("beyond/"): name for name in experiments}
+    short = {name.removeprefix("beyond/"): one for name, one in experiments.items()}
+    known = {**short, **experiments}
     for name in names:
         if name == "all" or name in papers:
             chosen |= {
                 key: one for key, one in experiments.items() if name in ("all", key.split("/")[0])
             }
-        elif name in short or name in experiments:
-            full = short.get(name, name)
-            chosen[full] = experiments[full]
+        elif name in known:
+            chosen[known[name].name] = known[name]
         else:
-            problems.append(unknown_name("experiment", name, [*experiments, *papers, "all"]))
+            problems.append(unknown_name("experiment", name, [*known, *papers, "all"]))
     return list(chosen.values()), problems
 
 

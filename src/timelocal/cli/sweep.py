@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from timelocal.cli.options import DataDir, Out
+from timelocal.cli.options import Address, DataDir, EngineName, Out, Workers
 
 _SHOWN = 30
 
@@ -21,15 +21,9 @@ def sweep(
         ),
     ],
     seeds: Annotated[str, typer.Option(help="How many (5), or which (0,3,7).")] = "1",
-    engine: Annotated[
-        str, typer.Option(help="What does the runs: in-process, processes or ray.")
-    ] = "processes",
-    workers: Annotated[
-        int | None, typer.Option(help="Runs at a time (processes).", show_default="one a core")
-    ] = None,
-    address: Annotated[
-        str | None, typer.Option(help="The Ray cluster.", show_default="a new one, here")
-    ] = None,
+    engine: EngineName = "processes",
+    workers: Workers = None,
+    address: Address = None,
     proposals: Annotated[
         int | None,
         typer.Option(help="Try so many combinations, which Optuna proposes, instead of all."),
@@ -41,7 +35,7 @@ def sweep(
 
     Any field of `config.json` may be given: rules and cells of your own as module:Name.
     """
-    from timelocal.cli.reproduce import engine_named
+    from timelocal.cli.reproduce import ENGINES, engine_named
     from timelocal.cli.rule_options import plain_value
     from timelocal.cli.seeds import parse_seeds
     from timelocal.cli.terminal import say, show
@@ -50,7 +44,7 @@ def sweep(
     from timelocal.studies.sweep import parsed
     from timelocal.studies.sweep import sweep as do_sweep
 
-    raise_problems([unknown_name("engine", engine, ("in-process", "processes", "ray"))])
+    raise_problems([unknown_name("engine", engine, ENGINES)])
     grid = parsed(fields, plain_value)
     rows = do_sweep(
         grid,

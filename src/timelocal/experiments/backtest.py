@@ -13,7 +13,7 @@ from torch import Tensor
 
 from timelocal import data
 from timelocal.arguments import whole_problem
-from timelocal.data import Sequences, Split
+from timelocal.data import Dataset, Sequences, Split
 from timelocal.data.forecasting import Windows, windows
 from timelocal.data.own_series import filled
 from timelocal.data.reading import Reading, reading_of, refuse_duplicates, series_of
@@ -81,6 +81,7 @@ def backtest(
     )
     torch.set_num_threads(config.threads)
     made = _windows(config, reading)
+    dataset = data.load(config.dataset, reading=config.reading)
     edges = np.linspace(_FIRST, 1, blocks + 1)
     edges[-1] = math.inf
     found = []
@@ -88,7 +89,7 @@ def backtest(
     wanted = []
     for low, high in pairwise(edges):
         parts = _parts(made, low, high)
-        epochs, predictions = _forecasts(config, parts, reading, season)
+        epochs, predictions = _forecasts(config, dataset, parts, reading, season)
         targets = parts.test.targets
         wanted.append(targets)
         for name, values in predictions.items():
@@ -138,10 +139,9 @@ def _parts(made: Windows, low: float, high: float) -> Split:
 
 
 def _forecasts(
-    config: TrainConfig, parts: Split, reading: Reading, season: int | None
+    config: TrainConfig, dataset: Dataset, parts: Split, reading: Reading, season: int | None
 ) -> tuple[int, dict[str, Tensor]]:
     """Epochs of the model that was kept, and what it and the floors say of the test part, in own units."""
-    dataset = data.load(config.dataset, reading=config.reading)
     ready = scaled(config, dataset, parts)
     network = build_network(config, dataset)
     rule = make_rule(config.rule, network, config.loss, config.at, config.seed, config.rule_options)

@@ -51,22 +51,15 @@ def no_worse(text: str, pairs: Iterable[tuple[Key, Key]], margin: float) -> Clai
     The difference is paired by seed, which also decides how the data are split: a lower end of the t-interval
     at or above −margin.
     """
-    pairs = tuple(pairs)
 
-    def decide(numbers: Numbers) -> Verdict:
-        missing = [key for pair in pairs for key in pair if not _enough(numbers, key)]
-        found = []
-        for first, second in pairs:
-            if first not in missing and second not in missing:
-                interval = paired_difference(numbers[first], numbers[second]).summary.interval
-                low, high = interval or (-math.inf, math.inf)
-                told = f"{_name(first)} − {_name(second)}: {_short(low)} to {_short(high)}"
-                found.append((told, low >= -margin))
-        return _verdict(found, missing)
+    def judge(first: Key, second: Key, numbers: Numbers) -> tuple[str, bool]:
+        interval = paired_difference(numbers[first], numbers[second]).summary.interval
+        low, high = interval or (-math.inf, math.inf)
+        told = f"{_name(first)} − {_name(second)}: {_short(low)} to {_short(high)}"
+        return told, low >= -margin
 
-    return Claim(
-        text, f"the 95 % interval of each paired difference begins at −{margin:g} or above", decide
-    )
+    rule = f"the 95 % interval of each paired difference begins at −{margin:g} or above"
+    return _paired(text, pairs, rule, judge)
 
 
 def reaches(
@@ -90,17 +83,27 @@ def reaches(
 def _claim(
     text: str, pairs: Iterable[tuple[Key, Key]], rule: str, ok: Callable[[float, float], bool]
 ) -> Claim:
+    def judge(first: Key, second: Key, numbers: Numbers) -> tuple[str, bool]:
+        ours, theirs = fmean(numbers[first].values()), fmean(numbers[second].values())
+        told = f"{_name(first)} {_short(ours)}, {_name(second)} {_short(theirs)}"
+        return told, ok(ours, theirs)
+
+    return _paired(text, pairs, rule, judge)
+
+
+def _paired(
+    text: str,
+    pairs: Iterable[tuple[Key, Key]],
+    rule: str,
+    judge: Callable[[Key, Key, Numbers], tuple[str, bool]],
+) -> Claim:
+    """A claim about each pair of lines that have seeds enough; `judge` tells of one, and whether it holds."""
     pairs = tuple(pairs)
 
     def decide(numbers: Numbers) -> Verdict:
         missing = [key for pair in pairs for key in pair if not _enough(numbers, key)]
-        found = []
-        for first, second in pairs:
-            if first not in missing and second not in missing:
-                ours, theirs = fmean(numbers[first].values()), fmean(numbers[second].values())
-                text = f"{_name(first)} {_short(ours)}, {_name(second)} {_short(theirs)}"
-                found.append((text, ok(ours, theirs)))
-        return _verdict(found, missing)
+        known = [pair for pair in pairs if not set(pair) & set(missing)]
+        return _verdict([judge(*pair, numbers) for pair in known], missing)
 
     return Claim(text, rule, decide)
 

@@ -242,17 +242,7 @@ class TrainConfig(BaseModel):
             return options
         cell = info.data["cell"]
         defaults = {k: v for k, v in cell_defaults(cell).items() if (cell, k) != ("rnn", "tau")}
-        problems = [
-            problem
-            for name in options
-            if (problem := unknown_name(f"option of cell {cell!r}", name, defaults))
-        ]
-        if problems:
-            raise _RefusedError(problems)
-        own = {
-            k: float(v) if type(v) is int and isinstance(defaults[k], float) else v
-            for k, v in options.items()
-        }
+        own = _known_options(f"cell {cell!r}", options, defaults)
         try:
             with running("cell", cell, CELLS):
                 find_cell(cell)(**own)
@@ -322,25 +312,14 @@ class TrainConfig(BaseModel):
             defaults = {k: v for k, v in rule_defaults(rule).items() if k not in _COMMON}
         except TimelocalError as error:
             raise _RefusedError([error]) from error
-        problems = [
-            problem
-            for name in options
-            if (problem := unknown_name(f"option of rule {rule!r}", name, defaults))
-        ]
-        if problems:
-            raise _RefusedError(problems)
+        own = _known_options(f"rule {rule!r}", options, defaults)
         try:
             network = _small_network(info.data)
             make_rule(rule, network, info.data["loss"], info.data["at"], 0, options)
         except TimelocalError as error:
             raise _RefusedError([error]) from error
         lists = {k: list(v) for k, v in defaults.items() if isinstance(v, tuple)}
-        floats = {
-            k: float(v)
-            for k, v in options.items()
-            if type(v) is int and isinstance(defaults[k], float)  # 1 and 1.0 are one choice
-        }
-        return {**defaults, **lists, **options, **floats}
+        return {**defaults, **lists, **own}
 
     def chosen(self) -> dict[str, Any]:
         """The fields and the rule options that are not at their defaults.
@@ -407,6 +386,23 @@ def _small_network(fields: Mapping[str, Any]) -> Network:
             readout_hidden=readout,
             **own,
         )
+
+
+def _known_options(
+    owner: str, options: Mapping[str, Option], defaults: Mapping[str, Any]
+) -> dict[str, Option]:
+    """Options that there are, whole numbers as floats where the default is one: 1 and 1.0 are one choice."""
+    problems = [
+        problem
+        for name in options
+        if (problem := unknown_name(f"option of {owner}", name, defaults))
+    ]
+    if problems:
+        raise _RefusedError(problems)
+    return {
+        name: float(value) if type(value) is int and isinstance(defaults[name], float) else value
+        for name, value in options.items()
+    }
 
 
 def _differing(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from timelocal.data.sequences import PARTS
 from timelocal.experiments.config import TrainConfig
 from timelocal.files import as_path
 from timelocal.losses import CrossEntropy, Loss
-from timelocal.model.model import Scale
+from timelocal.model.model import Scale, in_own_units
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,10 +31,7 @@ class Prepared:
 
     def in_own_units(self, outputs: Tensor) -> Tensor:
         """Outputs (…, o) of the network in the units of the targets."""
-        if self.outputs_scale is None:
-            return outputs
-        mean, deviation = self.outputs_scale
-        return mean + deviation * outputs
+        return in_own_units(outputs, self.outputs_scale)
 
 
 def prepared(config: TrainConfig, data_dir: str | Path | None) -> Prepared:

@@ -108,11 +108,11 @@ class Model:
         """
         values = self._outputs(inputs, lengths)
         if self.loss.outputs_per_target > 1:
-            return self._in_own_units(self.loss.point(values)).numpy()
+            return in_own_units(self.loss.point(values), self.outputs_scale).numpy()
         if isinstance(self.loss, BCE):
             return (values > 0).numpy()
         if not self.loss.classifies:
-            return self._in_own_units(values).numpy()
+            return in_own_units(values, self.outputs_scale).numpy()
         best: NDArray[Any] = values.argmax(-1).numpy()
         return best if self.classes is None else np.array(self.classes)[best]
 
@@ -159,7 +159,8 @@ class Model:
             raise UnsupportedError(
                 f"predict_quantiles: got a model of loss {name}, expected Quantile or Gaussian"
             )
-        return self._in_own_units(found.transpose(-1, -2)).transpose(-1, -2).numpy()
+        own = in_own_units(found.transpose(-1, -2), self.outputs_scale)
+        return own.transpose(-1, -2).numpy()
 
     def to_torch(self) -> nn.Module:
         """A module of torch.nn alone that takes (b, t, i) and lengths (b,), and gives what this predicts.
@@ -221,12 +222,13 @@ class Model:
             found.append(outputs if first or outputs.dim() == 2 else outputs.transpose(0, 1))
         return torch.cat(found).cpu()
 
-    def _in_own_units(self, values: Tensor) -> Tensor:
-        """Values (…, o) in the units of the targets."""
-        if self.outputs_scale is None:
-            return values
-        mean, deviation = (one.cpu() for one in self.outputs_scale)
-        return mean + deviation * values
+
+def in_own_units(values: Tensor, scale: Scale | None) -> Tensor:
+    """Standardized values (…, o) in the units that the targets had; scale None: they have them."""
+    if scale is None:
+        return values
+    mean, deviation = (one.to(values.device) for one in scale)
+    return mean + deviation * values
 
 
 def _names_problem(what: str, names: object, count: int) -> Problem | None:

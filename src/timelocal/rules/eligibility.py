@@ -30,9 +30,10 @@ def no_traces(network: Network, batch_size: int) -> Memory:
         UnsupportedError: for a cell in which one weight acts on many units within a step.
     """
     cell, recurrent = network.cell, network.recurrent
-    for told in row_problems(network):
+    shared = row_problems(network)
+    if shared:
         raise UnsupportedError(
-            f"stream: got the parameter {told} of {cell!r}, expected rows in blocks of "
+            f"stream: got the parameter {shared[0]} of {cell!r}, expected rows in blocks of "
             f"{network.hidden_size}, one for each unit: a trace is one unit's own. Use trace='none', RTRL, "
             "or whole sequences."
         )

@@ -39,14 +39,7 @@ def perturbed(
     recurrent, readout, inputs = network.recurrent, network.readout, batch.inputs
     assert isinstance(readout, nn.Linear)
     steps, sequences, _ = inputs.shape
-    alive: list[Tensor] = []
-
-    def address(tensor: Tensor | None) -> int:
-        if tensor is None:
-            return 0
-        alive.append(tensor.detach().contiguous())
-        return alive[-1].data_ptr()
-
+    address = _Addresses()
     layers = recurrent.num_layers
     parameters = (PerturbedParameter * (4 * layers + 2))()
     call = PerturbedCall(
@@ -91,6 +84,19 @@ def perturbed(
     return forward, gradients
 
 
+class _Addresses:
+    """Addresses of tensors, contiguous and kept as long as this is; 0 of None."""
+
+    def __init__(self) -> None:
+        self._kept: list[Tensor] = []
+
+    def __call__(self, tensor: Tensor | None) -> int:
+        if tensor is None:
+            return 0
+        self._kept.append(tensor.detach().contiguous())
+        return self._kept[-1].data_ptr()
+
+
 def _serves(network: Network, loss: Loss, batch: Batch) -> bool:
     plain = not batch.wanted and not torch.compiler.is_compiling()
     plain = plain and batch.at != "mean"  # its loss is known at the end
@@ -127,14 +133,7 @@ def summed(
         return None
     assert isinstance(readout, nn.Linear)
     steps, sequences, _ = inputs.shape
-    alive: list[Tensor] = []
-
-    def address(tensor: Tensor | None) -> int:
-        if tensor is None:
-            return 0
-        alive.append(tensor.detach().contiguous())
-        return alive[-1].data_ptr()
-
+    address = _Addresses()
     gradients = {own: torch.zeros_like(p, memory_format=torch.contiguous_format)
                  for own, p in network.named_parameters()}  # fmt: skip
     layers, group = (LayerCall * recurrent.num_layers)(), GroupCall()
@@ -178,7 +177,7 @@ def summed(
     return forward, gradients
 
 
-def _entries(batch: Batch, address: Callable[[Tensor | None], int]) -> tuple[int, int]:
+def _entries(batch: Batch, address: _Addresses) -> tuple[int, int]:
     """Addresses of the targets and of the mask of every step: at a last step the others count nothing."""
     steps, sequences, _ = batch.inputs.shape
     if batch.at == "every":
