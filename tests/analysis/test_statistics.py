@@ -7,7 +7,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from timelocal.analysis.statistics import paired_difference, sign_flip_p, summarize
+from timelocal.analysis.statistics import (
+    detectable,
+    holm,
+    interquartile_mean,
+    paired_difference,
+    sign_flip_p,
+    student_p,
+    summarize,
+)
 from timelocal.errors import ArgumentError
 
 numbers = st.floats(-1e3, 1e3, allow_nan=False).map(lambda value: round(value, 6))
@@ -98,3 +106,62 @@ def test_wrong_values_are_named_all_at_once() -> None:
     assert "values[2]" in str(caught.value)
     with pytest.raises(ArgumentError, match="in common"):
         paired_difference({0: 1.0}, {1: 1.0})
+
+
+@pytest.mark.parametrize("n", [1, 3, 6])
+def test_the_one_sided_sign_flip_test_is_that_of_scipy(n: int) -> None:
+    differences = np.random.default_rng(n).normal(0.5, 1.0, n)
+    if n == 1:
+        assert sign_flip_p(differences, "greater") == (0.5 if differences[0] > 0 else 1.0)
+        return
+    expected = stats.permutation_test(
+        (differences,), np.sum, permutation_type="samples", alternative="greater"
+    )
+    assert sign_flip_p(differences, "greater") == pytest.approx(expected.pvalue)
+
+
+def test_differences_of_zero_count_for_neither_side() -> None:
+    assert sign_flip_p([0.0] * 5, "greater") == 1.0
+    assert sign_flip_p([-1.0] * 4, "greater") == 1.0
+    assert sign_flip_p([1.0] * 4, "greater") == 1 / 16
+
+
+def test_an_unknown_alternative_is_told() -> None:
+    with pytest.raises(ArgumentError, match="'less', expected"):
+        sign_flip_p([1.0], "less")  # type: ignore[arg-type]
+
+
+def test_holms_correction_worked_by_hand() -> None:
+    # 5 × 0.001; 4 × 0.008; 3 × 0.039; then 2 × 0.041 would be below the one before
+    assert holm([0.039, 0.001, 0.042, 0.008, 0.041]) == pytest.approx(
+        [0.117, 0.005, 0.117, 0.032, 0.117]
+    )
+    assert holm([0.9, 0.8]) == [1.0, 1.0]
+    assert holm([None, 0.04]) == [None, 0.04]
+    assert holm([]) == []
+
+
+def test_what_can_be_seen_is_seen_in_four_of_five_studies() -> None:
+    """Of 4,000 studies of 12 normal values whose mean is what `detectable` says, by Student's t."""
+    n, level = 12, 0.05 / 6
+    mean = detectable(1.0, n, level)
+    assert mean is not None
+    draws = np.random.default_rng(0).normal(mean, 1.0, (4000, n))
+    found = stats.ttest_1samp(draws, 0.0, axis=1, alternative="greater").pvalue < level
+    assert 0.74 < found.mean() < 0.84
+
+
+def test_the_interquartile_mean_is_scipys_where_a_quarter_is_whole() -> None:
+    values = np.random.default_rng(0).normal(size=12)
+    assert interquartile_mean(values) == pytest.approx(stats.trim_mean(values, 0.25))
+    assert interquartile_mean([3.0]) == 3.0
+
+
+def test_students_one_sided_test_is_scipys() -> None:
+    values = np.random.default_rng(1).normal(0.3, 1.0, 7)
+    expected = stats.ttest_1samp(values, 0.0, alternative="greater").pvalue
+    assert student_p(values) == pytest.approx(expected)
+    assert student_p([0.1, 0.1]) == 0.0
+    assert student_p([0.0, 0.0]) == 1.0
+    with pytest.raises(ArgumentError, match="two or more"):
+        student_p([1.0])

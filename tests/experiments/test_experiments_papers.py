@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import pytest
 
 from timelocal.errors import ArgumentError
 from timelocal.experiments.catalogue import EXPERIMENTS
-from timelocal.experiments.claims import above, at_most, no_worse, reaches, within
+from timelocal.experiments.claims import (
+    Measured,
+    above,
+    at_most,
+    no_worse,
+    on_par,
+    reaches,
+    verdicts,
+    within,
+)
 from timelocal.experiments.config import CostConfig, TrainConfig
-from timelocal.experiments.experiment import PROFILES, Claim, Key, Numbers, ProfileName
+from timelocal.experiments.experiment import PROFILES, Claim, Key, Numbers, ProfileName, Verdict
 from timelocal.experiments.papers import dfa as dfa_paper
 
 NAMES = {
@@ -48,20 +57,32 @@ def test_lines_are_well_formed(name: str, profile: ProfileName) -> None:
     assert name in beside or any(key.column == "true BPTT" for key in keys)
 
 
+def decide(
+    claims: Sequence[Claim],
+    numbers: Numbers,
+    floors: Mapping[str, Mapping[int, float]] | None = None,
+    higher_is_better: bool = True,
+) -> list[Verdict]:
+    """The verdicts of claims that all speak of the same numbers, whatever measure they name."""
+    measured = Measured(numbers, floors or {}, higher_is_better)
+    named = {claim.measure or "first" for claim in claims}
+    return verdicts(claims, dict.fromkeys(named, measured), "first")
+
+
 @pytest.mark.parametrize("name", sorted(NAMES))
 def test_claims_speak_of_lines_that_exist_at_the_papers_size(name: str) -> None:
     experiment = EXPERIMENTS[name]
     numbers = {line.key: dict.fromkeys(range(5), 1.0) for line in experiment.lines("paper")}
-    for claim in experiment.claims:
-        assert claim.decide(numbers).word != "untested at this size", claim.text
+    for verdict in decide(experiment.claims, numbers):
+        assert verdict.word != "untested at this size"
 
 
 @pytest.mark.parametrize("name", sorted(NAMES))
 def test_nothing_is_decided_by_a_quick_look(name: str) -> None:
     experiment = EXPERIMENTS[name]
     numbers = {line.key: dict.fromkeys(line.seeds, 1.0) for line in experiment.lines("quick")}
-    for claim in experiment.claims:
-        assert claim.decide(numbers).word == "untested at this size"
+    for verdict in decide(experiment.claims, numbers):
+        assert verdict.word == "untested at this size"
 
 
 def papers_numbers(**changed: float) -> dict[Key, dict[int, float]]:
@@ -72,12 +93,12 @@ def papers_numbers(**changed: float) -> dict[Key, dict[int, float]]:
     for (dataset, name, label), mean in table.items():
         column = "true BPTT" if label == "BPTT" else "as corrected"
         key = Key(f"{dataset} · {name}", label, column)  # type: ignore[arg-type]
-        numbers[key] = dict.fromkeys(range(5), changed.get(f"{dataset}-{name}-{label}", mean))
+        numbers[key] = dict.fromkeys(range(10), changed.get(f"{dataset}-{name}-{label}", mean))
     return numbers
 
 
-def words(claims: tuple[Claim, ...], numbers: Numbers) -> list[str]:
-    return [claim.decide(numbers).word for claim in claims]
+def words(claims: Sequence[Claim], numbers: Numbers) -> list[str]:
+    return [verdict.word for verdict in decide(claims, numbers)]
 
 
 def test_the_papers_own_numbers_bear_out_what_it_says() -> None:
@@ -102,6 +123,9 @@ def test_other_numbers_break_the_claim_they_concern(
     assert words(dfa_paper.CLAIMS, papers_numbers(**changed)) == expected
 
 
+NOISE = (0.04, -0.03, 0.02, -0.02, 0.01, -0.01, 0.0, -0.01)
+
+
 @pytest.mark.parametrize(
     ("claim", "ours", "theirs", "word"),
     [
@@ -109,55 +133,107 @@ def test_other_numbers_break_the_claim_they_concern(
         (at_most("", [(A, B)], 1.15), 1.2, 1.0, "does not hold"),
         (above("", [(A, B)], 1.15), 1.2, 1.0, "holds"),
         (above("", [(A, B)], 1.15), 1.1, 1.0, "does not hold"),
-        (above("", [(A, B)]), 1.0, 1.0, "does not hold"),
+        (above("", [(A, B)]), 1.0, 1.0, "cannot be decided with 8 seeds"),
         (within("", [(A, B)], 1.15), 1.0, 1.1, "holds"),
         (within("", [(A, B)], 1.15), 1.0, 1.2, "does not hold"),
         (within("", [(A, B)], 1.15), 1.2, 1.0, "does not hold"),
+        (on_par("", [(A, B)], 0.06), 1.0, 1.03, "holds"),
+        (on_par("", [(A, B)], 0.06), 1.0, 1.09, "does not hold"),
+        (on_par("", [(A, B)], 0.06), 1.09, 1.0, "does not hold"),
+        (no_worse("", [(A, B)], 0.06), 1.0, 1.03, "holds"),
+        (no_worse("", [(A, B)], 0.06), 1.2, 1.0, "holds"),
+        (no_worse("", [(A, B)], 0.06), 1.0, 1.09, "does not hold"),
         (reaches("", [(A, 1.0), (B, 0.5)]), 1.0, 0.5, "holds"),
         (reaches("", [(A, 1.0), (B, 0.5)]), 1.0, 0.4, "does not hold"),
     ],
 )
 def test_how_numbers_decide(claim: Claim, ours: float, theirs: float, word: str) -> None:
-    # the mean decides, not a single seed
-    numbers = {A: {0: ours - 0.5, 1: ours, 2: ours + 0.5}, B: {0: theirs, 1: theirs, 2: theirs}}
-    verdict = claim.decide(numbers)
+    # paired by seed: what both lines share does not count
+    numbers = {
+        A: {seed: ours + noise / 2 for seed, noise in enumerate(NOISE)},
+        B: dict.fromkeys(range(8), theirs),
+    }
+    (verdict,) = decide([claim], numbers)
     assert verdict.word == word
     assert "A on task" in verdict.because
 
 
-@pytest.mark.parametrize(
-    ("differences", "word"),
-    [
-        ([-0.02, -0.02, -0.02], "holds"),
-        ([-0.04, -0.04, -0.04], "does not hold"),
-        # mean −0.01, and Student's t with two degrees of freedom, 4.303, times sd/√3
-        ([-0.01 - 0.0079, -0.01, -0.01 + 0.0079], "holds"),  # from −0.0296
-        ([-0.01 - 0.0082, -0.01, -0.01 + 0.0082], "does not hold"),  # from −0.0304
-    ],
-)
-def test_no_worse_is_decided_by_the_interval_of_paired_differences(
-    differences: list[float], word: str
-) -> None:
-    theirs = {0: 0.5, 1: 0.7, 2: 0.9}  # their own spread does not count
-    ours = {seed: theirs[seed] + one for seed, one in enumerate(differences)}
-    assert no_worse("", [(A, B)], 0.03).decide({A: ours, B: theirs}).word == word
-    assert no_worse("", [(A, B)], 0.03).decide({A: ours}).word == "untested at this size"
+def test_equal_lines_of_a_large_spread_decide_nothing() -> None:
+    spread = (0.5, -0.4, 0.3, -0.3, 0.2, -0.25, 0.1, -0.1, 0.05)
+    numbers = {
+        A: {seed: 0.6 + one for seed, one in enumerate(spread)},
+        B: {seed: 0.6 + one for seed, one in enumerate(reversed(spread))},
+    }
+    claims = [above("", [(A, B)]), no_worse("", [(A, B)], 0.02), on_par("", [(A, B)])]
+    for verdict in decide(claims, numbers):
+        assert verdict.word == "cannot be decided with 9 seeds"
+        assert verdict.summary == "cannot be decided"
+
+
+def test_what_is_compared_is_paired_by_seed() -> None:
+    theirs = {seed: 0.1 * seed for seed in range(8)}  # their own spread does not count
+    ours = {seed: value + 0.01 for seed, value in theirs.items()}
+    assert words([above("", [(A, B)])], {A: ours, B: theirs}) == ["holds"]
+    shuffled = dict(zip(ours, [*ours.values()][::-1], strict=True))
+    assert words([above("", [(A, B)])], {A: shuffled, B: theirs})[0].startswith("cannot be decided")
+
+
+def test_claims_of_a_page_are_corrected_for_how_many_they_are() -> None:
+    """Six seeds give one claim p = 1/64, and of eight claims Holm asks for 0.05/8 of the first."""
+    numbers = {A: dict.fromkeys(range(6), 2.0), B: dict.fromkeys(range(6), 1.0)}
+    claim = above("", [(A, B)])
+    (alone,) = decide([claim], numbers)
+    assert (alone.word, alone.p) == ("holds", 1 / 64)
+    for verdict in decide([claim] * 8, numbers):
+        assert verdict.word == "cannot be decided with 6 seeds"
+        assert verdict.p == 8 / 64
+        assert verdict.because.endswith("at least 8 seeds are needed")
+        assert [test.power for test in verdict.tests] == ["never"]
+
+
+def test_a_claim_needs_all_its_comparisons_and_one_refutes_it() -> None:
+    seeds = range(8)
+    numbers = {A: dict.fromkeys(seeds, 2.0), B: dict.fromkeys(seeds, 1.0)}
+    (verdict,) = decide([above("", [(A, B), (B, A)])], numbers)
+    assert (verdict.word, verdict.p) == ("does not hold", 2 / 256)  # either could have been it
+    assert "B on task 1, A on task 2 (not so)" in verdict.because
+
+
+def test_lines_at_the_floor_have_learned_nothing() -> None:
+    seeds = range(9)
+    noise = dict(enumerate((0.002, -0.002, 0.001, -0.001, 0.003, -0.003, 0.001, -0.001, 0.0)))
+    numbers = {A: {s: 0.65 + noise[s] for s in seeds}, B: dict.fromkeys(seeds, 0.5)}
+    floors = {"task": dict.fromkeys(seeds, 0.65)}
+    claims = [above("", [(A, B)]), above("", [(B, A)])]
+    for verdict in decide(claims, numbers, floors):
+        assert verdict.word == "nothing learned"
+        assert "on task" in verdict.because
+    # a loss: smaller is better
+    assert words(claims[:1], numbers) == ["holds"]
+    better = decide(claims[:1], numbers, floors, higher_is_better=False)
+    assert [verdict.word for verdict in better] == ["holds"]  # 0.5 is below the floor of 0.65
+    # another panel's comparisons still refute
+    other = Key("other", "A", "as corrected"), Key("other", "B", "true BPTT")
+    numbers |= {other[0]: dict.fromkeys(seeds, 0.1), other[1]: dict.fromkeys(seeds, 0.9)}
+    (verdict,) = decide([above("", [(A, B), other])], numbers, floors)
+    assert verdict.word == "does not hold"
 
 
 @pytest.mark.parametrize("claim", [above("", [(A, B)]), reaches("", [(A, 1.0), (B, 0.5)])])
 def test_too_few_seeds_decide_nothing(claim: Claim) -> None:
-    verdict = claim.decide({A: {0: 2.0, 1: 2.0, 2: 2.0}, B: {0: 1.0, 1: 1.0}})
+    numbers = {A: {0: 2.0, 1: 2.0, 2: 2.0}, B: {0: 1.0, 1: 1.0}}
+    (verdict,) = decide([claim], numbers)
     assert verdict.word == "untested at this size"
     assert verdict.because.endswith("fewer than 3 finished seeds of B on task")
 
 
-@pytest.mark.parametrize(
-    "claim",
-    [above("", [(A, A), (A, B)]), reaches("", [(A, 2.5), (B, 0.5)])],
-    ids=["pairs", "goals"],
-)
-def test_one_that_does_not_hold_decides_whatever_is_missing(claim: Claim) -> None:
-    verdict = claim.decide({A: {0: 2.0, 1: 2.0, 2: 2.0}})
+def test_lines_that_share_too_few_seeds_are_not_compared() -> None:
+    numbers = {A: dict.fromkeys(range(5), 2.0), B: dict.fromkeys(range(3, 9), 1.0)}
+    assert words([above("", [(A, B)])], numbers) == ["untested at this size"]
+
+
+def test_one_that_does_not_hold_decides_whatever_is_missing() -> None:
+    (verdict,) = decide([reaches("", [(A, 2.5), (B, 0.5)])], {A: dict.fromkeys(range(5), 2.0)})
     assert verdict.word == "does not hold"
     assert "(not so); fewer than 3 finished seeds of B on task" in verdict.because
 

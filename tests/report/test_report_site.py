@@ -117,7 +117,7 @@ def test_any_number_leads_to_run_seed_and_command_in_two_clicks(
     ]
     numbers = [cell for cell in cells if re.search(r">[^<]*[0-9]", cell)]
     assert len(numbers) >= 3 * len(made.lines)
-    verdicts = "".join(re.findall(r"<small>Rule: .*?</small>", text, flags=re.DOTALL))
+    verdicts = "".join(re.findall(r"<summary>Rule: .*?</summary>", text, flags=re.DOTALL))
     for cell in [*numbers, *re.findall(r"<a .*?</a>", verdicts)]:
         plain = re.sub(r"<a .*?</a>", "", cell, flags=re.DOTALL)
         assert not re.search(r">[^<]*[0-9]", plain), cell  # no number without a link
@@ -151,7 +151,8 @@ def test_every_run_is_there_with_its_seed_and_command(tmp_path: Path) -> None:
                 assert html.escape(run.command) in opened[place]
                 assert (tmp_path / "site" / "runs" / f"{run.name}.json").is_file()
     assert "the loss is nan &lt;&amp;&gt;" in text
-    assert '<span class="badge holds">holds</span> BPTT is better than DFA.' in text
+    word = "cannot be decided with 3 seeds"
+    assert f'<span class="badge cannot-be-decided">{word}</span> BPTT is better than DFA.' in text
 
 
 def test_settings_leave_open_what_is_not_chosen_yet() -> None:
@@ -179,10 +180,16 @@ def test_a_claim_is_decided_in_the_measure_it_names() -> None:
         reaches("And so lossy.", [(DFA, 0.6)], "test_loss"),
     )
     made = replace(made, experiment=replace(made.experiment, claims=claims))
-    words = [(verdict.word, verdict.because) for _, verdict in made.verdicts()]
+    words = [(verdict.summary, verdict.because) for _, verdict in made.verdicts()]
     assert words == [
-        ("holds", "DFA on digits · RNN 0.65 of 0.6"),
-        ("does not hold", "DFA on digits · RNN 0.3333 of 0.6 (not so)"),
+        (
+            "cannot be decided",
+            "DFA on digits · RNN 0.65 of 0.6; p = 0.5; at least 6 seeds are needed",
+        ),
+        (
+            "cannot be decided",
+            "DFA on digits · RNN 0.3333 of 0.6 (not so); p = 1; at least 6 seeds are needed",
+        ),
     ]
 
 
@@ -451,7 +458,7 @@ def test_the_markdown_page_has_the_same_numbers(tmp_path: Path) -> None:
             (line,) = (line for line in text.splitlines() if line.startswith(start))
             assert row.interval in line
             assert row.stability in line
-    assert "**holds**: BPTT is better than DFA." in text
+    assert "1. **cannot be decided with 3 seeds**: BPTT is better than DFA." in text
     assert "Not finished: DFA as in the authors' code (2 of 3 seeds: 1 diverged)." in text
     assert "| *majority class* | *no learning over time* | 10.0 |" in text
     assert "## Not run yet\n\n`dfa/made-up-sizes`" in text
@@ -464,7 +471,7 @@ def test_the_contents_lead_to_every_section_of_the_markdown_page(tmp_path: Path)
     aims = re.findall(r"\]\(#([^)]*)\): (.*)", contents)
     assert [aim for aim, _ in aims] == re.findall(r'<a id="([^"]*)"></a>\n\n## ', text)
     assert len(aims) == len(everything()) - 1
-    assert aims[0][1] == "holds 1; 9 of 9 runs done"
+    assert aims[0][1] == "cannot be decided 1; 9 of 9 runs done"
     for row in (line for line in text.splitlines() if line.startswith("|")):
         assert row.endswith("|")
     tables = re.findall(r"(?:^\|.*\n)+", text, flags=re.MULTILINE)

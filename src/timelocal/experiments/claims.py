@@ -1,125 +1,250 @@
-"""Rules by which numbers decide what a paper says: means over seeds, compared pair by pair."""
+"""Rules by which numbers decide what a paper says: exact tests of differences paired by seed.
+
+A claim is one or more one-sided comparisons. Each has an excess that is above zero on average where it is
+right, and the sign-flip test says how likely an excess as large would be if its mean were zero. A claim holds
+if all its comparisons do: its p-value is the largest of theirs, corrected by Holm's procedure over all claims
+of the page. It is refuted if one of its comparisons is the other way round, corrected likewise over all
+comparisons of the page.
+
+Source: Fisher (1935), The Design of Experiments (the test); Holm (1979), Scandinavian Journal of Statistics
+6:65-70; Schuirmann (1987), Journal of Pharmacokinetics and Biopharmaceutics 15:657-680 (equivalence by two
+one-sided tests); Berger (1982), Technometrics 24:295-300 (all comparisons of a claim at once).
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from statistics import fmean
 
-from timelocal.analysis.statistics import paired_difference
-from timelocal.experiments.experiment import Claim, Key, Numbers, Verdict, Word
+from timelocal.analysis.statistics import (
+    detectable,
+    fewest_for_sign_flips,
+    holm,
+    sign_flip_p,
+    student_p,
+    summarize,
+)
+from timelocal.experiments.experiment import (
+    Claim,
+    Comparison,
+    Key,
+    Numbers,
+    Tested,
+    Verdict,
+)
 
 SEEDS = 3
-"""A mean of fewer seeds than these decides nothing."""
-
-
-def at_most(text: str, pairs: Iterable[tuple[Key, Key]], factor: float) -> Claim:
-    """Every first mean is at most `factor` times the second: "as good as", for losses and costs."""
-    return _claim(
-        text,
-        pairs,
-        f"each first mean is at most {factor:g} times the second",
-        lambda ours, theirs: ours <= factor * theirs,
-    )
+"""Comparisons with fewer seeds than these are not made."""
+LEVEL = 0.05
+"""Of the tests of a page: how likely one claim or more is called wrongly."""
+POINTS = 0.02
+"""Accuracies that differ by less are on par."""
 
 
 def above(text: str, pairs: Iterable[tuple[Key, Key]], factor: float = 1.0) -> Claim:
     """Every first mean is more than `factor` times the second."""
-    return _claim(
-        text,
-        pairs,
+    rule = (
         f"each first mean is more than {factor:g} times the second"
         if factor != 1
-        else "each first mean is larger than the second",
-        lambda ours, theirs: ours > factor * theirs,
+        else "each first mean is larger than the second"
     )
+    return _of_pairs(text, rule, pairs, lambda ours, theirs: ours - factor * theirs)
+
+
+def at_most(text: str, pairs: Iterable[tuple[Key, Key]], factor: float) -> Claim:
+    """Every first mean is less than `factor` times the second: "as good as", for losses and costs."""
+    rule = f"each first mean is less than {factor:g} times the second"
+    return _of_pairs(text, rule, pairs, lambda ours, theirs: factor * theirs - ours)
 
 
 def within(text: str, pairs: Iterable[tuple[Key, Key]], factor: float) -> Claim:
-    """Every pair of means differs by at most `factor`, whichever is larger."""
-    return _claim(
+    """Every two means are on par: neither is `factor` times the other. For losses; two tests a pair."""
+    rule = f"the larger mean of each pair is less than {factor:g} times the smaller"
+    return _of_pairs(
         text,
+        rule,
         pairs,
-        f"the larger mean of each pair is at most {factor:g} times the smaller",
-        lambda ours, theirs: max(ours, theirs) <= factor * min(ours, theirs),
+        lambda ours, theirs: factor * theirs - ours,
+        lambda ours, theirs: factor * ours - theirs,
     )
 
 
 def no_worse(text: str, pairs: Iterable[tuple[Key, Key]], margin: float) -> Claim:
-    """Every first line is at most `margin` below the second, by the 95 % interval of the difference.
+    """Every first mean is less than `margin` below the second. For accuracies."""
+    rule = f"each first mean is less than {margin:g} below the second"
+    return _of_pairs(text, rule, pairs, lambda ours, theirs: ours - theirs + margin)
 
-    The difference is paired by seed, which also decides how the data are split: a lower end of the t-interval
-    at or above −margin.
-    """
 
-    def judge(first: Key, second: Key, numbers: Numbers) -> tuple[str, bool]:
-        interval = paired_difference(numbers[first], numbers[second]).summary.interval
-        low, high = interval or (-math.inf, math.inf)
-        told = f"{_name(first)} − {_name(second)}: {_short(low)} to {_short(high)}"
-        return told, low >= -margin
-
-    rule = f"the 95 % interval of each paired difference begins at −{margin:g} or above"
-    return _paired(text, pairs, rule, judge)
+def on_par(text: str, pairs: Iterable[tuple[Key, Key]], margin: float = POINTS) -> Claim:
+    """Every two means differ by less than `margin`. For accuracies; two tests a pair."""
+    rule = f"the means of each pair differ by less than {margin:g}"
+    return _of_pairs(
+        text,
+        rule,
+        pairs,
+        lambda ours, theirs: ours - theirs + margin,
+        lambda ours, theirs: theirs - ours + margin,
+    )
 
 
 def reaches(
-    text: str, goals: Iterable[tuple[Key, float]], measure: str | None = None, told: str = "mean"
-) -> Claim:
-    """Every mean is at least its number; of another measure than the experiment's first, if one is named."""
-    goals = tuple(goals)
-
-    def decide(numbers: Numbers) -> Verdict:
-        means = {key: fmean(numbers[key].values()) for key, _ in goals if _enough(numbers, key)}
-        found = [  # reached, but for rounding
-            (f"{_name(key)} {_short(means[key])} of {_short(goal)}", means[key] >= goal - 1e-12)
-            for key, goal in goals
-            if key in means
-        ]
-        return _verdict(found, [key for key, _ in goals if key not in means])
-
-    return Claim(text, f"each {told} is at least the number beside it", decide, measure)
-
-
-def _claim(
-    text: str, pairs: Iterable[tuple[Key, Key]], rule: str, ok: Callable[[float, float], bool]
-) -> Claim:
-    def judge(first: Key, second: Key, numbers: Numbers) -> tuple[str, bool]:
-        ours, theirs = fmean(numbers[first].values()), fmean(numbers[second].values())
-        told = f"{_name(first)} {_short(ours)}, {_name(second)} {_short(theirs)}"
-        return told, ok(ours, theirs)
-
-    return _paired(text, pairs, rule, judge)
-
-
-def _paired(
     text: str,
-    pairs: Iterable[tuple[Key, Key]],
-    rule: str,
-    judge: Callable[[Key, Key, Numbers], tuple[str, bool]],
+    goals: Iterable[tuple[Key, float]],
+    measure: str | None = None,
+    told: str = "mean",
+    margin: float = POINTS,
 ) -> Claim:
-    """A claim about each pair of lines that have seeds enough; `judge` tells of one, and whether it holds."""
-    pairs = tuple(pairs)
+    """Every mean is less than `margin` below its number.
 
-    def decide(numbers: Numbers) -> Verdict:
-        missing = [key for pair in pairs for key in pair if not _enough(numbers, key)]
-        known = [pair for pair in pairs if not set(pair) & set(missing)]
-        return _verdict([judge(*pair, numbers) for pair in known], missing)
-
-    return Claim(text, rule, decide)
-
-
-def _enough(numbers: Numbers, key: Key) -> bool:
-    return len(numbers.get(key, ())) >= SEEDS
+    measure: what is compared, if it is another than the experiment's first.
+    """
+    rule = f"each {told} is less than {margin:g} below the number beside it"
+    comparisons = tuple(
+        Comparison(key, goal, lambda ours, number: ours - number + margin) for key, goal in goals
+    )
+    return Claim(text, rule, comparisons, measure)
 
 
-def _verdict(found: Sequence[tuple[str, bool]], missing: Sequence[Key]) -> Verdict:
-    """All must hold: one that does not decides already, whatever is missing."""
-    told = [text + ("" if held else " (not so)") for text, held in found]
-    if missing:
-        names = ", ".join(dict.fromkeys(map(_name, missing)))
+def _of_pairs(
+    text: str,
+    rule: str,
+    pairs: Iterable[tuple[Key, Key]],
+    *excesses: Callable[[float, float], float],
+) -> Claim:
+    return Claim(
+        text, rule, tuple(Comparison(*pair, excess) for pair in pairs for excess in excesses)
+    )
+
+
+# --- how they are decided ------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The values of one measure: of every line, and by panel of the best predictor that learns nothing."""
+
+    numbers: Numbers
+    floors: Mapping[str, Mapping[int, float]]
+    higher_is_better: bool
+
+
+@dataclass(frozen=True)
+class _Findings:
+    """What the tests of one claim say, before Holm's correction."""
+
+    tests: tuple[Tested, ...]
+    missing: tuple[Key, ...]
+    nothing_learned: tuple[str, ...]
+
+    @property
+    def holds(self) -> float | None:
+        """The p-value of the whole claim; None where one of its comparisons is not made."""
+        incomplete = self.missing or self.nothing_learned or not self.tests
+        return None if incomplete else max(one.p for one in self.tests)
+
+
+def verdicts(
+    claims: Sequence[Claim], measured: Mapping[str, Measured], first: str
+) -> list[Verdict]:
+    """What the numbers say of the claims of a page, decided together.
+
+    Args:
+        claims: all claims of the page.
+        measured: by the name of a measure, its values.
+        first: the measure of claims that name none.
+    """
+    strictest = LEVEL / max(1, len(claims))
+    found = [_findings(claim, measured[claim.measure or first], strictest) for claim in claims]
+    holds = holm([one.holds for one in found])
+    contraries = iter(holm([test.p_contrary for one in found for test in one.tests]))
+    fails = [min((next(contraries) or 0.0 for _ in one.tests), default=1.0) for one in found]
+    return [
+        _verdict(one, p, contrary, strictest)
+        for one, p, contrary in zip(found, holds, fails, strict=True)
+    ]
+
+
+def _findings(claim: Claim, measured: Measured, strictest: float) -> _Findings:
+    numbers = measured.numbers
+    keys = list(dict.fromkeys(key for one in claim.comparisons for key in one.keys))
+    missing = [key for key in keys if len(numbers.get(key, ())) < SEEDS]
+    known = [one for one in claim.comparisons if not {*one.keys} & {*missing}]
+    made = [one for one in known if not _learned_nothing(one, measured)]
+    nothing = [key.panel for one in known if one not in made for key in one.keys]
+    tests = [_test(one, numbers, strictest) for one in made]
+    few = [one.keys for one, test in zip(made, tests, strict=True) if test is None]
+    missing += [key for pair in few for key in pair]
+    return _Findings(
+        tuple(test for test in tests if test is not None),
+        tuple(missing),
+        tuple(dict.fromkeys(nothing)),
+    )
+
+
+def _learned_nothing(comparison: Comparison, measured: Measured) -> bool:
+    """Whether no line of a comparison is better than what takes no learning, by Student's one-sided test."""
+    sign = 1 if measured.higher_is_better else -1
+    gains = []
+    for key in comparison.keys:
+        line, floor = measured.numbers[key], measured.floors.get(key.panel, {})
+        gains.append([sign * (line[seed] - floor[seed]) for seed in line if seed in floor])
+    chances = [student_p(gain) for gain in gains if len(gain) >= SEEDS]
+    return bool(chances) and min(chances) > LEVEL
+
+
+def _test(comparison: Comparison, numbers: Numbers, strictest: float) -> Tested | None:
+    """The test of one comparison; None where the two lines share too few seeds."""
+    ours = numbers[comparison.first]
+    second = comparison.second
+    theirs = numbers[second] if isinstance(second, Key) else dict.fromkeys(ours, second)
+    seeds = sorted(ours.keys() & theirs.keys())
+    if len(seeds) < SEEDS:
+        return None
+    excesses = [comparison.excess(ours[seed], theirs[seed]) for seed in seeds]
+    summary = summarize(excesses)
+    other = (
+        f", {_name(second)} {_short(fmean(theirs.values()))}"
+        if isinstance(second, Key)
+        else f" of {_short(second)}"
+    )
+    return Tested(
+        told=f"{_name(comparison.first)} {_short(fmean(ours.values()))}{other}",
+        n=len(seeds),
+        excess=summary.mean,
+        interval=summary.interval or (-math.inf, math.inf),
+        p=sign_flip_p(excesses, "greater"),
+        p_contrary=sign_flip_p([-one for one in excesses], "greater"),
+        sees=detectable(summary.sd or 0.0, len(seeds), strictest),
+    )
+
+
+def _verdict(found: _Findings, holds: float | None, fails: float, strictest: float) -> Verdict:
+    tests = found.tests
+    seeds = min((one.n for one in tests), default=0)
+    told = list(dict.fromkeys(one.told + (" (not so)" if one.excess < 0 else "") for one in tests))
+    if found.nothing_learned:
+        where = ", ".join(found.nothing_learned)
+        told.append(
+            f"no line is shown to be better than a predictor that learns nothing on {where}"
+        )
+    if found.missing:
+        names = ", ".join(dict.fromkeys(map(_name, found.missing)))
         told.append(f"fewer than {SEEDS} finished seeds of {names}")
-    word: Word = "untested at this size" if missing else "holds"
-    return Verdict(word if all(held for _, held in found) else "does not hold", "; ".join(told))
+    if fails <= LEVEL:
+        return Verdict("does not hold", "; ".join([*told, f"p = {fails:.2g}"]), tests, fails)
+    if found.nothing_learned:
+        return Verdict("nothing learned", "; ".join(told), tests, None)
+    if holds is None:
+        return Verdict("untested at this size", "; ".join(told), tests, None)
+    told.append(f"p = {holds:.2g}")
+    if holds <= LEVEL:
+        return Verdict("holds", "; ".join(told), tests, holds)
+    needed = fewest_for_sign_flips(strictest)
+    if seeds < needed:
+        told.append(f"at least {needed} seeds are needed")
+    return Verdict(f"cannot be decided with {seeds} seeds", "; ".join(told), tests, holds)
 
 
 def _name(key: Key) -> str:

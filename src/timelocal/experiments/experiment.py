@@ -15,8 +15,6 @@ Column = Literal[
     "as corrected", "as in the authors' code", "true BPTT", "best without BPTT", "recurrence frozen"
 ]
 
-Word = Literal["holds", "does not hold", "untested at this size"]
-
 
 class PaperValue(NamedTuple):
     """A number as the paper prints it (accuracies in %); `sd` None where it prints none."""
@@ -67,20 +65,87 @@ Numbers = Mapping[Key, Mapping[int, float]]
 """Every line's value by seed, in one measure; lines without finished runs are absent."""
 
 
-class Verdict(NamedTuple):
-    """What the numbers say of a claim, and the numbers."""
+@dataclass(frozen=True)
+class Comparison:
+    """One line beside another, or a number: right if the excess, in the mean over seeds, is above zero."""
 
-    word: Word
+    first: Key
+    second: Key | float
+    excess: Callable[[float, float], float]
+    """From the two values of a seed."""
+
+    @property
+    def keys(self) -> tuple[Key, ...]:
+        """The lines that are compared."""
+        return (self.first, self.second) if isinstance(self.second, Key) else (self.first,)
+
+
+WORDS = ("holds", "does not hold", "cannot be decided", "nothing learned", "untested at this size")
+"""What a verdict can say."""
+
+
+@dataclass(frozen=True)
+class Tested:
+    """What the exact test says of a comparison."""
+
+    told: str
+    n: int
+    """Seeds that both lines have."""
+    excess: float
+    interval: tuple[float, float]
+    """95 %, Student's t."""
+    p: float
+    """One-sided, before any correction."""
+    p_contrary: float
+    """That of the excess with the other sign."""
+    sees: float | None
+    """The smallest excess that four of five such studies would find; None where so few seeds never could."""
+
+    @property
+    def spread(self) -> str:
+        """The mean excess and its 95 % interval."""
+        low, high = self.interval
+        return f"{self.excess:.2g} [{low:.2g}, {high:.2g}]".replace("-", "−")
+
+    @property
+    def chance(self) -> str:
+        """The p-value, of whichever of the two directions is the likelier."""
+        if self.p <= self.p_contrary:
+            return f"{self.p:.2g}"
+        return f"{self.p_contrary:.2g} (the other way round)"
+
+    @property
+    def power(self) -> str:
+        """What it can see."""
+        return "never" if self.sees is None else f"{self.sees:.2g}"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the numbers say of a claim, the numbers, the tests, and the corrected p-value that decided.
+
+    The words are "holds", "does not hold", "cannot be decided with n seeds", "nothing learned" (no line is
+    better than a predictor that learns nothing: nothing is compared) and "untested at this size".
+    """
+
+    word: str
     because: str
+    tests: tuple[Tested, ...] = ()
+    p: float | None = None
+
+    @property
+    def summary(self) -> str:
+        """The word without the number of seeds: one of `WORDS`."""
+        return self.word.split(" with ")[0]
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A sentence of the paper, in our words, and the rule by which the numbers decide."""
+    """A sentence of the paper, in our words, and the comparisons that all have to be right for it to hold."""
 
     text: str
     rule: str
-    decide: Callable[[Numbers], Verdict]
+    comparisons: tuple[Comparison, ...]
     measure: str | None = None
     """What the numbers are; None for the experiment's first measure."""
 

@@ -53,6 +53,15 @@ def floors(
     return found
 
 
+def is_fitted(name: str) -> bool:
+    """Whether a floor is a regression, which learns, if not over time; the others learn nothing.
+
+    >>> is_fitted("ridge on 48 lags"), is_fitted("persistence")
+    (True, False)
+    """
+    return name.startswith(("readout", "ridge", "linear"))
+
+
 def floor_predictions(prepared: Prepared, target: str | None) -> dict[str, Tensor]:
     """What predictors of values without learning over time say of the test part, in its own units.
 

@@ -14,9 +14,8 @@ from timelocal.analysis.statistics import Difference, Summary, paired_difference
 from timelocal.experiments.command import command_of
 from timelocal.experiments.config import CostConfig, TrainConfig
 from timelocal.experiments.experiment import Line
-from timelocal.report.tables import is_number
 from timelocal.report.words import number
-from timelocal.studies.measures import MEASURES, Measure, value
+from timelocal.studies.measures import MEASURES, Measure, trivial_scores, value
 from timelocal.studies.reproduction import LineResult, Reproduction
 from timelocal.studies.search import mean_measure, rank
 from timelocal.studies.store import RunRecord
@@ -111,16 +110,13 @@ def trivial(reproduction: Reproduction) -> list[TrivialRow]:
     One row a panel and predictor, or one a number of hidden units where that makes a difference.
     """
     main = reproduction.experiment.measures[0]
-    if main not in {"accuracy", "last_accuracy", "test_loss"}:
-        return []
     found: dict[tuple[str, str], dict[int, dict[int, _Score]]] = {}
     for one in reproduction.lines:
         if one.line.key.column == "as in the authors' code":
             continue  # on other data, some of them
         for config, run in one.runs:
-            scores = (run.result or {}).get("trivial") if run is not None else None
-            for name, score in (scores or {}).items():
-                if run is not None and is_number(score):
+            for name, score in trivial_scores(run, main).items():
+                if run is not None:
                     sizes = found.setdefault((one.line.key.panel, name.replace("_", " ")), {})
                     by_seed = sizes.setdefault(config.hidden, {})
                     by_seed.setdefault(config.seed, (score, config, run))

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from timelocal.experiments.experiment import WORDS, Verdict
 from timelocal.files import make_folder, write_text
 from timelocal.report import lines, provenance
 from timelocal.report.citations import PAPERS
@@ -18,10 +19,16 @@ _INTRODUCTION = """\
 
 Made by `timelocal reproduce` from runs whose records are committed beside their tables. Every value is the
 mean ± standard deviation over seeds, with the 95 % t-interval of the mean in brackets; only finished runs
-count, and how many did not finish stands beside. A claim is decided by the rule that stands with it: it
-holds only with three finished seeds of every line it speaks of, and one comparison that fails decides it.
-Differences to true BPTT are paired by seed; p is from the exact sign-flip test. The site that the same
-command writes leads from every number to its runs.
+count, and how many did not finish stands beside. Differences to true BPTT are paired by seed; p is from the
+exact two-sided sign-flip test. The site that the same command writes leads from every number to its runs.
+
+A claim is one or more one-sided comparisons, each by the exact sign-flip test of differences paired by seed.
+It holds if all of them do; one that is the other way round refutes it. "On par" is two such tests, with the
+margin that the rule states. p is corrected for all claims of an experiment by Holm's procedure, and 0.05
+decides. Where no line is better than a predictor that learns nothing (persistence, the majority class), by
+Student's one-sided test, nothing is compared. The table under the claims has the mean excess of every
+comparison (above 0 where it is right), and from which excess on such a test sees it in four of five studies,
+at its strictest level; "never" with too few seeds for that level.
 """
 
 
@@ -55,9 +62,9 @@ def _contents(begun: Sequence[Reproduction]) -> str:
         here = [one for one in begun if paper_of(one) is paper]
         told += [f"**{paper.title}**", ""] if here else []
         for one in here:
-            words = Counter(verdict.word for _, verdict in one.verdicts())
+            words = Counter(verdict.summary for _, verdict in one.verdicts())
             done, asked = lines.progress(one)
-            said = [f"{word} {count}" for word, count in sorted(words.items())]
+            said = [f"{word} {words[word]}" for word in WORDS if words[word]]
             told.append(
                 f"- [{one.experiment.title}](#{_anchor(one)}): "
                 + "; ".join([*([", ".join(said)] if said else []), f"{done} of {asked} runs done"])
@@ -69,9 +76,10 @@ def _contents(begun: Sequence[Reproduction]) -> str:
 def _section(one: Reproduction) -> str:
     experiment, rows, floors = one.experiment, lines.rows(one), lines.trivial(one)
     done, asked = lines.progress(one)
+    decided = one.verdicts()
     verdicts = [
-        f"- **{verdict.word}**: {claim.text} *Rule: {claim.rule}. {verdict.because}.*"
-        for claim, verdict in one.verdicts()
+        f"{index}. **{verdict.word}**: {claim.text} *Rule: {claim.rule}. {verdict.because}.*"
+        for index, (claim, verdict) in enumerate(decided, 1)
     ]
     panels = list(dict.fromkeys(row.line.key.panel for row in rows))
     told = [
@@ -87,6 +95,7 @@ def _section(one: Reproduction) -> str:
     if verdicts:
         who = "What the paper says" if paper_of(one).citation else "What is claimed"
         told += [f"{who}, and what these runs say:", "", *verdicts, ""]
+        told += [*_tests([verdict for _, verdict in decided]), ""]
     for panel in panels:
         told += [f"### {panel}", ""] if len(panels) > 1 else [f"On {panel}:", ""]
         here = [row for row in rows if row.line.key.panel == panel]
@@ -97,6 +106,19 @@ def _section(one: Reproduction) -> str:
     deviations = [f"- {text}" for text in experiment.deviations(one.profile)]
     head = "Deviations from the paper:" if paper_of(one).citation else "How it was done:"
     return "\n".join([*told, head, "", *deviations, ""])
+
+
+def _tests(verdicts: Sequence[Verdict]) -> list[str]:
+    """Every comparison of the claims, and what it can see."""
+    head = ["claim", "comparison", "seeds", "excess", "p of this test", "seen from"]
+    table = [
+        [str(index), test.told, str(test.n), test.spread, test.chance, test.power]
+        for index, verdict in enumerate(verdicts, 1)
+        for test in verdict.tests
+    ]
+    if not table:
+        return []
+    return ["| " + " | ".join(line) + " |" for line in (head, ["---"] * len(head), *table)]
 
 
 def _table(one: Reproduction, rows: Sequence[LineRow], floors: Sequence[TrivialRow]) -> list[str]:

@@ -10,6 +10,7 @@ from typing import Any
 from plotly.offline import get_plotlyjs
 
 from timelocal.experiments.catalogue import EXPERIMENTS
+from timelocal.experiments.experiment import WORDS
 from timelocal.files import make_folder, replaced, to_json, write_text
 from timelocal.report import line_figures, lines, provenance
 from timelocal.report.citations import PAPERS, Paper
@@ -68,7 +69,12 @@ def _page(one: Reproduction) -> dict[str, Any]:
         "paper": paper_of(one),
         "progress": lines.progress(one),
         "verdicts": [
-            (claim, verdict, lines.with_links(verdict.because, rows))
+            (
+                claim,
+                verdict,
+                lines.with_links(verdict.because, rows),
+                [(lines.with_links(test.told, rows), test) for test in verdict.tests],
+            )
             for claim, verdict in one.verdicts()
         ],
         "measures": lines.measures(one),
@@ -92,14 +98,14 @@ def _index(reproductions: Sequence[Reproduction]) -> dict[str, Any]:
             "profile": one.profile,
             "page": page_name(one.experiment.name),
             "progress": lines.progress(one),
-            "words": Counter(verdict.word for _, verdict in one.verdicts()),
+            "words": Counter(verdict.summary for _, verdict in one.verdicts()),
         }
         papers.setdefault(paper_of(one).title, []).append(entry)
     found = runs_of(reproductions)
     return {
         "title": "Two papers, reproduced, and beyond",
         "papers": papers,
-        "words": ("holds", "does not hold", "untested at this size"),
+        "words": WORDS,
         "statuses": Counter(run.status for run in found).most_common(),
         "missing": len(missing_runs(reproductions)),
         "environment": provenance.environment(found),

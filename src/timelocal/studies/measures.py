@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
 from timelocal.studies.store import RunRecord
 
@@ -25,6 +26,8 @@ class Measure:
     read: Callable[[RunRecord], float | None]
     curve: str | None = None
     log: bool = False
+    trivial: Literal["accuracy", "loss", None] = None
+    """What the trivial predictors of a run must be scored in to stand beside it."""
 
 
 def value(record: RunRecord, measure: str) -> float | None:
@@ -33,6 +36,23 @@ def value(record: RunRecord, measure: str) -> float | None:
         return None
     found = MEASURES[measure].read(record)
     return found if found is not None and math.isfinite(found) else None
+
+
+def trivial_scores(record: RunRecord | None, measure: str) -> dict[str, float]:
+    """What a run's trivial predictors reach in this measure, by their names; nothing if it is not theirs."""
+    scores = ((record.result if record is not None else None) or {}).get("trivial") or {}
+    kind = "accuracy" if scores.keys() & _ACCURATE else "loss"
+    if MEASURES[measure].trivial != kind:
+        return {}
+    return {name: float(score) for name, score in scores.items() if _is_finite(score)}
+
+
+_ACCURATE = {"majority_class", "readout_only"}
+"""Trivial predictors of classes, which are scored by their accuracy."""
+
+
+def _is_finite(score: object) -> bool:
+    return isinstance(score, int | float) and math.isfinite(score)
 
 
 def _result(*keys: str) -> Callable[[RunRecord], float | None]:
@@ -57,11 +77,11 @@ def _final(key: str) -> Callable[[RunRecord], float | None]:
 
 
 def _accuracy(title: str, read: Callable[[RunRecord], float | None]) -> Measure:
-    return Measure(title, "\u202f%", 100.0, 1, True, read, "test_accuracy")
+    return Measure(title, "\u202f%", 100.0, 1, True, read, "test_accuracy", trivial="accuracy")
 
 
-def _loss(title: str, key: str) -> Measure:
-    return Measure(title, "", 1.0, 5, False, _final(key), key, log=True)
+def _loss(title: str, key: str, trivial: Literal["loss", None] = None) -> Measure:
+    return Measure(title, "", 1.0, 5, False, _final(key), key, True, trivial)
 
 
 MEASURES: dict[str, Measure] = {
@@ -72,10 +92,13 @@ MEASURES: dict[str, Measure] = {
     "max_accuracy": _accuracy(
         "maximum of the test accuracy over epochs", _result("max_test_accuracy")
     ),
-    "validation_accuracy": _accuracy(
-        "validation accuracy, best epoch", _result("best_validation", "validation_accuracy")
+    "validation_accuracy": replace(
+        _accuracy(
+            "validation accuracy, best epoch", _result("best_validation", "validation_accuracy")
+        ),
+        trivial=None,
     ),
-    "test_loss": _loss("final test loss", "test_loss"),
+    "test_loss": _loss("final test loss", "test_loss", "loss"),
     "train_loss": _loss("final training loss", "train_loss"),
     "validation_loss": _loss("final validation loss", "validation_loss"),
     "nrmse": Measure("test NRMSE", "", 1.0, 3, False, _result("metrics", "nrmse")),

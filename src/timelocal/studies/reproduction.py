@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from timelocal.experiments.claims import Measured, verdicts
 from timelocal.experiments.config import TrainConfig
 from timelocal.experiments.experiment import (
     Claim,
@@ -14,7 +15,8 @@ from timelocal.experiments.experiment import (
     ProfileName,
     Verdict,
 )
-from timelocal.studies.measures import value
+from timelocal.experiments.floors import is_fitted
+from timelocal.studies.measures import MEASURES, trivial_scores, value
 from timelocal.studies.store import RunRecord
 
 
@@ -64,7 +66,24 @@ class Reproduction:
         return {key: values for key, values in found.items() if values}
 
     def verdicts(self) -> list[tuple[Claim, Verdict]]:
-        """The claims and what the numbers say of them."""
+        """The claims and what the numbers say of them, decided together."""
         main, claims = self.experiment.measures[0], self.experiment.claims
-        numbers = {name: self.numbers(name) for name in {one.measure or main for one in claims}}
-        return [(claim, claim.decide(numbers[claim.measure or main])) for claim in claims]
+        measured = {
+            name: Measured(self.numbers(name), self._floors(name), MEASURES[name].higher_is_better)
+            for name in {one.measure or main for one in claims}
+        }
+        return list(zip(claims, verdicts(claims, measured, main), strict=True))
+
+    def _floors(self, measure: str) -> dict[str, dict[int, float]]:
+        """By panel and seed the best predictor that learns nothing, in the data of the corrected columns."""
+        best = max if MEASURES[measure].higher_is_better else min
+        found: dict[str, dict[int, float]] = {}
+        for one in self.lines:
+            if one.line.key.column == "as in the authors' code":
+                continue  # on other data, some of them
+            for config, run in one.runs:
+                scores = trivial_scores(run, measure)
+                unlearned = [score for name, score in scores.items() if not is_fitted(name)]
+                if unlearned:
+                    found.setdefault(one.line.key.panel, {})[config.seed] = best(unlearned)
+        return found

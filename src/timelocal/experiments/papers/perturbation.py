@@ -419,8 +419,8 @@ AS_GOOD = 1.15
 def _claims(task: str) -> tuple[Claim, ...]:
     return (
         above("NP and WP are clearly inferior to BP.", _beside_bp(task, "NP", "WP"), AS_GOOD),
-        at_most("ANP closely approaches BP.", _beside_bp(task, "ANP"), AS_GOOD),
-        at_most("DANP closely approaches BP.", _beside_bp(task, "DANP"), AS_GOOD),
+        within("ANP closely approaches BP.", _beside_bp(task, "ANP"), AS_GOOD),
+        within("DANP closely approaches BP.", _beside_bp(task, "DANP"), AS_GOOD),
         above(
             "ANP is superior to NP and WP.",
             [(_key(task, label), _key(task, "ANP")) for label in ("NP", "WP")],
@@ -448,7 +448,7 @@ def _at_size(hidden: int) -> str:
 
 
 _SCALING = (
-    at_most(
+    within(
         "At 1000 units ANP and DANP are on par with BP.",
         [
             (Key(_at_size(1000), one, "as corrected"), Key(_at_size(1000), "BP", "as corrected"))
@@ -464,7 +464,7 @@ _SCALING = (
         ],
         AS_GOOD,
     ),
-    at_most(
+    within(
         "ANP and DANP scale to 3000 units on par with BP.",
         [
             (Key(_at_size(3000), one, "as corrected"), Key(_at_size(3000), "BP", "as corrected"))
