@@ -29,7 +29,7 @@ DATASETS = tuple(MARGINS)
 NAMES = {"gru": "GRU", "rnn": "tanh RNN"}
 DENSE, ELEMENTWISE = ("gru", "rnn"), ("lru", "rtu")
 
-_BATCHES = {"ecg200": 20, "libras": 20, "strawberry": 50, "row-mnist": 100}
+_BATCHES = {"ecg200": 20, "libras": 20, "strawberry": 10, "row-mnist": 100}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,10 +47,11 @@ class _Size:
 
 _ONE = dict.fromkeys(DATASETS, 1)
 _LAPTOP = _Size(
-    epochs={"ecg200": 100, "libras": 200, "strawberry": 100, "row-mnist": 15},
+    epochs={"ecg200": 200, "libras": 200, "strawberry": 100, "row-mnist": 15},
     seeds={"ecg200": 40, "libras": 40, "strawberry": 20, "row-mnist": 10},
-    searched={"ecg200": 100, "libras": 100, "strawberry": 30, "row-mnist": 3},
-    search_seeds={"ecg200": 3, "libras": 2, "strawberry": 1, "row-mnist": 1},
+    searched={"ecg200": 200, "libras": 100, "strawberry": 60, "row-mnist": 3},
+    # 40, 72, 196 and 14,000 sequences to validate on
+    search_seeds={"ecg200": 10, "libras": 2, "strawberry": 1, "row-mnist": 1},
 )
 SIZES: dict[ProfileName, _Size] = {
     "quick": _Size(
