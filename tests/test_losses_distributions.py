@@ -74,7 +74,7 @@ def test_rules_learn_quantiles_that_hold(name):
     rule = tl.RULES[name](tl.RNN(1, 8, output_size=2), loss=Quantile((0.1, 0.9)))
     optimizer = torch.optim.Adam(rule.parameters(), lr=0.02)
     tl.fit(rule, optimizer, (inputs, targets), epochs=60, batch_size=100)
-    low, high = rule.predict(inputs).unbind(-1)
+    low, high = rule.outputs(inputs).unbind(-1)
     inside = (targets[:, 0] > low) & (targets[:, 0] < high)
     assert 0.7 < inside.float().mean() < 0.9
     with pytest.raises(ArgumentError, match="3 outputs, expected 2 for each target"):

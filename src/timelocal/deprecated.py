@@ -5,7 +5,8 @@ To rename a public name, add it to `RENAMED`, and give the module it was in thes
     def __getattr__(name: str) -> object:
         return deprecated.renamed(__name__, name)
 
-A method that has become a function of its object, or a class of its own, is a `Method` in its class body.
+A method that has another name, or has become a function of its object or a class of its own, is a `Method` in
+its class body.
 
 Where mypy has to know the names of that module (everywhere in this package), put them under
 `if not TYPE_CHECKING:`. Entries go with the release after the one that warned.
@@ -16,6 +17,7 @@ from __future__ import annotations
 import warnings
 from functools import partial
 from importlib import import_module
+from pkgutil import resolve_name
 from typing import Any
 
 RENAMED: dict[str, str] = {
@@ -41,7 +43,10 @@ class Method:
     """
 
     def __init__(self, function: str, instead: str) -> None:
-        """function: "module.name", called with the object first; instead: what a user writes now."""
+        """function: "module.name" or "module.Class.name", called with the object first.
+
+        instead: what a user writes now.
+        """
         self.function, self.instead = function, instead
 
     def __set_name__(self, owner: type, name: str) -> None:
@@ -55,8 +60,7 @@ class Method:
             DeprecationWarning,
             stacklevel=2,
         )
-        home, _, name = self.function.rpartition(".")
-        return partial(getattr(import_module(home), name), instance)
+        return partial(resolve_name(self.function), instance)
 
 
 def renamed(module: str, name: str) -> Any:

@@ -109,6 +109,23 @@ def test_a_csv_of_classes_is_trained_on_evaluated_and_predicted(call, folder):
     assert "test.csv has changed since the run" in call(*told, *options).output
 
 
+@pytest.mark.parametrize("at", ["every", "ramp", "mean"])
+def test_one_label_asked_at_other_places_is_one_row_a_series(call, folder, at):
+    classes(folder / "train.csv", 40, 0)
+    frame = classes(folder / "test.csv", 20, 1)
+    done = call("train", "--dataset", "train.csv", *CLASSES, *SMALL, "--epochs", 2, "--at", at)
+    assert done.exit_code == 0, done.output
+    run = only_run(folder)
+    found = json.loads(call("evaluate", run, "test.csv", "--json").stdout)
+    assert call("predict", run, "test.csv", "-o", "out.csv").exit_code == 0
+    out = pd.read_csv("out.csv").set_index("series")
+    right = frame.groupby("id")["kind"].first()
+    assert found["sequences"] == len(out) == 20
+    assert found["accuracy"] == pytest.approx((right == out["class"][right.index]).mean())
+    exported = call("export", run, "--torch", "alone", *(() if at == "mean" else ("--onnx", "m")))
+    assert exported.exit_code == 0, exported.output
+
+
 def test_the_recorded_command_is_that_of_the_run(call, folder):
     classes(folder / "own.csv", 30, 0)
     assert call(

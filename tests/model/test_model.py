@@ -98,7 +98,7 @@ def test_words_and_scales(tmp_path):
     tl.save(made, tmp_path / "m.safetensors")
     back = tl.load(tmp_path / "m.safetensors")
     inputs, lengths = data()
-    raw = made.rule.predict((inputs - mean) / deviation, lengths)
+    raw = made.rule.outputs((inputs - mean) / deviation, lengths)
     expected = np.array(words["classes"])[raw.argmax(-1)]
     np.testing.assert_array_equal(back.predict(inputs, lengths), expected)
     np.testing.assert_allclose(back.predict_proba(inputs, lengths), raw.softmax(-1), rtol=1e-6)
@@ -112,9 +112,45 @@ def test_values_in_their_own_units():
     mean, deviation = torch.tensor([10.0, 0.0]), torch.tensor([3.0, 1.0])
     made = model(loss="mse", outputs_scale=(mean, deviation))
     inputs, _ = data()
-    np.testing.assert_allclose(made.predict(inputs), mean + deviation * made.rule.predict(inputs))
+    np.testing.assert_allclose(made.predict(inputs), mean + deviation * made.rule.outputs(inputs))
     with pytest.raises(UnsupportedError, match="predict"):
         made.predict_proba(inputs)
+
+
+@pytest.mark.parametrize("batch_first", [True, False])
+@pytest.mark.parametrize("bidirectional", [False, True])
+@pytest.mark.parametrize("at", ["every", "ramp"])
+def test_of_one_label_asked_at_every_step_the_last_valid_one_counts(
+    at, bidirectional, batch_first, tmp_path
+):
+    gru = nn.GRU(3, 5, bidirectional=bidirectional, batch_first=batch_first)
+    network = tl.from_torch(gru, nn.Linear(10 if bidirectional else 5, 2))
+    rule = tl.BPTT(network, at=at)
+    made = tl.Model(rule, classes=("down", "up"), stepwise=False)
+    inputs, lengths = data()
+    entering = inputs if batch_first else inputs.transpose(0, 1)
+    every = rule.outputs(entering, lengths)
+    every = every if batch_first else every.transpose(0, 1)
+    last = torch.stack([row[n - 1] for row, n in zip(every, lengths, strict=True)])
+    tl.save(made, tmp_path / "m.safetensors")
+    for one in (made, tl.load(tmp_path / "m.safetensors")):
+        np.testing.assert_allclose(one.predict_proba(inputs, lengths), last.softmax(-1), rtol=1e-6)
+        assert one.predict(inputs, lengths).shape == (7,)
+        np.testing.assert_allclose(
+            one.predict_proba(inputs), every_last(rule, inputs, batch_first), rtol=1e-6
+        )
+    alone = made.to_torch()(inputs, lengths).detach()
+    np.testing.assert_allclose(alone, last.softmax(-1), rtol=1e-5)
+    stepwise = tl.Model(rule)  # as the rule's loss is
+    assert stepwise.predict_proba(inputs, lengths).shape == (7, 9, 2)
+    with pytest.raises(ArgumentError, match="stepwise: got True, expected False"):
+        tl.Model(tl.BPTT(network), stepwise=True)
+
+
+def every_last(rule: tl.Rule, inputs: torch.Tensor, batch_first: bool) -> torch.Tensor:
+    if batch_first:
+        return rule.outputs(inputs)[:, -1].softmax(-1)
+    return rule.outputs(inputs.transpose(0, 1))[-1].softmax(-1)
 
 
 @pytest.mark.parametrize("bidirectional", [False, True])
@@ -152,7 +188,7 @@ def test_what_is_not_of_this_package_is_asked_for_and_not_imported(tmp_path):
     fresh = nn.Sequential(nn.Linear(5, 4), nn.Tanh(), nn.Linear(4, 2))
     back = tl.load(file, rule=Mine, loss=squared, readout=fresh)
     inputs, _ = data()
-    np.testing.assert_array_equal(back.predict(inputs), rule.predict(inputs))
+    np.testing.assert_array_equal(back.predict(inputs), rule.outputs(inputs))
     assert type(back.rule) is Mine
     assert back.rule.feedback == "ternary"
 
@@ -219,3 +255,11 @@ def test_every_built_in_cell_is_saved(tmp_path):
         rule = tl.NP(make_network(cell, 3, 4, 2))
         tl.save(rule, tmp_path / name)
         assert type(tl.load(tmp_path / name).network.cell) is cell
+
+
+def test_the_old_name_of_a_rules_outputs_warns():
+    rule = tl.DFA(tl.GRU(3, 5, output_size=2))
+    inputs, lengths = data()
+    with pytest.warns(DeprecationWarning, match=r"DFA\.predict is now rule\.outputs"):
+        old = rule.predict(inputs, lengths)
+    assert torch.equal(old, rule.outputs(inputs, lengths))

@@ -322,9 +322,9 @@ def test_predict_is_what_evaluate_puts_out() -> None:
     for at in ("last", "every"):
         rule = tl.DFA(network(num_layers=2, dropout=0.5), loss="mse", at=at).double()
         targets = y if at == "every" else y[:, 0]
-        close(rule.predict(x, lengths), rule.evaluate(x, targets, lengths).outputs)
+        close(rule.outputs(x, lengths), rule.evaluate(x, targets, lengths).outputs)
     with pytest.raises(tl.ArgumentError, match="inputs"):
-        rule.predict(x[..., :2])
+        rule.outputs(x[..., :2])
 
 
 def test_every_rule_has_the_same_defaults() -> None:

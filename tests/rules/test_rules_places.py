@@ -73,10 +73,10 @@ def test_bptt_is_the_gradient_of_the_loss_written_in_torch(
 def test_outputs_and_accuracy_are_those_of_the_mean() -> None:
     network = tl.GRU(2, 5, 3).double()
     x, y = torch.randn(4, 6, 2, dtype=torch.float64), torch.tensor([0, 2, 1, 1])
-    every = tl.DFA(network, at="every").predict(x, LENGTHS)
+    every = tl.DFA(network, at="every").outputs(x, LENGTHS)
     means = torch.stack([own[:n].mean(0) for own, n in zip(every, LENGTHS, strict=True)])
     rule = tl.DFA(network, at="mean")
-    close(rule.predict(x, LENGTHS), means)
+    close(rule.outputs(x, LENGTHS), means)
     found = rule.estimate(x, y, LENGTHS)
     close(found.outputs, means)
     assert found.accuracy is not None

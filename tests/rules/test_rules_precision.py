@@ -187,7 +187,7 @@ def test_autocast_around_all_else_changes_nothing(name):
         rule = made(name)
         optimizer = torch.optim.SGD(rule.parameters(), lr=0.1)
         with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
-            numbers = [rule.estimate(x, y).loss, rule.evaluate(x, y).loss, rule.predict(x)]
+            numbers = [rule.estimate(x, y).loss, rule.evaluate(x, y).loss, rule.outputs(x)]
             if rule.spec.online:
                 stream = tl.Stream(rule, optimizer, 6)
                 numbers += [*stream.step(x[:, 0], y[:, 0]), *stream.run(x, y)]

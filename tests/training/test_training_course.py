@@ -379,7 +379,7 @@ def test_metrics_are_those_of_the_whole_part(train, problem):
     trained = train(2, metrics={"recall": recall, "entries": lambda o, t: np.int64(len(o))})
     for name in ("validation", "test"):
         part = getattr(problem, name)
-        outputs = trained.rule.predict(part.inputs)
+        outputs = trained.rule.outputs(part.inputs)
         assert trained.history.last[f"{name}_recall"] == float(recall(outputs, part.targets))
         assert trained.history.last[f"{name}_entries"] == 20
     assert "train_recall" not in trained.history.last

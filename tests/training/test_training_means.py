@@ -52,7 +52,7 @@ def test_the_loss_is_torch_s():
     rule = rule_with([1.0, 20.0])
     found = fitted(rule, (x, y))["validation_loss"]
     weights = torch.tensor([1.0, 20.0])
-    true = torch.nn.functional.cross_entropy(rule.predict(x), y, weight=weights)
+    true = torch.nn.functional.cross_entropy(rule.outputs(x), y, weight=weights)
     assert found == pytest.approx(float(true), rel=1e-5)
 
 

@@ -34,6 +34,7 @@ from timelocal.model.build import (
 )
 from timelocal.network import Decorrelation, Network
 from timelocal.rules import Rule
+from timelocal.rules.batch import STEPWISE
 from timelocal.training import History, fit
 
 MODEL = "model.safetensors"
@@ -194,6 +195,7 @@ def _model(config: TrainConfig, rule: Rule, ready: Prepared) -> Model:
         inputs_scale=ready.inputs_scale,
         outputs_scale=ready.outputs_scale,
         reading=config.reading,
+        stepwise=card.classes is None and card.stepwise and config.at in STEPWISE,
     )
 
 

@@ -63,6 +63,7 @@ def save(model: Model | Rule, path: str | os.PathLike[str]) -> None:
     recipe: dict[str, Any] = {"format": FORMAT, **recipe_of(made.rule)}
     recipe |= {name: getattr(made, name) for name in _WORDS}
     recipe["reading"] = dict(made.reading)
+    recipe["stepwise"] = made.stepwise
     tensors = {name: tensor.detach().cpu() for name, tensor in made.rule.state_dict().items()}
     for name in _SCALES:
         scale = getattr(made, name)
@@ -111,7 +112,8 @@ def load(
         }
         made.load_state_dict(tensors)
         words = {name: recipe[name] for name in _WORDS}
-        return Model(made, **words, reading=recipe["reading"], **scales)  # type: ignore[arg-type]
+        own = {"reading": recipe["reading"], "stepwise": recipe.get("stepwise")}
+        return Model(made, **words, **own, **scales)  # type: ignore[arg-type]
     except TimelocalError:
         raise
     except (LookupError, TypeError, ValueError, RuntimeError, AttributeError) as error:

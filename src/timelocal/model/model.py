@@ -15,9 +15,10 @@ from timelocal.arguments import as_series, as_tensor, lengths_problem
 from timelocal.data.sequences import Values
 from timelocal.errors import Problem, UnsupportedError, described, raise_problems
 from timelocal.losses import BCE, CrossEntropy, Gaussian, Loss, Quantile
-from timelocal.model.plain import Plain
+from timelocal.model.plain import Plain, at_the_end
 from timelocal.network import Network, to_torch
 from timelocal.rules import Rule
+from timelocal.rules.batch import STEPWISE
 
 Scale: TypeAlias = tuple[Tensor, Tensor]
 """Mean and standard deviation, one each for every feature, as `timelocal.data.moments` gives them."""
@@ -39,9 +40,12 @@ class Model:
         inputs_scale: mean and deviation (I,) that inputs were standardized by.
         outputs_scale: mean and deviation (O,) that targets were standardized by.
         reading: how the training data were read from a file: arguments of `timelocal.data.read`.
+        stepwise: whether it predicts at every step; None: if the rule's loss is there. False for a network of
+            one label that was asked at every step: it predicts what it says at the last valid one.
 
     Raises:
-        ArgumentError: numbers of names or moments that are not those of the network.
+        ArgumentError: numbers of names or moments that are not those of the network; a prediction at every
+            step by a rule whose loss is of the whole sequence.
 
     >>> import torch, timelocal as tl
     >>> rule = tl.DFA(tl.GRU(1, 8, output_size=2))
@@ -57,6 +61,7 @@ class Model:
     inputs_scale: Scale | None = None
     outputs_scale: Scale | None = None
     reading: Mapping[str, Any] = field(default_factory=dict)
+    stepwise: bool | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.rule, Rule):
@@ -79,6 +84,14 @@ class Model:
             given = getattr(self, name)
             if given is not None:
                 object.__setattr__(self, name, _scale(name, given, sizes[name], self.network))
+        every = self.rule.at in STEPWISE
+        if self.stepwise is None:
+            object.__setattr__(self, "stepwise", every)
+        elif self.stepwise and not every:
+            remedy = "Make the rule with at='every'."
+            raise_problems(
+                [Problem("stepwise", "True", f"False for a rule with at={self.rule.at!r}", remedy)]
+            )
 
     @property
     def network(self) -> Network:
@@ -100,8 +113,7 @@ class Model:
 
         Returns:
             (b,) names of classes, or their numbers where they have none; or values (b, o); or whether each of
-            them is the case (b, o), with the loss BCE. Of a network with an output at every step (b, t) and
-            (b, t, o).
+            them is the case (b, o), with the loss BCE. Of a `stepwise` model (b, t) and (b, t, o).
 
         Raises:
             ArgumentError: for inputs of other features, and values that are not finite.
@@ -181,7 +193,7 @@ class Model:
         return Plain(
             recurrent,
             readout,
-            at=self.rule.at,
+            at=self.rule.at if self.stepwise or self.rule.at not in STEPWISE else "end",
             activation=activation,
             inputs_scale=self.inputs_scale,
             outputs_scale=self.outputs_scale,
@@ -218,8 +230,11 @@ class Model:
         for start in range(0, len(padded), _BATCH):
             rows = self.scaled(padded[start : start + _BATCH].to(like))
             valid = None if steps is None else steps[start : start + _BATCH]
-            outputs = self.rule.predict(rows if first else rows.transpose(0, 1), valid)
-            found.append(outputs if first or outputs.dim() == 2 else outputs.transpose(0, 1))
+            outputs = self.rule.outputs(rows if first else rows.transpose(0, 1), valid)
+            if outputs.dim() == 3:
+                outputs = outputs if first else outputs.transpose(0, 1)
+                outputs = outputs if self.stepwise else at_the_end(outputs, valid)
+            found.append(outputs)
         return torch.cat(found).cpu()
 
 

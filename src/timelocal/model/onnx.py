@@ -41,7 +41,8 @@ def _graph(model: Model) -> Any:
     recurrent: nn.RNNBase = plain.recurrent
     dtype = str(model.network.recurrent.like.dtype)
     refused = {
-        f"outputs at {plain.at!r}": plain.at != "last",
+        f"outputs at {plain.at!r}": plain.at != "last"
+        and (plain.at != "end" or recurrent.bidirectional),
         f"a readout {type(plain.readout).__name__}": type(plain.readout) is not nn.Linear,
         dtype: dtype != "torch.float32",
     }

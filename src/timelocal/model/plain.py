@@ -7,10 +7,20 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 
+def at_the_end(outputs: Tensor, lengths: Tensor | None) -> Tensor:
+    """Outputs (b, t, o) at the last valid step of each sequence, (b, o)."""
+    if lengths is None:
+        return outputs[:, -1]
+    return outputs[
+        torch.arange(len(outputs), device=outputs.device), lengths.to(outputs.device) - 1
+    ]
+
+
 class Plain(nn.Module):
     """Standardisation, a recurrent module of torch.nn, its readout where the loss is, and the activation.
 
-    Inputs (b, t, i) and lengths (b,) to probabilities or values (b, o), or (b, t, o) at every step.
+    Inputs (b, t, i) and lengths (b,) to probabilities or values (b, o), or (b, t, o) at every step. Where
+    `at` is "end", the loss was at every step, and the output at the last valid step counts.
     """
 
     inputs_mean: Tensor | None
@@ -45,7 +55,9 @@ class Plain(nn.Module):
         if self.at == "last":
             features = self._last(features, lengths)
         outputs: Tensor = self.readout(features)
-        if self.at == "mean":
+        if self.at == "end":
+            outputs = at_the_end(outputs, lengths)
+        elif self.at == "mean":
             valid = torch.arange(outputs.shape[1], device=outputs.device) < lengths[:, None]
             outputs = (outputs * valid[..., None]).sum(1) / lengths[:, None]
         if self.activation == "softmax":

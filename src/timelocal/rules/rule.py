@@ -41,7 +41,7 @@ from timelocal.typing import Gradients, LossFunction, Memory, Place, States
 class Rule(nn.Module, ABC):
     """Base of all rules: the checks at the door, the forward pass, how gradients reach the parameters.
 
-    A user calls the rule as a loss, or `estimate`, `accumulate`, `evaluate`, `predict`, `check`. An author
+    A user calls the rule as a loss, or `estimate`, `accumulate`, `evaluate`, `outputs`, `check`. An author
     declares `spec` and writes `recurrent_gradients`, and `begin` and `advance` for a rule that learns online.
     """
 
@@ -182,7 +182,7 @@ class Rule(nn.Module, ABC):
         return evaluate_batch(self, self._batch(inputs, targets, lengths, mask, initial))
 
     @torch.no_grad()
-    def predict(
+    def outputs(
         self,
         inputs: Tensor | PackedSequence,
         lengths: Tensor | None = None,
@@ -191,11 +191,12 @@ class Rule(nn.Module, ABC):
     ) -> Tensor:
         """The outputs where the loss is: (b, o) at the last step or of their mean, (b, t, o) at every step.
 
-        As `evaluate`, for data without targets: no dropout, nothing is changed.
+        As `evaluate`, for data without targets: no dropout, nothing is changed. These are the network's
+        numbers: `timelocal.Model.predict` gives names of classes, and values in their own units.
 
         >>> import torch, timelocal as tl
         >>> rule = tl.DFA(tl.GRU(3, 8, output_size=2))
-        >>> rule.predict(torch.zeros(5, 7, 3)).shape
+        >>> rule.outputs(torch.zeros(5, 7, 3)).shape
         torch.Size([5, 2])
         """
         inputs, lengths = inputs_batch(self.network, inputs, lengths, initial)
@@ -269,6 +270,7 @@ class Rule(nn.Module, ABC):
     learner = deprecated.Method(
         "timelocal.fast.repeated_estimate", "timelocal.fast.repeated_estimate(rule)"
     )
+    predict = deprecated.Method("timelocal.rules.Rule.outputs", "rule.outputs(inputs, lengths)")
     take_steps = deprecated.Method(
         "timelocal.rules.update_locally", "timelocal.rules.update_locally(rule, estimate)"
     )
