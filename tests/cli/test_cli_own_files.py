@@ -9,7 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from sklearn.linear_model import Ridge
 from sklearn.metrics import f1_score, mean_absolute_error, r2_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 import timelocal as tl
 from timelocal.experiments.config import TrainConfig
@@ -76,14 +79,22 @@ def test_a_csv_of_classes_is_trained_on_evaluated_and_predicted(call, folder):
     run = only_run(folder)
     evaluated = json.loads(call("evaluate", run, "test.csv", "--json").stdout)
     assert evaluated["accuracy"] > 0.9
-    assert evaluated["floors"] == {
-        "always fällt": {
-            "accuracy": 0.5,
-            "balanced_accuracy": 0.5,
-            "macro_f1": pytest.approx(1 / 3),
-        }
-    }
+    always = {"accuracy": 0.5, "balanced_accuracy": 0.5, "macro_f1": pytest.approx(1 / 3)}
     result = json.loads((run / "result.json").read_text())
+    (majority,) = (name for name in evaluated["floors"] if name.startswith("always "))
+    assert evaluated["floors"][majority] == always
+    # the test part of the run is this file: its floors, and those of its metric, are these
+    ridge = evaluated["floors"]["readout only"]
+    assert ridge["accuracy"] == pytest.approx(result["trivial"]["readout_only"])
+    assert result["trivial_metric"] == {
+        "majority_class": always["macro_f1"],
+        "readout_only": pytest.approx(ridge["macro_f1"]),
+    }
+    table = call("evaluate", run, "test.csv").output
+    assert "readout only" in table
+    bare = json.loads(call("evaluate", run / MODEL, "test.csv", "--json").stdout)
+    assert bare["floors"].keys() in ({"always fällt"}, {"always steigt"})
+    assert bare["accuracy"] == evaluated["accuracy"]
     assert result["best_validation"]["test_macro_f1"] == pytest.approx(evaluated["macro_f1"])
     frame.drop(columns="kind").to_csv("new.csv", index=False)  # other form, no labels
     assert call("predict", run, "new.csv", "-o", "out.csv").exit_code == 0
@@ -179,6 +190,25 @@ def test_a_forecast_stands_beside_its_floors(call, folder):
     values = model.predict(inputs)
     assert found["mae"] == pytest.approx(mean_absolute_error(whole[:, 12:], values), rel=1e-4)
     assert found["r2"] == pytest.approx(r2_score(whole[:, 12:].ravel(), values.ravel()), rel=1e-4)
+    ridge = make_pipeline(StandardScaler(), Ridge(1.0))
+    ridge.fit(inputs[:226].reshape(226, -1), whole[:226, 12:])  # targets in the first 60 %
+    told = ridge.predict(inputs.reshape(len(inputs), -1))
+    assert found["floors"]["ridge on the window"]["mae"] == pytest.approx(
+        mean_absolute_error(whole[:, 12:], told), rel=1e-3
+    )
+    assert found["floors"].keys() == {"mean of training", "persistence", "ridge on the window"}
+    # where the training data are gone, or others, the floors that these data have
+    frame.iloc[50:].to_csv("load.csv", index=False)
+    changed = call("evaluate", run, "load.csv")
+    assert (
+        "without the floors of the training part: dataset load.csv: load.csv has changed"
+        in changed.output
+    )
+    assert "their mean" in changed.output
+    (folder / "load.csv").rename("moved.csv")
+    gone = call("evaluate", run, "moved.csv")
+    assert "without the floors of the training part: load.csv: not there any more" in gone.output
+    assert "ridge" not in gone.stdout
 
 
 def test_mistakes_are_told_before_anything_is_made(call, folder):
@@ -227,13 +257,20 @@ def test_forecasts_with_their_quantiles(call, folder, loss):
     found = json.loads(call("evaluate", run, "load.csv", "--json").stdout)
     assert found["expected_coverage"] == pytest.approx(0.8)
     assert 0.65 < found["coverage"] < 0.92
-    assert found["mae"] < 0.7 * found["floors"]["their mean"]["mae"]
+    assert found["mae"] < 0.7 * found["floors"]["mean of training"]["mae"]
     assert call("predict", run, "load.csv", "-o", "next.csv").exit_code == 0
     row = pd.read_csv("next.csv").iloc[0]
     assert row["load +1 q0.1"] < row["load +1"] < row["load +1 q0.9"]
     assert 900 < row["load +2 q0.1"] < row["load +2 q0.9"] < 1100
     trivial = json.loads((run / "result.json").read_text())["trivial"]
-    assert ("persistence" in trivial) == (loss == "quantile")
+    if loss == "quantile":
+        assert "persistence" in trivial
+    else:  # of the windows whose targets lie in the training part: 60 % of the time
+        train = np.stack([load[12:359], load[13:360]], 1)
+        mean, deviation = train.mean(0), train.std(0)
+        test = (np.stack([load[480:-1], load[481:]], 1) - mean) / deviation
+        likelihood = np.log(2 * np.pi) / 2 + (np.square(test) / 2).mean()
+        assert trivial == {"normal distribution of training": pytest.approx(likelihood, rel=1e-3)}
     model = tl.load(run / MODEL)
     inputs = np.lib.stride_tricks.sliding_window_view(load, 12)[:587, :, None]
     ends = model.predict_quantiles(inputs, levels=(0.1, 0.9))

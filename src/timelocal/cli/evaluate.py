@@ -11,6 +11,9 @@ from timelocal.cli.models import RUN
 
 if TYPE_CHECKING:
     from rich.table import Table
+    from torch import Tensor
+
+    from timelocal.data.own_files import More
 
 
 def evaluate(
@@ -22,7 +25,8 @@ def evaluate(
 ) -> None:
     """Evaluate: of each class precision, recall and F1, confusions and calibration; or the errors of values.
 
-    Beside them is what takes no learning: always the same class; the mean, and the last value of a forecast.
+    Beside them is what takes no learning over time: the most frequent class, the mean, the last value of a
+    forecast, a ridge regression. Of a run folder they are fitted to its training part, if that is there.
     """
     from timelocal.cli.models import model_at, more_for
     from timelocal.cli.terminal import say, show
@@ -30,13 +34,29 @@ def evaluate(
     from timelocal.model.evaluation import evaluated
 
     model = model_at(run, cell, rule)
-    found = evaluated(model, more_for(model, data, labelled=True))
+    more = more_for(model, data, labelled=True)
+    found = evaluated(model, more, _floors(run, more))
     if as_json:
         say(to_json(found, indent=1))
         return
     if model.classes is not None:
         show(_of_classes(found), _confusions(found["confusion"], list(model.classes)))
     show(_whole(found))
+
+
+def _floors(run: Path, more: More) -> dict[str, Tensor] | None:
+    """Floors of the training part of a run folder; None for a model in a file, or without its data."""
+    from timelocal.cli.terminal import say
+    from timelocal.errors import DataError
+    from timelocal.experiments.beside import floors_beside
+
+    if not (run / "config.json").is_file():
+        return None
+    try:
+        return floors_beside(run, more)
+    except DataError as error:
+        say(f"without the floors of the training part: {error}", err=True)
+        return None
 
 
 def _of_classes(found: dict[str, Any]) -> Table:

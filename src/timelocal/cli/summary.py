@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import mean, stdev
@@ -63,7 +63,9 @@ def _found(record: RunRecord) -> str:
         return f": {'; '.join([*record.problems, record.message])}"
     for measure, digits in (("accuracy", 3), ("loss", 5)):
         for value in _values([record], "last", measure):
-            return f", test {measure} {value:.{digits}f}"
+            floors = _floors([record])
+            beside = f" beside {_told(floors)}" if floors else ""
+            return f", test {measure} {value:.{digits}f}{beside}"
     return ""
 
 
@@ -98,18 +100,22 @@ def print_summary(records: Sequence[RunRecord]) -> None:
             _spread(_values(sound, "last", score)),
             _spread(_values(sound, "best_validation", score)),
             f"{1000 * mean(steps):.2f}" if steps else "–",
-            "–" if metric else _floors(sound),
+            _told(_floors(sound, "trivial_metric" if metric else "trivial")),
         )
     show(table)
 
 
-def _floors(sound: Sequence[RunRecord]) -> str:
+def _floors(sound: Sequence[RunRecord], measured: str = "trivial") -> dict[str, float]:
     """The mean over the runs of every predictor that learns nothing over time."""
     found: dict[str, list[float]] = {}
     for record in sound:
-        for name, value in ((record.result or {}).get("trivial") or {}).items():
+        for name, value in ((record.result or {}).get(measured) or {}).items():
             found.setdefault(name, []).append(value)
-    return ", ".join(f"{name} {mean(values):.3g}" for name, values in found.items()) or "–"
+    return {name: mean(values) for name, values in found.items()}
+
+
+def _told(floors: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {value:.3g}" for name, value in floors.items()) or "–"
 
 
 def _counted(sound: Sequence[RunRecord], damaged: int) -> str:

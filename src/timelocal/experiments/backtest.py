@@ -160,7 +160,7 @@ def _forecasts(
         restore_best=True,
     )
     found = {"model": ready.in_own_units(predicted(rule, ready.split.test))}
-    found |= floor_predictions(ready, reading.target)
+    found |= floor_predictions(ready, reading.target, network)
     if season is not None:
         feature = dataset.card.features.index(str(reading.target))
         inputs = parts.test.inputs.numpy()

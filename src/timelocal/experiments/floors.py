@@ -5,13 +5,16 @@ from __future__ import annotations
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from sklearn.linear_model import Ridge, RidgeClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
 from timelocal import data
-from timelocal.data import Sequences
+from timelocal.data import Sequences, Split
 from timelocal.data.metrics import mse
 from timelocal.data.reading import is_file
-from timelocal.data.trivial import majority_class
+from timelocal.experiments.predictions import CLASS_METRICS, VALUE_METRICS
 from timelocal.experiments.preparing import Prepared
 from timelocal.losses import Gaussian, Loss, Quantile
 from timelocal.network import Network
@@ -25,26 +28,26 @@ def floors(
 ) -> dict[str, float]:
     """Test accuracies, or mean squared errors in the units that the network learns in.
 
-    Of quantiles the pinball loss, every quantile being the same value; nothing beside a likelihood.
+    Of quantiles the pinball loss, every quantile being the same value; of a likelihood that of the normal
+    distribution of the training part.
     target: the feature that is forecast, if one is.
     """
     dataset, split = prepared.dataset, prepared.split
-    if dataset.card.classes is not None:
-        return {
-            "majority_class": majority_class(split.train.targets, split.test.targets),
-            "readout_only": _readout_only(network, split.train, split.test),
-        }
-    if not is_file(dataset.name):
+    if dataset.card.classes is None and not is_file(dataset.name):
         named = data.floors(dataset.name, split).items()
         return {
             name.removesuffix(", MSE"): error for name, error in named if name.endswith(", MSE")
         }
     if isinstance(loss, Gaussian):
-        return {}
+        return {"normal distribution of training": _normal(split, loss)}
     mean, deviation = prepared.outputs_scale or (torch.tensor(0.0), torch.tensor(1.0))
     found: dict[str, float] = {}
-    for name, own in floor_predictions(prepared, target).items():
-        values, targets = (own - mean) / deviation, split.test.targets
+    for name, own in floor_predictions(prepared, target, network).items():
+        targets = split.test.targets
+        if dataset.card.classes is not None:
+            found[name] = (own == targets).double().mean().item()
+            continue
+        values = (own - mean) / deviation
         if isinstance(loss, Quantile):
             values = values.repeat_interleave(loss.outputs_per_target, -1)
             found[name] = float(loss.losses(values.flatten(0, -2), targets.flatten(0, -2)).mean())
@@ -62,28 +65,61 @@ def is_fitted(name: str) -> bool:
     return name.startswith(("readout", "ridge", "linear"))
 
 
-def floor_predictions(prepared: Prepared, target: str | None) -> dict[str, Tensor]:
-    """What predictors of values without learning over time say of the test part, in its own units.
+def floor_predictions(
+    prepared: Prepared, target: str | None, network: Network
+) -> dict[str, Tensor]:
+    """What predictors without learning over time say of the test part: classes, or values in its own units.
 
-    The mean of the training part; of a forecast the last value, and a ridge regression on the window.
+    Of classes the most frequent one of the training part, of values its mean; of a forecast the last value,
+    and a ridge regression on the window; of what one says of a whole sequence a ridge regression on the last
+    states of `network`, which is untrained.
     """
     train, test = prepared.raw.train, prepared.raw.test
+    if prepared.dataset.card.classes is not None:
+        return {
+            "majority_class": train.targets.flatten().bincount().argmax().expand_as(test.targets),
+            "readout_only": _readout_only(prepared, network, RidgeClassifier()),
+        }
     outputs = train.targets.shape[-1]
     mean = train.targets.reshape(-1, outputs).mean(0)
     found = {"mean of training": mean.expand_as(test.targets)}
-    if target is None:
-        return found
-    feature = prepared.dataset.card.features.index(target)
-    found["persistence"] = test.inputs[:, -1, feature, None].expand_as(test.targets)
-    found["ridge on the window"] = _ridge(train, test)
+    if target is not None:
+        feature = prepared.dataset.card.features.index(target)
+        found["persistence"] = test.inputs[:, -1, feature, None].expand_as(test.targets)
+        found["ridge on the window"] = _ridge(train, test)
+    elif test.targets.dim() == 2:
+        found["readout only"] = _readout_only(prepared, network, Ridge(1.0))
     return found
 
 
-def _ridge(train: Sequences, test: Sequences) -> Tensor:
-    from sklearn.linear_model import Ridge
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
+def floor_metrics(
+    name: str, prepared: Prepared, network: Network, target: str | None
+) -> dict[str, float]:
+    """The measure of this name of every predictor without learning over time, on the test part."""
+    measure = (CLASS_METRICS | VALUE_METRICS)[name]
+    test = prepared.raw.test
+    counts = torch.ones(test.targets.shape[: max(1, test.targets.dim() - 1)], dtype=torch.bool)
+    if test.lengths is not None and test.targets.dim() == 3:
+        counts = torch.arange(test.targets.shape[1]) < test.lengths[:, None]
+    found = floor_predictions(prepared, target, network)
+    return {
+        floor: float(measure(values[counts], test.targets[counts]))
+        for floor, values in found.items()
+    }
 
+
+def _normal(split: Split, loss: Gaussian) -> float:
+    """Negative log likelihood of the test part under the normal distribution of the training part."""
+    outputs = split.train.targets.shape[-1]
+    rows = split.train.targets.reshape(-1, outputs)
+    spread = rows.std(0, correction=0)
+    log_deviation = torch.where(spread > 0, spread, 1.0).log()
+    told = torch.stack([rows.mean(0), log_deviation], -1).flatten()
+    targets = split.test.targets.reshape(-1, outputs)
+    return float(loss.losses(told.expand(len(targets), -1), targets).mean())
+
+
+def _ridge(train: Sequences, test: Sequences) -> Tensor:
     chosen = np.unique(np.linspace(0, len(train) - 1, _MOST).astype(int))
     ridge = make_pipeline(StandardScaler(), Ridge(1.0))
     ridge.fit(
@@ -93,13 +129,14 @@ def _ridge(train: Sequences, test: Sequences) -> Tensor:
     return torch.from_numpy(values).reshape(test.targets.shape).to(test.targets.dtype)
 
 
-def _readout_only(network: Network, train: Sequences, test: Sequences) -> float:
-    """Accuracy of a ridge classifier on the last states of the untrained network."""
-    from sklearn.linear_model import RidgeClassifier
-
-    classifier = RidgeClassifier()
-    classifier.fit(_features(network, train), train.targets.numpy())
-    return float(classifier.score(_features(network, test), test.targets.numpy()))
+def _readout_only(
+    prepared: Prepared, network: Network, regression: RidgeClassifier | Ridge
+) -> Tensor:
+    """What a ridge regression on the last states of the untrained network says of the test part."""
+    split, targets = prepared.split, prepared.raw.train.targets
+    regression.fit(_features(network, split.train), targets.numpy())
+    values = torch.from_numpy(regression.predict(_features(network, split.test)))
+    return values.reshape(prepared.raw.test.targets.shape).to(targets.dtype)
 
 
 def _features(network: Network, part: Sequences) -> NDArray[np.float32]:

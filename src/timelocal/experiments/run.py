@@ -17,10 +17,15 @@ from timelocal.experiments.command import command_of
 from timelocal.experiments.config import TrainConfig
 from timelocal.experiments.environment import environment
 from timelocal.experiments.explosion import explosion
-from timelocal.experiments.floors import floors
+from timelocal.experiments.floors import floor_metrics, floors
 from timelocal.experiments.folder import already_done, set_status
 from timelocal.experiments.origins import ChangedPluginWarning, changes, foreign, origins
-from timelocal.experiments.predictions import measured, metric_of, predicted, shown
+from timelocal.experiments.predictions import (
+    measured,
+    metric_of,
+    predicted,
+    shown,
+)
 from timelocal.experiments.preparing import Prepared, class_weights, prepared
 from timelocal.files import as_path, exclusive, is_there, make_folder, read_object, write_json
 from timelocal.losses import LOSSES
@@ -73,9 +78,11 @@ def run(
     optimizer = OPTIMIZERS[config.optimizer](network.parameters(), lr=config.lr)
     scheduler = make_scheduler(config.scheduler, optimizer, config.epochs)
     target = config.reading.get("target")
-    trivial = floors(ready, network, rule.loss, None if target is None else str(target))
-    metrics = None
+    target = None if target is None else str(target)
+    trivial = floors(ready, network, rule.loss, target)
+    metrics, trivial_metric = None, None
     if config.metric is not None:
+        trivial_metric = floor_metrics(config.metric, ready, network, target)
         metrics = {config.metric: metric_of(config.metric, rule.loss, ready.outputs_scale)}
     stepwise = card.classes is None and card.stepwise
     one = split.test[torch.tensor([0])]
@@ -109,6 +116,8 @@ def run(
             )
             rule.to("cpu")
             result = _result(config, history, trivial)
+            if trivial_metric is not None:
+                result["trivial_metric"] = trivial_metric
             if card.classes is None:
                 after = predicted(rule, split.test)
                 result["metrics"] = measured(ready.in_own_units(after), ready.raw.test.targets)

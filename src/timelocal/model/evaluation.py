@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 from timelocal.data.own_files import More
 from timelocal.errors import Problem, raise_problems
@@ -14,14 +17,17 @@ from timelocal.model.model import Model
 from timelocal.model.scores import class_scores, value_scores
 
 
-def evaluated(model: Model, more: More) -> dict[str, Any]:
-    """The scores of a model, and under `floors` those of predictors that learn nothing.
-
-    Of classes: always the most frequent one of these data. Of values: their mean, and of a forecast the last
-    value before.
+def evaluated(
+    model: Model, more: More, floors: Mapping[str, Tensor] | None = None
+) -> dict[str, Any]:
+    """The scores of a model, and under `floors` those of predictors without learning over time.
 
     Of a model of quantiles also how many targets lie between the lowest and the highest (of a normal
     distribution those of 0.1 and 0.9), how many should, and how wide that is.
+
+    Args:
+        floors: predictions by name: classes (n,), or values as the targets are. None: the most frequent class
+            of these data; their mean, and of a forecast the last value before.
 
     Raises:
         ArgumentError: for data without targets.
@@ -29,36 +35,58 @@ def evaluated(model: Model, more: More) -> dict[str, Any]:
     if more.targets is None:
         raise_problems([Problem("data", "no targets", "one for each sequence")])
     assert more.targets is not None
+    targets = more.targets
     if model.classes is not None:
         shares = model.predict_proba(more.inputs, more.lengths)
-        found = class_scores(shares, more.targets, model.classes)
-        count = torch.bincount(more.targets, minlength=len(model.classes))
-        always = np.zeros_like(shares)
-        always[:, int(count.argmax())] = 1
-        floor = class_scores(always, more.targets, model.classes)
+        if floors is None:
+            most = targets.bincount(minlength=len(model.classes)).argmax()
+            floors = {f"always {model.classes[int(most)]}": most.expand(len(targets))}
         kept = ("accuracy", "balanced_accuracy", "macro_f1")
-        name = f"always {model.classes[int(count.argmax())]}"
-        return {**found, "floors": {name: {one: floor[one] for one in kept}}}
-    targets = more.targets.double().numpy()
+        beside = {}
+        for name, classes in floors.items():
+            sure = torch.eye(len(model.classes))[classes]
+            scores = class_scores(sure, targets, model.classes)
+            beside[name] = {score: scores[score] for score in kept}
+        return {**class_scores(shares, targets, model.classes), "floors": beside}
+    if floors is None:
+        floors = _floors(model, more, targets)
+    wanted = targets.double().numpy()
     values = model.predict(more.inputs, more.lengths)
-    valid = np.ones(targets.shape[:-1], bool)
-    if more.lengths is not None and targets.ndim == 3:
-        valid = np.arange(targets.shape[1]) < more.lengths.numpy()[:, None]
-    floors = {"their mean": np.broadcast_to(targets[valid].mean(0), targets.shape)}
-    target = model.reading.get("target")
-    if target is not None and model.features is not None:
-        last = more.inputs[:, -1, model.features.index(target)].double().numpy()
-        floors["persistence"] = np.broadcast_to(last[:, None], targets.shape)
-    scores = {name: value_scores(one[valid], targets[valid]) for name, one in floors.items()}
-    found = {"sequences": len(targets), **value_scores(values[valid], targets[valid])}
+    valid = np.ones(wanted.shape[:-1], bool)
+    if more.lengths is not None and wanted.ndim == 3:
+        valid = np.arange(wanted.shape[1]) < more.lengths.numpy()[:, None]
+    found = {"sequences": len(wanted), **value_scores(values[valid], wanted[valid])}
     if isinstance(model.loss, Quantile | Gaussian):
         levels = model.loss.levels if isinstance(model.loss, Quantile) else (0.1, 0.9)
         ends = model.predict_quantiles(more.inputs, more.lengths, (levels[0], levels[-1]))
-        low, high = ends[..., 0][valid], ends[..., -1][valid]
-        inside = (targets[valid] >= low) & (targets[valid] <= high)
-        found |= {
-            "coverage": float(inside.mean()),
-            "expected_coverage": levels[-1] - levels[0],
-            "mean_width": float((high - low).mean()),
-        }
-    return {**found, "floors": scores}
+        found |= coverage(ends[valid], wanted[valid], levels[-1] - levels[0])
+    beside = {name: value_scores(one.numpy()[valid], wanted[valid]) for name, one in floors.items()}
+    return {**found, "floors": beside}
+
+
+def coverage(ends: NDArray[Any], targets: NDArray[Any], expected: float) -> dict[str, float | None]:
+    """The share of targets (n, o) between two quantiles (n, o, 2), how large it should be, their distance.
+
+    >>> coverage(np.array([[[0.0, 2.0]], [[0.0, 4.0]]]), np.array([[1.0], [5.0]]), 0.8)
+    {'coverage': 0.5, 'expected_coverage': 0.8, 'mean_width': 3.0}
+    """
+    low, high = ends[..., 0], ends[..., 1]
+    return {
+        "coverage": float(((targets >= low) & (targets <= high)).mean()),
+        "expected_coverage": expected,
+        "mean_width": float((high - low).mean()),
+    }
+
+
+def _floors(model: Model, more: More, targets: Tensor) -> dict[str, Tensor]:
+    """The mean of the targets, and of a forecast the last value before."""
+    rows = targets
+    if more.lengths is not None and targets.dim() == 3:
+        rows = targets[torch.arange(targets.shape[1]) < more.lengths[:, None]]
+    mean = rows.double().reshape(-1, targets.shape[-1]).mean(0)
+    found = {"their mean": mean.expand_as(targets)}
+    target = model.reading.get("target")
+    if target is not None and model.features is not None:
+        last = more.inputs[:, -1, model.features.index(target)]
+        found["persistence"] = last[:, None].expand_as(targets)
+    return found
