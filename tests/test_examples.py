@@ -75,3 +75,34 @@ def test_streams_of_river_are_learned_and_compared() -> None:
     found = streams.main(["AirlinePassengers"], seeds=[0])["AirlinePassengers"]
     assert found[unlearned] == [pytest.approx(29.73, abs=0.01)]
     assert found[last] == [pytest.approx(48.86, abs=0.01)]
+
+
+def test_a_stream_learns_to_recall_what_no_window_reaches() -> None:
+    forever = example("stream_forever")
+    found = forever.main(400_000, windows=[50])
+    ends = {name: float(errors.tensor_split(5)[-1].mean()) for name, errors in found.items()}
+    assert ends["RTRL"] < 0.15
+    assert ends["TBPTT(50)"] > 0.25
+    assert ends["readout alone"] > 0.25
+
+
+def test_every_mark_is_asked_for_once_and_late() -> None:
+    forever = example("stream_forever")
+    inputs, targets, asked = (part[0] for part in forever.stream(10_000))
+    marks = inputs[:, 1].nonzero().flatten()
+    questions = asked.nonzero().flatten()
+    assert len(marks) - len(questions) in (0, 1)
+    for question in questions:
+        mark = marks[marks <= question][-1]
+        assert question - mark >= forever.LEAST
+        assert targets[question] == inputs[mark, 0]
+
+
+def test_truncated_learning_at_the_questions_is_that_of_a_stream() -> None:
+    forever = example("stream_forever")
+    data = forever.stream(3_000)
+    stepwise = tl.TBPTT(forever.network(0), 5, loss="mse")
+    whole = tl.BPTT(forever.network(0), loss="mse", at="last")
+    torch.testing.assert_close(
+        forever.back_in_time(whole, 5, data), forever.forward_in_time(stepwise, data)
+    )

@@ -101,7 +101,8 @@ class Network(nn.Module):
             ArgumentError: as `scan`.
         """
         self._check(inputs, lengths)
-        return self.unroll(self.time_first(inputs), lengths).last()
+        # a view would keep the whole trajectory
+        return self.unroll(self.time_first(inputs), lengths).last().clone()
 
     def scan(
         self,

@@ -1,0 +1,130 @@
+"""A stream without an end, and a memory longer than any window: `python stream_forever.py [FIGURE.svg]`.
+
+A number is drawn at every step, and once in 200 to 800 steps it is marked. Once for every mark, 100 steps
+after it or later, the network is asked for the number that was marked last; nothing else is learned from. A
+minGRU whose update gate starts near 1/500 forgets slowly enough to be taught. It has to learn to write where
+the mark is, and nowhere else.
+
+RTRL credits the mark, however long ago it was, by traces that a step hands to the next: no step takes more
+memory or time than the first. TBPTT(k) goes back k steps, to no mark if k is 50. Both learn on the same cell
+from the same weights. `main` gives the curves of docs/memory.md.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn.utils import clip_grad_norm_
+
+import timelocal as tl
+
+LEAST, GAPS = 100, (200, 800)
+CHUNK, CLIP = 10_000, 0.1
+
+
+class Recall(NamedTuple):
+    """inputs: (1, t, 2), a number and whether it is marked. targets: (1, t, 1). asked: (1, t), 1 or 0."""
+
+    inputs: Tensor
+    targets: Tensor
+    asked: Tensor
+
+
+def stream(steps: int, seed: int = 0) -> Recall:
+    """The numbers, the marks and the questions."""
+    draw = torch.Generator().manual_seed(seed)
+    low, high = GAPS
+    gaps = torch.randint(low, high + 1, (steps // low + 1,), generator=draw)
+    marks = gaps.cumsum(0) - gaps
+    waits = LEAST + ((gaps - LEAST) * torch.rand(len(gaps), generator=draw)).long()
+    values = 2 * torch.rand(steps, generator=draw) - 1
+    marked, asked = torch.zeros(2, steps)
+    marked[marks[marks < steps]] = 1
+    asked[(marks + waits)[marks + waits < steps]] = 1
+    last = torch.where(marked > 0, torch.arange(steps), 0).cummax(0).values
+    return Recall(torch.stack((values, marked), -1)[None], values[last][None, :, None], asked[None])
+
+
+def network(seed: int) -> tl.Network:
+    return tl.MinGRU(2, 16, output_size=1, update=1 / 500, seed=seed)
+
+
+def adam(rule: tl.Rule) -> torch.optim.Adam:
+    return torch.optim.Adam(rule.parameters(), lr=0.01)
+
+
+def forward_in_time(rule: tl.Rule, data: Recall) -> Tensor:
+    """The squared error of every answer before it is learned from, of a rule that keeps no past."""
+    learner = tl.Stream(rule, adam(rule), clip=CLIP)
+    errors = []
+    for inputs, targets, asked in zip(*(part.split(CHUNK, 1) for part in data), strict=True):
+        outputs = learner.run(inputs, targets, mask=asked).outputs
+        errors.append((outputs - targets)[asked > 0].square().flatten())
+    return torch.cat(errors)
+
+
+def back_in_time(rule: tl.BPTT, window: int, data: Recall) -> Tensor:
+    """The same of TBPTT(window). No weight moves between two questions: it is BPTT over the last steps alone.
+
+    `tl.TBPTT` in a `tl.Stream` does the same at every step of a stream, asked or not, which takes longer.
+    """
+    optimizer = adam(rule)
+    state = torch.zeros(1, 1, rule.network.hidden_size)
+    errors, start = [], 0
+    for asked in data.asked[0].nonzero().flatten().tolist():
+        first = max(start, asked + 1 - window)
+        if first > start:
+            state = rule.network.scan(data.inputs[:, start:first], initial=state).final_states()
+        recent, start = data.inputs[:, first : asked + 1], asked + 1
+        optimizer.zero_grad()
+        loss = rule(recent, data.targets[:, asked], initial=state)
+        loss.backward()
+        clip_grad_norm_(rule.parameters(), CLIP)
+        state = rule.network.scan(recent, initial=state).final_states()
+        optimizer.step()
+        errors.append(loss.detach())
+    return torch.stack(errors)
+
+
+def main(
+    steps: int = 1_000_000, windows: Iterable[int] = (1, 10, 50, 500), seed: int = 0
+) -> dict[str, Tensor]:
+    """Print the mean squared error of every tenth of the stream; returns all errors, by rule."""
+    data = stream(steps, seed)
+    frozen = network(seed)
+    frozen.recurrent.requires_grad_(False)
+    found = {
+        "RTRL": forward_in_time(tl.RTRL(network(seed), loss="mse"), data),
+        "readout alone": forward_in_time(tl.RTRL(frozen, loss="mse"), data),
+    }
+    for window in windows:
+        rule = tl.BPTT(network(seed), loss="mse", at="last")
+        found[f"TBPTT({window})"] = back_in_time(rule, window, data)
+    for name, errors in found.items():
+        tenths = " ".join(f"{part.mean():.3f}" for part in errors.tensor_split(10))
+        print(f"{name:14} {tenths}")
+    return found
+
+
+def draw(found: dict[str, Tensor], steps: int, path: Path) -> None:
+    """The errors as curves, each point the mean of a fortieth of the stream."""
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(6, 3.2), layout="constrained")
+    for name, errors in found.items():
+        means = [float(part.mean()) for part in errors.tensor_split(40)]
+        axes.semilogy([steps * (k + 0.5) / 40 for k in range(40)], means, label=name)
+    axes.set(xlabel="steps of the stream", ylabel="mean squared error of the answers")
+    axes.legend(fontsize="small")
+    figure.savefig(path)
+
+
+if __name__ == "__main__":
+    learned = main()
+    if sys.argv[1:]:
+        draw(learned, 1_000_000, Path(sys.argv[1]))
