@@ -214,6 +214,33 @@ def test_time_stamps_with_zones_are_brought_in_the_order_of_the_moments(tmp_path
     assert series.rows[:, 0].tolist() == [1, 3, 2]
 
 
+def test_a_column_of_several_types_is_read_as_one(tmp_path):
+    """Pandas reads by chunks, each with a type of its own: 7 and "7" would be two classes."""
+    path = tmp_path / "long.csv"
+    rows = [f"{n},0.5,{7 if n % 2 else 8}" for n in range(60_000)]
+    path.write_text("\n".join(["id,x,label", *rows, "last,0.5,seven", "end,0.5,7", ""]))
+    series = series_of(path, Reading(series="id", label="label", features=["x"]))
+    assert len(series) == 60_002
+    assert {str(label) for label in series.labels} == {"7", "8", "seven"}
+    assert series.names[1] == "1"
+
+
+def test_text_that_comes_often_in_a_parquet_is_text_all_the_same(tmp_path):
+    path = tmp_path / "own.parquet"
+    frame = pd.DataFrame({"id": ["b", "b", "a"], "y": ["1", "2.5", "-3"], "label": ["u", "u", "v"]})
+    frame.to_parquet(path)
+    own = read(path, series="id", label="label", features=["y"])
+    assert own.inputs[..., 0].tolist() == [[1, 2.5], [-3, 0]]
+    assert own.card.classes == ("u", "v")
+    assert series_of(path, Reading(series="id", label="label")).names == ("b", "a")
+    frame.assign(label=["u", "u", None]).to_parquet(path)
+    with pytest.raises(ArgumentError, match="row 2, column 'label': got a missing cell"):
+        read(path, series="id", label="label")
+    frame.assign(y=["1", "x", "3"]).to_parquet(path)
+    with pytest.raises(ArgumentError, match="row 1, column 'y': got 'x'"):
+        read(path, series="id", label="label", features=["y"])
+
+
 ID = {"series": "id"}
 BAD = {
     "no number": ("id,x,kind\na,1,u\na,oops,u\n", ID, "line 3, column 'x': got 'oops'"),

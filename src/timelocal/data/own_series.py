@@ -143,6 +143,8 @@ def class_names(labels: NDArray[Any]) -> NDArray[Any]:
     """
     if labels.dtype.kind == "f":
         return np.array([f"{x:.0f}" if float(x).is_integer() else repr(float(x)) for x in labels])
+    if labels.dtype.kind == "U":
+        return np.char.strip(labels)
     return np.array([str(label).strip() for label in labels])
 
 
@@ -152,7 +154,7 @@ def in_order(names: NDArray[Any]) -> tuple[str, ...]:
     >>> in_order(np.array(["10", "9", "9"])), in_order(np.array(["b", "a"]))
     (('9', '10'), ('a', 'b'))
     """
-    different = {str(name) for name in names}
+    different = set(names.tolist())
     try:
         return tuple(sorted(different, key=float))
     except ValueError:

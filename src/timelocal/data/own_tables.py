@@ -88,7 +88,6 @@ def read_delimited(path: Path, time: Column | None = None) -> Table:
         "skipinitialspace": True,
         "na_values": _MISSING,
         "keep_default_na": False,
-        "low_memory": False,
     }
     if (
         named
@@ -114,20 +113,39 @@ def read_delimited(path: Path, time: Column | None = None) -> Table:
 
 
 def _read_csv(path: Path, encoding: str, options: dict[str, Any]) -> pd.DataFrame:
-    """The frame; a file whose first lines alone are in UTF-8 is read in Windows' Latin."""
+    """The frame; a file whose first lines alone are in UTF-8 is read in Windows' Latin.
+
+    Chunk by chunk, which is faster; as a whole where the chunks of a column are of several types.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("error", pd.errors.ParserWarning)
+        warnings.simplefilter("error", pd.errors.DtypeWarning)
         warnings.filterwarnings("ignore", "Could not infer format", UserWarning)
         try:
             return pd.read_csv(path, encoding=encoding, **options)
         except UnicodeDecodeError:
-            return pd.read_csv(path, encoding=text_of(path)[1], **options)
+            return pd.read_csv(path, encoding=text_of(path)[1], low_memory=False, **options)
+        except pd.errors.DtypeWarning:
+            return _read_csv(path, encoding, {**options, "low_memory": False})
 
 
-def read_parquet(path: Path) -> Table:
-    """A parquet file."""
+def read_parquet(path: Path, repeated: Sequence[Column | None] = ()) -> Table:
+    """A parquet file.
+
+    repeated: columns in which few texts come often, as the names of series do: read as a dictionary and the
+    places in it. Columns called as labels are read so too.
+    """
+    from pyarrow import parquet
+
     try:
-        return table_of(pd.read_parquet(path), str(path))
+        schema = parquet.read_schema(path)
+        texts = [
+            field.name
+            for field in schema
+            if (field.name in repeated or field.name.lower() in LABELS)
+            and str(field.type) in ("string", "large_string")
+        ]
+        return table_of(pd.read_parquet(path, read_dictionary=texts), str(path))
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: {error}") from None
 
@@ -212,7 +230,8 @@ def series_from(
     codes: Any = None
     names: Any = None
     if series is not None:
-        codes, names = pd.factorize(frame[series])
+        codes, uniques = pd.factorize(frame[series])
+        names = uniques.tolist()
         if (codes < 0).any():
             _refuse(table, int((codes < 0).argmax()), series, "a missing cell", "a series' name")
         if len(names) == len(frame) and time is None and len(used) > 1:

@@ -226,17 +226,17 @@ def series_of(
         return _read_npz(path)
     if suffix not in SUFFIXES:
         raise DataError(f"{path}: got a file {suffix!r}, expected one of {', '.join(SUFFIXES)}")
-    return _from_table(_table(path, reading.time), reading, needs_label, features=features)
+    return _from_table(_table(path, reading), reading, needs_label, features=features)
 
 
-def _table(path: Path, time: str | int | None) -> Any:
+def _table(path: Path, reading: Reading) -> Any:
     require("pandas", extra="data", for_="timelocal.data.read of tables")
     from timelocal.data import own_tables
 
     if path.suffix.lower() == ".parquet":
         require("pyarrow", extra="data", for_="timelocal.data.read of tables")
-        return own_tables.read_parquet(path)
-    return own_tables.read_delimited(path, time)
+        return own_tables.read_parquet(path, (reading.series, reading.label))
+    return own_tables.read_delimited(path, reading.time)
 
 
 def _from_table(
@@ -285,7 +285,7 @@ def _folder(
     parts = []
     for file, name in zip(files, named, strict=True):
         one = None if reading.series is not None else name
-        part = _from_table(_table(file, reading.time), reading, needs_label, one, features)
+        part = _from_table(_table(file, reading), reading, needs_label, one, features)
         if file.parent != path and part.labels is None and reading.target is None:
             kind = file.parent.relative_to(path).as_posix()
             part = replace(part, labels=np.array([kind] * len(part)))
