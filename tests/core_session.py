@@ -25,6 +25,7 @@ EXTRAS = {
     "data": ("pooch", "requests"),
     "report": ("plotly", "scipy", "pyarrow"),  # torch brings jinja2 along
     "ray": ("ray",),
+    "slurm": ("submitit",),
     "search": ("optuna",),
     "other": ("joblib", "pandas", "pytest", "pip"),
 }

@@ -82,6 +82,7 @@ def test_the_extra_that_is_named_brings_what_is_missing() -> None:
         "report",
         "tensorboard",
         "ray",
+        "slurm",
         "search",
         "river",
         "sklearn",

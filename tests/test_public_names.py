@@ -44,7 +44,7 @@ PUBLIC = {
         CELLS CHECKS Case CellReport ContractReport Finding MEASURES ORACLES Oracle batch_of cases
         check_black_box check_case check_cell check_rule reference
     """,
-    "timelocal.studies.engines": "Engine InProcess Outcome Processes RayEngine",
+    "timelocal.studies.engines": "Engine InProcess Outcome Processes RayEngine SlurmEngine",
     "timelocal.errors": """
         ArgumentError BusyError DataError DivergedError MissingExtraError Problem RunError TimelocalError
         UnsupportedError did_you_mean printable raise_problems unknown_name warn

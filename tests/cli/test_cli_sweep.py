@@ -11,3 +11,4 @@ def test_combinations_are_ranked(call, tmp_path):
     assert done.stdout.count("majority_class") == 4
     assert "rule_options.feedback" in done.stdout
     assert "Did you mean 'ray'" in call("sweep", "lr=1", "--engine", "rya").output
+    assert "It is for --engine slurm" in call("sweep", "lr=1", "--slurm", "time=3").output

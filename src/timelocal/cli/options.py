@@ -73,13 +73,21 @@ def _column(name: Column) -> str | int | None:
 
 
 EngineName: TypeAlias = Annotated[
-    str, typer.Option(help="What does the runs: in-process, processes or ray.")
+    str, typer.Option(help="What does the runs: in-process, processes, ray or slurm.")
 ]
 Workers: TypeAlias = Annotated[
-    int | None, typer.Option(help="Runs at a time (processes).", show_default="one a core")
+    int | None,
+    typer.Option(help="Runs at a time (processes, slurm).", show_default="one a core; 500 jobs"),
 ]
 Address: TypeAlias = Annotated[
     str | None, typer.Option(help="The Ray cluster.", show_default="a new one, here")
+]
+Slurm: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="NAME=VALUE for the jobs: partition, time (minutes), memory (GB), and others of sbatch, such as "
+        "account; repeat it."
+    ),
 ]
 OWN = "a name of `timelocal list`, or your own as package.module:Name"
 """Help for an option that takes the name of a rule, a cell or a data set."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from timelocal.cli.options import Address, DataDir, EngineName, Workers
+from timelocal.cli.options import Address, DataDir, EngineName, Slurm, Workers
 from timelocal.cli.terminal import say, show
 
 if TYPE_CHECKING:
@@ -35,11 +35,13 @@ def reproduce(
     engine: EngineName = "processes",
     workers: Workers = None,
     address: Address = None,
+    slurm: Slurm = None,
     seconds: Annotated[
-        float | None, typer.Option(help="Stop a run that takes longer (processes, ray).")
+        float | None, typer.Option(help="Stop a run that takes longer (processes, ray, slurm).")
     ] = None,
     megabytes: Annotated[
-        float | None, typer.Option(help="Stop a run that needs more memory (processes, ray).")
+        float | None,
+        typer.Option(help="Stop a run that needs more memory (processes, ray, slurm)."),
     ] = None,
     search: Annotated[
         str, typer.Option(help="How hyperparameters are chosen: grid, or optuna on the same space.")
@@ -93,7 +95,7 @@ def reproduce(
             chosen,
             size,
             store,
-            engine=engine_named(engine, workers, address),
+            engine=engine_named(engine, workers, address, slurm),
             data_dir=data_dir,
             limits=Limits(seconds, megabytes),
             optuna=optuna,
@@ -107,15 +109,24 @@ def reproduce(
     say(f"pages: {write_site(found, out / 'site')}")
 
 
-ENGINES = ("in-process", "processes", "ray")
+ENGINES = ("in-process", "processes", "ray", "slurm")
 OLD_ENGINES = {"joblib": "processes"}
 """Names of the release before, and what they are called now."""
 
 
-def engine_named(name: str, workers: int | None, address: str | None) -> Engine:
-    """The engine of a name that is known."""
+def engine_named(
+    name: str, workers: int | None, address: str | None, slurm: Sequence[str] | None = None
+) -> Engine:
+    """The engine of a name that is known. slurm: NAME=VALUE, arguments of `SlurmEngine`."""
+    from timelocal.cli.rule_options import rule_options
+    from timelocal.errors import Problem, raise_problems
     from timelocal.studies import engines
 
+    if slurm and name != "slurm":
+        raise_problems([Problem("--slurm", slurm[0], "none", "It is for --engine slurm.")])
+    if name == "slurm":
+        options: dict[str, Any] = rule_options(slurm or [])
+        return engines.SlurmEngine(**{"workers": workers} | options)
     if name == "ray":
         return engines.RayEngine(address)
     return engines.Processes(workers) if name == "processes" else engines.InProcess()

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from timelocal.cli.options import Address, DataDir, EngineName, Out, Workers
+from timelocal.cli.options import Address, DataDir, EngineName, Out, Slurm, Workers
 
 _SHOWN = 30
 
@@ -24,6 +24,7 @@ def sweep(
     engine: EngineName = "processes",
     workers: Workers = None,
     address: Address = None,
+    slurm: Slurm = None,
     proposals: Annotated[
         int | None,
         typer.Option(help="Try so many combinations, which Optuna proposes, instead of all."),
@@ -50,7 +51,7 @@ def sweep(
         grid,
         parse_seeds(seeds),
         out,
-        engine=engine_named(engine, workers, address),
+        engine=engine_named(engine, workers, address, slurm),
         data_dir=data_dir,
         proposals=proposals,
         tell=lambda text: say(text, err=True),

@@ -7,8 +7,9 @@ from timelocal.studies.engines.engine import Engine, Outcome
 from timelocal.studies.engines.in_process import InProcess
 from timelocal.studies.engines.processes import Processes
 from timelocal.studies.engines.ray_engine import RayEngine
+from timelocal.studies.engines.slurm_engine import SlurmEngine
 
-__all__ = ["Engine", "InProcess", "Outcome", "Processes", "RayEngine"]
+__all__ = ["Engine", "InProcess", "Outcome", "Processes", "RayEngine", "SlurmEngine"]
 
 if not TYPE_CHECKING:
 
