@@ -15,6 +15,7 @@
 #include "gradients.h"
 #include "head.h"
 #include "online/online.h"
+#include "peak.h"
 #include "perturbed_weights.h"
 #include "stream/stream.h"
 #include "traces.h"
@@ -308,6 +309,63 @@ PyObject* normal_noise(PyObject*, PyObject* args) {
     });
 }
 
+// look(each value of the dictionaries and each item of the lists in a list) until it says no.
+template <class Look>
+bool each_member(PyObject* containers, const Look& look) {
+    for (Py_ssize_t n = 0; n < PyList_Size(containers); ++n) {
+        PyObject* own = PyList_GetItem(containers, n);
+        if (PyDict_Check(own)) {
+            PyObject *name, *value;
+            for (Py_ssize_t at = 0; PyDict_Next(own, &at, &name, &value);)
+                if (!look(value)) return false;
+        } else {
+            for (Py_ssize_t at = 0; at < PyList_Size(own); ++at)
+                if (!look(PyList_GetItem(own, at))) return false;
+        }
+    }
+    return true;
+}
+
+// What dictionaries and lists hold, as one list.
+PyObject* members(PyObject*, PyObject* args) {
+    PyObject* containers;
+    if (!PyArg_ParseTuple(args, "O!", &PyList_Type, &containers)) return nullptr;
+    PyObject* found = PyList_New(0);
+    if (found && each_member(containers, [&](PyObject* own) { return PyList_Append(found, own) == 0; })) return found;
+    Py_XDECREF(found);
+    return nullptr;
+}
+
+// Whether they still hold the same objects in the same order.
+PyObject* are_members(PyObject*, PyObject* args) {
+    PyObject *containers, *expected;
+    if (!PyArg_ParseTuple(args, "O!O!", &PyList_Type, &containers, &PyList_Type, &expected)) return nullptr;
+    const Py_ssize_t count = PyList_Size(expected);
+    Py_ssize_t next = 0;
+    const bool same = each_member(containers, [&](PyObject* own) {
+        return next < count && own == PyList_GetItem(expected, next++);
+    });
+    return PyBool_FromLong(same && next == count);
+}
+
+// Returns how many operations were done.
+PyObject* peak(PyObject*, PyObject* args) {
+    Py_ssize_t bytes, threads, rounds;
+    if (!PyArg_ParseTuple(args, "nnn", &bytes, &threads, &rounds)) return nullptr;
+    double operations = 0;
+    PyObject* done = released(bytes, [&](auto zero) {
+        using T = decltype(zero);
+        together(threads, [&](Index) {
+            volatile T kept = multiply_adds<T>(rounds);
+            (void)kept;
+        });
+        operations = double(threads) * peak_operations<T>(rounds);
+    });
+    if (!done) return nullptr;
+    Py_DECREF(done);
+    return PyFloat_FromDouble(operations);
+}
+
 PyObject* shares_torch_threads(PyObject*, PyObject*) {
     return PyBool_FromLong(team_runner() != nullptr);
 }
@@ -333,6 +391,9 @@ PyMethodDef methods[] = {
     {"direct", direct_feedback, METH_VARARGS, "Forward, head and direct feedback to every step."},
     {"project", project_errors, METH_VARARGS, "Output errors through a feedback matrix."},
     {"normal", normal_noise, METH_VARARGS, "Gaussian noise of some steps at one place."},
+    {"multiply_adds", peak, METH_VARARGS, "A loop of nothing else; how many operations it did."},
+    {"members", members, METH_VARARGS, "What dictionaries and lists hold."},
+    {"are_members", are_members, METH_VARARGS, "Whether they still hold the same objects."},
     {"shares_torch_threads", shares_torch_threads, METH_NOARGS, "Or threads start for each call."},
     {nullptr, nullptr, 0, nullptr}};
 

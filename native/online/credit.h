@@ -78,24 +78,19 @@ inline typename Online<T>::Credit Online<T>::measured(T worth, T square, T read)
 // Losses, credit and the readout's signal: every thread for itself.
 template <class T>
 inline void Online<T>::judge(Index t, bool tells, Mine& mine) {
-    const T share = T(1) / T(c.outputs * c.batch);
     T sum = 0;
     for (Index b = 0; b < c.batch; ++b) {
-        const T *y = c.y + (t * c.batch + b) * c.outputs, *out = beta.row(b);
-        T loss = 0;
-        for (Index o = 0; o < c.outputs; ++o) {
-            const T error = out[o] - y[o];
-            loss += error * error;
-            if (!noisy) mine.readout.row(b)[o] = -2 * c.lr * error * share;
-            if (tells) c.out[(t * c.batch + b) * c.outputs + o] = out[o];
-        }
-        sum += loss;
+        const T* out = beta.row(b);
+        T* error = noisy ? nullptr : mine.readout.row(b);
+        sum += c.loss(t * c.batch + b, out, error);
+        for (Index o = 0; error && o < c.outputs; ++o) error[o] *= -c.lr / T(c.batch);
+        if (tells) copy(out, c.outputs, c.out + (t * c.batch + b) * c.outputs);
     }
-    if (tells) c.losses[t] = sum * share;
+    if (tells) c.losses[t] = sum / T(c.batch);
     if (probing)
         sum_parts(readout_earned, c.batch, 0, nodes, mine.readout);
     else if (noisy)
-        reward(t, share, mine);
+        reward(t, T(1) / T(c.outputs * c.batch), mine);
 }
 
 // What noise did to the loss of each sequence; its credit, and its part of the readout's signal.

@@ -28,12 +28,10 @@ def test_bars_are_ratios_of_medians():
     assert (shape.batch, shape.steps, shape.hidden) == (64, 50, 512)
     judged = {bar["what"]: bar for bar in sequences.bars(found, large, {"lstm": 4 * flops})}
     assert judged["rnn, last: np against BPTT by torch"]["measured"] == pytest.approx(5)
-    assert judged["lstm, H = 512: DFA, of a matrix product's speed"]["measured"] == pytest.approx(
-        0.5
-    )
+    assert judged["lstm, H = 512: DFA, of the multiply-add peak"]["measured"] == pytest.approx(0.5)
     assert {what for what, bar in judged.items() if not bar["met"]} == {
         "lstm, every: wp against BPTT by torch",
-        "lstm, H = 512: DFA, of a matrix product's speed",
+        "lstm, H = 512: DFA, of the multiply-add peak",
     }
 
 

@@ -97,6 +97,30 @@ def test_a_native_run_is_the_loop(monkeypatch, name, decorrelate, tau):
     assert found["losses"].shape == (18,)
 
 
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("decorrelate", [None, 0.01])
+@pytest.mark.parametrize("name", ["tbptt", "dfa", "rflo"])
+def test_cross_entropy_is_that_of_the_loop(monkeypatch, name, decorrelate, smoothing):
+    inputs, _ = data()
+    classes = torch.randint(3, inputs.shape[:2], generator=torch.Generator().manual_seed(2))
+    rule = RULES[name](
+        network(decorrelate, tau=2.0),
+        **({"trace": "leak"} if name == "dfa" else {}),
+        loss=tl.losses.CrossEntropy(label_smoothing=smoothing),
+    )
+    twin = copy.deepcopy(rule)
+    calls = []
+    monkeypatch.setattr(
+        fast_stream,
+        "run_tanh_layer",
+        lambda *args: calls.append(run_tanh_layer(*args)) or calls[-1],
+    )
+    found = learn(rule, [(inputs, classes)])
+    assert calls[0] is not None
+    monkeypatch.setattr(fast.NativeStream, "run", lambda *_: None)
+    assert_close(found, learn(twin, [(inputs, classes)]), atol=1e-9, rtol=1e-9)
+
+
 REFUSED = {
     "momentum": (lambda net: torch.optim.SGD(net.parameters(), lr=LR, momentum=0.9), {}, {}),
     "decay": (lambda net: torch.optim.SGD(net.parameters(), lr=LR, weight_decay=0.1), {}, {}),
@@ -117,6 +141,7 @@ REFUSED = {
     "one reward": (plain, {"reward": "batch", "carry": False}, {}),
     "layers": (plain, {}, {"num_layers": 2}),
     "loss": (plain, {"loss": "bce"}, {}),
+    "classes": (plain, {"loss": "cross_entropy"}, {}),
 }
 
 
@@ -126,7 +151,7 @@ def test_what_the_native_call_cannot_do_is_left_to_the_loop(why):
     net = network(**shape)
     rule = tl.NP(net, **{"loss": "mse", **options})
     inputs, targets = data(3)
-    targets = targets.sigmoid()
+    targets = targets.argmax(-1) if why == "classes" else targets.sigmoid()
     assert native(rule, optimizer(net), inputs, targets) is None
     assert tl.Stream(rule, optimizer(net), 4).run(inputs, targets).loss.shape == (3,)
 

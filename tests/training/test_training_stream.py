@@ -433,3 +433,38 @@ def test_a_delay_that_no_machine_could_hold_is_told(delay: object) -> None:
     rule = tl.NP(tl.RNN(2, 8, 3))
     with pytest.raises(ArgumentError, match="max_delay: got"):
         tl.Stream(rule, torch.optim.SGD(rule.parameters(), lr=0.1), max_delay=delay)
+
+
+@pytest.mark.parametrize("call", ["step", "learn"])
+def test_a_step_like_the_last_one_is_checked_by_its_values_under_its_own_mask(call: str) -> None:
+    rule = tl.DFA(tl.GRU(2, 8, output_size=3))
+    stream, (x, _) = stream_of(rule, lr=0.1), data()
+    counts, classes = torch.tensor([True, True, False, True]), torch.tensor([0, 1, 2, 0])
+
+    def go(targets: torch.Tensor, mask: torch.Tensor | None) -> None:
+        if call == "step":
+            stream.step(x[:, 0], targets, mask=mask)
+        else:
+            stream.predict(x[:, 0])
+            stream.learn(targets, mask=mask)
+
+    for _ in range(3):
+        go(classes, counts)
+    go(torch.tensor([0, 1, -100, 0]), counts)  # it does not count
+    for targets, mask, word in (
+        (torch.tensor([0, -100, 2, 0]), counts, "targets"),
+        (torch.tensor([0, 3, 2, 0]), counts, "targets"),
+        (torch.tensor([0, 1, -100, 0]), counts.logical_not(), None),
+        (torch.tensor([0, 1, -100, 0]), None, "targets"),
+        (classes, counts[:3], "mask"),
+        (classes, counts.int() - 1, "mask"),
+        (classes, counts / 0.0, "mask"),
+    ):
+        go(classes, counts)
+        before = copy.deepcopy(rule.network.state_dict())
+        with pytest.raises(ArgumentError, match=word or "labels between -100"):
+            go(targets, mask)
+        assert_close(rule.network.state_dict(), before, rtol=0, atol=0)
+    go(classes, 0.5 * counts)
+    with pytest.raises(ArgumentError, match="mask"):
+        go(classes, -0.5 * counts)

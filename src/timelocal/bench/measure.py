@@ -6,10 +6,13 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from statistics import median, quantiles
 from typing import Any, Literal
 
 import torch
+
+from timelocal.kernels import native
 
 Call = Callable[[], object]
 Sense = Literal["at least", "at most"]
@@ -73,6 +76,17 @@ def gemm(size: int = 1024) -> tuple[Call, float]:
     """A square matrix product, the yardstick of what the processor can do, and its operations."""
     a, b, out = (torch.randn(size, size) for _ in range(3))
     return lambda: torch.mm(a, b, out=out), 2.0 * size**3
+
+
+def peak(threads: int) -> tuple[Call, float]:
+    """A loop of nothing but float32 multiply-adds, the most that the processor does, and its operations.
+
+    Without native kernels the matrix product stands for it.
+    """
+    if not native.serves(torch.float32, torch.device("cpu")):
+        return gemm()
+    loop = partial(native.multiply_adds, torch.float32, threads, 1_000_000)
+    return loop, loop()
 
 
 def judged(what: str, measured: float, sense: Sense, limit: float) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Whole sequences: perturbations beside BPTT by torch, and DFA of large cells beside a matrix product."""
+"""Whole sequences: perturbations beside BPTT by torch, and DFA of large cells beside the peak."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 
 from timelocal import kernels
 from timelocal.bench.contestants import MAKERS, torch_bptt
-from timelocal.bench.measure import Call, Timing, conditions, gemm, interleaved, judged
+from timelocal.bench.measure import Call, Timing, conditions, interleaved, judged, peak
 from timelocal.bench.run import PASSES
 from timelocal.bench.shapes import Shape
 from timelocal.rules import ANP, DFA, NP, WP, Rule
@@ -27,7 +27,7 @@ BARS = {  # how many times BPTT's speed by torch
 PLACES: tuple[Place, ...] = ("last", "every")
 LARGE = {"lstm": Shape("large", 64, 50, 8, 512, 10), "gru": Shape("large", 64, 50, 8, 1024, 10)}
 SHARE = 0.75
-"""Of the speed of a large matrix product, for DFA of the large cells."""
+"""Of the multiply-adds that the processor does at most, for DFA of the large cells."""
 
 
 def sequences_benchmark(
@@ -47,10 +47,10 @@ def sequences_benchmark(
         large, peaks = {}, {}
         for cell, shape in LARGE.items():
             tell(f"{cell}, H = {shape.hidden}")
-            product, operations = gemm()
-            calls = {"gemm": product, **_calls(shape, cell, "last", {"dfa": DFA})}
+            loop, operations = peak(threads)
+            calls = {"peak": loop, **_calls(shape, cell, "last", {"dfa": DFA})}
             large[cell] = interleaved(calls, repeats=repeats)
-            peaks[cell] = operations / large[cell].pop("gemm").median
+            peaks[cell] = operations / large[cell].pop("peak").median
         by_name = {
             f"{cell}, H = {LARGE[cell].hidden}: {name}": 1e6 * timing.median / LARGE[cell].steps
             for cell, times in large.items()
@@ -84,7 +84,7 @@ def bars(
         shape = LARGE[cell]
         operations = PASSES["dfa"] * shape.forward_flops(cell)
         share = operations / times["dfa"].median / peaks[cell]
-        what = f"{cell}, H = {shape.hidden}: DFA, of a matrix product's speed"
+        what = f"{cell}, H = {shape.hidden}: DFA, of the multiply-add peak"
         made.append(judged(what, share, "at least", SHARE))
     return made
 

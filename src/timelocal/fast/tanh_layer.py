@@ -1,4 +1,6 @@
-"""A chunk of a stream of one tanh layer with plain SGD and the squared error: the fastest call of all.
+"""A chunk of a stream of one tanh layer with plain SGD: the fastest call of all.
+
+It knows the squared error, and of rules without noise the cross-entropy too.
 
 `NATIVE` is the table of rules; a rule that is not in it, by its exact type, takes the loop.
 """
@@ -17,7 +19,7 @@ from timelocal.cells import RNNCell
 from timelocal.fast.optimizers import count_an_update, held_parameters, is_hooked
 from timelocal.feedback import FIXED
 from timelocal.kernels import OnlineSettings, OnlineState, OnlineWeights
-from timelocal.losses import MSE
+from timelocal.losses import MSE, CrossEntropy, Loss
 from timelocal.network import Network
 from timelocal.rules import (
     ANP,
@@ -139,7 +141,9 @@ def run_tanh_layer(
     key: int,
     first_step: int,
 ) -> tuple[Tensor, Tensor] | None:
-    """Losses (t,) and outputs (t, b, o) of inputs (t, b, i) and targets (t, b, o); None: take another way.
+    """Losses (t,) and outputs (t, b, o) of inputs (t, b, i) and targets (t, b, o) or (t, b).
+
+    None: take another way.
 
     Weights and memory are left as the loop leaves them, up to rounding; gradients are not kept.
     """
@@ -148,7 +152,7 @@ def run_tanh_layer(
     if lr is None or prepare is None or not _is_served(rule):
         return None
     native = prepare(rule, memory)
-    if native is None:
+    if native is None or not _knows(rule.loss, rule):
         return None
     cell, law = rule.network.cell, rule.network.recurrent.decorrelate
     assert isinstance(cell, RNNCell)
@@ -159,6 +163,10 @@ def run_tanh_layer(
         decorrelation_lr=0.0 if law is None else law.lr,
         preserve_norm=law is not None and law.norm == "preserve",
     )
+    if isinstance(rule.loss, CrossEntropy):
+        settings = settings._replace(
+            loss="cross_entropy", label_smoothing=rule.loss.label_smoothing
+        )
     count_an_update(optimizer, rule.network.parameters())
     weights = _online_weights(rule.network)
     found = kernels.online(settings, weights, native.state, inputs, targets, first_step)
@@ -175,7 +183,7 @@ def _online_weights(network: Network) -> OnlineWeights:
 
 
 def _is_served(rule: Rule) -> bool:
-    """One tanh layer that learns the squared error on the processor."""
+    """One tanh layer on the processor."""
     network = rule.network
     weight = network.recurrent.like
     law = network.recurrent.decorrelate
@@ -184,9 +192,15 @@ def _is_served(rule: Rule) -> bool:
         and type(network.cell) is RNNCell
         and (network.num_layers, network.directions) == (1, 1)
         and type(network.readout) is nn.Linear
-        and type(rule.loss) is MSE
         and (law is None or (network.training and not law.sync))
     )
+
+
+def _knows(loss: Loss, rule: Rule) -> bool:
+    """Whether the kernel computes this loss for this rule."""
+    if type(loss) is CrossEntropy:
+        return loss.class_weights is None and not rule.spec.draws
+    return type(loss) is MSE
 
 
 def _learning_rate(optimizer: Optimizer, network: Network) -> float | None:

@@ -91,6 +91,11 @@ def serves(dtype: torch.dtype, device: torch.device) -> bool:
     return _module is not None and device.type == "cpu" and dtype in DTYPES
 
 
+def multiply_adds(dtype: torch.dtype, threads: int, rounds: int) -> float:
+    """Run a loop of nothing but multiply-adds on so many threads; returns how many operations it did."""
+    return float(extension().multiply_adds(dtype.itemsize, threads, rounds))
+
+
 def handles(cell: Cell, tensor: Tensor) -> bool:
     """Whether a native kernel can run this cell on tensors like this one."""
     return type(cell) in _CODES and serves(tensor.dtype, tensor.device)

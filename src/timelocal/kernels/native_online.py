@@ -3,7 +3,7 @@
 One step, with h* = D h, for each sample b of the batch:
 
     a = V x + W h*₋ + b_ih + b_hh       h = (1 − 1/τ) h₋ + (1/τ) tanh a       β = U h* + c
-    ℓ_b = mean_o (β − y)²               the loss is the mean of ℓ_b
+    ℓ_b = mean_o (β − y)²               or the cross-entropy, of rules without noise; the loss is the mean
 
 then W ← W − lr·dW with dW = Σ_b δ_b ⊗ h*₋ (V with x, the biases with 1), U with the readout's signal and
 h*, and D ← D − ε ⟨h* h*ᵀ − diag(h*²)⟩_b D. Every update of a step is made from the weights before it.
@@ -20,6 +20,7 @@ from torch import Tensor
 
 from timelocal.kernels import native
 from timelocal.kernels.named_call import agree, integers, numbers
+from timelocal.kernels.native_stream import LOSSES
 
 KINDS = ("bp1", "rflo", "np", "anp", "wp", "anp-authors-code")
 """One-step backpropagation, RFLO, and perturbation of nodes, of activity and of weights."""
@@ -67,7 +68,7 @@ class OnlineSettings(NamedTuple):
     orthogonal: as in `kernels.orthogonal`; one noisy pass alone can carry its own state. batch_reward: each
     sample is credited with the change of the batch's mean loss; for a noisy pass that carries its state.
     layer_norms: anp divides by the norms of the hidden nodes and of the outputs apart. feedback F (h, o):
-    rflo's.
+    rflo's. loss: "mse", or "cross_entropy" for bp1 and rflo, then with label_smoothing.
     """
 
     kind: str
@@ -83,6 +84,8 @@ class OnlineSettings(NamedTuple):
     orthogonal: bool = False
     batch_reward: bool = False
     layer_norms: bool = False
+    loss: str = "mse"
+    label_smoothing: float = 0.0
 
 
 class OnlineCall(ctypes.Structure):
@@ -90,11 +93,11 @@ class OnlineCall(ctypes.Structure):
 
     _fields_ = [
         *integers("bytes kind threads steps batch inputs hidden outputs"),
-        *integers("directions antithetic orthogonal batch_reward layer_norms preserve"),
-        *numbers("gain lr decorrelation_lr sigma"),
+        *integers("directions antithetic orthogonal batch_reward layer_norms preserve loss"),
+        *numbers("gain lr decorrelation_lr sigma label_smoothing"),
         ("key", ctypes.c_uint64),
         *integers("first_step ih hh b_ih b_hh readout readout_bias decorrelation"),
-        *integers("x y feedback hidden_state noisy trace losses out"),
+        *integers("x y feedback hidden_state noisy trace losses out class_weights"),
     ]
 
 
@@ -116,7 +119,7 @@ def online(
     targets: Tensor,
     first_step: int = 0,
 ) -> tuple[Tensor, Tensor]:
-    """Run and learn over inputs (t, b, i) and targets (t, b, o), with a step of descent at every step.
+    """Run and learn over inputs (t, b, i) and targets (t, b, o), or (t, b) classes, descending at every step.
 
     first_step: the number of the first step, of which noise is a function: a stream in chunks goes the
     same way as one in one call. Weights and state are changed in place. Every step is made in one native
@@ -125,14 +128,15 @@ def online(
     made, because its loss, or a weight after it, would not be finite. All is then as after the steps made.
     """
     steps, batch, features = inputs.shape
-    hidden, outputs = len(weights.hh), targets.shape[-1]
+    hidden, outputs = len(weights.hh), len(weights.readout)
+    by_class = settings.loss == "cross_entropy"
     inputs, targets = inputs.contiguous(), targets.contiguous()
     feedback = None if settings.feedback is None else settings.feedback.contiguous()
     biases = 0 if weights.b_ih is None else 1
     native.check(
         weights.hh,
         ("inputs", inputs, (steps, batch, features)),
-        ("targets", targets, (steps, batch, outputs)),
+        ("targets", None if by_class else targets, (steps, batch, outputs)),
         ("weight_ih", weights.ih, (hidden, features)),
         ("weight_hh", weights.hh, (hidden, hidden)),
         ("bias_ih", weights.b_ih, (hidden,)),
@@ -146,7 +150,7 @@ def online(
         ("trace", state.trace, (batch, hidden, hidden + features + biases)),
     )
     kept = [tensor if tensor is None else tensor.contiguous() for tensor in (*weights, *state)]
-    losses, made = inputs.new_empty(steps), torch.empty_like(targets)
+    losses, made = inputs.new_empty(steps), inputs.new_empty(steps, batch, outputs)
     copies = settings.directions * (2 if settings.antithetic else 1)
     work = 20 * batch * hidden * (hidden + features + 10 * copies) + 100 * hidden * hidden
     longest, start, end = max(1, int(_WORK_PER_CALL / work)), 0, steps
@@ -156,6 +160,7 @@ def online(
         outputs=outputs, directions=settings.directions, antithetic=settings.antithetic,
         orthogonal=settings.orthogonal, batch_reward=settings.batch_reward,
         layer_norms=settings.layer_norms, preserve=settings.preserve_norm,
+        loss=LOSSES.index(settings.loss), label_smoothing=settings.label_smoothing,
         gain=1 / settings.tau, lr=settings.lr, decorrelation_lr=settings.decorrelation_lr,
         sigma=settings.sigma, key=settings.key & (2**64 - 1), feedback=native.address(feedback),
         **{

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from timelocal.arguments import is_plain, tensor_problem
@@ -48,7 +49,7 @@ class Door:
     def step(self, inputs: Tensor, targets: Tensor, mask: Tensor | None, step: int) -> Entered:
         """One step (b, …)."""
         if self._is_known(inputs, targets, mask) and is_finite(inputs):
-            self._check_values(targets)
+            self._check_values(targets, mask)
             return Entered(inputs)
         entered = self._filled(inputs, step)
         self._check(entered, targets, mask)
@@ -57,7 +58,7 @@ class Door:
     def targets(self, entered: Entered, targets: Tensor, mask: Tensor | None) -> None:
         """The targets (b, …) of a step whose inputs have entered before."""
         if entered.present is None and self._is_known(entered.inputs, targets, mask):
-            self._check_values(targets)
+            self._check_values(targets, mask)
         else:
             self._check(entered, targets, mask)
 
@@ -115,17 +116,26 @@ class Door:
             raise_problems([Problem("inputs", got, f"shape {shape}", remedy)])
 
     def _is_known(self, inputs: Tensor, targets: Tensor, mask: Tensor | None) -> bool:
-        """Whether they are like those of the last step without a mask, but for their values."""
-        if mask is not None or self._seen is None:
-            return False
-        return (_signature(inputs, targets), readout_now(self.rule.network)) == self._seen
+        """Whether they are like those of the last step, but for their values.
 
-    def _check_values(self, targets: Tensor) -> None:
+        Weights of losses are not: whether they are weights their values say. A bool mask is.
+        """
+        if self._seen is None:
+            return False
+        return (
+            _signature_of_step(inputs, targets, mask),
+            readout_now(self.rule.network),
+        ) == self._seen
+
+    def _check_values(self, targets: Tensor, mask: Tensor | None) -> None:
         """What a known step may still have wrong."""
         readout, loss = self.rule.network.readout, self.rule.loss
         # one that is linear was asked when all was checked; any other may have changed within
         width = self._outputs if type(readout) is nn.Linear else self.rule.network.output_size
-        problems = loss.target_problems(targets, (self.batch_size,), width, targets.dtype, None)
+        entries = (self.batch_size,)
+        problems = loss.target_problems(targets, entries, width, targets.dtype, None)
+        if problems and mask is not None:  # those that count may be right
+            problems = loss.target_problems(targets, entries, width, targets.dtype, mask)
         if problems:
             raise_problems(problems)
 
@@ -142,7 +152,7 @@ class Door:
             mask=_counting(mask, present),
         )
         raise_problems([*problems, problem])
-        signature = _signature(x, targets)
+        signature = _signature_of_step(x, targets, mask)
         self._seen = None if signature is None else (signature, readout_now(network))
         self._outputs = network.output_size
 
@@ -156,6 +166,16 @@ def _signature(*tensors: object) -> tuple[object, ...] | None:
         assert isinstance(one, Tensor)
         found += (one.shape, one.dtype, one.device)
     return tuple(found)
+
+
+def _signature_of_step(
+    inputs: Tensor, targets: Tensor, mask: Tensor | None
+) -> tuple[object, ...] | None:
+    """As `_signature`; None too for a mask whose values have to be looked at."""
+    if mask is None:
+        return _signature(inputs, targets)
+    found = _signature(inputs, targets, mask)
+    return found if found is not None and mask.dtype == torch.bool else None
 
 
 def _counting(mask: Tensor | None, present: Tensor | None) -> Tensor | None:
