@@ -7,7 +7,7 @@ the mark is, and nowhere else.
 
 RTRL credits the mark, however long ago it was, by traces that a step hands to the next: no step takes more
 memory or time than the first. TBPTT(k) goes back k steps, to no mark if k is 50. Both learn on the same cell
-from the same weights. `main` gives the curves of docs/memory.md.
+from the same weights. `main` gives the curves of docs/stream-forever.md.
 """
 
 from __future__ import annotations

@@ -8,14 +8,17 @@ from collections.abc import Mapping, Sequence
 import pytest
 
 from timelocal.errors import ArgumentError
+from timelocal.experiments.beyond import memory
 from timelocal.experiments.catalogue import EXPERIMENTS
 from timelocal.experiments.claims import (
     Measured,
     above,
     at_most,
+    fewer_errors,
     no_worse,
     on_par,
     reaches,
+    stays_below,
     verdicts,
     within,
 )
@@ -30,7 +33,7 @@ NAMES = {
     *(f"perturbation/figure{n}" for n in (*range(4, 15),)),
     "perturbation/table1",
     "perturbation/table2",
-    "beyond/gap",
+    *(f"beyond/{name}" for name in ("gap", "adding", "mackey-glass")),
 }
 
 A, B = Key("task", "A", "as corrected"), Key("task", "B", "true BPTT")
@@ -52,9 +55,11 @@ def test_lines_are_well_formed(name: str, profile: ProfileName) -> None:
         if line.search is not None:
             choices = list(itertools.product(*line.search.grid.values()))
             assert len(choices) == len(set(choices)) > 0
-    # Figure 8 is about correlation, the costs are costs; everything else stands beside true BPTT.
+    # Figure 8 is about correlation, the costs are costs; everything else stands beside true BPTT, or, where
+    # sequences are too long for it, beside the same cell with its recurrence frozen.
     beside = {"dfa/appendix-b", "perturbation/figure8"}
-    assert name in beside or any(key.column == "true BPTT" for key in keys)
+    yardsticks = {"true BPTT", "recurrence frozen"}
+    assert name in beside or any(key.column in yardsticks for key in keys)
 
 
 def decide(
@@ -273,3 +278,29 @@ def test_bptt_and_its_rivals_choose_from_the_same() -> None:
         assert {len(one.grid.get("cell", "-")) for one in searches[:3]} == {2}
         frozen = [line for line in lines if line.config.frozen]
         assert [line.config.rule for line in frozen] == ["rtrl"]
+
+
+@pytest.mark.parametrize("name", [f"beyond/{one.name}" for one in memory.TASKS])
+def test_the_exact_rule_and_the_readout_alone_differ_in_nothing_else(name: str) -> None:
+    exact, frozen, *bptt = EXPERIMENTS[name].lines("laptop")
+    assert frozen.config == exact.config.model_copy(update={"frozen": True})
+    assert exact.search == frozen.search
+    for line in bptt:
+        assert line.search == exact.search
+        as_exact = {
+            "cell": exact.config.cell,
+            "cell_options": exact.config.cell_options,
+            "rule": "rtrl",
+        }
+        assert line.config.model_copy(
+            update=as_exact | {"rule_options": {}}
+        ) == exact.config.model_copy(update={"rule_options": {}})
+
+
+def test_bounds_and_shares_of_errors_are_decided_by_their_side() -> None:
+    ours, theirs = dict.fromkeys(range(8), 0.9), dict.fromkeys(range(8), 0.8)
+    numbers = {A: ours, B: theirs}
+    right = [stays_below("", [(A, 0.91)]), fewer_errors("", [(A, B)], 0.6)]
+    wrong = [stays_below("", [(A, 0.89)]), fewer_errors("", [(A, B)], 0.4)]
+    assert [one.word for one in decide(right, numbers)] == ["holds"] * 2
+    assert [one.word for one in decide(wrong, numbers)] == ["does not hold"] * 2

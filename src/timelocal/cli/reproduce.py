@@ -23,7 +23,7 @@ def reproduce(
     names: Annotated[
         list[str] | None,
         typer.Argument(
-            help="dfa/table1, perturbation/figure5, …; dfa or perturbation for a whole paper; gap; all."
+            help="dfa/table1, perturbation/figure5, …; dfa or perturbation for a paper; gap, adding, …; all."
         ),
     ] = None,
     profile: Annotated[

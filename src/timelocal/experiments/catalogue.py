@@ -1,9 +1,10 @@
 """Every experiment by name: the tables and figures of both papers, and the questions beyond them."""
 
-from timelocal.experiments.beyond import gap
+from timelocal.experiments.beyond import gap, memory
 from timelocal.experiments.experiment import Experiment
 from timelocal.experiments.papers import dfa, perturbation
 
 EXPERIMENTS: dict[str, Experiment] = {
-    one.name: one for one in (*dfa.EXPERIMENTS, *perturbation.EXPERIMENTS, *gap.EXPERIMENTS)
+    one.name: one
+    for one in (*dfa.EXPERIMENTS, *perturbation.EXPERIMENTS, *gap.EXPERIMENTS, *memory.EXPERIMENTS)
 }

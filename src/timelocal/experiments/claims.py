@@ -107,6 +107,20 @@ def reaches(
     return Claim(text, rule, comparisons, measure)
 
 
+def stays_below(text: str, bounds: Iterable[tuple[Key, float]]) -> Claim:
+    """Every mean is below its number. For losses."""
+    comparisons = tuple(
+        Comparison(key, bound, lambda ours, number: number - ours) for key, bound in bounds
+    )
+    return Claim(text, "each mean is below the number beside it", comparisons)
+
+
+def fewer_errors(text: str, pairs: Iterable[tuple[Key, Key]], factor: float) -> Claim:
+    """Every first error rate is less than `factor` times the second. For accuracies."""
+    rule = f"one minus each first mean is less than {factor:g} times one minus the second"
+    return _of_pairs(text, rule, pairs, lambda ours, theirs: factor * (1 - theirs) - (1 - ours))
+
+
 def _of_pairs(
     text: str,
     rule: str,

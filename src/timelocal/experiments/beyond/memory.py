@@ -1,0 +1,197 @@
+"""What the exact rule of element-wise cells makes of tasks that need a long memory, without BPTT.
+
+RTRL's traces are exact on them and go forward in time. Beside it stands the same cell with the recurrence as
+it was drawn, whose readout alone learns: long memories are cheap to draw, and a claim for the rule counts
+only against these. Where it is affordable, BPTT of a GRU with as many units stands beside both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from timelocal.experiments.claims import at_most, fewer_errors, reaches, stays_below
+from timelocal.experiments.config import TrainConfig, default_task
+from timelocal.experiments.experiment import (
+    Claim,
+    Column,
+    Experiment,
+    Key,
+    Line,
+    ProfileName,
+    Search,
+)
+
+RATES = (0.001, 0.003, 0.01)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """One data set, the cell that is taken there, and how long it is trained.
+
+    Lines of the frozen recurrence and of BPTT have so many seeds, the first of those of the rule; 0 leaves
+    them out. `goal` is a bound for the measure of the rule, `share` for its errors over those of the readout
+    alone.
+    """
+
+    name: str
+    title: str
+    dataset: str
+    measure: str
+    cell: str
+    epochs: int
+    seeds: int
+    frozen_seeds: int
+    bptt_seeds: int
+    goal: float | None = None
+    share: float | None = None
+    batch: int = 50
+    hidden: int = 64
+    readout_hidden: int = 128
+    searched: int = 0
+    rate: float = 0.01
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+TASKS = (
+    Task(
+        name="adding",
+        title="The sum of two numbers out of 200",
+        dataset="adding:steps=200",
+        measure="test_loss",
+        cell="mingru",
+        options={"update": 0.01},
+        epochs=10,
+        searched=3,
+        seeds=7,
+        frozen_seeds=7,
+        bptt_seeds=3,
+        goal=0.01,
+        share=0.5,
+    ),
+    Task(
+        name="mackey-glass",
+        title="Mackey-Glass, 15 steps ahead",
+        dataset="mackey-glass",
+        measure="nrmse",
+        cell="rtu",
+        batch=1,
+        epochs=100,
+        seeds=10,
+        frozen_seeds=7,
+        bptt_seeds=0,
+        goal=0.0447,
+        share=1.0,
+    ),
+)
+
+
+def _line(task: Task, size: ProfileName, key: Key, seeds: int, **values: Any) -> Line:
+    quick = size == "quick"
+    config = TrainConfig(
+        **{
+            "dataset": task.dataset,
+            **default_task(task.dataset),
+            "cell": task.cell,
+            "cell_options": dict(task.options),
+            "rule": "rtrl",
+            "hidden": 4 if quick else task.hidden,
+            "readout_hidden": 4 if quick else task.readout_hidden,
+            "batch": task.batch,
+            "epochs": 1 if quick else task.epochs,
+            "lr": task.rate,
+            "clip": 1.0,
+            "scheduler": "cosine",
+            **values,
+        }
+    )
+    search = None
+    if task.searched and not quick:
+        measure = "validation_accuracy" if task.measure == "accuracy" else "validation_loss"
+        search = Search({"lr": RATES}, task.searched, measure=measure)
+    return Line(key, config, tuple(range(1 if quick else seeds)), search)
+
+
+def _keys(task: Task) -> tuple[Key, Key, Key]:
+    def key(label: str, column: Column) -> Key:
+        return Key(task.name, label, column)
+
+    return (
+        key(f"RTRL, {task.cell}", "best without BPTT"),
+        key(f"readout alone, {task.cell}", "recurrence frozen"),
+        key("BPTT, gru", "true BPTT"),
+    )
+
+
+def lines(task: Task, profile: ProfileName) -> tuple[Line, ...]:
+    """The exact rule, the readout alone, and BPTT of a GRU."""
+    exact, frozen, bptt = _keys(task)
+    found = [
+        _line(task, profile, exact, task.seeds),
+        _line(task, profile, frozen, task.frozen_seeds, frozen=True),
+    ]
+    if task.bptt_seeds:
+        gru = {"cell": "gru", "cell_options": {}, "rule": "bptt"}
+        found.append(_line(task, profile, bptt, task.bptt_seeds, **gru))
+    return tuple(found)
+
+
+def _claims(task: Task) -> tuple[Claim, ...]:
+    exact, frozen, _ = _keys(task)
+    found = []
+    if task.goal is not None and task.measure == "accuracy":
+        told = f"The exact rule, forward in time, is {100 * task.goal:g} % accurate or better."
+        found.append(reaches(told, [(exact, task.goal)], margin=0.0))
+    elif task.goal is not None:
+        told = f"The exact rule, forward in time, comes to {task.goal:g} or below."
+        found.append(stays_below(told, [(exact, task.goal)]))
+    if task.share is not None and task.measure != "accuracy":
+        told = f"It makes less than {task.share:g} times the error of the readout alone."
+        found.append(at_most(told, [(exact, frozen)], task.share))
+    elif task.share is not None:
+        told = f"It makes less than {task.share:g} times the errors of the readout alone."
+        found.append(fewer_errors(told, [(exact, frozen)], task.share))
+    return tuple(found)
+
+
+def _how(task: Task, profile: ProfileName) -> tuple[str, ...]:
+    shown = lines(task, profile)[0].config
+    options = "".join(f", {name} = {value:g}" for name, value in task.options.items())
+    told = [
+        f"One layer of {shown.hidden} units (cell {task.cell}{options}), a readout with a hidden layer of "
+        f"{shown.readout_hidden}; Adam, gradients clipped at norm 1, batches of {task.batch}, {shown.epochs} "
+        "epochs with a rate that falls as a cosine.",
+        "The seed decides the weights, the batches and what is drawn of the data.",
+    ]
+    if lines(task, profile)[0].search is None:
+        told.append(
+            f"The learning rate is {task.rate:g} in every line; none was searched for here."
+        )
+    else:
+        rates = ", ".join(map(str, RATES))
+        told.append(
+            f"The learning rate of every line is chosen from {rates} by the loss on the validation part, in "
+            f"one run of {task.searched} epochs each."
+        )
+    if not task.bptt_seeds:
+        told.append(
+            "BPTT of a dense cell is left out: it takes hours on sequences as long as these."
+        )
+    return tuple(told)
+
+
+EXPERIMENTS = tuple(
+    Experiment(
+        f"beyond/{task.name}",
+        task.title,
+        "How far does an element-wise cell come that learns its recurrence without BPTT?",
+        "curves",
+        tuple(dict.fromkeys((task.measure, "test_loss"))),
+        partial(lines, task),
+        _claims(task),
+        partial(_how, task),
+    )
+    for task in TASKS
+)
