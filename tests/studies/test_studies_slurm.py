@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import stat
@@ -43,6 +44,19 @@ def test_jobs_do_what_this_process_does_with_a_rule_of_ones_own(
 
 
 @pytest.mark.slow
+def descendants(process: int) -> list[int]:
+    """The processes that a process has started, and those that these have."""
+    parents: dict[int, list[int]] = {}
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # it has ended
+            fields = status.read_text().rpartition(")")[2].split()
+            parents.setdefault(int(fields[1]), []).append(int(status.parent.name))
+    found = [*parents.get(process, ())]
+    for child in found:
+        found += parents.get(child, ())
+    return found
+
+
 def test_how_jobs_end(tmp_path: Path) -> None:
     engine = SlurmEngine(cluster="local")
     long = trial(epochs=100_000)
@@ -57,7 +71,9 @@ def test_how_jobs_end(tmp_path: Path) -> None:
     jobs = tmp_path / "killed" / ".slurm"
     while not (names := list(jobs.glob("*_log.out"))):
         time.sleep(0.05)
-    os.kill(int(names[0].name.split("_")[0]), signal.SIGKILL)  # local jobs are called as processes
+    job = int(names[0].name.split("_")[0])  # local jobs are called as their processes
+    for process in (job, *descendants(job)):  # as a cluster does; else the run itself would go on
+        os.kill(process, signal.SIGKILL)
     thread.join()
     (lost,) = found
     assert lost.kind == "lost"
