@@ -47,9 +47,9 @@ class _Size:
 
 _ONE = dict.fromkeys(DATASETS, 1)
 _LAPTOP = _Size(
-    epochs={"ecg200": 200, "libras": 200, "strawberry": 100, "row-mnist": 15},
+    epochs={"ecg200": 100, "libras": 200, "strawberry": 100, "row-mnist": 15},
     seeds={"ecg200": 40, "libras": 40, "strawberry": 20, "row-mnist": 10},
-    searched={"ecg200": 200, "libras": 100, "strawberry": 60, "row-mnist": 3},
+    searched={"ecg200": 100, "libras": 100, "strawberry": 60, "row-mnist": 3},
     # 40, 72, 196 and 14,000 sequences to validate on
     search_seeds={"ecg200": 10, "libras": 2, "strawberry": 1, "row-mnist": 1},
 )
