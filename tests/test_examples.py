@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import timelocal as tl
+from timelocal.testing.measure import Device
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
@@ -24,10 +25,10 @@ def example(name: str) -> ModuleType:
 
 
 @pytest.mark.slow
-def test_a_spiking_network_learns_without_a_surrogate() -> None:
+def test_a_spiking_network_learns_by_a_surrogate_and_without_one() -> None:
     found = example("spiking").main(epochs=20)
-    assert found["all weights"] < 0.25
-    assert found["readout only"] > 0.4
+    assert found["BPTT"] < found["e-prop"] < 0.085, "the last input is off by 0.085"
+    assert found["ANP"] < 0.3
 
 
 def test_an_analog_substrate_learns_from_two_noisy_runs() -> None:
@@ -44,7 +45,7 @@ def test_no_clean_run_exists_and_nothing_flows_back() -> None:
     current = torch.zeros(2, requires_grad=True)
     with pytest.raises(RuntimeError, match="no backward"):
         substrate.OneWay.apply(current).sum().backward()
-    for blind in (network, tl.LIF(2, 8, output_size=1)):
+    for blind in (network, tl.black_box(Device(), 2, 8, output_size=1)):
         for rule in (tl.BPTT, tl.DFA, tl.EProp, tl.RTRL, tl.SnAp1, tl.TBPTT, tl.UORO):
             with pytest.raises(tl.UnsupportedError, match=r"black box\. Use ANP, NP or WP"):
                 rule(blind, loss="mse", at="every").estimate(inputs, torch.zeros(3, 5, 1))
@@ -52,7 +53,7 @@ def test_no_clean_run_exists_and_nothing_flows_back() -> None:
 
 @pytest.mark.parametrize("rule", [tl.NP, tl.ANP, tl.WP])
 def test_black_boxes_take_layers_lengths_decorrelation_and_streams(rule: type[tl.Rule]) -> None:
-    network = tl.LIF(2, 8, output_size=1, num_layers=2, decorrelate=1e-3, seed=0)
+    network = tl.black_box(Device(), 2, 8, output_size=1, num_layers=2, decorrelate=1e-3, seed=0)
     made = rule(network, loss="mse", at="every", sigma=0.5, seed=0)
     inputs, targets = torch.ones(3, 5, 2), torch.zeros(3, 5, 1)
     before = network.recurrent.decorrelation_l0.clone()

@@ -18,7 +18,7 @@ from timelocal import deprecated
 
 PUBLIC = {
     "timelocal": """
-        ANP BPTT DFA GRU LIF LRU LSTM NP RFLO RNN RTRL RTU RULES TBPTT UORO WP
+        ALIF ANP BPTT DFA GRU LIF LRU LSTM NP RFLO RNN RTRL RTU RULES TBPTT UORO WP
         ANPAuthorsCode ArgumentError AutogradCell BlackBox Cell DFAAuthorsCode DataError Decorrelation
         DivergedError EProp Estimate Evaluation IndRNN MinGRU MinLSTM MissingExtraError
         Model NPAuthorsCode Network Rule RuleSpec RunError SnAp1 SparseRTRL

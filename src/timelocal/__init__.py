@@ -5,7 +5,8 @@
     loss = rule(inputs, targets)
     loss.backward()                   # fills .grad by the rule; then any torch optimizer
 
-Networks: `RNN`, `GRU`, `LSTM`, `IndRNN`, `LRU`, `RTU`, `MinGRU`, `MinLSTM`, `from_torch`, `from_cell`.
+Networks: `RNN`, `GRU`, `LSTM`, `IndRNN`, `LRU`, `RTU`, `MinGRU`, `MinLSTM`, `LIF`, `ALIF`,
+`from_torch`, `from_cell`.
 Rules: `RULES`, such as `DFA`. Loops: `fit`, `Stream`.
 """
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:  # for editors and type checkers; at run time a name is import
     )
     from timelocal.model import Model, load, save
     from timelocal.network import (
+        ALIF,
         GRU,
         LIF,
         LRU,
@@ -75,6 +77,7 @@ if TYPE_CHECKING:  # for editors and type checkers; at run time a name is import
 __version__ = "0.1.0"
 
 __all__ = [
+    "ALIF",
     "ANP",
     "BPTT",
     "DFA",

@@ -107,7 +107,9 @@ def test_watching_changes_nothing(rule: str, tmp_path: Path) -> None:
 
 
 def test_a_black_box_has_nothing_to_be_compared_with(tmp_path: Path) -> None:
-    config = TrainConfig(cell="lif", rule="anp", hidden=8, epochs=1, alignment=True)
+    config = TrainConfig(
+        cell="timelocal.testing.measure:Device", rule="anp", hidden=8, epochs=1, alignment=True
+    )
     with pytest.raises(TimelocalError, match=r"[Bb]ackward|derivative|bptt"):
         run(config, tmp_path)
     assert not list(tmp_path.iterdir())

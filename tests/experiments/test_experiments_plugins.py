@@ -187,14 +187,14 @@ def test_cells_may_be_instances_and_functions_and_black_boxes(tmp_path: Path) ->
         CELL,
         "one = Cell()",
         "def make(): return Cell()",
-        "from timelocal.cells import LIFCell",
+        "from timelocal.testing.measure import Device",
     )
     assert find_cell("cells:one")() is find_cell("cells:one")()
     for name in ("cells:one", "cells:make"):
         assert config(cell=name, rule="dfa").cell == name
-    assert config(cell="cells:LIFCell", rule="anp").cell == "cells:LIFCell"
+    assert config(cell="cells:Device", rule="anp").cell == "cells:Device"
     with pytest.raises(ArgumentError, match="black box"):
-        config(cell="cells:LIFCell", rule="dfa")
+        config(cell="cells:Device", rule="dfa")
 
 
 def test_a_data_set_brings_its_card_and_its_task(tmp_path: Path) -> None:

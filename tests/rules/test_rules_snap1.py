@@ -15,6 +15,7 @@ import timelocal as tl
 from oracles import Setting, close, exactly, settings_drawn, still_stream
 from timelocal.rules import feedback_rule
 from timelocal.testing import CELLS, Case, ContractReport, check_case, reference
+from timelocal.testing.measure import device_network
 
 LAST = Setting(Case("gru-reset-before", layers=3, bidirectional=True), "mse", (5, 1, 3))
 WIDEST = Setting(
@@ -223,7 +224,7 @@ def test_a_stream_carries_one_number_for_each_synapse_and_state() -> None:
             lambda: tl.DFA(tl.RNN(2, 4, 3), feedback="exact").feedback_matrix(),
             "Use feedback='symmetric'",
         ),
-        (lambda: tl.SnAp1(tl.LIF(2, 4, 3)), "Use ANP, NP or WP"),
+        (lambda: tl.SnAp1(device_network(Case())), "Use ANP, NP or WP"),
     ],
 )
 def test_what_cannot_be_done_says_what_can(make: Callable[[], object], told: str) -> None:

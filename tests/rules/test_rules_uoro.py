@@ -17,6 +17,7 @@ from oracles import close, exactly, still_stream
 from timelocal.cells import Cell, RNNCell
 from timelocal.rules import uoro
 from timelocal.testing import Case, ContractReport, check_case, reference
+from timelocal.testing.measure import device_network
 
 
 @dataclass(frozen=True)
@@ -262,7 +263,7 @@ def test_wrong_arguments_are_told() -> None:
     with pytest.raises(tl.UnsupportedError, match=r"bidirectional.*Use DFA or BPTT"):
         tl.UORO(tl.RNN(2, 4, 3, bidirectional=True))
     with pytest.raises(tl.UnsupportedError, match="Use ANP, NP or WP"):
-        tl.UORO(tl.LIF(2, 4, 3))
+        tl.UORO(device_network(Case()))
 
 
 CASES = (

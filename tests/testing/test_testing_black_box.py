@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 import timelocal as tl
-from timelocal.cells import CellWeights, LayerTrajectory, LIFCell
+from timelocal.cells import CellWeights, LayerTrajectory
 from timelocal.testing import check_black_box
 from timelocal.testing.measure import Device
 from timelocal.typing import State
@@ -162,7 +162,7 @@ def test_a_wrong_black_box_fails_for_what_is_wrong(cell: type[Chip]) -> None:
     assert re.search(rf"^{WRONG[cell]}  .*✗$", text, re.MULTILINE), text
 
 
-@pytest.mark.parametrize("cell", [Chip(), Device(), LIFCell()], ids=lambda cell: cell.name)
+@pytest.mark.parametrize("cell", [Chip(), Device()], ids=lambda cell: cell.name)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_right_ones_pass(cell: tl.BlackBox, dtype: torch.dtype) -> None:
     report = check_black_box(cell, dtype=dtype)

@@ -11,6 +11,8 @@ from torch import Tensor
 import timelocal as tl
 from timelocal import cells
 from timelocal.cells import (
+    SURROGATES,
+    ALIFCell,
     BlackBox,
     Cell,
     GRUResetAfter,
@@ -22,6 +24,7 @@ from timelocal.cells import (
 )
 from timelocal.kernels import native
 from timelocal.testing import check_cell, reference
+from timelocal.testing.measure import Device
 
 BUILT_IN = [cell for cell in cells.CELLS.values() if not issubclass(cell, BlackBox)]
 
@@ -32,7 +35,56 @@ def test_built_in_cells_pass(cell: Callable[[], Cell]) -> None:
     assert report.failures == ()
     names = [row.name for row in report.rows]
     assert len(set(names)) == len(names) > 90
-    assert {"J·v", "Jᵀ·v, with D", "gradient of weight_ih, no biases"} <= set(names)
+    assert {"⟨u, J·v⟩ = ⟨Jᵀ·u, v⟩", "Jᵀ·v, with D", "gradient of weight_ih, no biases"} <= set(
+        names
+    )
+
+
+@pytest.mark.parametrize("surrogate", SURROGATES)
+@pytest.mark.parametrize("detach", [True, False])
+def test_surrogates_are_held_to_autograd_and_to_a_smooth_twin(surrogate: str, detach: bool) -> None:
+    cell = ALIFCell(surrogate=surrogate, detach_reset=detach, dampening=0.7, sharpness=0.8)
+    names = {row.name for row in check_cell(cell).rows}
+    assert {
+        "Jᵀ·v",
+        "J·v, smooth twin",
+        "trace 'leak' of the Jacobian, smooth twin, with D",
+    } <= names
+
+
+class TooSteep(LIFCell):
+    """Its slope is another one than that of the surrogate."""
+
+    def local_jacobian(self, trajectory):
+        return tuple(2 * own for own in super().local_jacobian(trajectory))
+
+
+class NotReset(LIFCell):
+    """No spike takes anything from the membrane, going back."""
+
+    def backward_step(self, weights, jacobian, signals):
+        delta, (carried, *others) = super().backward_step(weights, jacobian, signals)
+        return delta, (carried + self.threshold * delta, *others)
+
+
+class TracesWithoutAdaptation(ALIFCell):
+    def reduced_jacobian(self, weights, jacobian, trace):
+        rows = super().reduced_jacobian(weights, jacobian, trace)
+        return ((*rows[0][:3], None), *rows[1:])
+
+
+@pytest.mark.parametrize(
+    ("cell", "told"),
+    [
+        (TooSteep(), r"gradient of weight_ih +\|.*NO"),
+        (NotReset(detach_reset=False), r"Jᵀ·v +\|.*NO"),
+        (TracesWithoutAdaptation(), r"trace 'diagonal' of the Jacobian, smooth twin +\|.*NO"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_wrong_spiking_cells_fail(cell: Cell, told: str) -> None:
+    with pytest.raises(AssertionError, match=told):
+        check_cell(cell)
 
 
 @pytest.mark.parametrize("cell", BUILT_IN)
@@ -64,8 +116,8 @@ def test_the_report_is_a_table_of_all_that_was_measured() -> None:
 
 
 def test_what_is_no_cell_with_derivatives_is_refused() -> None:
-    with pytest.raises(tl.UnsupportedError, match=r"LIFCell.*black box"):
-        check_cell(LIFCell())
+    with pytest.raises(tl.UnsupportedError, match=r"Device.*black box"):
+        check_cell(Device())
     with pytest.raises(tl.ArgumentError, match=r"got a str.*AutogradCell"):
         check_cell("gru")  # type: ignore[arg-type]
 

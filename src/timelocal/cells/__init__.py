@@ -3,6 +3,7 @@
 One file per cell. To add one, write its file and add it to `CELLS`.
 """
 
+from timelocal.cells.alif import ALIFCell
 from timelocal.cells.black_box import BlackBox, check_report
 from timelocal.cells.by_autograd import AutogradCell
 from timelocal.cells.cell import (
@@ -29,6 +30,7 @@ from timelocal.cells.mingru import MinGRUCell
 from timelocal.cells.minlstm import MinLSTMCell
 from timelocal.cells.rnn import RNNCell
 from timelocal.cells.rtu import RTUCell
+from timelocal.cells.surrogates import SURROGATES, Surrogate
 from timelocal.cells.weights import CellWeights, weights_type
 
 CELLS: dict[str, type[Cell]] = {
@@ -44,13 +46,16 @@ CELLS: dict[str, type[Cell]] = {
         RTUCell,
         MinGRUCell,
         MinLSTMCell,
+        ALIFCell,
     )
 }
-"""All cells by name, those that mix their units first: networks by name, cases of the contracts, the command
-line and reports read this."""
+"""All cells by name: networks by name, cases of the contracts, the command line and reports read this. A new
+cell goes to the end: its dash in figures is by its place."""
 
 __all__ = [
     "CELLS",
+    "SURROGATES",
+    "ALIFCell",
     "AutogradCell",
     "BlackBox",
     "Cell",
@@ -70,6 +75,7 @@ __all__ = [
     "RTUCell",
     "ReducedJacobian",
     "StepBuffers",
+    "Surrogate",
     "Trace",
     "at_states",
     "cell_problems",

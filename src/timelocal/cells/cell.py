@@ -143,10 +143,14 @@ class Cell(ABC):
     """Whether a unit's nodes see no other unit's past: the Jacobian of the states is then diagonal."""
     decorrelates: ClassVar[bool] = True
     """Whether D h can take the place of h in what the nodes and the readout see."""
+    pseudo_derivatives: ClassVar[bool] = False
+    """Whether the derivatives are surrogates: no difference quotient of the step knows them."""
     biases: ClassVar[tuple[str, ...]] = ("bias_ih", "bias_hh")
     """The parameters that `bias=False` leaves out; the weights then hold None in their place."""
     leaks: bool = True
     """Whether something of a state reaches the next one past all weights."""
+    penalised: bool = False
+    """Whether the cell has a penalty on its `activity`, whose gradient joins that of any rule."""
     gates_are_hidden: bool = False
     """Whether the gates are the new hidden state itself, so that one buffer serves both."""
     features_are_hidden: ClassVar[bool] = True
@@ -213,6 +217,17 @@ class Cell(ABC):
         """
         enters = decorrelated and self.features_are_hidden
         return self.elementwise and self.acts_locally and not enters
+
+    def activity(self, states: State, valid: Tensor | None) -> tuple[Tensor, State]:
+        """The penalty of a `penalised` cell on what its units do, a scalar, and its gradient at all states.
+
+        states: after each step, (t, b, h) each; valid (t, b): which steps are not padding, None for all.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no penalty on its activity")
+
+    def differentiable(self) -> Cell:
+        """A cell whose true derivatives are those of this one: itself, unless these are surrogates."""
+        return self
 
     # --- the forward step -------------------------------------------------------------------
 

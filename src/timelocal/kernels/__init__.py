@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from types import ModuleType
 
+import torch
 from torch import Tensor
 
 from timelocal.cells import (
@@ -71,6 +72,7 @@ __all__ = [
     "serves",
     "traced_gradients",
     "traced_scan",
+    "traced_states",
     "weight_gradients",
 ]
 
@@ -152,6 +154,14 @@ def traced_scan(
             native if cell.acts_locally and native.handles(cell, trajectory.gates) else torch_scan
         )
     return path.traced_scan(cell, weights, trace, trajectory, signal, final)
+
+
+def traced_states(
+    cell: Cell, weights: CellWeights, trace: Trace, trajectory: LayerTrajectory, signals: State
+) -> Tensor:
+    """`traced_scan` of signals at all states after each step, (t, b, h) each, not at the features alone."""
+    padded = tuple(torch.cat((torch.zeros_like(own[:1]), own)) for own in signals)
+    return torch_scan.traced_states(cell, weights, trace, trajectory, padded)
 
 
 def traced_gradients(

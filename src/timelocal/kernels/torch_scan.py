@@ -99,12 +99,20 @@ def traced_scan(
     S_{t-1} = G_{t-1} + J_tᵀ S_t, elementwise, then from S_t at the states to δ_t at the nodes, all at once.
     signal (t, b, f) or None: at the features; final (b, f) or None: at those of the last step.
     """
-    jacobian = cell.local_jacobian(trajectory)
-    reduced = cell.reduced_jacobian(weights, jacobian, trace)
     last = tuple(state[-1] for state in trajectory.states)
     at_end = None if final is None else at_states(cell, last, final)
-    signals = _carried_back(reduced, _entering(cell, trajectory, signal, at_end))
-    return cell.node_signal_of_states(weights, jacobian, tuple(s[1:] for s in signals))
+    return traced_states(
+        cell, weights, trace, trajectory, _entering(cell, trajectory, signal, at_end)
+    )
+
+
+def traced_states(
+    cell: Cell, weights: CellWeights, trace: Trace, trajectory: LayerTrajectory, signals: State
+) -> Tensor:
+    """`traced_scan` of signals at all states (t + 1, b, h), the initial ones too; they are written to."""
+    jacobian = cell.local_jacobian(trajectory)
+    followed = _carried_back(cell.reduced_jacobian(weights, jacobian, trace), signals)
+    return cell.node_signal_of_states(weights, jacobian, tuple(s[1:] for s in followed))
 
 
 def _entering(

@@ -1,6 +1,6 @@
 """Networks: layers of cells and a readout; `scan` runs one forward and keeps what rules need."""
 
-from timelocal.network.build import GRU, LIF, LSTM, RNN, black_box, from_cell, from_torch, to_torch
+from timelocal.network.build import GRU, LSTM, RNN, black_box, from_cell, from_torch, to_torch
 from timelocal.network.checks import initial_problems, input_problems
 from timelocal.network.decorrelation import (
     Decorrelation,
@@ -26,9 +26,11 @@ from timelocal.network.readout import (
     readout_signal,
 )
 from timelocal.network.recurrent import Recurrent, parameter_name
+from timelocal.network.spiking import ALIF, LIF
 from timelocal.network.trajectory import Trajectory
 
 __all__ = [
+    "ALIF",
     "GRU",
     "LIF",
     "LRU",

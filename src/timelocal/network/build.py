@@ -16,7 +16,6 @@ from timelocal.cells import (
     Cell,
     GRUResetAfter,
     GRUResetBefore,
-    LIFCell,
     LSTMCell,
     RNNCell,
     cell_problems,
@@ -140,49 +139,6 @@ def LSTM(  # noqa: N802
         LSTMCell(), input_size, hidden_size, output_size,
         num_layers=num_layers, bias=bias, bidirectional=bidirectional, dropout=dropout,
         decorrelate=decorrelate, seed=seed, device=device, dtype=dtype,
-    )  # fmt: skip
-
-
-def LIF(  # noqa: N802
-    input_size: int,
-    hidden_size: int,
-    output_size: int,
-    *,
-    membrane: float = 0.8,
-    synapse: float = 0.8,
-    threshold: float = 0.3,
-    num_layers: int = 1,
-    bias: bool = True,
-    decorrelate: Decorrelation | float | None = None,
-    seed: int = 0,
-    device: torch.device | str | None = None,
-    dtype: torch.dtype | None = None,
-) -> Network:
-    """A network of leaky integrate-and-fire neurons with a hard threshold, and a linear readout.
-
-        a_t = V x_t + W h_{t-1} + b     v_t = β v_{t-1} + (1 − β) a_t     s_t = 1 if v_t > θ, then v_t = 0
-        h_t = κ h_{t-1} + (1 − κ) s_t   y_t = W_out h_t + b_out
-
-    A spike has no derivative and none is pretended: rules that perturb (ANP, NP, WP) train it, with a σ
-    large enough to make and unmake spikes; the others refuse it.
-
-    Args:
-        membrane, synapse: β and κ, what is kept from step to step, in [0, 1).
-        threshold: θ, positive.
-        The rest: as in `RNN`.
-
-    Raises:
-        ArgumentError: as `RNN`, and for constants outside their range.
-
-    >>> import torch, timelocal as tl
-    >>> network = tl.LIF(2, 16, output_size=3)
-    >>> rule = tl.ANP(network, loss="cross_entropy", at="last", sigma=0.3)
-    >>> loss = rule(torch.rand(4, 10, 2), torch.tensor([0, 1, 2, 0]))
-    """
-    return black_box(
-        LIFCell(membrane, synapse, threshold), input_size, hidden_size, output_size,
-        num_layers=num_layers, bias=bias, decorrelate=decorrelate, seed=seed, device=device,
-        dtype=dtype,
     )  # fmt: skip
 
 

@@ -238,6 +238,23 @@ class Network(nn.Module):
             if gradient is not None
         }
 
+    def activity_gradients(self, trajectory: Trajectory) -> tuple[Tensor, Gradients]:
+        """The penalty of a `penalised` cell over all layers, a scalar, and its local gradients.
+
+        Each unit's share of the penalty is credited along its own past alone, whatever the rule.
+        """
+        total, gradients = trajectory.outputs.new_zeros(()), Gradients()
+        for layer, directions in enumerate(trajectory.layers):
+            for direction, own in enumerate(directions):
+                weights = self.recurrent.weights(layer, direction)
+                after = tuple(state[1:] for state in own.states)
+                penalty, signals = self.cell.activity(after, trajectory.valid)
+                delta = kernels.traced_states(self.cell, weights, "diagonal", own, signals)
+                found = kernels.weight_gradients(self.cell, weights, own, delta)
+                gradients |= self.named(layer, direction, found)
+                total = total + penalty
+        return total, gradients
+
     def recurrent_zeros(self) -> Gradients:
         """The gradients of a recurrence that is frozen, by the names in `named_parameters()`."""
         named = self.recurrent.named_parameters()

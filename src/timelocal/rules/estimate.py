@@ -57,7 +57,7 @@ class Estimate:
     local_updates: what a law of their own adds to buffers, by `rule.named_buffers()` names, such as
     "feedback_l0" or "network.recurrent.decorrelation_l0". Optimizers know nothing of these.
     diagnostics: scalars worth a curve: the "decorrelation_loss" of a network that decorrelates, the mean
-    over its layers and directions.
+    over its layers and directions; the "activity_loss" of cells with a penalty on their activity, the sum.
     entering: gradients of what entered the network, as far as the batch asked for them: "inputs" (t, b, i)
     and "initial" (states, l·directions, b, h).
     """

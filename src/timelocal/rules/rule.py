@@ -458,7 +458,10 @@ def evaluate_batch(rule: Rule, batch: Batch) -> Evaluation:
 
 
 def estimate_from(rule: Rule, forward: ForwardPass, gradients: Gradients) -> Estimate:
-    """What `compute` or `advance` found, as the user sees it; D learns besides, under any rule."""
+    """What `compute` or `advance` found, as the user sees it.
+
+    Under any rule D learns besides, and a cell's penalty on its activity joins the gradients.
+    """
     network, batch = rule.network, forward.batch
     updates, diagnostics = rule.local_updates(forward), {}
     if network.recurrent.decorrelate is not None:
@@ -466,6 +469,9 @@ def estimate_from(rule: Rule, forward: ForwardPass, gradients: Gradients) -> Est
         diagnostics["decorrelation_loss"] = mean_decorrelation_loss(features)
         steps = network.decorrelation_steps(features)
         updates |= {f"network.recurrent.{name}": step for name, step in steps.items()}
+    if network.cell.penalised and not network.recurrent.is_frozen:
+        diagnostics["activity_loss"], pushes = network.activity_gradients(forward.trajectory)
+        gradients = gradients | {name: gradients[name] + push for name, push in pushes.items()}
     if forward.outputs.dtype in NARROW:  # sums that were kept in float32
         gradients = {name: own.to(forward.outputs.dtype) for name, own in gradients.items()}
     entering = {name: gradients.pop(name) for name in batch.wanted}

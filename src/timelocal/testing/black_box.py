@@ -44,9 +44,17 @@ def check_black_box(
     Raises:
         AssertionError: with that table, if anything is broken.
 
-    >>> import timelocal as tl
+    >>> import torch, timelocal as tl
     >>> from timelocal.testing import check_black_box
-    >>> check_black_box(tl.LIF(2, 3, output_size=1).cell).ok
+    >>> class Clipped(tl.BlackBox):
+    ...     name = "clipped"
+    ...     def scan(self, weights, inputs, initial, node_noise=None):
+    ...         hidden, measured = [initial[0]], []
+    ...         for drive in self.drive(weights, inputs, node_noise):
+    ...             measured.append(drive + hidden[-1] @ weights.hh.t())
+    ...             hidden.append(measured[-1].clamp(-1, 1))
+    ...         return self.report(inputs, torch.stack(hidden), torch.stack(measured))
+    >>> check_black_box(Clipped()).ok
     True
     """
     report = ContractReport(getattr(cell, "name", type(cell).__name__))

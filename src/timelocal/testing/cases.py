@@ -133,13 +133,15 @@ _CELLS: dict[str, Callable[[], Cell]] = {
     **{
         name: cell
         for name, cell in cells.CELLS.items()
-        if not issubclass(cell, BlackBox | ElementwiseCell)
+        if not (issubclass(cell, BlackBox | ElementwiseCell) or cell.pseudo_derivatives)
     },
 }
 CELLS = tuple(_CELLS)
-"""The cells of the whole grid: all with derivatives but the element-wise ones, and the leaky RNN."""
+"""The cells of the whole grid: all with derivatives of their own but the element-wise ones; the leaky RNN."""
 ELEMENTWISE = tuple(name for name, cell in cells.CELLS.items() if issubclass(cell, ElementwiseCell))
 """The element-wise cells, of which each has a few cases."""
+SPIKING = tuple(name for name, cell in cells.CELLS.items() if cell.pseudo_derivatives)
+"""The cells with surrogates for derivatives, which rules with exact estimates are held to."""
 
 
 def cases() -> Iterator[Case]:
@@ -188,3 +190,15 @@ def elementwise_cases() -> Iterator[Case]:
         yield replace(plain, at="every", layers=2, dropout=0.5, decorrelate=True)
         yield replace(plain, layers=2, bidirectional=True, readout="mlp", unequal=True)
         yield replace(plain, at="every", sequences=1, steps=1, bias=False)
+
+
+def spiking_cases() -> Iterator[Case]:
+    """Every spiking cell alone and in a stack: for rules that use derivatives, not for the mean of noise."""
+    for cell in SPIKING:
+        plain = Case(cell=cell, steps=8)
+        yield replace(plain, unequal=True)
+        yield replace(plain, at="every", loss="mse", mask=True)
+        yield replace(plain, at="mean", bias=False)
+        yield replace(plain, at="every", layers=2, unequal=True)
+        yield replace(plain, at="every", layers=2, dropout=0.5, decorrelate=True)
+        yield replace(plain, layers=2, bidirectional=True, readout="mlp", unequal=True)

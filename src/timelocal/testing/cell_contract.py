@@ -10,7 +10,7 @@ has none, central differences of its own forward pass.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -26,6 +26,7 @@ from timelocal.cells import (
     GRUResetAfter,
     GRUResetBefore,
     LayerTrajectory,
+    LIFCell,
     LSTMCell,
     RNNCell,
     Trace,
@@ -46,7 +47,7 @@ The parameters have a "decorrelation" D (h, h) where D h enters in the place of 
 EXACT, DIFFERENCES, SINGLE = 1e-10, 1e-6, 1e-4
 """How far a measured value may be from its oracle: autograd in float64, central differences, float32."""
 
-_KNOWN = (AutogradCell, ElementwiseCell, RNNCell, GRUResetAfter, GRUResetBefore, LSTMCell)
+_KNOWN = (AutogradCell, ElementwiseCell, RNNCell, GRUResetAfter, GRUResetBefore, LSTMCell, LIFCell)
 _INPUTS, _HIDDEN, _SEQUENCES, _STEPS = 3, 4, 2, 4
 
 
@@ -112,32 +113,42 @@ def check_cell(
             f"check_cell: got {cell!r}, expected a cell with derivatives: it is a black box. Use "
             "timelocal.black_box and a rule that perturbs; what its scan reports is checked in every call."
         )
-    if equations is None and isinstance(cell, _KNOWN):
-        known = cell
-
-        def equations(parameters: Mapping[str, Tensor], x: Tensor, state: State) -> State:
-            return reference.step(known, parameters, x, state)
-
-    rows: list[Row] = []
-    for setting in _settings(cell, equations, seed):
-        for check in (*STEP_CHECKS, *DERIVATIVE_CHECKS):
-            rows += _measured(check, setting)
+    own = _known_equations(cell) if equations is None else equations
+    smooth, rows = cell.differentiable(), list[Row]()
+    for setting in _settings(cell, own, seed):
+        if smooth is cell:
+            rows += _measured((*STEP_CHECKS, *DERIVATIVE_CHECKS), setting)
+            continue
+        # Surrogates: autograd knows them from equations alone, differences of a twin whose output is smooth.
+        rows += _measured((*STEP_CHECKS, *(SURROGATE_CHECKS if own else ())), setting)
+        suffix, known = f", smooth twin{setting.suffix}", _known_equations(smooth)
+        twin = replace(setting, cell=smooth, equations=known, suffix=suffix)
+        rows += _measured(DERIVATIVE_CHECKS, twin)
     report = CellReport(repr(cell), tuple(rows))
     if report.failures:
         raise AssertionError(f"{len(report.failures)} of {len(rows)} properties fail\n{report}")
     return report
 
 
-def _measured(check: Check, setting: Setting) -> list[Row]:
-    """The rows of one check; an error is a row that does not hold."""
-    try:
-        rows = list(check(setting))
-    except Exception as error:  # whatever an author's code raises belongs into the table
-        text = " ".join(str(error).split())
-        rows = [
-            Row(check.__name__.replace("_", " "), f"{type(error).__name__}: {text[:100]}", False)
-        ]
-    return [replace(row, name=row.name + setting.suffix) for row in rows]
+def _known_equations(cell: Cell) -> Equations | None:
+    """The equations of a cell of this package, or of an `AutogradCell`."""
+    if not isinstance(cell, _KNOWN):
+        return None
+    return lambda parameters, x, state: reference.step(cell, parameters, x, state)
+
+
+def _measured(checks: Sequence[Check], setting: Setting) -> list[Row]:
+    """The rows of some checks; an error is a row that does not hold."""
+    found = []
+    for check in checks:
+        try:
+            rows = list(check(setting))
+        except Exception as error:  # whatever an author's code raises belongs into the table
+            text = " ".join(str(error).split())
+            told = f"{type(error).__name__}: {text[:100]}"
+            rows = [Row(check.__name__.replace("_", " "), told, False)]
+        found += [replace(row, name=row.name + setting.suffix) for row in rows]
+    return found
 
 
 # --- what is run -------------------------------------------------------------------------------
@@ -416,16 +427,6 @@ def forward_derivative(setting: Setting) -> Iterator[Row]:
     moved = cell.jvp_step(weights, jacobian, tangents)
     wanted = _along(lambda e: _new_states(setting, own, _shifted(before, tangents, e)))
     yield _row("J·v", _off(moved, wanted), DIFFERENCES)
-    names = [f"initial {name}" for name in cell.state_names]
-    off = 0.0
-    for index in range(len(moved)):
-        probes = [torch.zeros_like(state) for state in moved]
-        probes[index] = setting.draw(_SEQUENCES, _HIDDEN)
-        back = setting.gradient(None, tuple(probes), own.inputs, before)
-        left = (probes[index] * moved[index]).sum()
-        right = torch.stack([(back[n] * v).sum() for n, v in zip(names, tangents, strict=True)])
-        off = max(off, _off((left,), (right.sum(),)))
-    yield _row("⟨u, J·v⟩ = ⟨Jᵀ·u, v⟩", off, setting.tolerance)
     nodes = setting.draw(_SEQUENCES, own.gates.shape[-1])
     with_nodes = cell.jvp_step(weights, jacobian, tangents, nodes)
     wanted = _along(
@@ -449,6 +450,24 @@ def forward_derivative(setting: Setting) -> Iterator[Row]:
     second = tuple(state[1] for state in side)
     apart = cell.jvp_step(weights, jacobian, tuple(v[1] for v in many), nodes)
     yield _row("many tangents at once", _off((*first, *second), (*with_nodes, *apart)), EXACT)
+
+
+def adjoint_derivatives(setting: Setting) -> Iterator[Row]:
+    """J v of one step against the arbiter's Jᵀ u, by ⟨u, J v⟩ for every u."""
+    cell, weights = setting.cell, setting.weights()
+    own, before = _one_step(setting)
+    jacobian = tuple(part[0] for part in cell.local_jacobian(own))
+    tangents = setting.like_states(_SEQUENCES)
+    moved, off = cell.jvp_step(weights, jacobian, tangents), 0.0
+    names = [f"initial {name}" for name in cell.state_names]
+    for index in range(len(moved)):
+        probes = [torch.zeros_like(state) for state in moved]
+        probes[index] = setting.draw(_SEQUENCES, _HIDDEN)
+        back = setting.gradient(None, tuple(probes), own.inputs, before)
+        left = (probes[index] * moved[index]).sum()
+        right = torch.stack([(back[n] * v).sum() for n, v in zip(names, tangents, strict=True)])
+        off = max(off, _off((left,), (right.sum(),)))
+    yield _row("⟨u, J·v⟩ = ⟨Jᵀ·u, v⟩", off, setting.tolerance)
 
 
 def features_of_the_states(setting: Setting) -> Iterator[Row]:
@@ -572,12 +591,21 @@ DERIVATIVE_CHECKS: tuple[Check, ...] = (
     node_signals,
     backward_derivative,
     forward_derivative,
+    adjoint_derivatives,
     features_of_the_states,
     what_traces_keep,
     what_is_declared,
     change_of_the_nodes,
     gradients_through_time,
 )
+
+SURROGATE_CHECKS: tuple[Check, ...] = (
+    backward_derivative,
+    adjoint_derivatives,
+    change_of_the_nodes,
+    gradients_through_time,
+)
+"""What is held to autograd through equations that bring their surrogates."""
 
 
 # --- how it is measured ------------------------------------------------------------------------

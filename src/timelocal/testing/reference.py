@@ -20,6 +20,7 @@ from timelocal.cells import (
     ElementwiseCell,
     GRUResetAfter,
     GRUResetBefore,
+    LIFCell,
     LSTMCell,
     RNNCell,
 )
@@ -43,7 +44,7 @@ def step(cell: Cell, parameters: Mapping[str, Tensor], x: Tensor, state: State) 
     """
     h = state[0]
     into = _into(cell, parameters, h)
-    if isinstance(cell, AutogradCell | ElementwiseCell):
+    if isinstance(cell, AutogradCell | ElementwiseCell | LIFCell):
         return textbook.update(cell, textbook.nodes(cell, parameters, x, (into, *state[1:])), state)
     zero = x.new_zeros(())
     from_input = parameters["weight_ih"] @ x + parameters.get("bias_ih", zero)
@@ -398,7 +399,7 @@ def without_recurrent_weights(
 ) -> Step:
     """The step from `state`, but no state passes through a parameter any more."""
     h = state[0]
-    if isinstance(cell, AutogradCell | ElementwiseCell):
+    if isinstance(cell, AutogradCell | ElementwiseCell | LIFCell):
         entering = (_into(cell, parameters, h), *state[1:])
         return partial(
             textbook.update, cell, textbook.nodes(cell, parameters, x, entering).detach()

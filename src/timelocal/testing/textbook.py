@@ -1,4 +1,4 @@
-"""The element-wise cells' equations, one sequence and one step at a time, complex where the cells are.
+"""The equations of element-wise and spiking cells, one sequence and one step at a time; complex if they are.
 
     a = nodes(x, states before)     states = update(a, states before)     features(states)
 
@@ -8,6 +8,7 @@ Nothing here is shared with the cells it judges.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,6 +17,7 @@ from timelocal.cells import (
     AutogradCell,
     Cell,
     IndRNNCell,
+    LIFCell,
     LRUCell,
     MinGRUCell,
     MinLSTMCell,
@@ -44,6 +46,13 @@ def nodes(cell: Cell, parameters: Mapping[str, Tensor], x: Tensor, entering: Sta
         return torch.cat((h.real, h.imag))
     if isinstance(cell, MinGRUCell | MinLSTMCell):
         return own
+    if isinstance(cell, LIFCell):
+        own = own + parameters["weight_hh"] @ entering[0]
+        return (
+            own
+            if "bias_ih" not in parameters
+            else own + parameters["bias_ih"] + parameters["bias_hh"]
+        )
     raise TypeError(f"no textbook equations for {cell!r}")
 
 
@@ -64,7 +73,48 @@ def update(cell: Cell, own_nodes: Tensor, state: State) -> State:
         f, i, c = own_nodes.chunk(3)
         total = f.sigmoid() + i.sigmoid()
         return (f.sigmoid() / total * state[0] + i.sigmoid() / total * c,)
+    if isinstance(cell, LIFCell):
+        return _spiking(cell, own_nodes, *state)
     raise TypeError(f"no textbook equations for {cell!r}")
+
+
+class _Spike(torch.autograd.Function):
+    """1 above 0 and 0 below, with a slope that is given beside it."""
+
+    @staticmethod
+    def forward(ctx: Any, above: Tensor, slope: Tensor) -> Tensor:
+        ctx.save_for_backward(slope)
+        return (above > 0).to(above.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *signals: Tensor) -> tuple[Tensor, None]:
+        return signals[0] * ctx.saved_tensors[0], None
+
+
+def _spiking(cell: LIFCell, current: Tensor, z: Tensor, v: Tensor, f: Tensor, *a: Tensor) -> State:
+    """(Adaptive) leaky integrate-and-fire: the surrogates as their papers print them."""
+    reset = z.detach() if cell.detach_reset else z
+    v = cell.membrane * v + current - cell.threshold * reset
+    a = tuple(cell.adaptation_decay * own + z for own in a)
+    above = v - cell.threshold - sum(cell.adaptation * own for own in a)
+    u = cell.sharpness * above / cell.threshold
+    if cell.surrogate == "triangular":
+        bump, graded = (
+            torch.relu(1 - u.abs()),
+            torch.where(u < 0, torch.relu(1 + u) ** 2 / 2, 1 - torch.relu(1 - u) ** 2 / 2),
+        )
+    elif cell.surrogate == "sigmoid":
+        bump, graded = 1 / torch.cosh(2 * u) ** 2, (1 + torch.tanh(2 * u)) / 2
+    elif cell.surrogate == "fast_sigmoid":
+        bump, graded = 1 / (1 + 10 * u.abs()) ** 2, u / (1 + 10 * u.abs())
+    else:
+        bump, graded = 1 / (1 + (torch.pi * u) ** 2), (torch.pi * u).arctan() / torch.pi
+    if cell.graded:
+        z = cell.dampening / cell.sharpness * graded
+    else:
+        slope = (cell.dampening / cell.threshold * bump).detach()
+        z = _Spike.apply(above, slope)  # type: ignore[no-untyped-call]
+    return z, v, cell.readout_decay * f + (1 - cell.readout_decay) * z, *a
 
 
 def features(cell: Cell, state: State) -> Tensor:
@@ -74,4 +124,6 @@ def features(cell: Cell, state: State) -> Tensor:
         return seen.tanh() if cell.nonlinearity == "tanh" else seen.clamp_min(0)
     if isinstance(cell, LRUCell):
         return torch.cat(state, -1)
+    if isinstance(cell, LIFCell):
+        return state[2]
     return state[0] if cell.features_are_hidden else cell.features(state)

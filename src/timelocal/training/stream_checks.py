@@ -23,6 +23,11 @@ def check_stream(rule: Rule) -> None:
             "stream: got a bidirectional network, expected one direction: the other one begins at the "
             "end of the sequence. Use whole sequences."
         )
+    if rule.network.cell.penalised:
+        raise UnsupportedError(
+            f"stream: got {rule.network.cell!r}, expected a cell without a penalty on its activity: a step "
+            "has no mean over time. Use whole sequences, or rate=None."
+        )
 
 
 def check_late(rule: Rule, max_delay: int) -> None:
