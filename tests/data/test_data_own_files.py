@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
@@ -242,6 +243,7 @@ def test_text_that_comes_often_in_a_parquet_is_text_all_the_same(tmp_path):
 
 
 ID = {"series": "id"}
+WINDOWS = {"time": "t", "target": "x", "window": 4}
 BAD = {
     "no number": ("id,x,kind\na,1,u\na,oops,u\n", ID, "line 3, column 'x': got 'oops'"),
     "blank lines count": ("id,x,kind\n\n\na,1,u\na,oops,u\n", ID, "line 5, column 'x'"),
@@ -265,8 +267,95 @@ BAD = {
     "no time": ("t,x,label\n2026-01-01,1,u\nsoon,2,u\n", {"time": "t"}, "line 3.*'soon'"),
     "beyond float32": ("id,x,label\na,1e9,u\nb,1000000001,v\n", ID, "float32"),
     "classes or values": ("id,x,y\n" + "".join(f"{n},1,{n}\n" for n in range(60)), ID, "task="),
+    "thousands": ('id,x,label\na,"1,234",u\nb,3,v\n', ID, "line 2, column 'x': got '1,234'"),
+    "decimal commas": ("id;x;z;label\na;1.234;0,5;u\nb;2.5;1,5;v\n", ID, "'1.234'.*a decimal comma"),
+    "both in a column": ("id;x;label\na;1.234,5;u\nb;1,5;v\n", ID, "line 2.*got '1.234,5'"),
+    "units": ("id,x,label\na,1 V,u\nb,2 V,v\n", ID, "line 2.*got '1 V'"),
+    "percent": ("id,x,label\na,1%,u\nb,2%,v\n", ID, "line 2.*got '1%'"),
+    "Excel's errors": ("id,x,label\na,#DIV/0!,u\nb,2,v\n", ID, "line 2.*got '#DIV/0!'"),
+    "a dash for nothing": ("id,x,label\na,-,u\nb,2,v\n", ID, "line 2.*got '-'"),
+    "minus infinity": ("id,x,label\na,-Infinity,u\nb,2,v\n", ID, "line 2.*infinite"),
+    "hexadecimal": ("id,x,label\na,0x1,u\nb,2,v\n", ID, "line 2.*got '0x1'"),
+    "Excel's sep": ("sep=;\nid;x;label\na;1;u\nb;2;v\n", ID, "line 1: got 'sep=;'.*delete it"),
+    "a title above": ("My data\n\nid,x,label\na,1,u\n", ID, "row 2: got 3 cells, expected 1"),
+    "a row of units": ("id,x,label\n,V,\na,1,u\nb,2,v\n", ID, "line 2, column 'id'"),
+    "capitals": ("ID,x,label\na,1,u\n", ID, "Did you mean 'ID'"),
+    "a column without a name": ("id,,label\na,1.5,u\nb,2,v\n", ID, "column 2 without a name"),
+    "behind quoted line ends": ('id,x,label\n"a\nz",1,u\n"a\nz",oops,u\n', ID, "line 4.*'oops'"),
+    "weeks": ("t,x\n2026-W01,1\n2026-W02,2\n", WINDOWS, "line 2.*got '2026-W01'"),
+    "one series": ("id,x,label\na,1,u\na,2,u\n", ID, "one class, 'u', in all 1 series"),
+    "a page of the web": ("<!DOCTYPE html>\n<html></html>\n", ID, "expected one of <!DOCTYPE html>"),
+    "cells that are left out": ("id,x,label\na,1,u\na,2\n", ID, "line 3, column 'label'"),
+    "zoned times twice": ("t,x\n2026-10-25T02:30+02:00,1\n2026-10-25T01:30+01:00,2\n", WINDOWS, "1 steps at"),
     "too short": ("t,x\n1,1\n2,2\n", {"time": "t", "target": "x"}, "at most 2 steps"),
 }  # fmt: skip
+
+
+LONG = "id,x,label\na,1,u\na,2,u\nb,3,v\nb,4,v\n"
+AS_PEOPLE_HAVE_THEM = {
+    "tabs in a .csv": LONG.replace(",", "\t"),
+    "every cell quoted": '"' + LONG.strip().replace(",", '","').replace("\n", '"\n"') + '"\n',
+    "delimiters and line ends in quotes": LONG.replace("a,", '"a,\nz",').replace(",u", ',"u,u"'),
+    "empty lines at the end": LONG + "\n\n  \n\t\n",
+    "cells that a spreadsheet emptied": LONG + ",,\n,,\n",
+    "a delimiter behind each row": LONG.replace("\n", ",\n"),
+    "several delimiters behind each row": LONG.replace("\n", ",,,\n"),
+    "the index of a data frame": pd.read_csv(StringIO(LONG)).to_csv(),
+    "rows counted from one": pd.read_csv(StringIO(LONG)).set_axis([1, 2, 3, 4]).to_csv(),
+    "no line end at the end": LONG.rstrip(),
+    "mixed line ends": LONG.replace("\n", "\r\n", 2),
+    "line ends of an old Macintosh": LONG.replace("\n", "\r"),
+    "spaces around names": LONG.replace("id,x,label", " id , x , label "),
+    "spaces behind cells": LONG.replace("a,2,u", "a ,2 ,u "),
+    "series in turn": "id,x,label\na,1,u\nb,3,v\na,2,u\nb,4,v\n",
+    "decimal commas": LONG.replace(",", ";").replace("1;", "1,0;"),
+    "Windows' Latin": LONG.replace("u", "größe €").encode("cp1252"),
+    "what Excel calls Unicode text": LONG.replace(",", "\t").replace("\n", "\r\n").encode("utf-16"),
+    "a byte order mark": LONG.encode("utf-8-sig"),
+    "other scripts": LONG.replace("u", "样本").replace("v", "температура"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", AS_PEOPLE_HAVE_THEM)
+def test_the_right_series(name, tmp_path):
+    written = AS_PEOPLE_HAVE_THEM[name]
+    path = tmp_path / "データ own.csv"
+    path.write_bytes(written if isinstance(written, bytes) else written.encode())
+    own = read(path, series="id", label="label")
+    assert own.inputs[..., 0].tolist() == [[1, 2], [3, 4]]
+    assert own.card.features == ("x",)
+    assert len(own.card.classes) == 2
+    assert own.targets[0] != own.targets[1]
+    assert own.lengths is None
+
+
+def test_an_accent_may_be_a_sign_of_its_own(tmp_path):
+    path = tmp_path / "own.csv"  # as names of macOS have it
+    path.write_text(LONG.replace("x", "Wa\u0308rme"))
+    assert read(path, series="id", features=["W\u00e4rme"]).card.features == ("W\u00e4rme",)
+
+
+TIMES = {
+    "ISO": [f"2026-01-{day:02d}T00:00:00" for day in range(1, 30)],
+    "months": [f"{2020 + n // 12}-{n % 12 + 1:02d}" for n in range(29)],
+    "years": [str(1990 + n) for n in range(29)],
+    "days first": [f"{day:02d}.03.2026 12:00" for day in range(1, 30)],
+    "months first": [f"3/{day}/2026 3:00 PM" for day in range(1, 30)],
+    "milliseconds": [str(1767225600000 + 1000 * n) for n in range(29)],
+    "two zones": [
+        f"2026-10-25T{n:02d}:00:00+{'02' if n < 3 else '01'}:00" for n in (0, 1, 2, *range(3, 24))
+    ],
+}
+
+
+@pytest.mark.parametrize("name", TIMES)
+def test_times_of_all_kinds_are_in_their_order(name, tmp_path):
+    stamps = TIMES[name]
+    rows = [f"{stamp},{n}" for n, stamp in enumerate(stamps)]
+    path = tmp_path / "own.csv"
+    path.write_text("\n".join(["t,x", *rows[::-1], ""]))
+    own = read(path, **WINDOWS)
+    assert own.inputs[0, :, 0].tolist() == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize("name", BAD)
@@ -300,6 +389,50 @@ def test_one_clear_line_of_the_archives_forms(name, tmp_path):
     path.write_text(text)
     with pytest.raises(DataError, match=message):
         read(path)
+
+
+def test_a_byte_order_mark_and_quoted_names_in_the_archives_forms(tmp_path):
+    path = tmp_path / "own.arff"
+    head = "\ufeff@RELATION 'my x'\n@ATTRIBUTE 'a b' NUMERIC\n@ATTRIBUTE c REAL\n"
+    path.write_text(head + "@ATTRIBUTE class {'up up', \"down\"}\n@DATA\n1,2,'up up'\n3,4,down\n")
+    own = read(path)
+    assert own.card.classes == ("down", "up up")
+    assert own.inputs[..., 0].tolist() == [[1, 2], [3, 4]]
+    path = tmp_path / "own.ts"
+    path.write_text("\ufeff@problemName x\n@classLabel true u v\n@data\n1,2:u\n3,4:v\n")
+    assert read(path).inputs[..., 0].tolist() == [[1, 2], [3, 4]]
+
+
+def test_what_is_no_table_is_told(tmp_path):
+    for name, content, message in (
+        ("own.csv", b"PK\x03\x04\x14\x00", "got a zip file, as Excel's are.*Save it as .csv"),
+        ("own.xlsx", b"PK\x03\x04", "got a file '.xlsx'.*Save it as .csv"),
+        ("own.json", b"[]", "got a file '.json', expected one of .csv"),
+        ("own.parquet", b"PAR1", "own.parquet: "),
+        ("lfs.csv", b"version https://git-lfs\noid sha256:a\n", "expected one of version https"),
+    ):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises((ArgumentError, DataError), match=message):
+            read(tmp_path / name, **ID)
+    folder = tmp_path / "many"
+    folder.mkdir()
+    with pytest.raises(DataError, match="got no data file"):
+        read(folder)
+    (folder / "a.csv").write_text("x\n1\n")
+    (folder / "b.tsv").write_text("x\n1\n")
+    with pytest.raises(DataError, match=r"got files \.csv, \.tsv, expected data files of one form"):
+        read(folder)
+
+
+def test_a_folder_of_classes_with_what_systems_leave_in_it(tmp_path):
+    for kind, value in (("u", 2), ("v", 3)):
+        (tmp_path / kind).mkdir()
+        (tmp_path / kind / "one.csv").write_text(f"x\n1\n{value}\n")
+    for left in (".DS_Store", "Thumbs.db", "u/~$one.xlsx", "u/._one.csv"):
+        (tmp_path / left).write_bytes(b"\0\1")
+    own = read(tmp_path)
+    assert own.inputs[..., 0].tolist() == [[1, 2], [1, 3]]
+    assert own.card.classes == ("u", "v")
 
 
 def test_an_npz_of_objects_is_not_unpickled(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
+import unicodedata
 import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -48,6 +49,8 @@ class Table:
     """The place of a row in its file, in words."""
     named: bool = True
     """Whether the columns have names; else they are numbered from 0."""
+    decimal_comma: bool = False
+    """Whether numbers have a decimal comma: a point is then none."""
 
 
 def read_delimited(path: Path, time: Column | None = None) -> Table:
@@ -64,8 +67,11 @@ def read_delimited(path: Path, time: Column | None = None) -> Table:
         raise DataError(f"{path}: got an empty file, expected rows of a table")
     delimiter = _delimiter(lines)
     rows = list(csv.reader(lines, delimiter=delimiter, skipinitialspace=True))
-    names = [cell.strip() for cell in rows[0]]
+    names = [unicodedata.normalize("NFC", cell.strip()) for cell in rows[0]]
     named = not all(_is_number(cell) or cell in _MISSING for cell in names)
+    if re.fullmatch(r"sep=.", lines[0].strip(), re.IGNORECASE):
+        remedy = "It is for Excel alone: delete it"
+        raise DataError(f"{path}, line 1: got {lines[0].strip()!r}, expected the header. {remedy}")
     for number, row in enumerate(rows, 1):
         if len(row) > len(names):
             raise DataError(
@@ -104,12 +110,46 @@ def read_delimited(path: Path, time: Column | None = None) -> Table:
     frame.columns = names if named else range(len(names))
 
     def place(row: int) -> str:
-        whole = split_lines(text_of(path)[0])
-        full = [number for number, line in enumerate(whole, 1) if line.strip()]
-        index = row + named
-        return f"line {full[index] if index < len(full) else index + 1}"
+        return f"line {_line_of(path, delimiter, row + named)}"
 
-    return Table(frame, str(path), place, named)
+    return Table(_without_leftovers(frame), str(path), place, named, comma)
+
+
+def _line_of(path: Path, delimiter: str, index: int) -> int:
+    """The line where the row of this index begins; empty lines are no rows, quoted cells may hold some."""
+    reader = csv.reader(split_lines(text_of(path)[0]), delimiter=delimiter, skipinitialspace=True)
+    end = 0
+    for row in reader:
+        begin, end = end + 1, reader.line_num
+        if len(row) > 1 or "".join(row).strip():
+            if index == 0:
+                return begin
+            index -= 1
+    return end
+
+
+def _without_leftovers(frame: pd.DataFrame) -> pd.DataFrame:
+    """Without what programs leave in a table: empty rows at its end; unnamed columns, empty or counting rows.
+
+    A spreadsheet writes cells that were emptied; a data frame its index, which is no feature.
+    """
+    if len(frame) and frame.iloc[-1].isna().all():
+        full = frame.notna().any(axis=1).to_numpy()
+        frame = frame.iloc[: len(full) - int(full[::-1].argmax()) if full.any() else 0]
+    kept = [
+        place
+        for place, name in enumerate(frame.columns)
+        if name != "" or not _is_left_over(frame.iloc[:, place])
+    ]
+    return frame if len(kept) == frame.shape[1] else frame.iloc[:, kept]
+
+
+def _is_left_over(column: pd.Series) -> bool:
+    """Whether a column is empty, or counts the rows from 0 or from 1."""
+    if column.isna().all():
+        return True
+    rows = np.arange(len(column))
+    return column.dtype.kind == "i" and any((column == rows + one).all() for one in (0, 1))
 
 
 def _read_csv(path: Path, encoding: str, options: dict[str, Any]) -> pd.DataFrame:
@@ -121,6 +161,7 @@ def _read_csv(path: Path, encoding: str, options: dict[str, Any]) -> pd.DataFram
         warnings.simplefilter("error", pd.errors.ParserWarning)
         warnings.simplefilter("error", pd.errors.DtypeWarning)
         warnings.filterwarnings("ignore", "Could not infer format", UserWarning)
+        warnings.filterwarnings("ignore", ".*mixed time zones", FutureWarning)  # told in `_parsed`
         try:
             return pd.read_csv(path, encoding=encoding, **options)
         except UnicodeDecodeError:
@@ -226,12 +267,17 @@ def series_from(
     used = list(features) if features is not None else others
     if not used:
         raise_problems([Problem(table.source, "no column of features", "at least one")])
+    if features is None and "" in used:
+        place = list(frame.columns).index("") + 1
+        remedy = "Give it one, or name the columns of features."
+        raise_problems([Problem(table.source, f"column {place} without a name", "a name", remedy)])
     stepwise = series is not None or time is not None or one_series is not None
     codes: Any = None
     names: Any = None
     if series is not None:
         codes, uniques = pd.factorize(frame[series])
         names = uniques.tolist()
+        codes, names = _stripped(codes, names)
         if (codes < 0).any():
             _refuse(table, int((codes < 0).argmax()), series, "a missing cell", "a series' name")
         if len(names) == len(frame) and time is None and len(used) > 1:
@@ -343,11 +389,17 @@ def _numbers(table: Table, name: Column) -> NDArray[Any]:
     else:
         numbers = pd.to_numeric(column, errors="coerce")
         wrong = (numbers.isna() & column.notna()).to_numpy()
+        expected = "a number"
+        if table.decimal_comma:  # 1.234 may be a thousand
+            wrong |= (
+                column.astype("str").str.contains(".", regex=False).fillna(False).to_numpy(bool)
+            )
+            expected = "a number with a decimal comma and no other signs"
         if wrong.any():
             row = int(wrong.argmax())
             _refuse(
                 table, row, name, repr(column.iloc[row])[:60],
-                "a number. Name the columns of features, or give series=, time= or label= its name",
+                f"{expected}. Name the columns of features, or give series=, time= or label= its name",
             )  # fmt: skip
         values = numbers.to_numpy(np.float64, na_value=np.nan)
     if np.isinf(values).any():
@@ -363,8 +415,19 @@ def _labels(table: Table, name: Column) -> tuple[NDArray[Any], NDArray[Any] | No
         _refuse(table, int(gone.argmax()), name, "a missing cell", "a label")
     if pd.api.types.is_bool_dtype(column) or not pd.api.types.is_numeric_dtype(column):
         codes, kinds = pd.factorize(column)
-        return codes, np.array([str(kind).strip() for kind in kinds])
+        codes, names = _stripped(codes, [str(kind) for kind in kinds])
+        return codes, np.array(names)
     return column.to_numpy(), None
+
+
+def _stripped(codes: NDArray[Any], names: list[Any]) -> tuple[NDArray[Any], list[Any]]:
+    """Places in a list of texts, and this without spaces around them: "a" and "a " are one."""
+    bare = [name.strip() if isinstance(name, str) else name for name in names]
+    different = list(dict.fromkeys(bare))
+    if len(different) == len(names):
+        return codes, bare
+    place = {name: n for n, name in enumerate(different)}
+    return np.array([place[name] for name in bare])[codes], different
 
 
 def _one_a_series(
@@ -433,9 +496,11 @@ def _parsed(table: Table, name: Column, column: Any) -> Any:
     """Time stamps as text: ISO 8601, or one other form with the day in a place that can be told."""
     text = column.astype("str")
     try:
-        return pd.to_datetime(text, format="ISO8601")
-    except ValueError as error:
-        if "timezone" in str(error).lower() or "tz" in str(error).lower():
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", FutureWarning)  # pandas 2 warns of several zones
+            return pd.to_datetime(text, format="ISO8601")
+    except (ValueError, FutureWarning) as error:
+        if any(word in str(error).lower() for word in ("timezone", "time zone", "tz")):
             zoned = text.str.contains(_ZONE, regex=True).to_numpy()
             if zoned.all():
                 return pd.to_datetime(text, format="ISO8601", utc=True)

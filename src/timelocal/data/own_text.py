@@ -29,6 +29,8 @@ def text_of(path: Path, most: int | None = None) -> tuple[str, str]:
     most: of its first bytes, up to the end of a line.
     """
     data = _head(path, most) if most else read_bytes(path)
+    if data.startswith(b"PK\x03\x04"):
+        raise DataError(f"{path}: got a zip file, as Excel's are, expected text. Save it as .csv")
     wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     for encoding in ("utf-16",) if wide else ("utf-8-sig", "cp1252"):
         with suppress(UnicodeDecodeError):

@@ -225,7 +225,9 @@ def series_of(
     if suffix == ".npz":
         return _read_npz(path)
     if suffix not in SUFFIXES:
-        raise DataError(f"{path}: got a file {suffix!r}, expected one of {', '.join(SUFFIXES)}")
+        remedy = " Save it as .csv" if suffix in (".xlsx", ".xls", ".ods") else ""
+        expected = f"expected one of {', '.join(SUFFIXES)}.{remedy}"
+        raise DataError(f"{path}: got a file {suffix!r}, {expected}")
     return _from_table(_table(path, reading), reading, needs_label, features=features)
 
 
