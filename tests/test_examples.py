@@ -107,3 +107,23 @@ def test_truncated_learning_at_the_questions_is_that_of_a_stream() -> None:
     torch.testing.assert_close(
         forever.back_in_time(whole, 5, data), forever.forward_in_time(stepwise, data)
     )
+
+
+@pytest.mark.filterwarnings("ignore")  # theirs, about workers, loggers and versions
+@pytest.mark.slow
+def test_a_rule_under_skorch_is_searched_over_as_an_estimator() -> None:
+    pytest.importorskip("skorch")
+    found = example("with_skorch").main(epochs=10, count=400)
+    assert found.keys() == {"DFA", "BPTT"}
+    assert found["DFA"] > 0.3  # 50 updates; ten classes
+    assert found["BPTT"] > 0.6
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.slow
+@pytest.mark.xdist_group("trainers")
+def test_a_rule_under_lightning_is_trained_validated_saved_and_loaded(tmp_path: Path) -> None:
+    pytest.importorskip("lightning")
+    found = example("with_lightning").main(epochs=5, folder=str(tmp_path))
+    assert found["trained"] > 0.6
+    assert found["loaded"] == pytest.approx(found["trained"])

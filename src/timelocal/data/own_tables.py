@@ -391,9 +391,8 @@ def _numbers(table: Table, name: Column) -> NDArray[Any]:
         wrong = (numbers.isna() & column.notna()).to_numpy()
         expected = "a number"
         if table.decimal_comma:  # 1.234 may be a thousand
-            wrong |= (
-                column.astype("str").str.contains(".", regex=False).fillna(False).to_numpy(bool)
-            )
+            point = column.astype("str").str.contains(".", regex=False)
+            wrong = wrong | point.fillna(False).to_numpy(bool)
             expected = "a number with a decimal comma and no other signs"
         if wrong.any():
             row = int(wrong.argmax())
