@@ -42,6 +42,12 @@ def train(
         int | None, typer.Option(help="Units of a hidden layer of the readout; else it is linear.")
     ] = None,
     layers: Annotated[int, typer.Option(help="Recurrent layers.")] = 1,
+    layer_norm: Annotated[
+        bool, typer.Option("--layer-norm", help="Normalise what enters each layer but the first.")
+    ] = False,
+    skip: Annotated[
+        bool, typer.Option("--skip", help="Pass what enters a layer but the first on, past it.")
+    ] = False,
     optimizer: Annotated[str, typer.Option(help="See `timelocal list`.")] = "adam",
     lr: Annotated[float, typer.Option(help="Learning rate.")] = 1e-3,
     batch: Annotated[int, typer.Option(help="Sequences per step.")] = 32,
@@ -169,6 +175,8 @@ def train(
             hidden=hidden,
             readout_hidden=readout_hidden,
             layers=layers,
+            layer_norm=layer_norm,
+            skip=skip,
             optimizer=optimizer,
             lr=lr,
             batch=batch,

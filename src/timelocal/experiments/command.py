@@ -13,7 +13,7 @@ from timelocal.experiments.config import CostConfig, TrainConfig, default_task
 from timelocal.experiments.experiment import PROFILES, ProfileName
 from timelocal.model.build import rule_defaults
 
-_FLAGS = ("stratified", "online", "alignment", "frozen")
+_FLAGS = ("stratified", "online", "alignment", "frozen", "layer_norm", "skip")
 _GIVEN = ("dataset", "cell", "rule", "hidden", "optimizer", "lr", "batch", "epochs")
 _IF_SET = (
     "clip", "tau", "readout_hidden", "decorrelate", "decorrelate_norm", "test", "patience", "class_weight",
@@ -67,7 +67,7 @@ def command_of(config: TrainConfig) -> str:
         words += ["--device", config.device]
     if config.standardize != is_file(config.dataset):
         words.append("--standardize" if config.standardize else "--no-standardize")
-    words += [f"--{name}" for name in _FLAGS if getattr(config, name)]
+    words += [f"--{name.replace('_', '-')}" for name in _FLAGS if getattr(config, name)]
     return shlex.join([*words, "--seeds", f"{config.seed},", "--threads", str(config.threads)])
 
 

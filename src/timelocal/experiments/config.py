@@ -78,8 +78,9 @@ class TrainConfig(BaseModel):
     completed by their defaults; `cell_options` those of the cell's that are not at their defaults (`r_min`,
     `update`, …). `frozen` lets the readout alone learn. `decorrelate` is the learning rate of the matrices D,
     None for a network without them, and `decorrelate_norm` their `Decorrelation.norm`. `online` updates at
-    every step. `readout_hidden` gives the readout a hidden layer of so many units, and `tau` makes the tanh
-    RNN a leaky one. `alignment` compares the rule's gradient with BPTT's after every epoch.
+    every step. `readout_hidden` gives the readout a hidden layer of so many units, `layer_norm` and `skip`
+    are of the path between the layers, and `tau` makes the tanh RNN a leaky one. `alignment` compares the
+    rule's gradient with BPTT's after every epoch.
     `dataset` may be a file of one's own: then `reading` are the arguments of `timelocal.data.read`, and
     `test` a file whose sequences make up the test part. `patience` epochs without a lower validation loss
     end the run with the weights of the best epoch. `metric` is measured besides, in the units of the data.
@@ -99,6 +100,8 @@ class TrainConfig(BaseModel):
     hidden: Annotated[int, Field(ge=1, le=10**6)] = 128
     layers: Annotated[int, Field(ge=1, le=1000)] = 1
     readout_hidden: Annotated[int, Field(ge=1, le=10**6)] | None = None
+    layer_norm: bool = False
+    skip: bool = False
     rule: str = "dfa"
     loss: str = "cross_entropy"
     at: str = "last"
@@ -250,6 +253,24 @@ class TrainConfig(BaseModel):
             raise _RefusedError([error]) from error
         return _differing(own, defaults)
 
+    @field_validator("layer_norm", "skip")
+    @classmethod
+    def _between_layers(cls, value: bool, info: ValidationInfo) -> bool:
+        if value and info.data.get("layers") == 1:
+            remedy = "It acts between layers: more of them, or none of it."
+            raise _RefusedError(
+                [Problem(str(info.field_name), True, "False for one layer", remedy)]
+            )
+        return value
+
+    @field_validator("decorrelate")
+    @classmethod
+    def _without_skip(cls, value: float | None, info: ValidationInfo) -> float | None:
+        if value is not None and info.data.get("skip"):
+            expected = "None with skip: a sum of decorrelated layers is not decorrelated"
+            raise _RefusedError([Problem("decorrelate", value, expected)])
+        return value
+
     @field_validator("decorrelate_norm")
     @classmethod
     def _norm_of_something(cls, value: str | None, info: ValidationInfo) -> str | None:
@@ -383,6 +404,8 @@ def _small_network(fields: Mapping[str, Any]) -> Network:
             hidden,
             2,
             num_layers=fields["layers"],
+            layer_norm=fields.get("layer_norm", False),
+            skip=fields.get("skip", False),
             readout_hidden=readout,
             **own,
         )

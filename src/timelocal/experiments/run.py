@@ -162,6 +162,8 @@ def build_network(config: TrainConfig, dataset: Dataset) -> Network:
         config.hidden,
         outputs,
         num_layers=config.layers,
+        layer_norm=config.layer_norm,
+        skip=config.skip,
         decorrelate=decorrelate,
         readout_hidden=config.readout_hidden,
         seed=config.seed,

@@ -38,6 +38,8 @@ def RNN(  # noqa: N802 — named as the torch.nn class it stands in for
     bias: bool = True,
     bidirectional: bool = False,
     dropout: float = 0.0,
+    layer_norm: bool = False,
+    skip: bool = False,
     decorrelate: Decorrelation | float | None = None,
     seed: int = 0,
     device: torch.device | str | None = None,
@@ -52,6 +54,10 @@ def RNN(  # noqa: N802 — named as the torch.nn class it stands in for
         tau: time constant in steps, at least 1; 1 is `torch.nn.RNN`, more is a leaky RNN.
         orthogonal: whether W is drawn from the orthogonal matrices, which keep the length of a state.
         num_layers, bias, bidirectional, dropout: as in `torch.nn.RNN`.
+        layer_norm: whether what enters each layer but the first is normalised over its units, to mean 0 and
+            variance 1, without parameters: V and b would absorb them.
+        skip: whether each layer adds to what entered from below, before it is normalised: the readout and
+            the layers above then see the sum of all layers' features. Not with decorrelate.
         decorrelate: None, a `Decorrelation`, or its learning rate alone: whether D h takes the place of h in
             W h and in the readout, with a D that learns beside any rule.
         seed: of the initial parameters, drawn from U(−1/√H, 1/√H) as torch.nn does.
@@ -67,7 +73,7 @@ def RNN(  # noqa: N802 — named as the torch.nn class it stands in for
     return from_cell(
         RNNCell(tau, orthogonal), input_size, hidden_size, output_size,
         num_layers=num_layers, bias=bias, bidirectional=bidirectional, dropout=dropout,
-        decorrelate=decorrelate, seed=seed, device=device, dtype=dtype,
+        layer_norm=layer_norm, skip=skip, decorrelate=decorrelate, seed=seed, device=device, dtype=dtype,
     )  # fmt: skip
 
 
@@ -81,6 +87,8 @@ def GRU(  # noqa: N802
     bias: bool = True,
     bidirectional: bool = False,
     dropout: float = 0.0,
+    layer_norm: bool = False,
+    skip: bool = False,
     decorrelate: Decorrelation | float | None = None,
     seed: int = 0,
     device: torch.device | str | None = None,
@@ -106,7 +114,7 @@ def GRU(  # noqa: N802
         GRUResetAfter() if reset_after else GRUResetBefore(),
         input_size, hidden_size, output_size,
         num_layers=num_layers, bias=bias, bidirectional=bidirectional, dropout=dropout,
-        decorrelate=decorrelate, seed=seed, device=device, dtype=dtype,
+        layer_norm=layer_norm, skip=skip, decorrelate=decorrelate, seed=seed, device=device, dtype=dtype,
     )  # fmt: skip
 
 
@@ -119,6 +127,8 @@ def LSTM(  # noqa: N802
     bias: bool = True,
     bidirectional: bool = False,
     dropout: float = 0.0,
+    layer_norm: bool = False,
+    skip: bool = False,
     decorrelate: Decorrelation | float | None = None,
     seed: int = 0,
     device: torch.device | str | None = None,
@@ -138,7 +148,7 @@ def LSTM(  # noqa: N802
     return from_cell(
         LSTMCell(), input_size, hidden_size, output_size,
         num_layers=num_layers, bias=bias, bidirectional=bidirectional, dropout=dropout,
-        decorrelate=decorrelate, seed=seed, device=device, dtype=dtype,
+        layer_norm=layer_norm, skip=skip, decorrelate=decorrelate, seed=seed, device=device, dtype=dtype,
     )  # fmt: skip
 
 
@@ -183,6 +193,8 @@ def from_cell(
     bias: bool = True,
     bidirectional: bool = False,
     dropout: float = 0.0,
+    layer_norm: bool = False,
+    skip: bool = False,
     decorrelate: Decorrelation | float | None = None,
     readout_hidden: int | None = None,
     seed: int = 0,
@@ -222,7 +234,7 @@ def from_cell(
     recurrent = Recurrent(
         cell, input_size, hidden_size,
         num_layers=num_layers, bias=bias, bidirectional=bidirectional, dropout=dropout,
-        decorrelate=decorrelate, seed=seed, device=device, dtype=dtype,
+        layer_norm=layer_norm, skip=skip, decorrelate=decorrelate, seed=seed, device=device, dtype=dtype,
     )  # fmt: skip
     if isinstance(cell, AutogradCell):
         raise_problems(cell.step_problems(recurrent.weights(0, 0), input_size, hidden_size))
@@ -373,6 +385,11 @@ def to_torch(network: Network) -> tuple[nn.RNNBase, nn.Module]:
         raise UnsupportedError(
             f"to_torch: got {cell!r}, which torch.nn does not have; expected RNNCell(tau=1.0), "
             "GRUResetAfter() or LSTMCell(). Keep the timelocal network for inference."
+        )
+    if stack.layer_norm or stack.skip:
+        raise UnsupportedError(
+            "to_torch: got a network with layer_norm or skip between its layers, expected one without: no "
+            "module of torch.nn has them. Use the timelocal network for inference."
         )
     if stack.decorrelate is not None:
         raise UnsupportedError(

@@ -20,6 +20,8 @@ class LayerOptions(TypedDict, total=False):
     bias: bool
     bidirectional: bool
     dropout: float
+    layer_norm: bool
+    skip: bool
     decorrelate: Decorrelation | float | None
     seed: int
     device: torch.device | str | None
@@ -42,8 +44,9 @@ def IndRNN(  # noqa: N802 — a class to its users, as RNN
         input_size, hidden_size, output_size: I, H and O.
         steps: how far back the past should reach at the start: u ~ U(0, 2^{1/steps}), so that no signal more
             than doubles over so many steps.
-        options: num_layers, bias, bidirectional, dropout, decorrelate, seed, device, dtype, as in `RNN`. With
-            decorrelate D h enters in place of h: the Jacobian is then dense, and RTRL carries all of it.
+        options: num_layers, bias, bidirectional, dropout, layer_norm, skip, decorrelate, seed, device, dtype,
+            as in `RNN`. With decorrelate D h enters in place of h: the Jacobian is then dense, and RTRL
+            carries all of it.
 
     Raises:
         ArgumentError: as `RNN`, and for steps below 1.

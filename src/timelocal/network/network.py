@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from timelocal import kernels
 from timelocal.cells import Cell, CellWeights, zero_state
 from timelocal.errors import Problem, UnsupportedError, raise_problems
+from timelocal.network.between import normalised, through_norm
 from timelocal.network.checks import initial_problems, input_problems
 from timelocal.network.lengths import flip, masked, valid_steps
 from timelocal.network.readout import output_size
@@ -173,7 +174,8 @@ class Network(nn.Module):
         for layer in range(recurrent.num_layers):
             if layer > 0:
                 masks.append(self._dropout_mask(outputs, generator, copies))
-                entering = outputs if masks[-1] is None else outputs * masks[-1]
+                entering = normalised(outputs) if recurrent.layer_norm else outputs
+                entering = entering if masks[-1] is None else entering * masks[-1]
             directions = tuple(
                 kernels.scan(
                     recurrent.cell,
@@ -187,10 +189,11 @@ class Network(nn.Module):
             layers.append(directions)
             parts = [directions[0].features]
             parts += [flip(backward.features, lengths) for backward in directions[1:]]
-            outputs = parts[0] if len(parts) == 1 else torch.cat(parts, -1)
+            leaving = parts[0] if len(parts) == 1 else torch.cat(parts, -1)
             if valid is not None:
-                outputs = masked(outputs, valid)
-        return Trajectory(tuple(layers), outputs, lengths, valid, tuple(masks))
+                leaving = masked(leaving, valid)
+            outputs = outputs + leaving if recurrent.skip and layer > 0 else leaving
+        return Trajectory(tuple(layers), outputs, lengths, valid, tuple(masks), recurrent.skip)
 
     def start(self, inputs: Tensor, initial: States | None, layer: int, direction: int) -> State:
         """The state (h,) or (h, c), each (b, h), that one layer and direction begins with."""
@@ -210,6 +213,36 @@ class Network(nn.Module):
         kept = torch.empty(steps, rows // copies, features, device=generator.device)
         kept = kept.bernoulli_(1 - p, generator=generator).to(outputs).div_(1 - p)
         return kept if copies == 1 else kept.repeat(1, copies, 1)
+
+    def leaving(self, trajectory: Trajectory, layer: int) -> Tensor:
+        """What left a layer for the next, in the sequence's time (t, b, f·directions): y of `between`."""
+        total: Tensor | None = None
+        for forward, *backward in trajectory.layers[
+            0 if self.recurrent.skip else layer : layer + 1
+        ]:
+            flipped = [flip(own.features, trajectory.lengths) for own in backward]
+            here = torch.cat((forward.features, *flipped), -1) if flipped else forward.features
+            total = here if total is None else total + here
+        assert total is not None
+        return total
+
+    def signal_between(self, trajectory: Trajectory, layer: int, signal: Tensor) -> Tensor:
+        """From a signal at what entered a layer to the one at what left those below it.
+
+        signal (t, b, f·directions): at the first t steps, or at all; or at the step of a run of one.
+        """
+        mask = trajectory.dropout[layer - 1]
+        signal = signal if mask is None else signal * mask[: len(signal)]
+        if not self.recurrent.layer_norm:
+            return signal
+        return through_norm(self.leaving(trajectory, layer - 1)[: len(signal)], signal)
+
+    def tangent_between(self, trajectory: Trajectory, layer: int, tangent: Tensor) -> Tensor:
+        """How what enters a layer moves by what left those below: the transpose of `signal_between`."""
+        if self.recurrent.layer_norm:
+            tangent = through_norm(self.leaving(trajectory, layer - 1), tangent)
+        mask = trajectory.dropout[layer - 1]
+        return tangent if mask is None else tangent * mask
 
     def parameter_gradients(
         self, trajectory: Trajectory, deltas: Sequence[Sequence[Tensor]]

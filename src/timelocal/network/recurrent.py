@@ -56,6 +56,8 @@ class Recurrent(nn.Module):
         bias: bool = True,
         bidirectional: bool = False,
         dropout: float = 0.0,
+        layer_norm: bool = False,
+        skip: bool = False,
         decorrelate: Decorrelation | float | None = None,
         seed: int = 0,
         device: torch.device | str | None = None,
@@ -71,6 +73,8 @@ class Recurrent(nn.Module):
             whole_problem("num_layers", num_layers, most=_MOST_LAYERS),
             flag_problem("bias", bias),
             flag_problem("bidirectional", bidirectional),
+            flag_problem("layer_norm", layer_norm),
+            flag_problem("skip", skip),
             seed_problem(seed),
             *placement_problems(device, dtype),
         ]
@@ -79,6 +83,10 @@ class Recurrent(nn.Module):
         elif dropout and is_whole(num_layers) and num_layers == 1:
             remedy = "It acts between layers: add a layer, or leave it out."
             problems.append(Problem("dropout", dropout, "0 when num_layers is 1", remedy))
+        for name, asked in (("layer_norm", layer_norm), ("skip", skip)):
+            if is_flag(asked) and asked and is_whole(num_layers) and num_layers == 1:
+                remedy = "It acts between layers: add a layer, or leave it out."
+                problems.append(Problem(name, True, "False when num_layers is 1", remedy))
         if is_flag(bias) and not bias and not cell.biases:
             remedy = f"Leave it out, or name them in the class attribute `biases` of {type(cell).__name__}."
             problems.append(
@@ -90,6 +98,11 @@ class Recurrent(nn.Module):
                 f"decorrelate: got {decorrelate!r}, expected None: the cell {cell.name!r} declares that "
                 "D h cannot take the place of h. Use decorrelate=None, or another cell."
             )
+        if decorrelate is not None and skip:
+            raise UnsupportedError(
+                "skip: got True in a network that decorrelates, expected False: the sum of layers that are "
+                "decorrelated each by itself is not. Use skip=False, or decorrelate=None."
+            )
         self.cell = cell
         self.input_size = int(input_size)
         self.hidden_size = int(hidden_size)
@@ -97,6 +110,8 @@ class Recurrent(nn.Module):
         self.bias = bool(bias)
         self.bidirectional = bool(bidirectional)
         self.dropout = as_real(dropout)
+        self.layer_norm = bool(layer_norm)
+        self.skip = bool(skip)
         self.decorrelate = resolve(decorrelate)
         raise_problems([memory_problem("network", self._bytes(dtype))])
         self._declared = tuple((name, shape) for _, name, shape in self._shapes())
@@ -201,5 +216,7 @@ class Recurrent(nn.Module):
             f"{self.cell!r}, input_size={self.input_size}, hidden_size={self.hidden_size}, "
             f"num_layers={self.num_layers}, bias={self.bias}, "
             f"bidirectional={self.bidirectional}, dropout={self.dropout}"
+            + (", layer_norm=True" if self.layer_norm else "")
+            + (", skip=True" if self.skip else "")
             + ("" if self.decorrelate is None else f", decorrelate={self.decorrelate}")
         )

@@ -22,6 +22,7 @@ class Trajectory:
     decorrelates, in the sequence's time; zero at padding.
     lengths (b,) and valid (t, b), or None if nothing is padded.
     dropout: the mask on the output of each layer but the top one, (t, b, f·directions) or None.
+    skip: whether the top layer leaves the sum of all layers' features.
     """
 
     layers: tuple[tuple[LayerTrajectory, ...], ...]
@@ -29,6 +30,7 @@ class Trajectory:
     lengths: Tensor | None
     valid: Tensor | None
     dropout: tuple[Tensor | None, ...]
+    skip: bool = False
 
     def rows(self, rows: slice) -> Trajectory:
         """Some of the sequences."""
@@ -38,6 +40,7 @@ class Trajectory:
             None if self.lengths is None else self.lengths[rows],
             None if self.valid is None else self.valid[:, rows],
             tuple(None if mask is None else mask[:, rows] for mask in self.dropout),
+            self.skip,
         )
 
     def step(self, t: int) -> Trajectory:
@@ -48,6 +51,7 @@ class Trajectory:
             None,
             None,
             tuple(None if mask is None else mask[t : t + 1] for mask in self.dropout),
+            self.skip,
         )
 
     def final_states(self) -> States:
@@ -82,5 +86,10 @@ class Trajectory:
         For the backward direction that is the state after its own last step, the sequence's first,
         as in torch's `h_n`.
         """
-        parts = [last_state(direction.leaving, self.lengths) for direction in self.layers[-1]]
-        return parts[0] if len(parts) == 1 else torch.cat(parts, -1)
+        total: Tensor | None = None
+        for directions in self.layers if self.skip else self.layers[-1:]:
+            parts = [last_state(own.leaving, self.lengths) for own in directions]
+            here = parts[0] if len(parts) == 1 else torch.cat(parts, -1)
+            total = here if total is None else total + here
+        assert total is not None
+        return total

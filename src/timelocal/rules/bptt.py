@@ -80,8 +80,10 @@ def backpropagate(
     """
     lengths, steps = trajectory.lengths, len(trajectory.outputs)
     entering: list[tuple[Tensor | None, State | None]]
-    if at != "last":
-        entering = _own_time(network, signal.unflatten(0, (steps, -1)), lengths)
+    leaving: Tensor | None = None
+    if at != "last" or network.recurrent.skip:
+        leaving = at_every_step(network, trajectory, signal, at)
+        entering = _own_time(network, leaving, lengths)
     else:
         entering = [_at_last(network, part, steps, lengths) for part in _parts(network, signal)]
     deltas: list[list[Tensor]] = []
@@ -96,9 +98,18 @@ def backpropagate(
         deltas.insert(0, [delta for delta, _ in found])
         at_start = [start for _, start in found] + at_start
         if layer > 0:
-            below = signal_below(network, trajectory, layer, deltas[0])
-            entering = _own_time(network, below, lengths)
+            leaving = signal_below(network, trajectory, layer, deltas[0], leaving)
+            entering = _own_time(network, leaving, lengths)
     return deltas, torch.stack([torch.stack(states) for states in zip(*at_start, strict=True)])
+
+
+def at_every_step(network: Network, trajectory: Trajectory, signal: Tensor, at: Place) -> Tensor:
+    """A signal (n, f·directions) where the loss is, in the sequence's time (t, b, f·directions)."""
+    steps, lengths = len(trajectory.outputs), trajectory.lengths
+    if at != "last":
+        return signal.unflatten(0, (steps, -1))
+    forward, *backward = (at_last_valid(own, steps, lengths) for own in _parts(network, signal))
+    return torch.cat((forward, *(flip(own, lengths) for own in backward)), -1)
 
 
 def _parts(network: Network, signal: Tensor) -> tuple[Tensor, ...]:
@@ -143,10 +154,18 @@ def signal_at_inputs(
 
 
 def signal_below(
-    network: Network, trajectory: Trajectory, layer: int, deltas: list[Tensor]
+    network: Network,
+    trajectory: Trajectory,
+    layer: int,
+    deltas: list[Tensor],
+    leaving: Tensor | None,
 ) -> Tensor:
-    """The signal at the states of layer − 1, (t, b, h·directions), from the deltas of a layer."""
+    """The signal at the states of layer − 1, (t, b, h·directions), from the deltas of a layer.
+
+    leaving: the signal at what left that layer, which a network with skip passes on; None for none.
+    """
     total = signal_at_inputs(network, trajectory, layer, deltas)
-    mask = trajectory.dropout[layer - 1]
-    total = total if mask is None else total * mask[: len(total)]
+    total = network.signal_between(trajectory, layer, total)
+    if network.recurrent.skip and leaving is not None:
+        total = total + leaving
     return network.signal_at_states(total, layer - 1)

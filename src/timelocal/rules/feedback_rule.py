@@ -32,7 +32,7 @@ from timelocal.network import Network, Trajectory, at_last_valid, flip, paramete
 from timelocal.precision import at_least_float32
 from timelocal.rules import eligibility
 from timelocal.rules.batch import Batch
-from timelocal.rules.bptt import signal_at_inputs, signal_below
+from timelocal.rules.bptt import at_every_step, signal_at_inputs, signal_below
 from timelocal.rules.estimate import ForwardPass
 from timelocal.rules.forward import readout_gradients, readout_signal
 from timelocal.rules.rule import Rule
@@ -416,16 +416,12 @@ def exact_signals(
     """The gradient of each step's loss in the hidden states of that step, h_{t-1} held constant.
 
     signal (n, h·directions): at the top layer's hidden states, as `readout_signal` returns it. It goes down
-    through dropout, weights and D, never through time. Returns G [l][d] (t, b, h), in that direction's own
-    time; with a loss at the last step it is zero at all others.
+    through weights, D and what is between the layers, never through time. Returns G [l][d] (t, b, h), in that
+    direction's own time; with a loss at the last step it is zero at all others.
     """
-    steps, lengths = len(trajectory.outputs), trajectory.lengths
-    if at == "last":
-        parts = signal.chunk(network.directions, -1)
-        signals = [at_last_valid(part, steps, lengths) for part in parts]
-    else:
-        signals = _in_own_time(network, signal.unflatten(0, (steps, -1)), lengths)
-    found = [signals]
+    lengths = trajectory.lengths
+    leaving = at_every_step(network, trajectory, signal, at)
+    found = [_in_own_time(network, leaving, lengths)]
     for layer in reversed(range(1, network.num_layers)):
         deltas = [
             kernels.node_signals(
@@ -435,8 +431,8 @@ def exact_signals(
                 zip(trajectory.layers[layer], found[0], strict=True)
             )
         ]
-        below = signal_below(network, trajectory, layer, deltas)
-        found.insert(0, _in_own_time(network, below, lengths))
+        leaving = signal_below(network, trajectory, layer, deltas, leaving)
+        found.insert(0, _in_own_time(network, leaving, lengths))
     return found
 
 

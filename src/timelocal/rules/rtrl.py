@@ -158,13 +158,15 @@ class RTRL(CarriedRule):
             lower = past.shape[-1] - sum(_sizes(network, layer))
             past[..., lower:] += torch.cat(local, -1).transpose(0, 1)
             if layer > 0:
-                by_input = cell.input_signal(weights, own, delta)
-                mask = run.dropout[layer - 1]
-                by_input = by_input if mask is None else by_input * mask
+                by_input = network.signal_between(
+                    run, layer, cell.input_signal(weights, own, delta)
+                )
                 by_input = network.signal_at_states(by_input, layer - 1)
-                by_input = torch.cat(signals_at_states(network, layer - 1, run, by_input), -1)
-                below = after[f"influence_l{layer - 1}"][:, : by_input.shape[-1]]
-                past[..., :lower] += torch.einsum("ubh,bhp->bup", by_input, below)
+                for other in range(0 if network.recurrent.skip else layer - 1, layer):
+                    by_state = torch.cat(signals_at_states(network, other, run, by_input), -1)
+                    below = after[f"influence_l{other}"][:, : by_state.shape[-1]]
+                    reached = torch.einsum("ubh,bhp->bup", by_state, below)
+                    past[..., : reached.shape[-1]] += reached
             after[f"influence_l{layer}"] = past
         return after
 
@@ -199,9 +201,13 @@ class RTRL(CarriedRule):
                 found = eligibility.met(self.network, layer, run, signals[layer][0][0], traces)
                 gradients |= self.network.named(layer, 0, found)
             return gradients
-        at = torch.cat(signals_at_states(self.network, layers[-1], run, signal), -1)
-        influence = traces[f"influence_l{layers[-1]}"][:, : at.shape[-1]]
-        total = torch.einsum("bs,bsp->p", at, influence)
+        total = signal.new_zeros(
+            sum(size for layer in layers for size in _sizes(self.network, layer))
+        )
+        for layer in layers if recurrent.skip else layers[-1:]:
+            at = torch.cat(signals_at_states(self.network, layer, run, signal), -1)
+            influence = traces[f"influence_l{layer}"][:, : at.shape[-1]]
+            total[: influence.shape[-1]] += torch.einsum("bs,bsp->p", at, influence)
         names = [
             parameter_name(kind, layer, 0) for layer in layers for kind in recurrent.parameter_kinds
         ]

@@ -24,6 +24,7 @@ def serves(network: Network, loss: Loss, *, units: bool = False) -> bool:
         and (units or native.handles(recurrent.cell, recurrent.like))
         and recurrent.directions == 1
         and (recurrent.decorrelate is None or not recurrent.decorrelate.sync)
+        and not (recurrent.layer_norm or recurrent.skip)
         and not (recurrent.dropout and network.training and recurrent.num_layers > 1)
         and is_linear(network.readout)
     )

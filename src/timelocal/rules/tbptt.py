@@ -169,7 +169,7 @@ def truncated(network: Network, trajectory: Trajectory, signal: Tensor, k: int) 
             delta = delta.unflatten(0, (steps - age, sequences))
             deltas[layer][: steps - age] += delta
             if layer > 0:
-                entering = signal_below(network, trajectory, layer, [delta])
+                entering = signal_below(network, trajectory, layer, [delta], entering)
     return deltas
 
 
@@ -199,7 +199,7 @@ def last_steps(trajectory: Trajectory, k: int) -> Trajectory:
         for directions in trajectory.layers
     )
     dropout = tuple(None if mask is None else cut(mask) for mask in trajectory.dropout)
-    return Trajectory(layers, cut(trajectory.outputs), shorter, None, dropout)
+    return Trajectory(layers, cut(trajectory.outputs), shorter, None, dropout, trajectory.skip)
 
 
 def _at_their_steps(values: Tensor, steps: int, lengths: Tensor | None) -> Tensor:
@@ -257,4 +257,4 @@ def _appended(new: Trajectory, memory: Memory, k: int) -> tuple[Trajectory, Memo
                 mask = torch.ones_like(own.inputs)
             masks.append(None if mask is None else joined(name, mask))
     outputs = layers[-1][0].features
-    return Trajectory(tuple(layers), outputs, None, None, tuple(masks)), kept
+    return Trajectory(tuple(layers), outputs, None, None, tuple(masks), new.skip), kept

@@ -99,12 +99,12 @@ class UORO(CarriedRule):
         layers: list[Tensor] = []
         local: dict[str, Tensor] = {}
         from_below: Tensor | None = None
+        leaving: Tensor | None = None
         for layer, (own,) in enumerate(run.layers):
             weights = network.recurrent.weights(layer, 0)
             jacobian = cell.local_jacobian(own)
-            if from_below is not None:
-                mask = run.dropout[layer - 1]
-                from_below = from_below if mask is None else from_below * mask
+            if leaving is not None:
+                from_below = network.tangent_between(run, layer, leaving)
                 from_below = cell.input_tangent(weights, own, from_below)
             # two tangents side by side, J s̃ and the noise of this step
             tangents = tuple(torch.stack((past, torch.zeros_like(past))) for past in before[layer])
@@ -113,7 +113,8 @@ class UORO(CarriedRule):
             moved[:, 1] += signs
             layers.append(moved)
             new = tuple(state[1] for state in own.states)
-            from_below = weights.decorrelated(cell.features_tangent(new, tuple(moved)))
+            seen = weights.decorrelated(cell.features_tangent(new, tuple(moved)))
+            leaving = leaving + seen if network.recurrent.skip and leaving is not None else seen
             delta = cell.node_signal_of_states(weights, jacobian, tuple(signs))
             for kind in network.recurrent.parameter_kinds:
                 gradient = cell.gradient(weights, kind, own, delta, outer_each)
@@ -128,9 +129,11 @@ class UORO(CarriedRule):
         return after
 
     def met(self, signal: Tensor, traces: Memory, run: Trajectory) -> Gradients:
-        at = torch.stack(signals_at_states(self.network, -1, run, signal))
-        moved = traces["s"][:, :, : len(at), -1]
-        credit = torch.einsum("sbh,bksh->bk", at, moved) / self.directions
+        credit = signal.new_zeros(())
+        for layer in range(self.network.num_layers) if self.network.recurrent.skip else (-1,):
+            at = torch.stack(signals_at_states(self.network, layer, run, signal))
+            moved = traces["s"][:, :, : len(at), layer]
+            credit = credit + torch.einsum("sbh,bksh->bk", at, moved) / self.directions
         return {
             f"recurrent.{name}": torch.einsum("bk,bk...->...", credit, traces[f"theta_{name}"])
             for name, _ in self.network.recurrent.named_parameters()

@@ -26,6 +26,8 @@ class Case:
     bidirectional: bool = False
     bias: bool = True
     dropout: float = 0.0
+    layer_norm: bool = False
+    skip: bool = False
     decorrelate: bool = False
     readout: str = "linear"
     loss: str = "cross_entropy"
@@ -47,7 +49,15 @@ class Case:
         told = [self.cell, f"{self.layers}x", self.at, self.loss]
         told += [
             name
-            for name in ("bidirectional", "decorrelate", "whole", "unequal", "mask")
+            for name in (
+                "bidirectional",
+                "layer_norm",
+                "skip",
+                "decorrelate",
+                "whole",
+                "unequal",
+                "mask",
+            )
             if getattr(self, name) != getattr(default, name)
         ]
         told += [] if self.bias else ["no-bias"]
@@ -63,6 +73,8 @@ class Case:
             "bidirectional": self.bidirectional,
             "bias": self.bias,
             "dropout": self.dropout,
+            "layer_norm": self.layer_norm,
+            "skip": self.skip,
             "decorrelate": 0.1 if self.decorrelate else None,
             "dtype": torch.float64,
             "seed": self.seed,
@@ -202,3 +214,15 @@ def spiking_cases() -> Iterator[Case]:
         yield replace(plain, at="every", layers=2, unequal=True)
         yield replace(plain, at="every", layers=2, dropout=0.5, decorrelate=True)
         yield replace(plain, layers=2, bidirectional=True, readout="mlp", unequal=True)
+
+
+def stacked_cases() -> Iterator[Case]:
+    """Stacks with layer normalisation and skip between the layers, of every cell with derivatives."""
+    for cell in (*CELLS, *ELEMENTWISE, *SPIKING):
+        plain = Case(cell=cell, layers=3, layer_norm=True, at="every")
+        yield replace(plain, skip=True, unequal=True)
+        yield replace(plain, skip=True, at="last", mask=True, dropout=0.5)
+        yield replace(
+            plain, layer_norm=False, skip=True, at="last", bidirectional=True, unequal=True
+        )
+        yield replace(plain, decorrelate=True, at="mean", loss="mse", batch_first=False)

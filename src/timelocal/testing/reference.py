@@ -93,7 +93,7 @@ def run(
     """
     stack = network.recurrent
     hidden: HiddenStates = []
-    entering = list(sequence)
+    entering, left = list(sequence), list[Tensor]()
     for layer in range(stack.num_layers):
         per_direction = []
         for direction in range(stack.directions):
@@ -117,11 +117,29 @@ def run(
             for direction, steps in enumerate(per_direction)
         ]
         in_time = [leaving[0], *(steps[::-1] for steps in leaving[1:])]
-        entering = [torch.cat(parts) for parts in zip(*in_time, strict=True)]
-        mask = dropout[layer] if dropout and layer < stack.num_layers - 1 else None
-        if mask is not None:
-            entering = [x * kept for x, kept in zip(entering, mask, strict=True)]
-    return hidden, torch.stack(entering)
+        left = _past(network, [torch.cat(parts) for parts in zip(*in_time, strict=True)], left)
+        entering = _next(network, left, layer, dropout)
+    return hidden, torch.stack(left)
+
+
+def _past(network: Network, leaving: list[Tensor], before: list[Tensor]) -> list[Tensor]:
+    """What leaves a layer at every step: its features, and what left the one below where there is a skip."""
+    if not before or not network.recurrent.skip:
+        return leaving
+    return [own + past for own, past in zip(leaving, before, strict=True)]
+
+
+def _next(
+    network: Network, left: list[Tensor], layer: int, dropout: Sequence[Tensor | None] | None
+) -> list[Tensor]:
+    """What enters the layer above, at every step: what left, normalised where it is, times a mask."""
+    stack = network.recurrent
+    if layer == stack.num_layers - 1:
+        return left
+    if stack.layer_norm:
+        left = [F.layer_norm(own, own.shape) for own in left]
+    mask = dropout[layer] if dropout else None
+    return left if mask is None else [x * kept for x, kept in zip(left, mask, strict=True)]
 
 
 def _followed_step(
@@ -147,9 +165,11 @@ def features(network: Network, hidden: HiddenStates, outputs: Tensor, at: Place)
     """What the readout sees: (1, h·d) at "last", (t, h·d) elsewhere."""
     if at != "last":
         return outputs
-    top = network.num_layers - 1
-    last = [decorrelation(network, top, d) @ steps[-1] for d, steps in enumerate(hidden[-1])]
-    return torch.cat(last)[None]
+    seen = outputs.new_zeros(())
+    for layer in range(0 if network.recurrent.skip else network.num_layers - 1, network.num_layers):
+        ends = enumerate(hidden[layer])
+        seen = seen + torch.cat([decorrelation(network, layer, d) @ own[-1] for d, own in ends])
+    return seen[None]
 
 
 def entry_losses(loss: Loss, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
@@ -368,7 +388,7 @@ def _parameters(network: Network, layer: int, direction: int) -> dict[str, Tenso
 def entered(network: Network, sequence: Tensor, dropout: Sequence[Tensor | None] = ()) -> Entered:
     """[l][d][s]: what entered that layer's step s of that direction's own time, (x, states before)."""
     stack = network.recurrent
-    xs, found = list(sequence), []
+    xs, left, found = list(sequence), list[Tensor](), []
     for layer in range(stack.num_layers):
         per_direction, outputs = [], []
         for direction in range(stack.directions):
@@ -384,9 +404,8 @@ def entered(network: Network, sequence: Tensor, dropout: Sequence[Tensor | None]
             per_direction.append(steps)
             outputs.append(hidden[::-1] if direction else hidden)
         found.append(per_direction)
-        xs = [torch.cat(parts) for parts in zip(*outputs, strict=True)]
-        mask = dropout[layer] if dropout and layer < stack.num_layers - 1 else None
-        xs = xs if mask is None else [x * kept for x, kept in zip(xs, mask, strict=True)]
+        left = _past(network, [torch.cat(parts) for parts in zip(*outputs, strict=True)], left)
+        xs = _next(network, left, layer, dropout)
     return found
 
 
@@ -463,6 +482,7 @@ def signals_within_steps(
     leaving: list[Tensor] = []
     for t, x in enumerate(sequence):
         hidden.append([])
+        left: list[Tensor] = []
         for layer in range(stack.num_layers):
             new = [
                 textbook.features(
@@ -477,8 +497,9 @@ def signals_within_steps(
                 for direction in range(stack.directions)
             ]
             x = torch.cat([decorrelation(network, layer, d) @ h for d, h in enumerate(new)])
-            mask = dropout[layer] if dropout and layer < stack.num_layers - 1 else None
-            x = x if mask is None else x * mask[t]
+            left = _past(network, [x], left)
+            here = [None if mask is None else mask[t : t + 1] for mask in dropout]
+            (x,) = _next(network, left, layer, here)
             hidden[-1].append(new)
         leaving.append(x)
     # the backward direction's last step is the sequence's first
@@ -655,15 +676,15 @@ def tbptt(
                 first = max(0, last - k + 1)
                 states = [past[layer][0][first][1] for layer in layers]
                 for t in range(first, last + 1):
-                    x = sequence[t]
+                    x, left = sequence[t], list[Tensor]()
                     for layer in layers:
                         states[layer] = step(
                             stack.cell, _parameters(network, layer, 0), x, states[layer]
                         )
                         seen = textbook.features(stack.cell, states[layer])
-                        x = decorrelation(network, layer, 0) @ seen
-                        own = kept[layer] if layer < len(kept) else None
-                        x = x if own is None else x * own[t]
+                        left = _past(network, [decorrelation(network, layer, 0) @ seen], left)
+                        here = [None if own is None else own[t : t + 1] for own in kept]
+                        (x,) = _next(network, left, layer, here)
                 output = network.readout(x[None])
                 wanted = [p for p in stack.parameters() if p.requires_grad]
                 found = torch.autograd.grad(output, wanted, error[None], materialize_grads=True)
