@@ -173,6 +173,7 @@ template <class T>
 void credit_all(const Layer<T>& layer, History<T> past, StateSignal<T> signal, T* delta) {
     const CreditRows<T> credit(layer, past);
     const Index size = layer.hidden, nodes = layer.nodes(), batch = layer.batch;
+    expect_writes(delta, layer.steps * batch * nodes);
     constexpr Index block = 64;  // rows at a time: the scratch stays in cache
     const double work = double(layer.steps) * double(batch) * double(nodes) *
                         (layer.cell == Cell::gru_reset_before ? double(size) : 8.0);
@@ -204,6 +205,7 @@ class Backward {
 
     // h, c (b, h): the signals at the last state, replaced by those at the initial one.
     void run(T* h, T* c) {
+        expect_writes(delta, layer.steps * layer.batch * layer.nodes());
         const double work = double(layer.nodes()) * double(layer.hidden) * double(layer.steps) *
                             double(layer.batch);
         const Index parts = parts_of(layer.batch, layer.threads, work);

@@ -13,6 +13,7 @@ class Forward {
 
     // From an initial state, or from zero where out.from_zero says so.
     void run(const T* h0, const T* c0) {
+        out.expect_all_writes(layer);
         step.pack();
         const double weights = double(layer.nodes()) * double(layer.inputs + layer.hidden);
         const Index parts = parts_of(layer.batch, layer.threads,

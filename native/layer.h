@@ -2,6 +2,7 @@
 #pragma once
 
 #include "multiply.h"
+#include "pages.h"
 #include "parallel.h"
 
 namespace kernels {
@@ -30,6 +31,14 @@ struct History {
     T* gates;      // (t, b, g); for the plain RNN the same memory as h from its second block on
     T* auxiliary;  // (t, b, h), null for the RNN
     bool from_zero = false;  // whether the initial state is zero: products with it are left out
+
+    void expect_all_writes(const Layer<T>& layer) const {
+        const Index rows = layer.steps * layer.batch;
+        expect_writes(h, (rows + layer.batch) * layer.hidden);
+        expect_writes(c, (rows + layer.batch) * layer.hidden);
+        expect_writes(gates, rows * layer.nodes());
+        expect_writes(auxiliary, rows * layer.hidden);
+    }
 };
 
 }  // namespace kernels

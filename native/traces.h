@@ -16,6 +16,7 @@ class Traced {
 
     // h (b, h): the signal at the last hidden state; replaced by the one at the initial state.
     void run(T* h) const {
+        expect_writes(delta, layer.steps * layer.batch * layer.nodes());
         const double work = 8.0 * double(layer.nodes()) * double(layer.steps) * double(layer.batch);
         const Index parts = parts_of(layer.batch, layer.threads, work);
         parallel(parts, [&](Index part) {

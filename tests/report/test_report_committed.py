@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from timelocal.experiments.catalogue import EXPERIMENTS
+from timelocal.files import write_json
+from timelocal.report.bench import with_tables
 from timelocal.report.citations import PAPERS
 from timelocal.report.markdown import write_markdown
 from timelocal.report.provenance import commands
@@ -49,3 +51,34 @@ def test_commands_of_seeds_are_one_command() -> None:
         "timelocal train --lr 0.2 --seeds 7, --threads 1",
         "timelocal train --seeds 3",
     ]
+
+
+def test_the_bench_s_tables_are_those_of_its_records():
+    folder = ROOT / "results" / "bench"
+    text = (folder / "README.md").read_text(encoding="utf-8")
+    assert "<!-- bars of online.json -->" in text
+    assert with_tables(text, folder) == text
+
+
+def test_a_table_follows_its_record(tmp_path):
+    bar = {"what": "one over two", "measured": 2.517, "bar": "at least 2", "met": True}
+    record = {
+        "environment": {"processor": "a processor"},
+        "kernels": {"path": "native", "instruction set": "avx2"},
+        "threads": 1,
+        "repeats": 9,
+        "bars": [bar, {**bar, "what": "two over one", "met": False}],
+    }
+    write_json(tmp_path / "one.json", record)
+    text = "Before\n<!-- bars of one.json -->\nold\n<!-- end -->\n<!-- bars of no.json -->\nx\n<!-- end -->\n"
+    found = with_tables(text, tmp_path)
+    assert found.startswith(
+        "Before\n<!-- bars of one.json -->\na processor, avx2, threads: 1; medians of 9 "
+    )
+    assert (
+        "| one over two | 2.52 | at least 2 | ✓ |\n| two over one | 2.52 | at least 2 | ✗ |\n<!-- end -->\n"
+        in found
+    )
+    assert "old" not in found
+    assert found.endswith("<!-- bars of no.json -->\nx\n<!-- end -->\n")
+    assert with_tables(found, tmp_path) == found

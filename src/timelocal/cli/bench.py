@@ -58,8 +58,8 @@ def bench(
     from timelocal.bench.shapes import GATES
     from timelocal.errors import raise_problems, unknown_name
     from timelocal.experiments.environment import environment
-    from timelocal.files import make_folder, write_json
-    from timelocal.report.bench import write_bench_page
+    from timelocal.files import is_there, make_folder, write_json, write_text
+    from timelocal.report.bench import with_tables, write_bench_page
 
     shapes, cells = shapes or list(SHAPES), cells or list(GATES)
     raise_problems(
@@ -82,6 +82,9 @@ def bench(
         _print_judged(judged)
         say(str(path))
     if others:
+        text = out / "README.md"  # whose tables follow the records beside it
+        if is_there(text):
+            write_text(text, with_tables(text.read_text(encoding="utf-8"), out))
         return
     chosen = [SHAPES[name] for name in shapes] + (long_sequences() if sweep else [])
     found = [

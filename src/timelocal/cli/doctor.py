@@ -26,6 +26,7 @@ def facts(data_dir: Path | None = None) -> list[tuple[str, object]]:
     from timelocal import data, plugins
     from timelocal.experiments.environment import environment
     from timelocal.experiments.origins import BUILT_IN
+    from timelocal.kernels.threads import about_threads, gain_of_threads
 
     found = environment()
     lines: list[tuple[str, object]] = []
@@ -35,6 +36,7 @@ def facts(data_dir: Path | None = None) -> list[tuple[str, object]]:
         else:
             lines.append((name.replace("_", " "), value))
     lines += [
+        ("threads at work", about_threads(gain_of_threads(), torch.get_num_threads())),
         ("torch: CUDA", torch.version.cuda or "not in this build"),
         ("cache folder", _or_why_not(data.cache_dir)),
     ]

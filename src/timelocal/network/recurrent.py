@@ -166,7 +166,10 @@ class Recurrent(nn.Module):
     @property
     def like(self) -> Tensor:
         """One of the parameters: the dtype and the device of all."""
-        return next(self.parameters())
+        first = getattr(
+            self, self._declared[0][0], None
+        )  # soon found, unless it is computed or gone
+        return first if isinstance(first, nn.Parameter) else next(self.parameters())
 
     def is_as_declared(self, like: Tensor) -> bool:
         """Whether every parameter has the shape that the cell declares, and the type and place of `like`.

@@ -1,12 +1,13 @@
-"""The benchmark's page: one table, in the style of the other reports."""
+"""The benchmark's page, one table in the style of the other reports, and tables in a text beside records."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from timelocal.files import make_folder, write_text
+from timelocal.files import is_there, make_folder, read_json, write_text
 from timelocal.report.page import render
 
 NAMES = {
@@ -36,6 +37,42 @@ def write_bench_page(record: Mapping[str, Any], output: Path) -> Path:
         ),
     )
     return output
+
+
+_TABLE = re.compile(r"(<!-- bars of (\S+\.json) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def with_tables(text: str, folder: Path) -> str:
+    """A Markdown text in which every marked place holds what a record in `folder` says of its bars.
+
+    A place begins with `<!-- bars of NAME.json -->` and ends with `<!-- end -->`, each on a line of its own;
+    that of a record which is missing stays as it is.
+    """
+
+    def table(found: re.Match[str]) -> str:
+        begin, name, end = found.groups()
+        if not is_there(folder / name):
+            return found[0]
+        return begin + bars_table(read_json(folder / name)) + end
+
+    return _TABLE.sub(table, text)
+
+
+def bars_table(record: Mapping[str, Any]) -> str:
+    """The bars of a record of `timelocal bench` as Markdown, and on what they were measured."""
+    facts, path = record["environment"], record["kernels"]
+    on = f"{facts['processor']}, {path.get('instruction set', path['path'])}"
+    rows = [
+        f"| {bar['what']} | {bar['measured']:.2f} | {bar['bar']} | {'✓' if bar['met'] else '✗'} |"
+        for bar in record["bars"]
+    ]
+    head = [
+        f"{on}, threads: {record['threads']}; medians of {record['repeats']} interleaved samples.",
+        "",
+        "| | measured | bar | |",
+        "|---|---|---|---|",
+    ]
+    return "\n".join([*head, *rows, ""])
 
 
 def _flat(facts: Mapping[str, Any]) -> dict[str, object]:
