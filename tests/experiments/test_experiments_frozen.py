@@ -10,10 +10,12 @@ import torch
 from typer.testing import CliRunner
 
 import timelocal as tl
+from timelocal import data
 from timelocal.cli.app import app
 from timelocal.experiments.command import command_of
 from timelocal.experiments.config import TrainConfig
 from timelocal.experiments.experiment import Search
+from timelocal.experiments.run import build_network, build_optimizer
 from timelocal.rules import RULES
 from timelocal.studies.search import with_choice
 from timelocal.testing import Case
@@ -51,6 +53,20 @@ def test_a_grid_may_search_options_of_a_cell() -> None:
     search = Search({"cell_options.r_min": (0.5, 0.9), "lr": (0.1,)}, epochs=1)
     found = with_choice(TrainConfig(**SMALL), search, (0.9, 0.1))
     assert (found.cell_options, found.lr) == ({"r_min": 0.9}, 0.1)
+
+
+def test_a_recurrence_may_have_a_learning_rate_of_its_own() -> None:
+    config = TrainConfig(**SMALL, lr=0.1, recurrent_lr=0.01)
+    assert config.sha256() != TrainConfig(**SMALL, lr=0.1).sha256()
+    words = shlex.split(command_of(config))
+    assert words[words.index("--recurrent-lr") + 1] == "0.01"
+    network = build_network(config, data.load("digits-rows"))
+    groups = build_optimizer(config, network).param_groups
+    rates = {id(one): group["lr"] for group in groups for one in group["params"]}
+    assert rates == {
+        id(one): 0.01 if name.startswith("recurrent.") else 0.1
+        for name, one in network.named_parameters()
+    }
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,19 @@ NAMES = {
     *(f"perturbation/figure{n}" for n in (*range(4, 15),)),
     "perturbation/table1",
     "perturbation/table2",
-    *(f"beyond/{name}" for name in ("gap", "adding", "mackey-glass")),
+    *(
+        f"beyond/{name}"
+        for name in (
+            "gap",
+            "adding",
+            "mackey-glass",
+            "permuted-mnist",
+            "delays",
+            "immediate",
+            "sparse",
+            "stationary",
+        )
+    ),
 }
 
 A, B = Key("task", "A", "as corrected"), Key("task", "B", "true BPTT")

@@ -50,6 +50,9 @@ def train(
     ] = False,
     optimizer: Annotated[str, typer.Option(help="See `timelocal list`.")] = "adam",
     lr: Annotated[float, typer.Option(help="Learning rate.")] = 1e-3,
+    recurrent_lr: Annotated[
+        float | None, typer.Option(help="Learning rate of the recurrence, if it has its own.")
+    ] = None,
     batch: Annotated[int, typer.Option(help="Sequences per step.")] = 32,
     epochs: Annotated[int, typer.Option(help="Passes over the training part.")] = 20,
     seeds: Annotated[str, typer.Option(help="How many (5), or which (0,3,7).")] = "1",
@@ -182,6 +185,7 @@ def train(
             batch=batch,
             epochs=epochs,
             clip=clip,
+            recurrent_lr=recurrent_lr,
             seed=seed,
             threads=threads,
             stratified=stratified,

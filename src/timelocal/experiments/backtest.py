@@ -22,9 +22,9 @@ from timelocal.experiments.config import TrainConfig
 from timelocal.experiments.floors import floor_predictions
 from timelocal.experiments.predictions import predicted
 from timelocal.experiments.preparing import scaled
-from timelocal.experiments.run import build_network
+from timelocal.experiments.run import build_network, build_optimizer
 from timelocal.files import as_path
-from timelocal.model.build import OPTIMIZERS, make_rule, make_scheduler
+from timelocal.model.build import make_rule, make_scheduler
 from timelocal.model.scores import value_scores
 from timelocal.training import fit
 
@@ -145,7 +145,7 @@ def _forecasts(
     ready = scaled(config, dataset, parts)
     network = build_network(config, dataset)
     rule = make_rule(config.rule, network, config.loss, config.at, config.seed, config.rule_options)
-    optimizer = OPTIMIZERS[config.optimizer](network.parameters(), lr=config.lr)
+    optimizer = build_optimizer(config, network)
     history = fit(
         rule,
         optimizer,

@@ -1,10 +1,17 @@
 """Every experiment by name: the tables and figures of both papers, and the questions beyond them."""
 
-from timelocal.experiments.beyond import gap, memory
+from timelocal.experiments.beyond import delays, gap, memory, published
 from timelocal.experiments.experiment import Experiment
 from timelocal.experiments.papers import dfa, perturbation
 
 EXPERIMENTS: dict[str, Experiment] = {
     one.name: one
-    for one in (*dfa.EXPERIMENTS, *perturbation.EXPERIMENTS, *gap.EXPERIMENTS, *memory.EXPERIMENTS)
+    for one in (
+        *dfa.EXPERIMENTS,
+        *perturbation.EXPERIMENTS,
+        *gap.EXPERIMENTS,
+        *memory.EXPERIMENTS,
+        *delays.EXPERIMENTS,
+        *published.EXPERIMENTS,
+    )
 }

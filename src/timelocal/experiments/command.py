@@ -16,8 +16,8 @@ from timelocal.model.build import rule_defaults
 _FLAGS = ("stratified", "online", "alignment", "frozen", "layer_norm", "skip")
 _GIVEN = ("dataset", "cell", "rule", "hidden", "optimizer", "lr", "batch", "epochs")
 _IF_SET = (
-    "clip", "tau", "readout_hidden", "decorrelate", "decorrelate_norm", "test", "patience", "class_weight",
-    "metric", "scheduler",
+    "clip", "tau", "recurrent_lr", "readout_hidden", "decorrelate", "decorrelate_norm", "test", "patience",
+    "class_weight", "metric", "scheduler",
 )  # fmt: skip
 
 

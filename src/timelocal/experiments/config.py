@@ -76,7 +76,8 @@ class TrainConfig(BaseModel):
     (`timelocal.plugins`); names they stay, in records and on the way to other processes.
     `rule_options` are the further arguments of the rule's constructor (`feedback`, `normalize`, …),
     completed by their defaults; `cell_options` those of the cell's that are not at their defaults (`r_min`,
-    `update`, …). `frozen` lets the readout alone learn. `decorrelate` is the learning rate of the matrices D,
+    `update`, …). `frozen` lets the readout alone learn; `recurrent_lr` is a learning rate of the
+    recurrence's own, `lr` then that of the readout. `decorrelate` is the learning rate of the matrices D,
     None for a network without them, and `decorrelate_norm` their `Decorrelation.norm`. `online` updates at
     every step. `readout_hidden` gives the readout a hidden layer of so many units, `layer_norm` and `skip`
     are of the path between the layers, and `tau` makes the tanh RNN a leaky one. `alignment` compares the
@@ -108,6 +109,7 @@ class TrainConfig(BaseModel):
     rule_options: dict[str, Option] = Field(default_factory=dict, validate_default=True)
     optimizer: str = "adam"
     lr: Positive = 1e-3
+    recurrent_lr: Positive | None = None
     batch: Count = 32
     epochs: Count = 20
     clip: Positive | None = None

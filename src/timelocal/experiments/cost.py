@@ -14,9 +14,9 @@ from timelocal.experiments.config import CostConfig
 from timelocal.experiments.environment import environment
 from timelocal.experiments.folder import already_done, set_status
 from timelocal.experiments.origins import origins
-from timelocal.experiments.run import begin, build_network, warn_of_changes
+from timelocal.experiments.run import begin, build_network, build_optimizer, warn_of_changes
 from timelocal.files import as_path, exclusive, make_folder, write_json
-from timelocal.model.build import OPTIMIZERS, make_rule
+from timelocal.model.build import make_rule
 from timelocal.training.memory import peak_memory
 from timelocal.training.stream import Stream
 
@@ -38,7 +38,7 @@ def measure_cost(config: CostConfig, out: str | Path, data_dir: str | Path | Non
     part = data.split(dataset, config.seed).train[torch.arange(config.batch)]
     network = build_network(config, dataset)
     rule = make_rule(config.rule, network, config.loss, config.at, config.seed, config.rule_options)
-    optimizer = OPTIMIZERS[config.optimizer](network.parameters(), lr=config.lr)
+    optimizer = build_optimizer(config, network)
 
     def update() -> None:
         if config.online:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.optim import Optimizer
 
 from timelocal.analysis.alignment import watch
 from timelocal.data import Dataset
@@ -75,7 +76,7 @@ def run(
     network = build_network(config, dataset)
     loss = class_weights(config, split.train, len(card.classes or ()))
     rule = make_rule(config.rule, network, loss, config.at, config.seed, config.rule_options)
-    optimizer = OPTIMIZERS[config.optimizer](network.parameters(), lr=config.lr)
+    optimizer = build_optimizer(config, network)
     scheduler = make_scheduler(config.scheduler, optimizer, config.epochs)
     target = config.reading.get("target")
     target = None if target is None else str(target)
@@ -172,6 +173,15 @@ def build_network(config: TrainConfig, dataset: Dataset) -> Network:
     )
     network.recurrent.requires_grad_(not config.frozen)
     return network
+
+
+def build_optimizer(config: TrainConfig, network: Network) -> Optimizer:
+    """The optimizer of `config`, with a group of its own for a recurrence that has its own rate."""
+    make = OPTIMIZERS[config.optimizer]
+    if config.recurrent_lr is None:
+        return make(network.parameters(), lr=config.lr)
+    recurrent = {"params": list(network.recurrent.parameters()), "lr": config.recurrent_lr}
+    return make([recurrent, {"params": list(network.readout.parameters())}], lr=config.lr)
 
 
 def warn_of_changes(config: TrainConfig, folder: Path) -> dict[str, Any]:

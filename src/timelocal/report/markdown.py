@@ -15,8 +15,6 @@ from timelocal.report.site import missing_runs, paper_of, runs_of
 from timelocal.studies.reproduction import Reproduction
 
 _INTRODUCTION = """\
-# Both papers, reproduced
-
 Made by `timelocal reproduce` from runs whose records are committed beside their tables. Every value is the
 mean ± standard deviation over seeds, with the 95 % t-interval of the mean in brackets; only finished runs
 count, and how many did not finish stands beside. Differences to true BPTT are paired by seed; p is from the
@@ -43,7 +41,9 @@ def write_markdown(reproductions: Sequence[Reproduction], output: Path) -> Path:
     begun = [one for one in reproductions if lines.progress(one)[0]]
     begun.sort(key=lambda one: order.index(paper_of(one)))
     rest = [one.experiment.name for one in reproductions if one not in begun]
-    parts = [_INTRODUCTION, _contents(begun), *map(_section, begun)]
+    of_papers = any(paper_of(one).citation for one in reproductions)
+    title = "Both papers, reproduced" if of_papers else paper_of(reproductions[0]).title
+    parts = [f"# {title}\n", _INTRODUCTION, _contents(begun), *map(_section, begun)]
     if rest:
         parts.append(f"## Not run yet\n\n{', '.join(f'`{name}`' for name in rest)}.\n")
     parts.append(_provenance(reproductions))
@@ -168,9 +168,14 @@ def _provenance(reproductions: Sequence[Reproduction]) -> str:
     missing = len(missing_runs(reproductions))
     told += [f"{missing} not run yet"] if missing else []
     environment = [f"- {key}: {value}" for key, value in provenance.environment(found).items()]
+    here = [paper_of(one) for one in reproductions]
     references = [
-        f"- {paper.citation} <{paper.address}>" for paper in PAPERS.values() if paper.citation
+        f"- {paper.citation} <{paper.address}>"
+        for paper in PAPERS.values()
+        if paper.citation and paper in here
     ]
+    if references:
+        references = ["## References", "", *references, ""]
     parts = [
         "## Runs and environment",
         "",
@@ -178,9 +183,6 @@ def _provenance(reproductions: Sequence[Reproduction]) -> str:
         "",
         *environment,
         "",
-        "## References",
-        "",
         *references,
-        "",
     ]
     return "\n".join(parts)

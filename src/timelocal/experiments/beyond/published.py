@@ -1,0 +1,182 @@
+"""Three published claims of how little of the past is enough, under their conditions and outside them.
+
+Under them an error comes at every step; outside, once at the end of a sequence. The cell is a small GRU, of
+which RTRL, the exact gradient forward in time, is still to be had.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from timelocal.experiments.claims import at_most
+from timelocal.experiments.config import TrainConfig, default_task
+from timelocal.experiments.experiment import (
+    Claim,
+    Column,
+    Experiment,
+    Key,
+    Line,
+    ProfileName,
+    Search,
+)
+
+WITHIN, OUTSIDE = "an error at every step", "an error at the end"
+DATASETS = {WITHIN: "mackey-glass", OUTSIDE: "adding:steps=50"}
+RATES = (0.001, 0.003, 0.01)
+NEAR = 1.1
+"""A loss of at most so many times another's matches it."""
+MOST = 1.5
+"""With a loss of at most so many times the exact gradient's, most of it is recovered."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Published:
+    """A claim: the rule that it is of, and what the rule leaves out, beside the exact gradient.
+
+    online: whether the weights move at every step where there is an error at every step.
+    """
+
+    name: str
+    title: str
+    question: str
+    said: str
+    ours: str
+    rule: Mapping[str, Any]
+    without: tuple[str, Mapping[str, Any]] | None
+    factor: float
+    optimizer: str
+    online: bool
+    source: str
+
+
+IMMEDIATE = {"rule": "dfa", "rule_options": {"feedback": "exact"}}
+PUBLISHED = (
+    Published(
+        name="immediate",
+        title="Immediate derivatives with RMSprop",
+        question="Do the derivatives of a step by itself match RTRL online, once they are normalised?",
+        said="Immediate derivatives with RMSprop match RTRL",
+        ours="immediate derivatives",
+        rule=IMMEDIATE,
+        without=None,
+        factor=NEAR,
+        optimizer="rmsprop",
+        online=True,
+        source="RMSprop divides by a running size of each weight's own derivative; a coarser group, such as "
+        "a matrix, is not tested here.",
+    ),
+    Published(
+        name="sparse",
+        title="Sparse RTRL with four neighbours",
+        question="How much of RTRL is there if each unit follows only four others?",
+        said="Sparse RTRL with k = 4 recovers most of RTRL",
+        ours="sparse RTRL, k = 4",
+        rule={"rule": "sparse-rtrl", "rule_options": {"k": 4}},
+        without=("k = 0", {"rule": "sparse-rtrl", "rule_options": {"k": 0}}),
+        factor=MOST,
+        optimizer="adam",
+        online=True,
+        source="The neighbours are those of the strongest weights, chosen anew as a stream goes on.",
+    ),
+    Published(
+        name="stationary",
+        title="A fixed diagonal feedback of the state",
+        question="How near to BPTT does a trace come that decays by the same share at every step?",
+        said="A fixed diagonal feedback of the state comes near BPTT",
+        ours="stationary trace",
+        rule={
+            "rule": "dfa",
+            "rule_options": {"feedback": "exact", "trace": "stationary", "decay": "0.5-0.99"},
+        },
+        without=("no trace", IMMEDIATE),
+        factor=MOST,
+        optimizer="adam",
+        online=False,
+        source="The shares run from 0.5 to 0.99 over the units and are never learned.",
+    ),
+)
+
+
+def _line(
+    one: Published, size: ProfileName, panel: str, label: str, column: Column, **values: Any
+) -> Line:
+    quick = size == "quick"
+    dataset = DATASETS[panel]
+    online = one.online and panel == WITHIN
+    epochs = 2 if online else 20
+    config = TrainConfig(
+        dataset=dataset,
+        **default_task(dataset),
+        cell="gru",
+        hidden=4 if quick else 16,
+        optimizer=one.optimizer,
+        batch=(10 if online else 1) if panel == WITHIN else 50,
+        clip=1.0,
+        epochs=1 if quick else epochs,
+        online=online,
+        **values,
+    )
+    search = Search({"lr": RATES[:1] if quick else RATES}, 1 if quick else max(1, epochs // 4))
+    return Line(Key(panel, label, column), config, tuple(range(1 if quick else 7)), search)
+
+
+def lines(one: Published, profile: ProfileName) -> tuple[Line, ...]:
+    """The exact gradient, the rule and, where it has one, the rule without its trace; in both conditions."""
+    found = []
+    for panel in DATASETS:
+        exact = "rtrl" if one.online and panel == WITHIN else "bptt"
+        made = partial(_line, one, profile, panel)
+        found.append(made("exact gradient", "true BPTT", rule=exact))
+        found.append(made(one.ours, "best without BPTT", **one.rule))
+        if one.without is not None:
+            label, values = one.without
+            found.append(made(label, "best without BPTT", **values))
+    return tuple(found)
+
+
+def _claims(one: Published) -> tuple[Claim, ...]:
+    found = []
+    for panel, where in ((WITHIN, "where errors come at every step"), (OUTSIDE, "elsewhere, too")):
+        exact = Key(panel, "exact gradient", "true BPTT")
+        ours = Key(panel, one.ours, "best without BPTT")
+        found.append(at_most(f"{one.said}, {where}.", [(ours, exact)], one.factor))
+        if one.without is not None:
+            less = Key(panel, one.without[0], "best without BPTT")
+            told = f"It does so by what it keeps of the past, {where}."
+            found.append(at_most(told, [(ours, less)], 1.0))
+    return tuple(found)
+
+
+def _how(one: Published, profile: ProfileName) -> tuple[str, ...]:
+    first, *_, last = lines(one, profile)
+    moves = "at every step" if one.online else "after every sequence"
+    exact = "RTRL" if one.online else "BPTT"
+    return (
+        f"A GRU of {first.config.hidden} units with a linear readout; {one.optimizer}, gradients clipped at "
+        "norm 1.",
+        f"With an error at every step: Mackey-Glass, 15 steps ahead, {first.config.epochs} epochs, weights "
+        f"move {moves}; the exact gradient is {exact}'s. With an error at the end: adding over 50 steps, "
+        f"{last.config.epochs} epochs in batches of {last.config.batch}; the exact gradient is BPTT's, which "
+        "is RTRL's there.",
+        f"The rate of every line is chosen from {', '.join(map(str, RATES))} by the loss on the validation "
+        "part, in one shorter run each.",
+        one.source,
+    )
+
+
+EXPERIMENTS = tuple(
+    Experiment(
+        f"beyond/{one.name}",
+        one.title,
+        one.question,
+        "curves",
+        ("test_loss",),
+        partial(lines, one),
+        _claims(one),
+        partial(_how, one),
+    )
+    for one in PUBLISHED
+)
