@@ -100,7 +100,8 @@ def test_all_is_all() -> None:
         "dev",
         "docs",
         "ucr",
-    }  # asks for an older pandas
+        "forecast",
+    }  # ask for an older pandas
     assert packages_of("all") == set().union(*map(packages_of, extras))
     assert packages_of("all") <= packages_of("dev")
 

@@ -45,6 +45,15 @@ def test_contributing_shows_a_whole_cell_of_at_most_sixteen_lines(
     assert scope["rule"].network is scope["network"]
 
 
+def test_the_page_of_estimators_searches_over_rules_and_cells() -> None:
+    text = (ROOT / "docs" / "estimators.md").read_text()
+    (block,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    scope: dict[str, object] = {}
+    exec(compile(block.replace("epochs=30", "epochs=10"), "estimators.md", "exec"), scope)
+    assert scope["search"].best_score_ > 0.8
+    assert scope["model"].classes == ("falls", "rises")
+
+
 @pytest.mark.slow
 def test_the_lstm_example_learns() -> None:
     path = ROOT / "examples" / "lstm_unequal_lengths.py"

@@ -27,10 +27,8 @@ def series() -> np.ndarray:
 
 
 def config(path: Path, **fields: object) -> TrainConfig:
-    small = {"hidden": 8, "lr": 0.02, "epochs": 5, "batch": 16, "standardize": True}
-    return TrainConfig(
-        dataset=str(path), reading=READING, loss="mse", at="last", **{**small, **fields}
-    )
+    small = {"loss": "mse", "hidden": 8, "lr": 0.02, "epochs": 5, "batch": 16, "standardize": True}
+    return TrainConfig(dataset=str(path), reading=READING, at="last", **{**small, **fields})
 
 
 def test_what_comes_later_changes_no_block_before(tmp_path):
@@ -62,6 +60,37 @@ def test_floors_are_those_of_plain_numpy(tmp_path):
     assert whole["seasonal naive"]["mae"] == pytest.approx(seasonal, rel=1e-4)
     assert whole["model"]["mae"] < whole["mean of training"]["mae"]
     assert whole["ridge on the window"]["mae"] < seasonal
+
+
+@pytest.mark.parametrize("loss", ["quantile", "gaussian"])
+def test_the_share_of_targets_between_the_outer_quantiles(tmp_path, loss):
+    write(tmp_path / "a.csv", series())
+    made = config(tmp_path / "a.csv", loss=loss, epochs=20)
+    blocks, whole = backtest(made, blocks=2)
+    shares = [block.scores["model"]["coverage"] for block in blocks]
+    assert whole["model"]["coverage"] == pytest.approx(
+        np.average(shares, weights=[block.tested for block in blocks])
+    )
+    assert 0.5 < whole["model"]["coverage"] < 1
+    assert whole["model"]["expected_coverage"] == pytest.approx(0.8)
+    assert 0 < whole["model"]["mean_width"] < 80  # values go from 460 to 540
+    assert "coverage" not in whole["persistence"]
+
+
+def test_exponential_smoothing_is_fitted_to_what_came_before(tmp_path):
+    models = pytest.importorskip("statsforecast.models")
+    load = series()
+    write(tmp_path / "a.csv", load)
+    made = config(tmp_path / "a.csv", epochs=1)
+    blocks, _ = backtest(made, blocks=2, season=6)
+    # once more, by statsforecast alone: kind and parameters before the block, states up to each window's end
+    first = np.arange(100, 150 - HORIZON + 1)
+    fitted = models.AutoETS(season_length=6).fit(load[:100])
+    told = np.stack([fitted.forward(load[:begin], HORIZON)["mean"] for begin in first])
+    wanted = np.stack([load[first + n] for n in range(HORIZON)], 1)
+    found = blocks[0].scores["exponential smoothing"]
+    assert found["mae"] == pytest.approx(np.abs(told - wanted).mean(), rel=1e-4)
+    assert found["mae"] < 0.2 * blocks[0].scores["persistence"]["mae"]
 
 
 def test_mistakes_are_told(tmp_path, monkeypatch):

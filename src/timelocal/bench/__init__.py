@@ -1,5 +1,6 @@
 """How fast: this library against torch.nn and JAX, and against the hardware's own limit."""
 
+from timelocal.bench.estimator import estimator_benchmark
 from timelocal.bench.exact import exact_benchmark
 from timelocal.bench.fit import fit_benchmark
 from timelocal.bench.online import online_benchmark
@@ -12,6 +13,7 @@ __all__ = [
     "Comparison",
     "Shape",
     "benchmark",
+    "estimator_benchmark",
     "exact_benchmark",
     "fit_benchmark",
     "long_sequences",

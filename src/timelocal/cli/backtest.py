@@ -35,12 +35,14 @@ def backtest(
     patience: Annotated[
         int | None, typer.Option(help="End after so many epochs without a lower validation loss.")
     ] = None,
+    loss: Annotated[str, typer.Option(help="mse, quantile or gaussian.")] = "mse",
     seed: Annotated[int, typer.Option(help="Of weights, feedback, noise and order.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="All of it as JSON.")] = False,
 ) -> None:
     """Forecast the second half of the time in blocks, each by a model of what came before it.
 
-    Beside the model: the mean, the last value, a ridge regression on the window, the value a season before.
+    Beside the model: the mean, the last value, a ridge regression on the window, the value a season before,
+    and exponential smoothing if statsforecast is installed.
     """
     from dataclasses import asdict
 
@@ -54,7 +56,7 @@ def backtest(
     config = TrainConfig(
         dataset=file,
         reading=reading,
-        **default_task(file, reading),
+        **default_task(file, reading) | {"loss": loss},
         cell=cell,
         rule=rule,
         hidden=hidden,
@@ -84,7 +86,9 @@ def _show(scores: Scores, title: str) -> None:
     from timelocal.cli.terminal import show
     from timelocal.cli.terminal import table as listing
 
-    made = listing("forecast", "MAE", "RMSE", "R²", title=title)
+    columns = list(scores["model"])
+    made = listing("forecast", *(name.replace("_", " ") for name in columns), title=title)
     for name, own in scores.items():
-        made.add_row(name, *("–" if one is None else f"{one:.4g}" for one in own.values()))
+        told = (own.get(column) for column in columns)
+        made.add_row(name, *("–" if one is None else f"{one:.4g}" for one in told))
     show(made)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -40,6 +42,10 @@ def bench(
             help="Instead: element-wise cells learned exactly, forward in time; writes exact.json."
         ),
     ] = False,
+    estimator: Annotated[
+        bool,
+        typer.Option("--estimator", help="Instead: fits of estimators; writes estimator.json."),
+    ] = False,
     out: Annotated[Path, typer.Option(help="Folder for bench.json and bench.html.")] = Path(
         "bench"
     ),
@@ -75,6 +81,7 @@ def bench(
     others |= {"sequences": sequences_benchmark} if sequences else {}
     others |= {"fit": fit_benchmark} if loop else {}
     others |= {"exact": exact_benchmark} if exact else {}
+    others |= {"estimator": _estimators()} if estimator else {}
     for name, measure in others.items():
         judged = measure(threads=threads, repeats=repeats, tell=tell)
         path = out / f"{name}.json"
@@ -103,10 +110,29 @@ def bench(
     say(f"{out / 'bench.json'}, {write_bench_page(record, out / 'bench.html')}")
 
 
+def _estimators() -> Callable[..., dict[str, Any]]:
+    """The benchmark of estimators, with those of this package."""
+    from timelocal.bench.estimator import BATCH, EPOCHS, RATE, UNITS, estimator_benchmark
+    from timelocal.integrations.sklearn import RecurrentClassifier
+
+    sizes: dict[str, Any] = {
+        "hidden": UNITS,
+        "epochs": EPOCHS,
+        "batch_size": BATCH,
+        "lr": RATE,
+        "random_state": 0,
+    }
+    fits = {
+        f"RecurrentClassifier, {rule.upper()}": RecurrentClassifier(rule=rule, **sizes).fit
+        for rule in ("dfa", "bptt")
+    }
+    return partial(estimator_benchmark, fits)
+
+
 def _print_judged(found: dict[str, Any]) -> None:
     """What took how long, and how that is by the bars."""
     columns = list(next(iter(found["microseconds"].values())))
-    steps = table("", *columns, title="microseconds a step")
+    steps = table("", *columns, title=found.get("title", "microseconds a step"))
     for name, times in found["microseconds"].items():
         steps.add_row(name, *(f"{times[column]:.1f}" for column in columns))
     bars = table("what", "measured", "bar", "met", title="bars")

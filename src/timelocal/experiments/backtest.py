@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,16 +17,20 @@ from timelocal import data
 from timelocal.arguments import whole_problem
 from timelocal.data import Dataset, Sequences, Split
 from timelocal.data.forecasting import Windows, windows
-from timelocal.data.own_series import filled
+from timelocal.data.own_series import Series, filled
 from timelocal.data.reading import Reading, reading_of, refuse_duplicates, series_of
 from timelocal.errors import Problem, raise_problems
+from timelocal.experiments import exponential_smoothing as smoothing
 from timelocal.experiments.config import TrainConfig
 from timelocal.experiments.floors import floor_predictions
 from timelocal.experiments.predictions import predicted
 from timelocal.experiments.preparing import scaled
 from timelocal.experiments.run import build_network, build_optimizer
 from timelocal.files import as_path
+from timelocal.losses import Gaussian, Quantile
+from timelocal.model import Model
 from timelocal.model.build import make_rule, make_scheduler
+from timelocal.model.evaluation import coverage
 from timelocal.model.scores import value_scores
 from timelocal.training import fit
 
@@ -34,8 +40,11 @@ _FIRST = 0.5
 _VALIDATION = 0.2
 """The share of the windows before a block, the last of them, that validates."""
 
+LEVELS = (0.1, 0.9)
+"""The quantiles between which targets are counted: the outermost of the loss "quantile"."""
+
 Scores = dict[str, dict[str, float | None]]
-"""MAE, RMSE and R² by predictor, the model first."""
+"""MAE, RMSE and R² by predictor, the model first; of a model of quantiles also their `coverage`."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +73,9 @@ def backtest(
 
     Returns:
         The blocks, and the scores of all their test windows together; in both the model beside the mean of
-        training, persistence, a ridge regression on the window and the seasonal naive forecast.
+        training, persistence, a ridge regression on the window, the seasonal naive forecast, and, where
+        statsforecast is installed, exponential smoothing (AutoETS). Models of quantiles (loss "quantile", or
+        "gaussian": those of 0.1 and 0.9) have the coverage of the outermost two besides.
 
     Raises:
         ArgumentError: for data without a target to forecast, too many blocks, a season beyond the window.
@@ -80,25 +91,41 @@ def backtest(
         ]
     )
     torch.set_num_threads(config.threads)
-    made = _windows(config, reading)
+    series, made = _windows(config, reading)
     dataset = data.load(config.dataset, reading=config.reading)
     edges = np.linspace(_FIRST, 1, blocks + 1)
     edges[-1] = math.inf
     found = []
     told: dict[str, list[Tensor]] = {}
-    wanted = []
+    wanted, intervals = [], []
     for low, high in pairwise(edges):
         parts = _parts(made, low, high)
-        epochs, predictions = _forecasts(config, dataset, parts, reading, season)
+        epochs, predictions, ends = _forecasts(config, dataset, parts, reading, season)
+        if smoothing.is_installed():
+            column = series.features.index(str(reading.target))
+            smooth = smoothing.smoothed(series, made, _inside(made, low, high), column, season)
+            predictions["exponential smoothing"] = torch.from_numpy(smooth)
         targets = parts.test.targets
         wanted.append(targets)
+        intervals.append(ends)
         for name, values in predictions.items():
             told.setdefault(name, []).append(values)
-        scores = {name: value_scores(values, targets) for name, values in predictions.items()}
+        scores = _scores(predictions, targets, ends)
         found.append(Block(len(parts.train), len(targets), epochs, scores))
-    all_targets = torch.cat(wanted)
-    whole = {name: value_scores(torch.cat(values), all_targets) for name, values in told.items()}
-    return found, whole
+    joined = {name: torch.cat(values) for name, values in told.items()}
+    every = [ends for ends in intervals if ends is not None]
+    return found, _scores(joined, torch.cat(wanted), np.concatenate(every) if every else None)
+
+
+def _scores(
+    predictions: Mapping[str, Tensor], targets: Tensor, ends: NDArray[Any] | None
+) -> Scores:
+    """ends: of the model two quantiles of each target (m, horizon, 2), if it has learned any."""
+    found: Scores = {name: value_scores(one, targets) for name, one in predictions.items()}
+    if ends is not None:
+        share = LEVELS[1] - LEVELS[0]
+        found["model"] |= coverage(ends, targets.double().numpy(), share)
+    return found
 
 
 def seasonal_naive(
@@ -115,20 +142,20 @@ def seasonal_naive(
     return inputs[:, back, feature]
 
 
-def _windows(config: TrainConfig, reading: Reading) -> Windows:
-    """All windows of the file."""
+def _windows(config: TrainConfig, reading: Reading) -> tuple[Series, Windows]:
+    """The series of the file, and all their windows."""
     assert reading.target is not None
     series = series_of(as_path(config.dataset, "dataset"), reading)
     refuse_duplicates(series)
     whole = filled(series, reading.missing)
-    return windows(whole, reading.target, reading.horizon, reading.steps, cut=False)
+    return whole, windows(whole, reading.target, reading.horizon, reading.steps, cut=False)
 
 
 def _parts(made: Windows, low: float, high: float) -> Split:
     before = np.flatnonzero(made.end < low)
     before = before[np.argsort(made.end[before], kind="stable")]
     held = math.ceil(_VALIDATION * len(before))
-    inside = np.flatnonzero((made.begin >= low) & (made.end < high))
+    inside = _inside(made, low, high)
     counts = (len(before) - held, held, len(inside))
     if min(counts) < 1:
         got = f"a block with {counts} windows to train, validate and test on"
@@ -138,10 +165,15 @@ def _parts(made: Windows, low: float, high: float) -> Split:
     return Split(*(Sequences(inputs[one], targets[one]) for one in map(torch.from_numpy, chosen)))
 
 
+def _inside(made: Windows, low: float, high: float) -> NDArray[np.int64]:
+    """The windows whose targets lie in a block."""
+    return np.flatnonzero((made.begin >= low) & (made.end < high))
+
+
 def _forecasts(
     config: TrainConfig, dataset: Dataset, parts: Split, reading: Reading, season: int | None
-) -> tuple[int, dict[str, Tensor]]:
-    """Epochs of the model that was kept, and what it and the floors say of the test part, in own units."""
+) -> tuple[int, dict[str, Tensor], NDArray[Any] | None]:
+    """Epochs of the model that was kept, what it and the floors say of the test part, and its quantiles."""
     ready = scaled(config, dataset, parts)
     network = build_network(config, dataset)
     rule = make_rule(config.rule, network, config.loss, config.at, config.seed, config.rule_options)
@@ -166,4 +198,8 @@ def _forecasts(
         inputs = parts.test.inputs.numpy()
         values = seasonal_naive(inputs, feature, reading.horizon, season)
         found["seasonal naive"] = torch.from_numpy(values)
-    return int((history.best or {}).get("epoch", 0)), found
+    ends = None
+    if isinstance(rule.loss, Quantile | Gaussian):
+        model = Model(rule, inputs_scale=ready.inputs_scale, outputs_scale=ready.outputs_scale)
+        ends = model.predict_quantiles(parts.test.inputs, levels=LEVELS)
+    return int((history.best or {}).get("epoch", 0)), found, ends
