@@ -41,7 +41,7 @@ def output_size(readout: object, features: int, like: Tensor) -> int:
     elif is_linear(readout):
         weight: Tensor = readout.weight  # type: ignore[assignment]
         bias: Tensor | None = readout.bias  # type: ignore[assignment]
-        fits = weight.shape[1] == features and (bias is None or len(bias) == len(weight))
+        fits = weight.shape[1] == features and (bias is None or bias.shape[0] == weight.shape[0])
         if fits and weight.dtype == like.dtype and weight.device == like.device:
             return weight.shape[0]
         biases = "" if bias is None else f" and a bias of {len(bias)}"
