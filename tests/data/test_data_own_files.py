@@ -153,6 +153,8 @@ def test_values_of_series_and_of_their_steps():
         read_frame(frame.assign(y=[0, 0, 1, 1]), series="id", task="values").targets.dtype
         == torch.float32
     )
+    whole = read_frame(frame.assign(y=[0, 1, 1, 2]), series="id", task="values")
+    torch.testing.assert_close(whole.targets[..., 0], torch.tensor([[0.0, 1], [1, 2]]))
     steps = read_frame(frame.assign(y=[0.5, 0.6, 1.5, 1.5]), series="id")
     torch.testing.assert_close(steps.targets[..., 0], torch.tensor([[0.5, 0.6], [1.5, 1.5]]))
 
@@ -283,6 +285,8 @@ BAD = {
     "a column without a name": ("id,,label\na,1.5,u\nb,2,v\n", ID, "column 2 without a name"),
     "behind quoted line ends": ('id,x,label\n"a\nz",1,u\n"a\nz",oops,u\n', ID, "line 4.*'oops'"),
     "weeks": ("t,x\n2026-W01,1\n2026-W02,2\n", WINDOWS, "line 2.*got '2026-W01'"),
+    "classes of steps": ("id,x,label\na,1,0\na,2,1\n", ID, "change within a series.*task='values'"),
+    "told so": ("id,x,label\na,1,0\na,2,1\n", {**ID, "task": "classes"}, "one a step.*Cut the series"),
     "one series": ("id,x,label\na,1,u\na,2,u\n", ID, "one class, 'u', in all 1 series"),
     "a page of the web": ("<!DOCTYPE html>\n<html></html>\n", ID, "expected one of <!DOCTYPE html>"),
     "cells that are left out": ("id,x,label\na,1,u\na,2\n", ID, "line 3, column 'label'"),

@@ -114,7 +114,7 @@ def are_values(series: Series, task: str | None) -> bool:
     """Whether the labels are values, not classes: as told, as the file says, or if one has a fraction.
 
     Raises:
-        ArgumentError: for whole numbers of so many kinds that they may be either.
+        ArgumentError: for whole numbers that may be either: of many kinds, or changing within a series.
     """
     assert series.labels is not None
     if task is not None:
@@ -122,6 +122,11 @@ def are_values(series: Series, task: str | None) -> bool:
     if series.values is not None:
         return series.values
     if len(series.labels) != len(series):
+        whole = series.labels[np.isfinite(series.labels)]
+        if (whole == np.round(whole)).all():
+            got = "whole numbers that change within a series"
+            remedy = "Say task='values' for a value at every step, or cut the series where the class changes."
+            raise_problems([Problem(f"{series.source}: label", got, "one class a series", remedy)])
         return True
     if series.labels.dtype.kind not in "iuf":
         return False

@@ -449,7 +449,7 @@ def _one_a_series(
     _refuse(
         table, row, label or "", repr(str(kinds[labels[row]])),
         f"{str(kinds[first[codes[row]]])!r} as in the rows before of series {str(names[codes[row]])!r}: "
-        "one label a series",
+        "one label a series. Cut it where the class changes",
     )  # fmt: skip
     raise AssertionError
 

@@ -146,7 +146,7 @@ def read(
         missing: what becomes of missing values: "refuse"; "hold" the last value; "interpolate". Those behind
             the end of a row in wide form make it shorter.
         task: whether labels are "classes" or "values" (numbers to predict); None: values if one has a
-            fraction.
+            fraction. Values may change from step to step within a series; its class may not.
 
     Returns:
         A `Dataset`: inputs (N, T, I) float32, padded with zeros; targets (N,) int64 classes, (N, K) float32
@@ -423,7 +423,10 @@ def class_indices(series: Series, classes: Sequence[str]) -> NDArray[np.int64]:
     """
     assert series.labels is not None
     if len(series.labels) != len(series):
-        raise ArgumentError(f"{series.source}: label: got one a step, expected one class a series")
+        remedy = "Cut the series where the class changes"
+        raise ArgumentError(
+            f"{series.source}: label: got one a step, expected one class a series. {remedy}"
+        )
     names = class_names(series.labels)
     known = {name: place for place, name in enumerate(classes)}
     unknown = sorted(set(names.tolist()) - set(known))
