@@ -373,7 +373,7 @@ def test_a_readout_that_no_longer_fits(rule: type[tl.Rule], replaced: nn.Module,
     made.network.readout = replaced
     for call in (made.estimate, made.evaluate, made, made.check):
         raises(lambda call=call: call(X, Y), told)
-    raises(lambda: made.predict(X), told)
+    raises(lambda: made.outputs(X), told)
 
 
 @pytest.mark.parametrize("rule", [tl.NP, tl.ANP, tl.WP])
