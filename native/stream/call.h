@@ -50,6 +50,8 @@ struct StreamCall {
     Address groups, layer;                  // GroupCall[], LayerCall[layers]
     Address losses, out;                    // (t,), (t, b, o)
     std::int64_t peeks;                     // one step forward: the outputs alone, and nothing is changed
+    std::int64_t readout_hidden;            // units of the readout's hidden layer, relu; 0: it is linear
+    ParameterCall inner, inner_bias;        // of that layer: (readout_hidden, features), (readout_hidden)
 };
 
 enum class Spread { feedback, exact, nodes, activity, weights };

@@ -27,8 +27,12 @@ class Stream {
           judge(call),
           groups(reinterpret_cast<const GroupCall*>(call.groups)),
           features(StreamLayer<T>::features_of(call)),
-          readout(call.readout, features, groups),
+          read_units(call.readout_hidden ? call.readout_hidden : features),
+          readout(call.readout, read_units, groups),
           readout_bias(call.readout_bias, call.outputs, groups),
+          inner(call.inner, features, groups),
+          inner_bias(call.inner_bias, call.readout_hidden, groups),
+          hidden_units(call.readout_hidden ? call.batch : 0, call.readout_hidden),
           out(rows, call.outputs),
           readout_noise(room(noisy ? call.directions * call.batch * call.outputs : 0)),
           readout_way(noisy ? copies * call.batch : 0, call.outputs) {
@@ -64,13 +68,16 @@ class Stream {
     // What one thread keeps for itself: all threads judge all outputs.
     struct Mine {
         Mine(const Stream& s)
-            : losses(1, s.rows), errors(s.c.batch, s.c.outputs), worth(s.copies, s.c.batch),
+            : losses(1, s.rows), errors(s.c.batch, s.c.outputs),
+              inner_errors(s.c.readout_hidden ? s.c.batch : 0, s.c.readout_hidden), worth(s.copies, s.c.batch),
               gains(s.c.layers + 1, s.copies * s.c.batch), gradient(room(kGradientRoom)) {}
         Index from = 0, to = 0, first_output = 0, last_output = 0, number = 0, count = 1;
+        Index first_inner = 0, last_inner = 0;  // of the readout's hidden layer
         std::uint64_t round = 0;
         bool counts = false;  // whether an entry of this step does
         Rows<T> losses;       // by row
         Rows<T> errors;       // ∂L/∂outputs of the clean rows, or what stands for it
+        Rows<T> inner_errors; // the same before the relu of the readout's hidden units
         Rows<T> worth;        // of each noisy copy's change, by copy and sequence
         Rows<T> gains;        // what a change at the nodes is divided by, by layer (the readout last) and row
         Buffer<T> gradient;   // some rows of one, before weights move along them
@@ -86,6 +93,8 @@ class Stream {
         mine.from = c.hidden * number / mine.count, mine.to = c.hidden * (number + 1) / mine.count;
         mine.first_output = c.outputs * number / mine.count;
         mine.last_output = c.outputs * (number + 1) / mine.count;
+        mine.first_inner = c.readout_hidden * number / mine.count;
+        mine.last_inner = c.readout_hidden * (number + 1) / mine.count;
         const auto meet = [&] {
             if (mine.count > 1) team.meet(mine.round);
         };
@@ -99,6 +108,10 @@ class Stream {
                 meet();
             }
             for (Index l = 0; l < c.layers; ++l) forward(l, t, mine, meet);
+            if (c.readout_hidden) {
+                read_inner(mine);
+                meet();
+            }
             read(mine);
             meet();
             if (c.peeks) {
@@ -108,6 +121,7 @@ class Stream {
             weigh(t, mine);
             if (learns() && !is_sound(t, mine)) break;  // as all threads see
             if (number == 0) tell(t, mine);
+            if (c.readout_hidden) carry_inner(mine);
             if (!shaken) credit(t, mine, meet);
             meet();  // signals have come down through the weights that learn now
             if (mine.counts) learn(t, mine);
@@ -308,11 +322,38 @@ class Stream {
         meet();
     }
 
-    void read(const Mine& mine) {
+    // What the output weights see: the readout's hidden units, or the top layer itself.
+    const Rows<T>& read_from() const { return c.readout_hidden ? hidden_units : layers.back()->leaves(); }
+
+    // relu(W₁ f + b₁) of a thread's share of the readout's hidden units.
+    void read_inner(const Mine& mine) {
         const Rows<T>& top = layers.back()->leaves();
+        const Index first = mine.first_inner, count = mine.last_inner - first;
+        multiply(inner.value + first * features, features, count, top.row(0), top.stride, c.batch,
+                 hidden_units.row(0) + first, hidden_units.stride, false);
+        for (Index b = 0; b < c.batch; ++b) {
+            T* own = hidden_units.row(b);
+            for (Index m = first; m < first + count; ++m) {
+                const T at = own[m] + inner_bias.value[m];
+                own[m] = at <= 0 ? T(0) : at;  // what is not a number stays none
+            }
+        }
+    }
+
+    // Back through the output weights and the relu, before these weights learn: by every thread for itself.
+    void carry_inner(Mine& mine) const {
+        carry_back(readout.value, c.readout_hidden, c.outputs, mine.errors.begin(), mine.errors.stride, c.batch,
+                   Index(0), c.readout_hidden, mine.inner_errors.begin(), mine.inner_errors.stride);
+        for (Index b = 0; b < c.batch; ++b)
+            for (Index m = 0; m < c.readout_hidden; ++m)
+                if (!(hidden_units.row(b)[m] > 0)) mine.inner_errors.row(b)[m] = 0;
+    }
+
+    void read(const Mine& mine) {
+        const Rows<T>& top = read_from();
         const Index first = mine.first_output, count = mine.last_output - first;
         const auto read_rows = [&](const T* u, const T* bias, Index row, Index all) {
-            multiply(u + first * features, features, count, top.row(row), top.stride, all, out.row(row) + first,
+            multiply(u + first * read_units, read_units, count, top.row(row), top.stride, all, out.row(row) + first,
                      out.stride, false);
             for (Index r = row; r < row + all; ++r) {
                 const NodeNoise<T> own = noise_at(readout_noise.get(), c.outputs, r);
@@ -415,6 +456,8 @@ class Stream {
             const bool has_units = own.layer.has_units;
             if (spread == Spread::feedback)
                 own.project(mine.errors, c.outputs, share);
+            else if (l == c.layers - 1 && c.readout_hidden)
+                own.carry(inner.value, c.readout_hidden, mine.inner_errors, share);
             else if (l == c.layers - 1)
                 own.carry(readout.value, c.outputs, mine.errors, share);
             else
@@ -662,8 +705,10 @@ class Stream {
             add(layer->learners[kBih], layer->nodes);
             add(layer->learners[kBhh], layer->has_units ? c.hidden : layer->nodes);
         }
-        add(readout, c.outputs * features);
+        add(readout, c.outputs * read_units);
         add(readout_bias, c.outputs);
+        add(inner, c.readout_hidden * features);
+        add(inner_bias, c.readout_hidden);
     }
 
     // Every thread measures all, and learns its share.
@@ -810,16 +855,23 @@ class Stream {
     }
 
     void learn_readout(const Mine& mine) {
-        const Rows<T>& top = layers.back()->leaves();
-        const Index first = mine.first_output, last = mine.last_output;
         if (noisy && c.credit_decay != 0) return learn_kept_readout(mine);
-        descend_rows(mine, readout, first, last, [&](Index o) {
-            return sum_of(c.batch, [&top](Index b) { return top.row(b); },
-                          [&mine, o](Index b) { return mine.errors.row(b)[o]; });
+        learn_linear(mine, readout, readout_bias, mine.errors, read_from(), mine.first_output, mine.last_output);
+        if (c.readout_hidden)
+            learn_linear(mine, inner, inner_bias, mine.inner_errors, layers.back()->leaves(), mine.first_inner,
+                         mine.last_inner);
+    }
+
+    // Rows [first, last) of W x + b, from the errors at its outputs and from x.
+    void learn_linear(const Mine& mine, const Learner<T>& weight, const Learner<T>& bias, const Rows<T>& errors,
+                      const Rows<T>& entered, Index first, Index last) const {
+        descend_rows(mine, weight, first, last, [&](Index o) {
+            return sum_of(c.batch, [&entered](Index b) { return entered.row(b); },
+                          [&errors, o](Index b) { return errors.row(b)[o]; });
         });
         if (last > first)
-            descend_rows(mine, readout_bias.slice(first, last - first), 0, 1, [&](Index) {
-                return sum_of(c.batch, [&mine, first](Index b) { return mine.errors.row(b) + first; },
+            descend_rows(mine, bias.slice(first, last - first), 0, 1, [&](Index) {
+                return sum_of(c.batch, [&errors, first](Index b) { return errors.row(b) + first; },
                               [](Index) { return T(1); });
             });
     }
@@ -869,6 +921,8 @@ class Stream {
             for (const Learner<T>& learner : layer->learners) one(learner);
         one(readout);
         one(readout_bias);
+        one(inner);
+        one(inner_bias);
     }
 
     const StreamCall& c;
@@ -878,7 +932,9 @@ class Stream {
     const Judge<T> judge;
     const GroupCall* const groups;
     const Index features;  // of the top layer
-    Learner<T> readout, readout_bias;
+    const Index read_units;  // what the output weights see
+    Learner<T> readout, readout_bias, inner, inner_bias;
+    Rows<T> hidden_units;  // of the readout, after the relu, of the clean rows
     const Rows<T> out;  // of all rows
     Index made = 0;     // steps
     std::vector<std::unique_ptr<StreamLayer<T>>> layers;

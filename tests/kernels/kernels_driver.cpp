@@ -130,6 +130,14 @@ void run_head(kernels::Loss kind, Index rows, Index hidden, Index outputs, bool 
     signal.expect_written("projected errors");
 }
 
+// What a judge of squared errors is told.
+struct Squares {
+    Index outputs;
+    kernels::Address y, class_weights = 0;
+    std::int64_t loss = std::int64_t(kernels::Penalty::squares);
+    double label_smoothing = 0;
+};
+
 template <class T>
 void learn(kernels::Learning kind, Index threads, Index batch, Index inputs, Index hidden, Index outputs,
            bool extras, bool preserve, bool orthogonal) {
@@ -148,7 +156,8 @@ void learn(kernels::Learning kind, Index threads, Index batch, Index inputs, Ind
         kind, threads, steps, batch, inputs, hidden, outputs, many ? 37 : 1, many && extras, orthogonal, false, orthogonal, preserve,
         extras ? T(0.5) : T(1), T(1e-4), T(1e-4), T(0.1), 7, 3, ih.get(), hh.get(), extras ? b_ih.get() : nullptr, extras ? b_hh.get() : nullptr,
         readout.get(), extras ? bias.get() : nullptr, extras || preserve ? d.get() : nullptr, x.get(), y.get(),
-        f.get(), h.get(), noisy && !many ? other.get() : nullptr, traced ? trace.get() : nullptr, losses.get(), out.get()};
+        f.get(), h.get(), noisy && !many ? other.get() : nullptr, traced ? trace.get() : nullptr, losses.get(), out.get(),
+        kernels::Judge<T>(Squares{outputs, reinterpret_cast<kernels::Address>(y.get())})};
     kernels::Online<T>(call).run();
     losses.expect_written("losses");
     out.expect_written("outputs");
@@ -233,7 +242,12 @@ struct StreamRun {
         }
         call.states = address(batch * (noisy && carries ? 1 + copies : 1) * states * depth * hidden);
         if (shaken) call.noisy_states = address(batch * copies * states * depth * hidden);
-        call.readout = parameter(outputs * features);
+        if (extras && clips == (threads != 2) && !noisy && !shaken) {
+            call.readout_hidden = 1 + hidden / 2;
+            call.inner = parameter(call.readout_hidden * features);
+            call.inner_bias = parameter(call.readout_hidden);
+        }
+        call.readout = parameter(outputs * (call.readout_hidden ? call.readout_hidden : features));
         if (extras) call.readout_bias = parameter(outputs);
         if (decays) {
             call.readout_credits[0] = address(batch * copies * outputs * hidden);

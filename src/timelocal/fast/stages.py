@@ -19,7 +19,7 @@ from timelocal.fast.held import Held
 from timelocal.feedback import FIXED
 from timelocal.kernels import native_elementwise, native_stream
 from timelocal.kernels.native_stream import GroupCall, LayerCall, ParameterCall, StreamCall
-from timelocal.network import parameter_name
+from timelocal.network import as_mlp, parameter_name
 from timelocal.rules import ANP, DFA, NP, RFLO, RTRL, TBPTT, WP, EProp, Rule, SnAp1, staged
 from timelocal.rules.eligibility import trace_name
 from timelocal.rules.feedback_rule import EXACT, FeedbackRule
@@ -67,7 +67,8 @@ def _rtrl(rule: RTRL, call: StreamCall, layers: Any) -> bool:
 
 def _nodes(rule: NodeRule, call: StreamCall, layers: Any) -> bool:
     credit = rule.native_credit()
-    if credit is None or rule.decay is None or call.cell >= native_stream.FIRST_UNITS:
+    others = call.cell >= native_stream.FIRST_UNITS or call.readout_hidden
+    if credit is None or rule.decay is None or others:
         return False
     credit(call)
     return True
@@ -75,7 +76,8 @@ def _nodes(rule: NodeRule, call: StreamCall, layers: Any) -> bool:
 
 def _weights(rule: WP, call: StreamCall, layers: Any) -> bool:
     write_weights(rule, call)
-    return rule.decay == 0 and rule.redraw == "step" and call.cell < native_stream.FIRST_UNITS
+    others = call.cell >= native_stream.FIRST_UNITS or call.readout_hidden
+    return rule.decay == 0 and rule.redraw == "step" and not others
 
 
 CREDITS: dict[type[Rule], _Write] = {
@@ -151,14 +153,14 @@ class Program:
         rule, network, call = self.rule, self.rule.network, self.call
         recurrent = network.recurrent
         native = optimizers.native_of(self.optimizer, network.parameters())
-        if native is None or not staged.serves(network, rule.loss, units=True):
+        if native is None or not staged.serves(network, rule.loss, of_streams=True):
             return False
         if network.output_size > _WIDEST_READOUT:
             return False
         self.layers = (LayerCall * recurrent.num_layers)()
         self.groups = (GroupCall * len(self.optimizer.param_groups))()
         call.layer, call.groups = ctypes.addressof(self.layers), ctypes.addressof(self.groups)
-        call.readout = call.readout_bias = ParameterCall()
+        call.readout = call.readout_bias = call.inner = call.inner_bias = ParameterCall()
         staged.write_network(call, network, rule.loss)
         call.squash = 0
         if call.cell >= native_stream.FIRST_UNITS:
@@ -184,9 +186,14 @@ class Program:
             for layer, own in enumerate(self.layers)
             for name in recurrent.parameter_kinds
         ]
-        places.append((self.call.readout, readout.weight))
-        if readout.bias is not None:
-            places.append((self.call.readout_bias, readout.bias))
+        mlp = as_mlp(readout)
+        last: Any = readout if mlp is None else mlp[1]
+        places.append((self.call.readout, last.weight))
+        if last.bias is not None:
+            places.append((self.call.readout_bias, last.bias))
+        self.call.readout_hidden = 0 if mlp is None else mlp[0].out_features
+        if mlp is not None:
+            places += [(self.call.inner, mlp[0].weight), (self.call.inner_bias, mlp[0].bias)]
         if not recurrent.is_as_declared(places[0][1]):
             return False
         self.written: list[Tensor] = []

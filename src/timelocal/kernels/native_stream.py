@@ -1,8 +1,8 @@
 """A stream that learns at every step, stage by stage, in native code: what one call is told, by name.
 
-Four stages over the tensors themselves, in every step: forward (any built-in cell, layers), head (a linear
-readout and its loss), credit (how the nodes hear of it) and optimizer. The structures are those of
-`native/stream/call.h`; every field is eight bytes wide, and an address of 0 means "none".
+Four stages over the tensors themselves, in every step: forward (any built-in cell, layers), head (a readout,
+linear or with a hidden layer, and its loss), credit (how the nodes hear of it) and optimizer. The structures
+are those of `native/stream/call.h`; every field is eight bytes wide, and an address of 0 means "none".
 """
 
 from __future__ import annotations
@@ -71,7 +71,9 @@ class StreamCall(ctypes.Structure):
         ("readout", ParameterCall),
         ("readout_bias", ParameterCall),
         ("readout_credits", ctypes.c_int64 * 2),
-        *integers("groups layer losses out peeks"),
+        *integers("groups layer losses out peeks readout_hidden"),
+        ("inner", ParameterCall),
+        ("inner_bias", ParameterCall),
     ]
 
 

@@ -15,7 +15,7 @@ from timelocal.cells import CELLS, Cell
 from timelocal.errors import ArgumentError, Problem, described, raise_problems
 from timelocal.losses import LOSSES, Loss, loss_problem
 from timelocal.model.build import rule_defaults
-from timelocal.network import Decorrelation, Network, from_cell
+from timelocal.network import Decorrelation, Network, as_mlp, from_cell
 from timelocal.rules import RULES, Rule
 from timelocal.typing import LossFunction
 
@@ -120,12 +120,8 @@ def made_from(recipe: Mapping[str, Any], parts: Parts) -> Rule:
 
 def _readout_hidden(readout: nn.Module) -> int | None:
     """The units of the hidden layer of a readout that `from_cell` makes; None for any other."""
-    if type(readout) is not nn.Sequential or len(readout) != 3:
-        return None
-    first, between, last = readout
-    if not (type(first) is type(last) is nn.Linear and type(between) is nn.ReLU):
-        return None
-    return None if first.bias is None or last.bias is None else first.out_features
+    layers = as_mlp(readout)
+    return None if layers is None else layers[0].out_features
 
 
 def _named(value: object, known: Mapping[str, type], kind: type) -> str:

@@ -19,6 +19,7 @@ from timelocal.network.lengths import (
 )
 from timelocal.network.network import Network
 from timelocal.network.readout import (
+    as_mlp,
     evaluation_mode,
     is_linear,
     read,
@@ -44,6 +45,7 @@ __all__ = [
     "Network",
     "Recurrent",
     "Trajectory",
+    "as_mlp",
     "at_last_valid",
     "black_box",
     "decorrelation_loss",

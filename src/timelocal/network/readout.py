@@ -29,6 +29,19 @@ def is_linear(readout: nn.Module) -> bool:
     )
 
 
+def as_mlp(readout: nn.Module) -> tuple[nn.Linear, nn.Linear] | None:
+    """The two linear layers of W₂ relu(W₁ h + b₁) + b₂, as `from_cell` makes it; None for anything else."""
+    if type(readout) is not nn.Sequential or len(readout) != 3 or has_forward_hooks(readout):
+        return None
+    first, between, last = readout
+    if type(between) is not nn.ReLU or has_forward_hooks(between):
+        return None
+    if not (isinstance(first, nn.Linear) and isinstance(last, nn.Linear)):
+        return None
+    plain = is_linear(first) and is_linear(last)
+    return None if not plain or first.bias is None or last.bias is None else (first, last)
+
+
 def output_size(readout: object, features: int, like: Tensor) -> int:
     """O of a readout of (n, features) in the type and on the device of `like`; one not linear is asked once.
 

@@ -7,17 +7,20 @@ from torch import Tensor
 from timelocal.kernels import native, native_elementwise, native_stream
 from timelocal.kernels.native_perturbed import NoisyCall
 from timelocal.losses import BCE, MSE, CrossEntropy, Loss
-from timelocal.network import Network, Recurrent, is_linear
+from timelocal.network import Network, Recurrent, as_mlp, is_linear
 
 LOSSES: dict[type[Loss], str] = {MSE: "mse", CrossEntropy: "cross_entropy", BCE: "bce"}
 """By the exact type: a variation on a loss computes something else."""
 
 
-def serves(network: Network, loss: Loss, *, units: bool = False) -> bool:
-    """Whether the stages compute this network as it is now, and this loss; units: element-wise cells too."""
+def serves(network: Network, loss: Loss, *, of_streams: bool = False) -> bool:
+    """Whether the stages compute this network as it is now, and this loss.
+
+    of_streams: those of a stream, which know element-wise cells and a readout with a hidden layer too.
+    """
     recurrent = network.recurrent
     plain = recurrent.decorrelate is None
-    units = units and plain and native_elementwise.knows(recurrent.cell, recurrent.like)
+    units = of_streams and plain and native_elementwise.knows(recurrent.cell, recurrent.like)
     return (
         type(loss) in LOSSES
         and type(recurrent) is Recurrent
@@ -26,7 +29,7 @@ def serves(network: Network, loss: Loss, *, units: bool = False) -> bool:
         and (recurrent.decorrelate is None or not recurrent.decorrelate.sync)
         and not (recurrent.layer_norm or recurrent.skip)
         and not (recurrent.dropout and network.training and recurrent.num_layers > 1)
-        and is_linear(network.readout)
+        and (is_linear(network.readout) or (of_streams and as_mlp(network.readout) is not None))
     )
 
 
