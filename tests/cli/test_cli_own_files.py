@@ -211,6 +211,32 @@ def test_a_forecast_stands_beside_its_floors(call, folder):
     assert "ridge" not in gone.stdout
 
 
+def test_what_is_behind_the_end_of_a_series_counts_nowhere(call, folder):
+    """Values at every step, of series of unequal length, far from the zeros that pad them."""
+    draw = np.random.default_rng(0)
+    lengths = draw.integers(3, 12, 60)
+    frame = pd.DataFrame({"id": np.repeat(np.arange(60), lengths)})
+    frame["x"] = draw.normal(size=len(frame))
+    frame["y"] = 100 + frame["x"] + 0.1 * draw.normal(size=len(frame))
+    frame[frame["id"] < 40].to_csv("train.csv", index=False)
+    test = frame[frame["id"] >= 40]
+    test.to_csv("test.csv", index=False)
+    done = call(
+        "train", "--dataset", "train.csv", "--test", "test.csv", "--series", "id", *SMALL, "--epochs", 3,
+        "--metric", "mae",
+    )  # fmt: skip
+    assert done.exit_code == 0, done.output
+    run = only_run(folder)
+    result = json.loads((run / "result.json").read_text())
+    floor = result["trivial_metric"]["mean of training"]
+    assert 0.5 < floor < 1.2  # the mean of all is near 100, and y differs by about 0.8
+    assert 0.5 < result["trivial"]["mean of training"] < 2
+    found = json.loads(call("evaluate", run, "test.csv", "--json").stdout)
+    assert found["floors"]["mean of training"]["mae"] == pytest.approx(floor, rel=1e-4)
+    assert found["floors"]["mean of training"]["r2"] == pytest.approx(0, abs=0.1)
+    assert found["rmse"] ** 2 == pytest.approx(result["metrics"]["mse"], rel=1e-4)
+
+
 def test_mistakes_are_told_before_anything_is_made(call, folder):
     classes(folder / "own.csv", 12, 0)
     for options, message in (

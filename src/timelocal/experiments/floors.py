@@ -14,7 +14,7 @@ from timelocal import data
 from timelocal.data import Sequences, Split
 from timelocal.data.metrics import mse
 from timelocal.data.reading import is_file
-from timelocal.experiments.predictions import CLASS_METRICS, VALUE_METRICS
+from timelocal.experiments.predictions import CLASS_METRICS, VALUE_METRICS, valid
 from timelocal.experiments.preparing import Prepared
 from timelocal.losses import Gaussian, Loss, Quantile
 from timelocal.network import Network
@@ -43,11 +43,11 @@ def floors(
     mean, deviation = prepared.outputs_scale or (torch.tensor(0.0), torch.tensor(1.0))
     found: dict[str, float] = {}
     for name, own in floor_predictions(prepared, target, network).items():
-        targets = split.test.targets
+        targets = valid(split.test.targets, split.test)
         if dataset.card.classes is not None:
             found[name] = (own == targets).double().mean().item()
             continue
-        values = (own - mean) / deviation
+        values = valid((own - mean) / deviation, split.test)
         if isinstance(loss, Quantile):
             values = values.repeat_interleave(loss.outputs_per_target, -1)
             found[name] = float(loss.losses(values.flatten(0, -2), targets.flatten(0, -2)).mean())
@@ -81,7 +81,7 @@ def floor_predictions(
             "readout_only": _readout_only(prepared, network, RidgeClassifier()),
         }
     outputs = train.targets.shape[-1]
-    mean = train.targets.reshape(-1, outputs).mean(0)
+    mean = valid(train.targets, train).reshape(-1, outputs).mean(0)
     found = {"mean of training": mean.expand_as(test.targets)}
     if target is not None:
         feature = prepared.dataset.card.features.index(target)
@@ -98,24 +98,23 @@ def floor_metrics(
     """The measure of this name of every predictor without learning over time, on the test part."""
     measure = (CLASS_METRICS | VALUE_METRICS)[name]
     test = prepared.raw.test
-    counts = torch.ones(test.targets.shape[: max(1, test.targets.dim() - 1)], dtype=torch.bool)
-    if test.lengths is not None and test.targets.dim() == 3:
-        counts = torch.arange(test.targets.shape[1]) < test.lengths[:, None]
+
+    def rows(values: Tensor) -> Tensor:
+        found = valid(values, test)
+        return found.flatten(0, 1) if found.dim() == 3 else found
+
     found = floor_predictions(prepared, target, network)
-    return {
-        floor: float(measure(values[counts], test.targets[counts]))
-        for floor, values in found.items()
-    }
+    return {floor: float(measure(rows(one), rows(test.targets))) for floor, one in found.items()}
 
 
 def _normal(split: Split, loss: Gaussian) -> float:
     """Negative log likelihood of the test part under the normal distribution of the training part."""
     outputs = split.train.targets.shape[-1]
-    rows = split.train.targets.reshape(-1, outputs)
+    rows = valid(split.train.targets, split.train).reshape(-1, outputs)
     spread = rows.std(0, correction=0)
     log_deviation = torch.where(spread > 0, spread, 1.0).log()
     told = torch.stack([rows.mean(0), log_deviation], -1).flatten()
-    targets = split.test.targets.reshape(-1, outputs)
+    targets = valid(split.test.targets, split.test).reshape(-1, outputs)
     return float(loss.losses(told.expand(len(targets), -1), targets).mean())
 
 

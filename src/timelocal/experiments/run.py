@@ -26,6 +26,7 @@ from timelocal.experiments.predictions import (
     metric_of,
     predicted,
     shown,
+    valid,
 )
 from timelocal.experiments.preparing import Prepared, class_weights, prepared
 from timelocal.files import as_path, exclusive, is_there, make_folder, read_object, write_json
@@ -121,7 +122,9 @@ def run(
                 result["trivial_metric"] = trivial_metric
             if card.classes is None:
                 after = predicted(rule, split.test)
-                result["metrics"] = measured(ready.in_own_units(after), ready.raw.test.targets)
+                test = ready.raw.test
+                own = ready.in_own_units(after)
+                result["metrics"] = measured(valid(own, test), valid(test.targets, test))
                 if before is not None:
                     curves = shown(one.targets[0], before, after[0])
                     write_json(folder / "predictions.json", curves)
