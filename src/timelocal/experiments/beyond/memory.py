@@ -52,6 +52,7 @@ class Task:
     readout_hidden: int = 128
     searched: int = 0
     rate: float = 0.01
+    note: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -84,6 +85,9 @@ TASKS = (
         bptt_seeds=0,
         goal=0.0447,
         share=1.0,
+        note="Cell and rate were chosen by hand, from runs of RTRL with seed 0 that were judged on the test "
+        "part. The epochs were 40 at first and doubled after a look at the result, 0.0442 "
+        "[0.0389, 0.0495] with RTRL.",
     ),
     Task(
         name="permuted-mnist",
@@ -98,6 +102,8 @@ TASKS = (
         frozen_seeds=3,
         bptt_seeds=0,
         share=0.6,
+        note="The ring of the eigenvalues and their largest phase were chosen by hand, for RTRL, from runs "
+        "over 20,000 training images that were judged on 2,000 of the test part.",
     ),
 )
 
@@ -177,7 +183,7 @@ def _how(task: Task, profile: ProfileName) -> tuple[str, ...]:
         f"One layer of {shown.hidden} units (cell {task.cell}{options}), a readout with a hidden layer of "
         f"{shown.readout_hidden}; Adam, gradients clipped at norm 1, batches of {task.batch}, {shown.epochs} "
         "epochs with a rate that falls as a cosine.",
-        "The seed decides the weights, the batches and what is drawn of the data.",
+        "The seed decides the weights and the order of the batches. The data and their parts are fixed.",
     ]
     if lines(task, profile)[0].search is None:
         told.append(
@@ -193,7 +199,7 @@ def _how(task: Task, profile: ProfileName) -> tuple[str, ...]:
         told.append(
             "BPTT of a dense cell is left out: it takes hours on sequences as long as these."
         )
-    return tuple(told)
+    return (*told, task.note) if task.note else tuple(told)
 
 
 EXPERIMENTS = tuple(
