@@ -7,14 +7,16 @@ from timelocal.rules.feedback_rule import TracedRule
 
 
 class EProp(TracedRule):
-    """Eligibility propagation (e-prop; Bellec et al. 2020), for cells that do not spike.
+    """Eligibility propagation (e-prop; Bellec et al. 2020).
 
     Each synapse carries an eligibility trace through its unit's own states, whatever way they depend on
     their past: the diagonal of the Jacobian, W_ii included. A learning signal F e meets the traces:
 
         E_t = diag(∂s_t/∂s_{t-1}) E_{t-1} + ∂s_t/∂θ,   dW = Σ_t (F e_t) ⊙ E_t
 
-    For the LSTM s = (h, c), and the trace of one synapse is a pair. It is `DFA` with trace="diagonal".
+    For the LSTM s = (h, c), and the trace of one synapse is a pair. On spiking cells, `tl.LIF` and `tl.ALIF`,
+    this is the paper's own rule, with a surrogate as the derivative of a spike. It is `DFA` with
+    trace="diagonal".
 
     Args:
         network: any timelocal network.
