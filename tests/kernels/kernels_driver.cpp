@@ -130,14 +130,6 @@ void run_head(kernels::Loss kind, Index rows, Index hidden, Index outputs, bool 
     signal.expect_written("projected errors");
 }
 
-// What a judge of squared errors is told.
-struct Squares {
-    Index outputs;
-    kernels::Address y, class_weights = 0;
-    std::int64_t loss = std::int64_t(kernels::Penalty::squares);
-    double label_smoothing = 0;
-};
-
 template <class T>
 void learn(kernels::Learning kind, Index threads, Index batch, Index inputs, Index hidden, Index outputs,
            bool extras, bool preserve, bool orthogonal) {
@@ -152,12 +144,19 @@ void learn(kernels::Learning kind, Index threads, Index batch, Index inputs, Ind
     const Array<T> h(batch * hidden, false), other(batch * hidden, false);
     const Array<T> trace(traced ? batch * hidden * width : 1, false);
     const Array<T> losses(steps, true), out(steps * batch * outputs, true);
+    const bool by_class = extras && (kind == kernels::Learning::bp1 || kind == kernels::Learning::rflo);
+    std::vector<std::int64_t> labels;
+    for (Index n = 0; n < steps * batch; ++n) labels.push_back(n % outputs);
+    kernels::OnlineArguments told{};
+    told.outputs = outputs, told.label_smoothing = 0.1;
+    told.loss = Index(by_class ? kernels::Penalty::cross_entropy : kernels::Penalty::squares);
+    told.y = by_class ? reinterpret_cast<kernels::Address>(labels.data()) : reinterpret_cast<kernels::Address>(y.get());
     const kernels::OnlineCall<T> call{
         kind, threads, steps, batch, inputs, hidden, outputs, many ? 37 : 1, many && extras, orthogonal, false, orthogonal, preserve,
         extras ? T(0.5) : T(1), T(1e-4), T(1e-4), T(0.1), 7, 3, ih.get(), hh.get(), extras ? b_ih.get() : nullptr, extras ? b_hh.get() : nullptr,
         readout.get(), extras ? bias.get() : nullptr, extras || preserve ? d.get() : nullptr, x.get(), y.get(),
         f.get(), h.get(), noisy && !many ? other.get() : nullptr, traced ? trace.get() : nullptr, losses.get(), out.get(),
-        kernels::Judge<T>(Squares{outputs, reinterpret_cast<kernels::Address>(y.get())})};
+        kernels::Judge<T>(told)};
     kernels::Online<T>(call).run();
     losses.expect_written("losses");
     out.expect_written("outputs");
