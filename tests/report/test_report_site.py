@@ -477,3 +477,17 @@ def test_the_contents_lead_to_every_section_of_the_markdown_page(tmp_path: Path)
     tables = re.findall(r"(?:^\|.*\n)+", text, flags=re.MULTILINE)
     for table in tables:
         assert len({line.count("|") for line in table.splitlines()}) == 1
+
+
+def test_the_markdown_page_is_named_by_what_is_on_it(tmp_path: Path) -> None:
+    def head(*made: Reproduction) -> str:
+        return write_markdown(made, tmp_path / "a.md").read_text()
+
+    one = reproduction()
+    beyond = replace(one, experiment=replace(one.experiment, name="beyond/made-up"))
+    assert head(one, costs()).startswith("# Both papers, reproduced\n")
+    assert head(beyond, replace(beyond)).startswith("# Beyond the papers\n")
+    alone = head(beyond)
+    assert alone.startswith(f"# {one.experiment.title}\n")
+    assert "## References" not in alone
+    assert PAPERS["dfa"].citation in head(one)

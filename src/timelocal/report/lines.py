@@ -13,7 +13,7 @@ from markupsafe import Markup, escape
 from timelocal.analysis.statistics import Difference, Summary, paired_difference, summarize
 from timelocal.experiments.command import command_of
 from timelocal.experiments.config import CostConfig, TrainConfig
-from timelocal.experiments.experiment import Line
+from timelocal.experiments.experiment import Column, Line
 from timelocal.report.words import number
 from timelocal.studies.measures import MEASURES, Measure, trivial_scores, value
 from timelocal.studies.reproduction import LineResult, Reproduction
@@ -52,6 +52,7 @@ class LineRow:
     paper: str
     from_paper: str
     from_bptt: str
+    from_frozen: str
     chosen: str
     searched_for: str
     tried: tuple[tuple[str, RunRow], ...]
@@ -85,11 +86,18 @@ def titled(measure: Measure) -> str:
 def rows(reproduction: Reproduction) -> list[LineRow]:
     """A row for every line, in the order of the experiment."""
     main = reproduction.experiment.measures[0]
-    bptt: dict[str, Mapping[int, float]] = {}
-    for one in reproduction.lines:
-        if one.line.key.column == "true BPTT":
-            bptt.setdefault(one.line.key.panel, one.values(main))  # plain BPTT comes before DBPTT
-    return [_row(one, reproduction, bptt.get(one.line.key.panel, {})) for one in reproduction.lines]
+    beside: dict[tuple[str, Column], Mapping[int, float]] = {}
+    for one in reproduction.lines:  # plain BPTT comes before DBPTT
+        beside.setdefault((one.line.key.panel, one.line.key.column), one.values(main))
+    return [
+        _row(
+            one,
+            reproduction,
+            beside.get((one.line.key.panel, "true BPTT"), {}),
+            beside.get((one.line.key.panel, "recurrence frozen"), {}),
+        )
+        for one in reproduction.lines
+    ]
 
 
 def anchor(*words: str) -> str:
@@ -181,7 +189,12 @@ def progress(reproduction: Reproduction) -> tuple[int, int]:
     return done, sum(len(one.line.seeds) for one in reproduction.lines)
 
 
-def _row(one: LineResult, reproduction: Reproduction, bptt: Mapping[int, float]) -> LineRow:
+def _row(
+    one: LineResult,
+    reproduction: Reproduction,
+    bptt: Mapping[int, float],
+    frozen: Mapping[int, float],
+) -> LineRow:
     names = reproduction.experiment.measures
     main, measure = names[0], MEASURES[names[0]]
     ours = one.values(main)
@@ -192,8 +205,13 @@ def _row(one: LineResult, reproduction: Reproduction, bptt: Mapping[int, float])
         paper = f"{mean:g}" + ("" if sd is None else f" ± {sd:g}")
         if summary is not None:
             from_paper = number(measure.scale * summary.mean - mean, measure.digits, signed=True)
-    shared = ours.keys() & bptt.keys()
-    compared = one.line.key.column != "true BPTT" and shared
+
+    def difference(column: Column, theirs: Mapping[int, float]) -> str:
+        shared = ours.keys() & theirs.keys()
+        if one.line.key.column == column or not shared:
+            return NOTHING
+        return _difference(measure, paired_difference(ours, theirs))
+
     return LineRow(
         anchor=anchor(*one.line.key),
         line=one.line,
@@ -205,7 +223,8 @@ def _row(one: LineResult, reproduction: Reproduction, bptt: Mapping[int, float])
         stable=len(ours) == len(one.line.seeds),
         paper=paper,
         from_paper=from_paper,
-        from_bptt=_difference(measure, paired_difference(ours, bptt)) if compared else NOTHING,
+        from_bptt=difference("true BPTT", bptt),
+        from_frozen=difference("recurrence frozen", frozen),
         chosen=_chosen(one),
         searched_for=titled(MEASURES[one.line.search.measure]) if one.line.search else "",
         tried=_tried(one, reproduction),

@@ -11,7 +11,9 @@ from timelocal.files import make_folder, write_text
 from timelocal.report import lines, provenance
 from timelocal.report.citations import PAPERS
 from timelocal.report.lines import LineRow, TrivialRow
+from timelocal.report.overview import LEVELS, overview
 from timelocal.report.site import missing_runs, paper_of, runs_of
+from timelocal.report.words import number
 from timelocal.studies.reproduction import Reproduction
 
 _INTRODUCTION = """\
@@ -30,6 +32,14 @@ at its strictest level; "never" with too few seeds for that level.
 """
 
 
+_OVERVIEW = (
+    "Tasks are made comparable by the skill score: 0 is the best predictor that learns nothing, 1 is without",
+    "error. The interquartile mean is that of the middle half of all runs; its interval resamples the seeds",
+    "of every task. The profile is the share of runs that reach a score, every task counting the same.",
+    "",
+)
+
+
 def write_markdown(reproductions: Sequence[Reproduction], output: Path) -> Path:
     """Write the page; experiments of which nothing is run are only named.
 
@@ -41,14 +51,27 @@ def write_markdown(reproductions: Sequence[Reproduction], output: Path) -> Path:
     begun = [one for one in reproductions if lines.progress(one)[0]]
     begun.sort(key=lambda one: order.index(paper_of(one)))
     rest = [one.experiment.name for one in reproductions if one not in begun]
-    of_papers = any(paper_of(one).citation for one in reproductions)
-    title = "Both papers, reproduced" if of_papers else paper_of(reproductions[0]).title
-    parts = [f"# {title}\n", _INTRODUCTION, _contents(begun), *map(_section, begun)]
+    parts = [
+        f"# {_title(reproductions)}\n",
+        _INTRODUCTION,
+        _contents(begun),
+        _overview(begun),
+        *map(_section, begun),
+    ]
     if rest:
         parts.append(f"## Not run yet\n\n{', '.join(f'`{name}`' for name in rest)}.\n")
     parts.append(_provenance(reproductions))
     write_text(output, "\n".join(parts))
     return output
+
+
+def _title(reproductions: Sequence[Reproduction]) -> str:
+    """The name of the page: of an experiment alone, or of what they are from."""
+    if len(reproductions) == 1:
+        return reproductions[0].experiment.title
+    if any(paper_of(one).citation for one in reproductions):
+        return "Both papers, reproduced"
+    return "Beyond the papers"
 
 
 def _anchor(one: Reproduction) -> str:
@@ -71,6 +94,36 @@ def _contents(begun: Sequence[Reproduction]) -> str:
             )
         told += [""] if here else []
     return "\n".join(["## Contents", "", *told]) if told else ""
+
+
+def _overview(begun: Sequence[Reproduction]) -> str:
+    """Every rule over the tasks of a paper, for papers that have more tasks than one."""
+    told = []
+    for paper in PAPERS.values():
+        found = overview([one for one in begun if paper_of(one) is paper])
+        if len(found.tasks) < 2:
+            continue
+        levels = [f"reach {level:g}" for level in LEVELS]
+        head = ["rule", "column", "tasks", "runs", "interquartile mean", "95 % interval", *levels]
+        table = [
+            [
+                row.label,
+                row.column,
+                str(row.tasks),
+                str(row.runs),
+                number(row.interquartile_mean, 2),
+                "[{}, {}]".format(*(number(end, 2) for end in row.interval)),
+                *(f"{share:.0%}".replace("%", " %") for share in row.profile),
+            ]
+            for row in found.rows
+        ]
+        told += [
+            f"**{paper.title}**, over {', '.join(found.tasks)}",
+            "",
+            *_written(head, table),
+            "",
+        ]
+    return "\n".join(["## Overview", "", *_OVERVIEW, *told]) if told else ""
 
 
 def _section(one: Reproduction) -> str:
@@ -116,8 +169,10 @@ def _tests(verdicts: Sequence[Verdict]) -> list[str]:
         for index, verdict in enumerate(verdicts, 1)
         for test in verdict.tests
     ]
-    if not table:
-        return []
+    return _written(head, table) if table else []
+
+
+def _written(head: Sequence[str], table: Sequence[Sequence[str]]) -> list[str]:
     return ["| " + " | ".join(line) + " |" for line in (head, ["---"] * len(head), *table)]
 
 
@@ -126,12 +181,13 @@ def _table(one: Reproduction, rows: Sequence[LineRow], floors: Sequence[TrivialR
     titles = [lines.titled(measure) for measure in lines.measures(one)]
     chosen = "settings" if one.experiment.view == "settings" else "chosen"
     head = ["rule", "column", *titles, "95 % interval", "the paper", "difference to true BPTT"]
+    head += ["difference to the recurrence frozen"]
     head += ["finished", chosen]
     table = []
     for row in rows:
         finished = row.stability if row.stable else f"**{row.stability}**"
         last = row.settings if one.experiment.view == "settings" else row.chosen
-        told = [*row.cells, row.interval, row.paper, row.from_bptt, finished, last]
+        told = [*row.cells, row.interval, row.paper, row.from_bptt, row.from_frozen, finished, last]
         table.append([row.line.key.label, row.line.key.column, *told])
     for floor in floors:
         blank = [""] * (len(head) - 3)
@@ -168,14 +224,8 @@ def _provenance(reproductions: Sequence[Reproduction]) -> str:
     missing = len(missing_runs(reproductions))
     told += [f"{missing} not run yet"] if missing else []
     environment = [f"- {key}: {value}" for key, value in provenance.environment(found).items()]
-    here = [paper_of(one) for one in reproductions]
-    references = [
-        f"- {paper.citation} <{paper.address}>"
-        for paper in PAPERS.values()
-        if paper.citation and paper in here
-    ]
-    if references:
-        references = ["## References", "", *references, ""]
+    cited = {paper_of(one).citation: paper_of(one).address for one in reproductions}
+    references = [f"- {citation} <{address}>" for citation, address in cited.items() if citation]
     parts = [
         "## Runs and environment",
         "",
@@ -183,6 +233,6 @@ def _provenance(reproductions: Sequence[Reproduction]) -> str:
         "",
         *environment,
         "",
-        *references,
+        *(["## References", "", *references, ""] if references else []),
     ]
     return "\n".join(parts)

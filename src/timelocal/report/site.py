@@ -14,6 +14,7 @@ from timelocal.experiments.experiment import WORDS
 from timelocal.files import make_folder, replaced, to_json, write_text
 from timelocal.report import line_figures, lines, provenance
 from timelocal.report.citations import PAPERS, Paper
+from timelocal.report.overview import LEVELS, overview
 from timelocal.report.page import render
 from timelocal.studies.reproduction import Reproduction
 from timelocal.studies.store import RunRecord
@@ -83,6 +84,7 @@ def _page(one: Reproduction) -> dict[str, Any]:
         "panels": list(dict.fromkeys(row.line.key.panel for row in rows)),
         "has_paper": any(row.line.paper is not None for row in rows),
         "has_bptt": any(row.from_bptt != lines.NOTHING for row in rows),
+        "has_frozen": any(row.from_frozen != lines.NOTHING for row in rows),
         "trivial": lines.trivial(one),
         "figures": line_figures.figures(one),
         "deviations": one.experiment.deviations(one.profile),
@@ -105,6 +107,11 @@ def _index(reproductions: Sequence[Reproduction]) -> dict[str, Any]:
     return {
         "title": "Two papers, reproduced, and beyond",
         "papers": papers,
+        "overviews": {
+            paper.title: overview([one for one in reproductions if paper_of(one) is paper])
+            for paper in PAPERS.values()
+        },
+        "levels": LEVELS,
         "words": WORDS,
         "statuses": Counter(run.status for run in found).most_common(),
         "missing": len(missing_runs(reproductions)),

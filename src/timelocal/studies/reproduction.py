@@ -69,12 +69,12 @@ class Reproduction:
         """The claims and what the numbers say of them, decided together."""
         main, claims = self.experiment.measures[0], self.experiment.claims
         measured = {
-            name: Measured(self.numbers(name), self._floors(name), MEASURES[name].higher_is_better)
+            name: Measured(self.numbers(name), self.floors(name), MEASURES[name].higher_is_better)
             for name in {one.measure or main for one in claims}
         }
         return list(zip(claims, verdicts(claims, measured, main), strict=True))
 
-    def _floors(self, measure: str) -> dict[str, dict[int, float]]:
+    def floors(self, measure: str) -> dict[str, dict[int, float]]:
         """By panel and seed the best predictor that learns nothing, in the data of the corrected columns."""
         best = max if MEASURES[measure].higher_is_better else min
         found: dict[str, dict[int, float]] = {}
