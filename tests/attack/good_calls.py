@@ -461,7 +461,7 @@ def rule_calls(name: str, network: str, loss: str, at: str) -> dict[str, Callabl
         arguments = {"inputs": inputs, "targets": targets, "lengths": torch.tensor([4, 1, 2])}
         if method != "check":
             arguments["initial"] = rule.network.scan(inputs).final_states()
-        if method == "predict":
+        if method == "outputs":
             del arguments["targets"]
         else:
             surface = inputs.shape[:2] if at == "every" else (3,)
@@ -563,7 +563,7 @@ def rule_calls(name: str, network: str, loss: str, at: str) -> dict[str, Callabl
         return Call(made.step, arguments, watched)
 
     return {
-        **{f"rule.{m}": lambda m=m: call(m) for m in ("estimate", "evaluate", "predict", "check")},
+        **{f"rule.{m}": lambda m=m: call(m) for m in ("estimate", "evaluate", "outputs", "check")},
         "rule": lambda: call("__call__"),
         "rule.accumulate": accumulate,
         "fit": lambda: fit(False),
