@@ -30,6 +30,13 @@ def test_the_page_of_long_memories_is_made_anew_from_its_packed_runs(tmp_path: P
 
 
 @pytest.mark.slow
+def test_the_page_of_the_gap_is_made_anew_from_its_packed_runs(tmp_path: Path) -> None:
+    found = collect([EXPERIMENTS["beyond/gap"]], "laptop", ROOT / "results" / "beyond" / "runs")
+    page = write_markdown(found, tmp_path / "page.md").read_bytes()
+    assert page == (ROOT / "docs" / "gap.md").read_bytes()
+
+
+@pytest.mark.slow
 def test_the_page_is_made_anew_from_the_packed_runs(tmp_path: Path) -> None:
     store = ROOT / "results" / "reproduction" / "runs"
     cited = {name for name, paper in PAPERS.items() if paper.citation}
