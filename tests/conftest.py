@@ -25,7 +25,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True)
 def _torch_as_it_was() -> Iterator[None]:
-    """A run sets torch's threads and flushes subnormals, for its whole process: here only for its test."""
+    """A run sets torch's threads and flushes subnormals, for its whole process: here only for its test.
+
+    What a test draws from torch's own generator does not depend on the tests before it.
+    """
+    torch.manual_seed(0)
     yield
     torch.set_flush_denormal(False)
     torch.set_num_threads(1)

@@ -262,7 +262,8 @@ def test_padding_fires_no_spike_that_counts() -> None:
 def test_the_rate_goes_to_its_target(cell: str) -> None:
     make = {"lif": tl.LIF, "alif": tl.ALIF}[cell]
     network = make(3, 20, 2, rate=0.05, rate_strength=1.0, seed=0)
-    inputs, targets = torch.randn(8, 50, 3), torch.zeros(8, 50, 2)
+    source = torch.Generator().manual_seed(0)
+    inputs, targets = 2 * torch.randn(8, 50, 3, generator=source), torch.zeros(8, 50, 2)
     rule = tl.EProp(network, loss="mse", at="every")
     optimizer = torch.optim.Adam(rule.parameters(), lr=0.01)
 
