@@ -23,9 +23,9 @@ from timelocal.report.tables import (
     Metric,
     Section,
     TrivialRow,
-    is_number,
 )
 from timelocal.report.words import number
+from timelocal.studies.measures import is_number
 from timelocal.studies.store import RunRecord
 
 TRIVIAL_COLOUR = "#888888"

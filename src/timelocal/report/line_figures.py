@@ -14,8 +14,7 @@ from typing import Any
 from timelocal.report.figures import Figure
 from timelocal.report.lines import anchor, titled
 from timelocal.report.style import rule_colours
-from timelocal.report.tables import is_number
-from timelocal.studies.measures import MEASURES, Measure
+from timelocal.studies.measures import MEASURES, Measure, is_number
 from timelocal.studies.reproduction import LineResult, Reproduction
 from timelocal.studies.store import RunRecord
 

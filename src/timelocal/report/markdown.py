@@ -199,10 +199,8 @@ def _table(one: Reproduction, rows: Sequence[LineRow], floors: Sequence[TrivialR
         for index in range(len(head))
         if index < 3 or any(line[index] not in ("", lines.NOTHING) for line in table)
     ]
-    written = [head, ["---"] * len(head), *table]
-    return [
-        "| " + " | ".join(line[index] or lines.NOTHING for index in kept) + " |" for line in written
-    ]
+    shown = [[line[index] or lines.NOTHING for index in kept] for line in table]
+    return _written([head[index] for index in kept], shown)
 
 
 def _unfinished(rows: Sequence[LineRow]) -> list[str]:

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import json
-import math
 import statistics
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any, TypeGuard
+from typing import Any
 
 from timelocal.analysis.statistics import Difference, Summary, paired_difference, summarize
 from timelocal.files import to_json
 from timelocal.report.runs import finished, seed_of
 from timelocal.report.style import cell_label, cell_order, rule_label
+from timelocal.studies.measures import is_number
 from timelocal.studies.store import RunRecord
 
 REFERENCE_RULE = "bptt"
@@ -141,11 +141,6 @@ def values(group: Group, read: Callable[[RunRecord], object]) -> dict[int, float
     """Seed to what `read` finds in each finished run, where that is a finite number."""
     found = {seed_of(run): read(run) for run in group.finished}
     return {seed: float(value) for seed, value in found.items() if is_number(value)}
-
-
-def is_number(value: object) -> TypeGuard[float]:
-    """Whether a JSON value is a finite number."""
-    return isinstance(value, int | float) and math.isfinite(value)
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

@@ -6,7 +6,7 @@ import math
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, TypeGuard
 
 from timelocal.studies.store import RunRecord
 
@@ -44,15 +44,16 @@ def trivial_scores(record: RunRecord | None, measure: str) -> dict[str, float]:
     kind = "accuracy" if scores.keys() & _ACCURATE else "loss"
     if MEASURES[measure].trivial != kind:
         return {}
-    return {name: float(score) for name, score in scores.items() if _is_finite(score)}
+    return {name: float(score) for name, score in scores.items() if is_number(score)}
 
 
 _ACCURATE = {"majority_class", "readout_only"}
 """Trivial predictors of classes, which are scored by their accuracy."""
 
 
-def _is_finite(score: object) -> bool:
-    return isinstance(score, int | float) and math.isfinite(score)
+def is_number(value: object) -> TypeGuard[float]:
+    """Whether a JSON value is a finite number."""
+    return isinstance(value, int | float) and math.isfinite(value)
 
 
 def _result(*keys: str) -> Callable[[RunRecord], float | None]:
