@@ -29,8 +29,8 @@ def flipped(data: bytes, count: int, seed: int = 0) -> Iterator[bytes]:
 
 
 def truncated(data: bytes, step: int = 1) -> Iterator[bytes]:
-    """`data` cut off at every `step`-th byte."""
-    return (data[:end] for end in range(0, len(data), step))
+    """`data` cut off at every `step`-th byte; a text that lost no more than its last newline is whole."""
+    return (data[:end] for end in range(0, len(data.rstrip(b"\n")), step))
 
 
 def outcomes(
