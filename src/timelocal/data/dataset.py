@@ -24,10 +24,10 @@ class Card:
     `shape` is (sequences, steps, features). `classes` and `class_counts` are in the order of the
     labels 0, 1, …, and None where the targets are not classes. `parts` are the numbers of sequences
     for training, validation and test, in this order, where they are given with the data; `split`
-    then keeps to them, and draws otherwise. `lengths` are the valid steps of each sequence, where
-    they differ. Targets that are not classes are values at every step; where not `stepwise`, of the whole
-    sequence. `features` and `outputs` are the names of inputs and of values to predict, if they
-    have any.
+    then keeps to them, and draws otherwise. `between` each two of them so many sequences are in no
+    part. `lengths` are the valid steps of each sequence, where they differ. Targets that are not
+    classes are values at every step; where not `stepwise`, of the whole sequence. `features` and
+    `outputs` are the names of inputs and of values to predict, if they have any.
     """
 
     name: str
@@ -40,6 +40,7 @@ class Card:
     terms: str
     notes: tuple[str, ...] = ()
     parts: tuple[int, int, int] | None = None
+    between: int = 0
     lengths: tuple[int, ...] | None = None
     features: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ()

@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from timelocal.arguments import memory_problem
+from timelocal.data.overlapping import windows_over
 from timelocal.data.own_series import Series
 from timelocal.errors import Problem, raise_problems
 
@@ -20,14 +23,15 @@ class Windows:
     """M windows of the past, in the order of their parts.
 
     inputs (M, W, I) are the steps before; targets (M, K) the K values that follow; parts the numbers of
-    windows for training, validation and test; series (M,) the place of each window's series, and steps
-    (M,) that of its last input in it; begin and end (M,) where the first and the last of its targets lie, as
-    shares of the time from 0 to 1.
+    windows for training, validation and test, between that of those between two parts, which are in none;
+    series (M,) the place of each window's series, and steps (M,) that of its last input in it; begin and end
+    (M,) where the first and the last of its targets lie, as shares of the time from 0 to 1.
     """
 
-    inputs: NDArray[np.float32]
-    targets: NDArray[np.float32]
+    inputs: Tensor
+    targets: Tensor
     parts: tuple[int, int, int]
+    between: int
     series: NDArray[np.int64]
     steps: NDArray[np.int64]
     begin: NDArray[np.float64]
@@ -38,57 +42,81 @@ def windows(series: Series, target: str, horizon: int, window: int, *, cut: bool
     """Every window of `window` steps with the next `horizon` values of the feature `target`.
 
     The part of a window is the part of the time in which all its targets lie; windows whose targets reach
-    over a cut are left out. So no target is seen before its part; inputs may reach back into the part before.
+    over a cut are in none. So no target is seen before its part; inputs may reach back into the part before.
     Without `cut` all windows are of the test part.
+
+    The windows of one series are views of its rows, whatever their number. Those of several are copied, and
+    those in no part left out.
 
     Raises:
         ArgumentError: no such feature, or no series of window + horizon steps.
     """
     column = _target_column(series, target)
     whole = window + horizon
-    fits = series.lengths >= whole
-    raise_problems(
-        [
-            None
-            if fits.any()
-            else Problem(
-                series.source,
-                f"series of at most {int(series.lengths.max()):,} steps",
-                f"{whole:,} or more, window + horizon",
-                "Give a shorter window.",
-            )
-        ]
+    longest = int(series.lengths.max())
+    if longest < whole:
+        got, remedy = f"series of at most {longest:,} steps", "Give a shorter window."
+        expected = f"{whole:,} or more, window + horizon"
+        raise_problems([Problem(series.source, got, expected, remedy)])
+    rows = torch.from_numpy(series.rows.astype(np.float32))
+    inputs, ahead = windows_over(rows, window), rows[:, column].unfold(0, horizon, 1)
+    fractions = FRACTIONS if cut else (0.0, 0.0)
+    find = _of_one if len(series) == 1 else _of_several
+    made = find(series, inputs, ahead, fractions)
+    if cut and min(made.parts) < 1:
+        got = f"{sum(made.parts):,} windows, of which {list(made.parts)} for training, validation and test"
+        remedy = "Give a longer series, or a shorter window or horizon."
+        raise_problems([Problem(series.source, got, "some for each", remedy)])
+    return made
+
+
+def _of_one(
+    series: Series, inputs: Tensor, ahead: Tensor, fractions: tuple[float, float]
+) -> Windows:
+    """From all windows of the rows (R − W + 1, W, I) and all runs of targets (R − K + 1, K)."""
+    window, horizon = inputs.shape[1], ahead.shape[1]
+    targets = ahead[window:]
+    count, share = len(targets), _shares(series)
+    begin, end = share[window:][:count], share[window + horizon - 1 :]
+    first, second = np.searchsorted(begin, fractions).tolist()
+    trained, validated = np.searchsorted(end, fractions).tolist()
+    return Windows(
+        inputs=inputs[:count],
+        targets=targets,
+        parts=(trained, max(0, validated - first), count - second),
+        between=first - trained,
+        series=np.zeros(count, np.int64),
+        steps=np.arange(count) + window - 1,
+        begin=begin,
+        end=end,
     )
-    counts = np.where(fits, series.lengths - whole + 1, 0)
+
+
+def _of_several(
+    series: Series, inputs: Tensor, ahead: Tensor, fractions: tuple[float, float]
+) -> Windows:
+    window, horizon = inputs.shape[1], ahead.shape[1]
+    whole = window + horizon
+    counts = np.maximum(series.lengths - whole + 1, 0)
     which = np.repeat(np.arange(len(series)), counts)
     begin = np.arange(len(which)) - np.repeat(np.cumsum(counts) - counts, counts)
     first = series.starts[which] + begin  # the row of each window's first input
     share = _shares(series)
     since, until = share[first + window], share[first + whole - 1]
-    fractions = FRACTIONS if cut else (0.0, 0.0)
     early, late = np.digitize(since, fractions), np.digitize(until, fractions)
     chosen = np.flatnonzero(early == late)
     chosen = chosen[np.argsort(early[chosen], kind="stable")]
-    which, begin, first, part = which[chosen], begin[chosen], first[chosen], early[chosen]
-    parts = np.bincount(part, minlength=3)
-    if cut and not parts.all():
-        got = (
-            f"{len(chosen):,} windows, of which {parts.tolist()} for training, validation and test"
-        )
-        remedy = "Give a longer series, or a shorter window or horizon."
-        raise_problems([Problem(series.source, got, "some for each", remedy)])
-    width = series.rows.shape[1]
-    size = len(first) * 4 * (window * width + horizon)
-    raise_problems([memory_problem(f"{series.source}: {len(first):,} windows", size)])
-    rows = series.rows.astype(np.float32)
-    steps = np.lib.stride_tricks.sliding_window_view(rows, window, 0)  # (R − W + 1, I, W)
-    ahead = np.lib.stride_tricks.sliding_window_view(rows[:, column], horizon)
+    size = len(chosen) * 4 * (window * inputs.shape[2] + horizon)
+    raise_problems([memory_problem(f"{series.source}: {len(chosen):,} windows", size)])
+    trained, validated, tested = np.bincount(early[chosen], minlength=3).tolist()
+    rows = torch.from_numpy(first[chosen])
     return Windows(
-        inputs=np.ascontiguousarray(steps[first].swapaxes(1, 2)),
-        targets=ahead[first + window],
-        parts=(int(parts[0]), int(parts[1]), int(parts[2])),
-        series=which,
-        steps=begin + window - 1,
+        inputs=inputs[rows],
+        targets=ahead[rows + window],
+        parts=(trained, validated, tested),
+        between=0,
+        series=which[chosen],
+        steps=begin[chosen] + window - 1,
         begin=since[chosen],
         end=until[chosen],
     )
@@ -114,9 +142,10 @@ def _target_column(series: Series, target: str) -> int:
 
 def _shares(series: Series) -> NDArray[np.float64]:
     """Where each row lies, as a share of all the time, or without times of its own series."""
-    lengths = np.repeat(series.lengths, series.lengths)
-    place = np.arange(len(series.rows)) - np.repeat(series.starts, series.lengths)
-    if series.times is None or len(series) == 1:
-        return place / lengths
+    if len(series) == 1:
+        return np.arange(len(series.rows)) / len(series.rows)
+    if series.times is None:
+        place = np.arange(len(series.rows)) - np.repeat(series.starts, series.lengths)
+        return place / np.repeat(series.lengths, series.lengths)
     order = np.sort(series.times)  # so that a cut is one moment for all series
     return np.searchsorted(order, series.times, side="left") / len(order)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -102,7 +102,7 @@ class More:
     inputs: Tensor
     lengths: Tensor | None
     targets: Tensor | None
-    names: tuple[str, ...]
+    names: Sequence[Any]
     steps: NDArray[np.int64]
 
 
@@ -160,6 +160,4 @@ def _windows(series: Series, reading: Reading, labelled: bool) -> More:
     assert reading.target is not None
     made = windows(series, reading.target, reading.horizon, reading.steps, cut=False)
     names = tuple(series.names[one] for one in made.series)
-    return More(
-        torch.from_numpy(made.inputs), None, torch.from_numpy(made.targets), names, made.steps
-    )
+    return More(made.inputs, None, made.targets, names, made.steps)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias
 
@@ -27,8 +27,9 @@ class Series:
         rows: (R, I) float64, NaN where a cell is missing.
         lengths: (N,), their sum is R.
         features: I names.
-        names: N names.
+        names: N names, text or numbers.
         labels: (N,) as the file writes them, or (R,) where they differ within a series; None for none.
+        kinds: the different labels; `labels` are then their places in it.
         times: (R,) of the steps, in rising order within each series, as numbers; None for none.
         duplicates: how many steps have the time of the step before, by the first of them in words.
         gaps: how many steps the times leave out, in a grid of the median distance.
@@ -39,8 +40,9 @@ class Series:
     rows: NDArray[np.float64]
     lengths: NDArray[np.int64]
     features: tuple[str, ...]
-    names: tuple[str, ...]
+    names: Sequence[Any]
     labels: NDArray[Any] | None = None
+    kinds: NDArray[Any] | None = None
     times: NDArray[Any] | None = None
     duplicates: Mapping[str, int] = field(default_factory=dict)
     gaps: int = 0
@@ -107,7 +109,7 @@ def filled(series: Series, missing: Missing) -> Series:
 
 
 def _name_at(series: Series, row: int) -> str:
-    return series.names[int(np.searchsorted(series.starts, row, side="right")) - 1]
+    return str(series.names[int(np.searchsorted(series.starts, row, side="right")) - 1])
 
 
 def are_values(series: Series, task: str | None) -> bool:
@@ -121,6 +123,8 @@ def are_values(series: Series, task: str | None) -> bool:
         return task == "values"
     if series.values is not None:
         return series.values
+    if series.kinds is not None:
+        return False
     if len(series.labels) != len(series):
         whole = series.labels[np.isfinite(series.labels)]
         if (whole == np.round(whole)).all():
@@ -140,26 +144,33 @@ def are_values(series: Series, task: str | None) -> bool:
     return False
 
 
-def class_names(labels: NDArray[Any]) -> NDArray[Any]:
+def class_names(labels: NDArray[Any]) -> list[str]:
     """Labels as text: 1.0 and 1 are "1", spaces around are left out.
 
-    >>> class_names(np.array([1.0, 2.0])).tolist(), class_names(np.array([" up", "down "])).tolist()
+    >>> class_names(np.array([1.0, 2.0])), class_names(np.array([" up", "down "]))
     (['1', '2'], ['up', 'down'])
     """
     if labels.dtype.kind == "f":
-        return np.array([f"{x:.0f}" if float(x).is_integer() else repr(float(x)) for x in labels])
-    if labels.dtype.kind == "U":
-        return np.char.strip(labels)
-    return np.array([str(label).strip() for label in labels])
+        return [f"{x:.0f}" if x.is_integer() else repr(x) for x in labels.tolist()]
+    return [str(label).strip() for label in labels.tolist()]
 
 
-def in_order(names: NDArray[Any]) -> tuple[str, ...]:
+def told_classes(series: Series) -> tuple[list[str], NDArray[np.int64]]:
+    """The different labels as text, and which of them each one is."""
+    assert series.labels is not None
+    if series.kinds is not None:
+        return class_names(series.kinds), series.labels
+    kinds, places = np.unique(series.labels, return_inverse=True)
+    return class_names(kinds), places
+
+
+def in_order(names: Iterable[str]) -> tuple[str, ...]:
     """The different names, numbers by their value, all else by letters.
 
-    >>> in_order(np.array(["10", "9", "9"])), in_order(np.array(["b", "a"]))
+    >>> in_order(["10", "9", "9"]), in_order(["b", "a"])
     (('9', '10'), ('a', 'b'))
     """
-    different = set(names.tolist())
+    different = set(names)
     try:
         return tuple(sorted(different, key=float))
     except ValueError:

@@ -37,6 +37,7 @@ _DELIMITERS = (";", "\t", ",", "|")
 _SAMPLE = 100
 _HEAD = 1 << 20
 """Rows and bytes at the beginning of a file from which its form is told."""
+_BLOCK = 4096
 
 
 @dataclass(frozen=True)
@@ -282,20 +283,17 @@ def series_from(
             _refuse(table, int((codes < 0).argmax()), series, "a missing cell", "a series' name")
         if len(names) == len(frame) and time is None and len(used) > 1:
             stepwise = False  # a row a series, and a column that names them
-    values = np.column_stack([_numbers(table, name) for name in used]).astype(
-        np.float64, copy=False
-    )
+    values = _side_by_side([_numbers(table, name) for name in used])
     labels, kinds = (None, None) if label is None else _labels(table, label)
     if not stepwise:
-        told = map(str, range(1, len(frame) + 1) if names is None else names)
-        told_labels = labels if labels is None or kinds is None else kinds[labels]
-        return _row_a_series(table, values, told_labels, tuple(told))
+        names = range(1, len(frame) + 1) if names is None else names
+        return _row_a_series(table, values, labels, kinds, names)
     if codes is None:
         codes, names = np.zeros(len(frame), np.int64), [one_series or "1"]
     times = None if time is None else _times(table, time)
     lengths = np.bincount(codes, minlength=len(names))
     if labels is not None:
-        labels = _one_a_series(table, labels, kinds, codes, names, label)
+        labels, kinds = _one_a_series(table, labels, kinds, codes, names, label)
     order = _order(codes, times)
     if order is not None:
         values = values.take(order, 0)
@@ -319,6 +317,7 @@ def series_from(
         features=tuple(map(str, used)),
         names=tuple(map(str, names)),
         labels=labels,
+        kinds=kinds,
         times=times,
         duplicates=duplicates,
         gaps=gaps,
@@ -406,6 +405,16 @@ def _numbers(table: Table, name: Column) -> NDArray[Any]:
     return values
 
 
+def _side_by_side(columns: Sequence[NDArray[Any]]) -> NDArray[np.float64]:
+    """Columns as (R, I), written by blocks of rows that stay in the cache while all columns are."""
+    values = np.empty((len(columns[0]), len(columns)))
+    for start in range(0, len(values), _BLOCK):
+        block = slice(start, start + _BLOCK)
+        for place, column in enumerate(columns):
+            values[block, place] = column[block]
+    return values
+
+
 def _labels(table: Table, name: Column) -> tuple[NDArray[Any], NDArray[Any] | None]:
     """A column of labels: numbers, or the places of its different texts and these."""
     column = table.frame[name]
@@ -436,15 +445,15 @@ def _one_a_series(
     codes: NDArray[Any],
     names: Sequence[Any],
     label: Column | None,
-) -> NDArray[Any]:
+) -> tuple[NDArray[Any], NDArray[Any] | None]:
     """The label of each series, or the values of all rows where they differ and are numbers."""
     first = np.empty(len(names), labels.dtype)
     first[codes[::-1]] = labels[::-1]
     differs = labels != first[codes]
     if not differs.any():
-        return first if kinds is None else kinds[first]
+        return first, kinds
     if kinds is None:
-        return labels.astype(np.float64)
+        return labels.astype(np.float64), None
     row = int(differs.argmax())
     _refuse(
         table, row, label or "", repr(str(kinds[labels[row]])),
@@ -455,20 +464,26 @@ def _one_a_series(
 
 
 def _row_a_series(
-    table: Table, values: NDArray[np.float64], labels: NDArray[Any] | None, names: tuple[str, ...]
+    table: Table,
+    values: NDArray[np.float64],
+    labels: NDArray[Any] | None,
+    kinds: NDArray[Any] | None,
+    names: Sequence[Any],
 ) -> Series:
     """Series of one feature, a row each; cells that are missing at the end of a row make it shorter."""
-    known = ~np.isnan(values)
-    lengths = values.shape[1] - known[:, ::-1].argmax(1)
-    empty = ~known.any(1)
-    if empty.any():
-        row = int(empty.argmax())
-        raise ArgumentError(
-            f"{table.source}, {table.place(row)}: got no value, expected at least one"
-        )
-    valid = np.arange(values.shape[1]) < lengths[:, None]
-    rows = values[valid][:, None]
-    return Series(rows, lengths, ("value",), names, labels, source=table.source)
+    missing = np.isnan(values)
+    lengths = np.full(len(values), values.shape[1])
+    if missing.any():
+        empty = missing.all(1)
+        if empty.any():
+            row = int(empty.argmax())
+            raise ArgumentError(
+                f"{table.source}, {table.place(row)}: got no value, expected at least one"
+            )
+        lengths -= missing[:, ::-1].argmin(1)
+        values = values[np.arange(values.shape[1]) < lengths[:, None]]
+    rows = values.reshape(-1, 1)
+    return Series(rows, lengths, ("value",), names, labels, kinds, source=table.source)
 
 
 # --- time ------------------------------------------------------------------------------------------

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
-from timelocal.data.own_series import Series, are_values, class_names
+from timelocal.data.own_series import Series, are_values, in_order, told_classes
 from timelocal.data.reading import Reading, dataset_of, series_of
 from timelocal.errors import TimelocalError
 
@@ -76,6 +77,8 @@ def _labels(series: Series, reading: Reading) -> dict[str, str]:
     if values:
         numbers = series.labels.astype(np.float64)
         return {"values": f"{numbers.min():g} to {numbers.max():g}, mean {numbers.mean():g}"}
-    names, counts = np.unique(class_names(series.labels), return_counts=True)
-    told = [f"{name} ({n:,})" for name, n in zip(names, counts, strict=True)]
+    names, places = told_classes(series)
+    counts = Counter(names[place] for place in places.tolist())
+    names = list(in_order(names))
+    told = [f"{name} ({counts[name]:,})" for name in names]
     return {"classes": f"{len(names)}: {_shortened(told)}"}

@@ -21,9 +21,9 @@ from timelocal.data.own_series import (
     Missing,
     Series,
     are_values,
-    class_names,
     filled,
     in_order,
+    told_classes,
 )
 from timelocal.data.own_text import read_arff, read_ts
 from timelocal.errors import ArgumentError, DataError, Problem, described, raise_problems
@@ -187,7 +187,7 @@ def read_frame(
     >>> frame = pandas.DataFrame({"hour": range(200), "load": [n % 24 for n in range(200)]})
     >>> own = read_frame(frame, time="hour", target="load", horizon=2, window=24)
     >>> own.inputs.shape, own.targets.shape, own.card.parts
-    (torch.Size([173, 24, 1]), torch.Size([173, 2]), (95, 39, 39))
+    (torch.Size([175, 24, 1]), torch.Size([175, 2]), (95, 39, 39))
     """
     reading = Reading(series, time, label, features, target, horizon, window, missing, task)
     require("pandas", extra="data", for_="timelocal.data.read_frame")
@@ -311,7 +311,11 @@ def _joined(path: Path, parts: Sequence[Series]) -> Series:
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise DataError(f"{path}: got series {twice!r} in two files, expected each in one")
-    labels = [part.labels for part in parts if part.labels is not None]
+    labels = [
+        part.labels if part.kinds is None else part.kinds[part.labels]
+        for part in parts
+        if part.labels is not None
+    ]
     times = [part.times for part in parts if part.times is not None]
     return replace(
         first,
@@ -319,6 +323,7 @@ def _joined(path: Path, parts: Sequence[Series]) -> Series:
         lengths=np.concatenate([part.lengths for part in parts]),
         names=tuple(names),
         labels=np.concatenate(labels) if labels else None,
+        kinds=None,
         times=np.concatenate(times) if times else None,
         duplicates={text: n for part in parts for text, n in part.duplicates.items()},
         gaps=sum(part.gaps for part in parts),
@@ -388,8 +393,7 @@ def dataset_of(series: Series, reading: Reading) -> Dataset:
     if are_values(series, reading.task):
         targets = values_of(series)
     else:
-        names = class_names(series.labels)
-        classes = in_order(names)
+        classes = in_order(told_classes(series)[0])
         targets = class_indices(series, classes)
         if len(classes) == 1:
             got = f"one class, {classes[0]!r}, in all {len(series):,} series"
@@ -401,8 +405,9 @@ def dataset_of(series: Series, reading: Reading) -> Dataset:
 def values_of(series: Series) -> NDArray[np.float32]:
     """(N, 1) values of the series, or (N, T, 1) of their steps."""
     assert series.labels is not None
+    labels = series.labels if series.kinds is None else series.kinds[series.labels]
     try:
-        values = series.labels.astype(np.float64)
+        values = labels.astype(np.float64)
     except ValueError as error:
         raise ArgumentError(f"{series.source}: label: got text, expected values: {error}") from None
     if not np.isfinite(values).all():
@@ -427,27 +432,29 @@ def class_indices(series: Series, classes: Sequence[str]) -> NDArray[np.int64]:
         raise ArgumentError(
             f"{series.source}: label: got one a step, expected one class a series. {remedy}"
         )
-    names = class_names(series.labels)
+    names, places = told_classes(series)
     known = {name: place for place, name in enumerate(classes)}
-    unknown = sorted(set(names.tolist()) - set(known))
+    unknown = sorted(set(names) - set(known))
     if unknown:
         raise DataError(
             f"{series.source}: got the labels {unknown[:5]}, expected only {list(classes)[:20]}"
         )
-    return np.array([known[name] for name in names.tolist()], np.int64)
+    return np.array([known[name] for name in names], np.int64)[places]
 
 
 def _forecasts(series: Series, reading: Reading) -> Dataset:
     assert reading.target is not None
     made = windows(series, reading.target, reading.horizon, reading.steps)
-    dataset = _dataset(series, torch.from_numpy(made.inputs), torch.from_numpy(made.targets), None)
+    dataset = _dataset(series, made.inputs, made.targets, None)
     notes = (
         *dataset.card.notes,
         f"Forecasts of {reading.target}, {reading.horizon} steps from {reading.steps}.",
-        "Parts are cut by time, whatever the seed; a window whose targets reach over a cut is left out.",
+        "Parts are cut by time, whatever the seed; a window whose targets reach over a cut is in none.",
     )
     outputs = tuple(f"{reading.target} +{step}" for step in range(1, reading.horizon + 1))
-    card = replace(dataset.card, parts=made.parts, notes=notes, outputs=outputs)
+    card = replace(
+        dataset.card, parts=made.parts, between=made.between, notes=notes, outputs=outputs
+    )
     return replace(dataset, card=card)
 
 

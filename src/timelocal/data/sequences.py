@@ -117,6 +117,17 @@ class Sequences:
             object.__setattr__(cut, name, rows)
         return cut
 
+    def between(self, begin: int, end: int) -> Sequences:
+        """The sequences from `begin` to before `end`, as views of these.
+
+        >>> Sequences(torch.zeros(5, 3, 2), torch.arange(5)).between(1, 3).targets.tolist()
+        [1, 2]
+        """
+        inputs, targets, lengths = self.inputs, self.targets, self.lengths
+        return Sequences(
+            inputs[begin:end], targets[begin:end], None if lengths is None else lengths[begin:end]
+        )
+
     def __iter__(self) -> Iterator[Sequences]:
         """One sequence after the other."""
         return (self[n] for n in range(len(self)))

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from timelocal.arguments import as_real, as_tensor, flag_problem, is_flag, seed_problem
 from timelocal.data.dataset import Dataset
+from timelocal.data.overlapping import rows_under, times_seen, windows_over
 from timelocal.data.sequences import PARTS, Sequences, Split, sequences_problem
 from timelocal.errors import Problem, described, raise_problems
 from timelocal.precision import at_least_float32
@@ -56,7 +57,8 @@ def split(
     shares = tuple(map(as_real, fractions)) if listed else ()
     whole = Sequences(dataset.inputs, dataset.targets, dataset.lengths)
     count, labels = len(whole), whole.targets
-    given = dataset.card.parts if isinstance(dataset, Dataset) else None
+    card = dataset.card if isinstance(dataset, Dataset) else None
+    given = None if card is None else card.parts
     raise_problems(
         [
             seed_problem(seed),
@@ -89,10 +91,12 @@ def split(
             ),
         ]
     )
-    if given is not None:
-        positions = torch.arange(count).split(given)
-        train, validation, test = (_trimmed(whole[part]) for part in positions)
-        return Split(train, validation, test)
+    if card is not None and given is not None:
+        begin, parts = 0, []
+        for size in given:
+            parts.append(_trimmed(whole.between(begin, begin + size)))
+            begin += size + card.between
+        return Split(*parts)
     sizes = _sizes(count, shares)
     raise_problems(
         None
@@ -174,9 +178,14 @@ def moments(sequences: Sequences, weights: object = None) -> tuple[Tensor, Tenso
     inputs, lengths = sequences.inputs, sequences.lengths
     if not inputs.numel():
         raise_problems([Problem("sequences", "no values", "at least one")])
-    rows = inputs.flatten(0, 1) if lengths is None else inputs[_valid(inputs, lengths)]
+    under = rows_under(inputs) if lengths is None and weights is None else None
+    if under is not None:  # windows of the same rows, which need not be written out
+        rows, seen = under, times_seen(inputs).double().numpy()
+        shares = seen / seen.sum()
+    else:
+        rows = inputs.flatten(0, 1) if lengths is None else inputs[_valid(inputs, lengths)]
+        shares = None if weights is None else _shares(sequences, weights)
     values: NDArray[np.floating] = at_least_float32(rows.detach()).cpu().numpy()
-    shares = None if weights is None else _shares(sequences, weights)
     # numpy, because its sums do not depend on the number of threads; twice, against cancellation.
     mean = _mean(values, shares)
     variance = _mean(np.square(values - mean.astype(values.dtype)), shares)
@@ -238,7 +247,11 @@ def standardize(split: Split) -> Split:
 
 def scaled(sequences: Sequences, mean: Tensor, deviation: Tensor) -> Sequences:
     """The same with inputs (x − mean) / deviation; padding is 0."""
-    inputs = (sequences.inputs - mean) / deviation
+    under = rows_under(sequences.inputs)
+    if under is None:
+        inputs = (sequences.inputs - mean) / deviation
+    else:
+        inputs = windows_over((under - mean) / deviation, sequences.inputs.shape[1])
     if sequences.lengths is not None:
         inputs[~_valid(inputs, sequences.lengths)] = 0
     return Sequences(inputs, sequences.targets, sequences.lengths)

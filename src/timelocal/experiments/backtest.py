@@ -160,9 +160,10 @@ def _parts(made: Windows, low: float, high: float) -> Split:
     if min(counts) < 1:
         got = f"a block with {counts} windows to train, validate and test on"
         raise_problems([Problem("blocks", got, "some of each", "Give fewer, or a shorter window.")])
-    inputs, targets = torch.from_numpy(made.inputs), torch.from_numpy(made.targets)
     chosen = (before[: len(before) - held], before[len(before) - held :], inside)
-    return Split(*(Sequences(inputs[one], targets[one]) for one in map(torch.from_numpy, chosen)))
+    return Split(
+        *(Sequences(made.inputs[one], made.targets[one]) for one in map(torch.from_numpy, chosen))
+    )
 
 
 def _inside(made: Windows, low: float, high: float) -> NDArray[np.int64]:

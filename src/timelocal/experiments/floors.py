@@ -121,11 +121,13 @@ def _normal(split: Split, loss: Gaussian) -> float:
 def _ridge(train: Sequences, test: Sequences) -> Tensor:
     chosen = np.unique(np.linspace(0, len(train) - 1, _MOST).astype(int))
     ridge = make_pipeline(StandardScaler(), Ridge(1.0))
-    ridge.fit(
-        train.inputs.flatten(1).double().numpy()[chosen], train.targets.double().numpy()[chosen]
-    )
-    values = ridge.predict(test.inputs.flatten(1).double().numpy())
-    return torch.from_numpy(values).reshape(test.targets.shape).to(test.targets.dtype)
+    fitted = train[chosen]
+    ridge.fit(fitted.inputs.flatten(1).double().numpy(), fitted.targets.double().numpy())
+    batches = data.minibatches(test, _MOST)
+    values = [
+        torch.from_numpy(ridge.predict(b.inputs.flatten(1).double().numpy())) for b in batches
+    ]
+    return torch.cat(values).reshape(test.targets.shape).to(test.targets.dtype)
 
 
 def _readout_only(

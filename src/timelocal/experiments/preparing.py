@@ -84,7 +84,8 @@ def _parts(config: TrainConfig, dataset: Dataset) -> Split:
     test = Sequences(more.inputs, more.targets, more.lengths)
     if card.parts is not None:  # by time: what came last validates
         whole = Sequences(dataset.inputs, dataset.targets, dataset.lengths)
-        return Split(whole[: card.parts[0]], whole[card.parts[0] :], test)
+        end = card.parts[0]
+        return Split(whole.between(0, end), whole.between(end + card.between, len(whole)), test)
     cut = data.split(dataset, config.seed, (0.8, 0.2, 0.0), stratified=config.stratified)
     return Split(cut.train, cut.validation, test)
 

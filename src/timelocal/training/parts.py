@@ -16,6 +16,9 @@ from timelocal.rules import Rule, arrange_entries, weight_problem
 from timelocal.rules.batch import STEPWISE, is_asked_again
 from timelocal.typing import Place
 
+_AT_ONCE = 4096
+"""Sequences of which a copy is made at a time."""
+
 
 def as_sequences(parts: Mapping[str, Source | None], network: Network) -> dict[str, Sequences]:
     """The given parts (those that are not None) as `Sequences`, arrays in the network's type.
@@ -77,8 +80,11 @@ def fingerprint(sequences: Sequences) -> str:
     for tensor in (sequences.inputs, sequences.targets, sequences.lengths):
         if tensor is not None:
             digest.update(f"{tuple(tensor.shape)} {tensor.dtype};".encode())
-            values = tensor.detach().cpu().contiguous()
-            if values.dtype == torch.bfloat16:  # NumPy has none; its bits are digested
-                values = values.view(torch.int16)
-            digest.update(values.numpy().data)
+            for rows in tensor.detach().split(
+                _AT_ONCE
+            ):  # windows of the same rows are large together
+                values = rows.cpu().contiguous()
+                if values.dtype == torch.bfloat16:  # NumPy has none; its bits are digested
+                    values = values.view(torch.int16)
+                digest.update(values.numpy().data)
     return digest.hexdigest()
