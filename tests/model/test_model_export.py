@@ -9,9 +9,12 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from typer.testing import CliRunner
 
 import timelocal as tl
+from timelocal.cli.app import app
 from timelocal.errors import UnsupportedError
+from timelocal.model.build import CELLS
 from timelocal.model.exporting import write_torch
 from timelocal.model.onnx import write_onnx
 
@@ -19,6 +22,7 @@ NETWORKS = {
     "rnn": lambda: tl.RNN(3, 5, 2, bias=False),
     "gru": lambda: tl.GRU(3, 5, 2, num_layers=2),
     "lstm": lambda: tl.LSTM(3, 5, 2, num_layers=2, bidirectional=True),
+    "hidden readout": lambda: CELLS["gru"](3, 5, 2, readout_hidden=4),
     "adopted": lambda: tl.from_torch(nn.GRU(3, 5), nn.Linear(5, 2, bias=False)),
 }
 
@@ -52,7 +56,52 @@ def test_onnxruntime_gives_the_same(name, loss, tmp_path):
     np.testing.assert_allclose(found, expected(made), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize(("name", "at"), [("gru", "last"), ("lstm", "last"), ("gru", "mean")])
+@pytest.mark.parametrize("loss", ["cross_entropy", "mse"])
+@pytest.mark.parametrize(
+    ("name", "at"),
+    [("gru", "every"), ("lstm", "every"), ("hidden readout", "every"), ("lstm", "mean")],
+)
+def test_onnxruntime_gives_the_same_at_other_places(name, at, loss, tmp_path):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    made = model(name, loss, at)
+    write_onnx(made, tmp_path / "m.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "m.onnx")
+    inputs, lengths = (one.numpy() for one in batch())
+    (found,) = session.run(None, {"inputs": inputs, "lengths": lengths})
+    wanted = expected(made)
+    if at == "every":
+        valid = np.arange(inputs.shape[1]) < lengths[:, None]
+        found, wanted = found[valid], wanted[valid]
+    np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("at", ["last", "every", "mean"])
+@pytest.mark.parametrize("cell", CELLS)
+def test_every_cell_is_exported_or_refused_by_name(cell, at, tmp_path):
+    made = tl.Model(tl.DFA(CELLS[cell](3, 5, 2), at=at), classes=("a", "b"))
+    tl.save(made, tmp_path / "m.safetensors")
+    call = CliRunner().invoke(
+        app, ["export", str(tmp_path / "m.safetensors"), "--torch", str(tmp_path / "alone")]
+    )
+    if cell in ("rnn", "gru", "lstm"):
+        assert call.exit_code == 0, call.output
+        assert "differs from the model by at most" in call.output
+    else:
+        assert call.exit_code != 0
+        assert type(made.network.cell).__name__ in call.output
+        assert not (tmp_path / "alone").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "at"),
+    [
+        ("gru", "last"),
+        ("lstm", "last"),
+        ("gru", "mean"),
+        ("hidden readout", "last"),
+        ("gru", "every"),
+    ],
+)
 def test_a_folder_for_torch_alone_gives_the_same(name, at, tmp_path):
     made = model(name, at=at)
     write_torch(made, tmp_path)
@@ -64,9 +113,11 @@ def test_a_folder_for_torch_alone_gives_the_same(name, at, tmp_path):
         "numpy.save('found.npy', model.load()(**given).detach().numpy())"
     )
     subprocess.run([sys.executable, "-c", script], cwd=tmp_path, check=True)
-    np.testing.assert_allclose(
-        np.load(tmp_path / "found.npy"), expected(made), rtol=1e-5, atol=1e-6
-    )
+    found, wanted = np.load(tmp_path / "found.npy"), expected(made)
+    if at == "every":
+        valid = np.arange(inputs.shape[1]) < lengths.numpy()[:, None]
+        found, wanted = found[valid], wanted[valid]
+    np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-6)
 
 
 def test_what_the_forms_do_not_have_is_told(tmp_path):
@@ -75,6 +126,8 @@ def test_what_the_forms_do_not_have_is_told(tmp_path):
     for write in (write_onnx, write_torch):
         with pytest.raises(UnsupportedError, match="RNNCell"):
             write(leaky, tmp_path / "x")
-    with pytest.raises(UnsupportedError, match="mean"):
-        write_onnx(model("gru", at="mean"), tmp_path / "x")
+    with pytest.raises(
+        UnsupportedError, match="the mean of what a readout with a hidden layer says"
+    ):
+        write_onnx(model("hidden readout", at="mean"), tmp_path / "x")
     assert not (tmp_path / "x").exists()

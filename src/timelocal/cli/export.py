@@ -62,8 +62,12 @@ def _compared(model: Model, other: Any) -> str:
     inputs, lengths = inputs.to(model.network.recurrent.like.dtype), torch.tensor([11, 1, 5, 8, 2])
     shares = isinstance(model.loss, CrossEntropy | BCE)
     expected = (model.predict_proba if shares else model.predict)(inputs, lengths)
+    found = other(inputs, lengths)
+    if expected.ndim == 3:  # at every step: what is behind the end of a series counts nowhere
+        valid = np.arange(inputs.shape[1]) < lengths.numpy()[:, None]
+        found, expected = found[valid], expected[valid]
     scale = max(1.0, float(np.abs(expected).max()))
-    difference = float(np.abs(other(inputs, lengths) - expected).max()) / scale
+    difference = float(np.abs(found - expected).max()) / scale
     if not difference < _LARGEST:
         raise RunError(f"the export differs from the model by {difference:.2g}. Do not use it")
     return f"differs from the model by at most {difference:.1g}"

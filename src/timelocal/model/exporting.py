@@ -11,6 +11,7 @@ from timelocal.errors import UnsupportedError
 from timelocal.files import make_folder, read_bytes, write_bytes, write_text
 from timelocal.model import plain
 from timelocal.model.model import Model
+from timelocal.network import as_mlp, is_linear
 
 _LOAD = '''
 
@@ -29,7 +30,7 @@ def load() -> Plain:
         {input_size}, {hidden_size}, num_layers={num_layers}, bias={bias}, batch_first={batch_first},
         bidirectional={bidirectional},
     )
-    readout = nn.Linear({width}, {out_features}, bias={readout_bias})
+    readout = {readout}
     scales = {{name: (torch.zeros(size), torch.ones(size)) for name, size in {scales}.items()}}
     model = Plain(
         recurrent, readout, at={at!r}, activation={activation!r},
@@ -40,19 +41,39 @@ def load() -> Plain:
 '''
 
 
+def layers_of(readout: nn.Module) -> tuple[nn.Linear, ...]:
+    """The linear layers of a readout, with a ReLU between two.
+
+    Raises:
+        UnsupportedError: for any other readout.
+    """
+    if is_linear(readout):
+        assert isinstance(readout, nn.Linear)
+        return (readout,)
+    layers = as_mlp(readout)
+    if layers is None:
+        got = f"a readout {type(readout).__name__} of your own"
+        raise UnsupportedError(
+            f"export: got {got}, expected one that is linear or has a ReLU layer"
+        )
+    return layers
+
+
 def write_torch(model: Model, folder: Path) -> None:
     """Write `model.py` and `weights.safetensors`, which need torch and safetensors alone, into a folder.
 
     `import model; model.load()` is then what `Model.to_torch` gives.
 
     Raises:
-        UnsupportedError: for cells that torch.nn does not have, and readouts that are not linear.
+        UnsupportedError: for cells that torch.nn does not have, and readouts of your own.
     """
     made = model.to_torch()
     assert isinstance(made, plain.Plain)
-    if type(made.readout) is not nn.Linear:
-        name = type(made.readout).__name__
-        raise UnsupportedError(f"export to torch: got a readout {name}, expected torch.nn.Linear")
+    layers = layers_of(made.readout)
+    readout = ", nn.ReLU(), ".join(
+        f"nn.Linear({one.in_features}, {one.out_features}, bias={one.bias is not None})"
+        for one in layers
+    )
     recurrent = made.recurrent
     sizes = {
         name: len(mean)
@@ -70,9 +91,7 @@ def write_torch(model: Model, folder: Path) -> None:
         bias=recurrent.bias,
         batch_first=recurrent.batch_first,
         bidirectional=recurrent.bidirectional,
-        width=made.readout.in_features,
-        out_features=made.readout.out_features,
-        readout_bias=made.readout.bias is not None,
+        readout=readout if len(layers) == 1 else f"nn.Sequential({readout})",
         scales=sizes,
         at=made.at,
         activation=made.activation,

@@ -193,7 +193,7 @@ class Model:
         return Plain(
             recurrent,
             readout,
-            at=self.rule.at if self.stepwise or self.rule.at not in STEPWISE else "end",
+            at=self._place(),
             activation=activation,
             inputs_scale=self.inputs_scale,
             outputs_scale=self.outputs_scale,
@@ -205,6 +205,12 @@ class Model:
             return inputs
         mean, deviation = self.inputs_scale
         return (inputs - mean) / deviation
+
+    def _place(self) -> str:
+        """Where outputs are: "last", "mean", at "every" step, or at the "end" of those at every step."""
+        if self.rule.at not in STEPWISE:
+            return self.rule.at
+        return "every" if self.stepwise else "end"
 
     @torch.no_grad()
     def _outputs(self, inputs: Values, lengths: object) -> Tensor:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from timelocal.errors import UnsupportedError
 from timelocal.files import write_bytes
+from timelocal.model.exporting import layers_of
 from timelocal.model.model import Model
 from timelocal.optional import require
 
@@ -25,9 +26,11 @@ _ORDER: dict[type[nn.RNNBase], tuple[str, tuple[int, ...]]] = {
 def write_onnx(model: Model, file: Path) -> None:
     """Write a graph from `inputs` (b, t, i) and `lengths` (b,) int64 to `outputs`: what `to_torch` gives.
 
+    Outputs at every step are (b, t, o); those behind the end of a sequence mean nothing.
+
     Raises:
-        UnsupportedError: for cells that torch.nn does not have, readouts that are not linear, outputs that
-            are not those of the last step, and other types than float32.
+        UnsupportedError: for cells that torch.nn does not have, readouts of your own, and other types than
+            float32.
         MissingExtraError: the extra `onnx` is not installed.
     """
     require("onnx", extra="onnx", for_="timelocal export --onnx")
@@ -40,18 +43,18 @@ def _graph(model: Model) -> Any:
     plain: Any = model.to_torch()
     recurrent: nn.RNNBase = plain.recurrent
     dtype = str(model.network.recurrent.like.dtype)
+    if dtype != "torch.float32":
+        raise UnsupportedError(f"export to ONNX: got {dtype}, expected torch.float32. Use --torch")
+    layers = layers_of(plain.readout)
     refused = {
-        f"outputs at {plain.at!r}": plain.at != "last"
-        and (plain.at != "end" or recurrent.bidirectional),
-        f"a readout {type(plain.readout).__name__}": type(plain.readout) is not nn.Linear,
-        dtype: dtype != "torch.float32",
+        "the mean of what a readout with a hidden layer says": plain.at == "mean"
+        and len(layers) > 1,
+        "the last of the outputs at every step, in both directions": plain.at == "end"
+        and recurrent.bidirectional,
     }
     for got, is_so in refused.items():
         if is_so:
-            raise UnsupportedError(
-                f"export to ONNX: got {got}, expected a linear readout of the last step in float32. Use "
-                "--torch"
-            )
+            raise UnsupportedError(f"export to ONNX: got {got}, expected --at last. Use --torch")
     nodes: list[Any] = []
     constants: list[Any] = []
 
@@ -95,14 +98,29 @@ def _graph(model: Model) -> Any:
         )
         turned = node("Transpose", [every], [f"turned_{layer}"], perm=[0, 2, 1, 3])
         entering = node("Reshape", [turned, flat], [f"features_{layer}"])
-    turned = node("Transpose", [last], ["last"], perm=[1, 0, 2])
-    joined = constant("joined", np.array([0, directions * hidden], np.int64))
-    features = node("Reshape", [turned, joined], ["features"])
-    weight = constant("readout_weight", plain.readout.weight.detach().numpy())
-    operands = [features, weight]
-    if plain.readout.bias is not None:
-        operands.append(constant("readout_bias", plain.readout.bias.detach().numpy()))
-    outputs = node("Gemm", operands, ["read"], transB=1)
+    if plain.at == "mean":  # behind the end of a sequence ONNX's features are 0
+        total = node(
+            "ReduceSum", [entering, constant("time", np.array([0]))], ["total"], keepdims=0
+        )
+        column = node("Unsqueeze", ["lengths", constant("second", np.array([1]))], ["column"])
+        entering = node(
+            "Div", [total, node("Cast", [column], ["counts"], to=TensorProto.FLOAT)], ["features"]
+        )
+    elif plain.at != "every":
+        turned = node("Transpose", [last], ["last"], perm=[1, 0, 2])
+        joined = constant("joined", np.array([0, directions * hidden], np.int64))
+        entering = node("Reshape", [turned, joined], ["features"])
+    for place, own in enumerate(layers):
+        if place:
+            entering = node("Relu", [entering], [f"rectified_{place}"])
+        matrix = constant(f"readout_weight_{place}", own.weight.detach().numpy().T)
+        entering = node("MatMul", [entering, matrix], [f"weighted_{place}"])
+        if own.bias is not None:
+            bias = constant(f"readout_bias_{place}", own.bias.detach().numpy())
+            entering = node("Add", [entering, bias], [f"read_{place}"])
+    outputs = entering
+    if plain.at == "every":
+        outputs = node("Transpose", [outputs], ["batch_first"], perm=[1, 0, 2])
     if plain.activation == "softmax":
         outputs = node("Softmax", [outputs], ["outputs"], axis=-1)
     elif plain.activation == "sigmoid":
@@ -115,6 +133,7 @@ def _graph(model: Model) -> Any:
     else:
         outputs = node("Identity", [outputs], ["outputs"])
     width = model.network.output_size
+    sizes = ["batch", *(["steps"] if plain.at == "every" else []), width]
     float32, int64 = TensorProto.FLOAT, TensorProto.INT64
     graph = helper.make_graph(
         nodes,
@@ -125,7 +144,7 @@ def _graph(model: Model) -> Any:
             ),
             helper.make_tensor_value_info("lengths", int64, ["batch"]),
         ],
-        [helper.make_tensor_value_info(outputs, float32, ["batch", width])],
+        [helper.make_tensor_value_info(outputs, float32, sizes)],
         constants,
     )
     made = helper.make_model(
