@@ -133,7 +133,7 @@ def _graph(model: Model) -> Any:
     else:
         outputs = node("Identity", [outputs], ["outputs"])
     width = model.network.output_size
-    sizes = ["batch", *(["steps"] if plain.at == "every" else []), width]
+    sizes: list[str | int | None] = ["batch", *(["steps"] if plain.at == "every" else []), width]
     float32, int64 = TensorProto.FLOAT, TensorProto.INT64
     graph = helper.make_graph(
         nodes,
