@@ -54,6 +54,14 @@ struct StepNoise {
     T by;
 };
 
+// What the inputs bring to a step: x itself, or, with x of no columns, what `CellStep::enter` has made of it, one row
+// after another.
+template <class T>
+struct Entering {
+    Operand<T> x;
+    const T *pre = nullptr, *candidate = nullptr;
+};
+
 // Further along an array, if there is one.
 template <class T>
 T* along(T* at, Index n) {
@@ -63,6 +71,7 @@ T* along(T* at, Index n) {
 // Where a row of a step is written down: all that a `History` holds.
 template <class T>
 struct WholeOut {
+    static constexpr bool keeps_gates = true;
     T *h, *c, *gates, *auxiliary;
 
     WholeOut row(Index r, Index hidden, Index nodes) const {
@@ -88,6 +97,7 @@ struct WholeOut {
 // after) or r * h (before).
 template <class T>
 struct SomeOut {
+    static constexpr bool keeps_gates = false;
     T *h, *all, *gated;
 
     SomeOut row(Index r, Index hidden, Index nodes) const {
@@ -114,6 +124,20 @@ struct SomeOut {
     template <class P>
     void memory(Index, Vec<T>, P) const {}
 };
+
+// The state h of LSTM units from their pre-activations, and c, which moves on. With e. = 1 + exp(-a.), so that
+// sigma(a.) = 1 / e., and tanh ag = n / d, five divisions become two:
+//     f c + i g = (c ei d + n ef) / (ei d ef)
+template <class T>
+inline Vec<T> lstm_unit(Vec<T> ai, Vec<T> af, Vec<T> ag, Vec<T> ao, Vec<T>& c) {
+    constexpr T limit = ExpConstants<T>::limit / 3;  // a product of three is finite
+    const Vec<T> ei = logistic_divisor<T>(ai, limit), ef = logistic_divisor<T>(af, limit);
+    const Quotient<T> g = tanh_quotient<T>(ag);
+    const Vec<T> under = ei * g.under;
+    c = fma(c, under, g.over * ef) / (under * ef);
+    const Quotient<T> squashed = tanh_quotient<T>(c);
+    return squashed.over / (squashed.under * logistic_divisor<T>(ao, limit));
+}
 
 template <class T>
 class CellStep {
@@ -153,28 +177,44 @@ class CellStep {
         return {Buffer<T>(rows * wide), Buffer<T>(gru), Buffer<T>(gru)};
     }
 
+    // The products of the inputs of n rows with their weights, biases included, for several runs that see the same.
+    Entering<T> enter(Index n, const Operand<T>& x, const Scratch& room) const {
+        const Section<T>&first = sections.front(), &last = sections.back();
+        const Operand<T> none{nullptr, 0, 0, 0};
+        T *pre = room.pre.get(), *candidate = room.candidate.get();
+        multiply(first.weights, 0, n, x, none, first.bias.get(), 0, pre, padded<T>(first.weights.n));
+        if (is_gru(layer.cell))
+            multiply(last.weights, 0, n, x, none, last.bias.get(), 0, candidate, padded<T>(layer.hidden));
+        return {none, pre, candidate};
+    }
+
     // n rows; from_zero: all states are zero.
     template <class Out>
-    void operator()(Index n, const Operand<T>& x, bool from_zero, const Carried<T>& carried,
+    void operator()(Index n, const Entering<T>& entering, bool from_zero, const Carried<T>& carried,
                     const StepNoise<T>& noise, const Out& out, const Scratch& scratch) const {
         const Section<T>&first = sections.front(), &last = sections.back();
-        const Index ld = padded<T>(layer.hidden), entering = from_zero ? 0 : layer.hidden;
+        const Index ld = padded<T>(layer.hidden), states = from_zero ? 0 : layer.hidden;
         const Index wide = padded<T>(first.weights.n);
-        const Operand<T> h{carried.h, ld, 1, entering}, gated{carried.gated, ld, 1, entering}, none{nullptr, 0, 0, 0};
+        const bool ready = entering.pre;  // and the weights of the inputs are done with
+        const Index begin = ready ? layer.inputs : 0;
+        const Operand<T>& x = entering.x;
+        const Operand<T> h{carried.h, ld, 1, states}, gated{carried.gated, ld, 1, states}, none{nullptr, 0, 0, 0};
         T *pre = scratch.pre.get(), *candidate = scratch.candidate.get(), *behind = scratch.behind.get();
-        multiply(first.weights, 0, n, x, h, first.bias.get(), 0, pre, wide);
+        multiply(first.weights, begin, n, x, h, ready ? entering.pre : first.bias.get(), ready ? wide : 0, pre, wide);
         switch (layer.cell) {
             case Cell::rnn:
                 return rnn(n, carried, noise, out, pre, wide);
             case Cell::lstm:
                 return lstm(n, carried, noise, out, pre, wide);
             case Cell::gru:
-                multiply(last.weights, 0, n, x, none, last.bias.get(), 0, candidate, ld);
+                if (!ready) multiply(last.weights, 0, n, x, none, last.bias.get(), 0, candidate, ld);
                 multiply(last.weights, layer.inputs, n, h, none, hidden_bias.get(), 0, behind, ld);
-                return gru_reset_after(n, carried, noise, out, pre, wide, candidate, behind, ld);
+                return gru_reset_after(n, carried, noise, out, pre, wide, ready ? entering.candidate : candidate,
+                                       behind, ld);
             case Cell::gru_reset_before:
                 reset(n, carried, noise, out, pre, wide);
-                multiply(last.weights, 0, n, x, gated, last.bias.get(), 0, candidate, ld);
+                multiply(last.weights, begin, n, x, gated, ready ? entering.candidate : last.bias.get(), ready ? ld : 0,
+                         candidate, ld);
                 return gru_reset_before(n, carried, noise, out, pre, wide, candidate, ld);
         }
     }
@@ -226,21 +266,27 @@ class CellStep {
             T *own_h = carried.h + r * padded<T>(size), *own_c = carried.c + r * padded<T>(size);
             each_vector<T>(size, [&](Index j, auto part) {
                 const Index fj = size + j, gj = 2 * size + j, oj = 3 * size + j;
-                const Vec<T> i = sigmoid<T>(node(load(a + j, part), noise, out, j, part));
-                const Vec<T> f = sigmoid<T>(node(load(a + fj, part), noise, out, fj, part));
-                const Vec<T> g = tanh<T>(node(load(a + gj, part), noise, out, gj, part));
-                const Vec<T> o = sigmoid<T>(node(load(a + oj, part), noise, out, oj, part));
-                const Vec<T> cell = fma(f, load(own_c + j), i * g);
-                const Vec<T> squashed = tanh<T>(cell);
-                const Vec<T> hidden = o * squashed;
+                const Vec<T> ai = node(load(a + j, part), noise, out, j, part);
+                const Vec<T> af = node(load(a + fj, part), noise, out, fj, part);
+                const Vec<T> ag = node(load(a + gj, part), noise, out, gj, part);
+                const Vec<T> ao = node(load(a + oj, part), noise, out, oj, part);
+                Vec<T> cell = load(own_c + j), hidden;
+                if constexpr (Out::keeps_gates) {
+                    const Vec<T> i = sigmoid<T>(ai), f = sigmoid<T>(af), g = tanh<T>(ag), o = sigmoid<T>(ao);
+                    cell = fma(f, cell, i * g);
+                    const Vec<T> squashed = tanh<T>(cell);
+                    hidden = o * squashed;
+                    out.gate(j, i, part);
+                    out.gate(fj, f, part);
+                    out.gate(gj, g, part);
+                    out.gate(oj, o, part);
+                    out.behind(j, squashed, part);
+                } else {
+                    hidden = lstm_unit<T>(ai, af, ag, ao, cell);
+                }
                 store(own_c + j, cell);
                 store(own_h + j, hidden);
-                out.gate(j, i, part);
-                out.gate(fj, f, part);
-                out.gate(gj, g, part);
-                out.gate(oj, o, part);
                 out.memory(j, cell, part);
-                out.behind(j, squashed, part);
                 out.state(j, hidden, part);
             });
         });

@@ -37,7 +37,7 @@ class Forward {
             const Index row = t * layer.batch + b0, after = (row + layer.batch) * size;
             const WholeOut<T> made{out.h + after, along(out.c, after), along(out.gates, row * nodes),
                                    along(out.auxiliary, row * size)};
-            step(n, {inputs + row * layer.inputs, layer.inputs, 1, layer.inputs}, t == 0 && out.from_zero, carried,
+            step(n, {{inputs + row * layer.inputs, layer.inputs, 1, layer.inputs}}, t == 0 && out.from_zero, carried,
                  {along(noise, row * nodes), T(1)}, made, scratch);
         }
     }

@@ -120,7 +120,8 @@ class Perturbed {
       public:
         Rows(Perturbed& all, Index b0, Index b1)
             : all(all), c(all.c), b0(b0), n(b1 - b0), ld(padded<T>(c.hidden)),
-              most(gates_of(static_cast<Cell>(c.cell)) * c.hidden), scratch(all.layers.front()->step.scratch(n)),
+              most(gates_of(static_cast<Cell>(c.cell)) * c.hidden), shares(c.inputs * all.copies >= 8),
+              scratch(all.layers.front()->step.scratch(n)), entered(all.layers.front()->step.scratch(shares ? n : 0)),
               noise(n * std::max(most, c.outputs)), gated(n * ld), clean(all.measures ? n * most : 0),
               out((1 + all.copies) * n * padded<T>(c.outputs)), sizes((c.layers + 1) * all.copies * n) {
             for (Index l = 0; l < c.layers; ++l)
@@ -170,6 +171,7 @@ class Perturbed {
             OneLayer& own = *all.layers[l];
             const Index nodes = own.layer.nodes(), since = t - all.first, row = since * c.batch + b0;
             const bool kept = since >= 0;
+            if (l == 0 && shares) entering = own.step.enter(n, inputs(t), entered);
             if (since == 0) copy(h[l * runs()], own.h.get() + b0 * c.hidden);
             const SomeOut<T> made{kept ? own.h.get() + (row + c.batch) * c.hidden : nullptr,
                                   kept && all.measures ? clean.get() : nullptr,
@@ -191,9 +193,13 @@ class Perturbed {
 
         void step(Index l, Index t, Index run, const StepNoise<T>& drawn, const SomeOut<T>& made) {
             const Carried<T> carried{h[l * runs() + run].get(), memory[l * runs() + run].get(), gated.get()};
-            const Operand<T> x = l ? Operand<T>{h[(l - 1) * runs() + run].get(), ld, 1, c.hidden}
-                                   : Operand<T>{of<const T>(c.x) + (t * c.batch + b0) * c.inputs, c.inputs, 1, c.inputs};
-            all.layers[l]->step(n, x, t == 0 && !c.h0, carried, drawn, made, scratch);
+            const Entering<T> below = l ? Entering<T>{{h[(l - 1) * runs() + run].get(), ld, 1, c.hidden}}
+                                        : shares ? entering : Entering<T>{inputs(t)};
+            all.layers[l]->step(n, below, t == 0 && !c.h0, carried, drawn, made, scratch);
+        }
+
+        Operand<T> inputs(Index t) const {
+            return {of<const T>(c.x) + (t * c.batch + b0) * c.inputs, c.inputs, 1, c.inputs};
         }
 
         // Pre-activations to their change, and its squared length, row by row.
@@ -296,7 +302,9 @@ class Perturbed {
         const PerturbedCall& c;
         const Index b0, n, ld, most;  // most: nodes of a layer
         std::vector<Buffer<T>> h, memory;  // of each layer's runs
-        const typename CellStep<T>::Scratch scratch;
+        const bool shares;  // all runs see the same inputs: from so many on it pays to keep their products
+        const typename CellStep<T>::Scratch scratch, entered;
+        Entering<T> entering{};
         const Buffer<T> noise, gated, clean, out, sizes;
     };
 

@@ -147,7 +147,7 @@ class PerturbedWeights {
             for (Index l = 0; l < c.layers; ++l) {
                 const Operand<T> x = l ? Operand<T>{h[at(l - 1, s)].get(), ld, 1, c.hidden}
                                        : Operand<T>{of<const T>(c.x) + t * c.batch * c.inputs, c.inputs, 1, c.inputs};
-                (*steps[l])(c.batch, x, t == 0 && !c.h0, {h[at(l, s)].get(), memory[at(l, s)].get(), gated.get()},
+                (*steps[l])(c.batch, {x}, t == 0 && !c.h0, {h[at(l, s)].get(), memory[at(l, s)].get(), gated.get()},
                             {nullptr, T(0)}, SomeOut<T>{nullptr, nullptr, nullptr}, scratch.front());
             }
         }

@@ -53,10 +53,15 @@ def watched(name: str):
 
 
 def data(
-    loss: str, at: str, sequences: int = 4, steps: int = 6, dtype: torch.dtype = torch.float64
+    loss: str,
+    at: str,
+    sequences: int = 4,
+    steps: int = 6,
+    dtype: torch.dtype = torch.float64,
+    features: int = 2,
 ) -> tuple[Tensor, Tensor, Tensor]:
     draw = torch.Generator().manual_seed(1)
-    inputs = torch.randn(sequences, steps, 2, generator=draw, dtype=dtype)
+    inputs = torch.randn(sequences, steps, features, generator=draw, dtype=dtype)
     entries = (sequences,) if at == "last" else (sequences, steps)
     if loss == "cross_entropy":
         targets = torch.randint(3, entries, generator=draw)
@@ -99,6 +104,7 @@ settings_of_noise = st.fixed_dictionaries(
     cell=st.sampled_from(list(NETWORKS)),
     bias=st.booleans(),
     layers=st.integers(1, 3),
+    features=st.sampled_from([2, 9]),  # of one run the products of many are kept for the others
     hidden=st.sampled_from([1, 5, 21]),
     sequences=st.integers(1, 5),
     steps=st.integers(1, 7),
@@ -116,6 +122,7 @@ def test_one_call_is_plain_torch(
     cell,
     bias,
     layers,
+    features,
     hidden,
     sequences,
     steps,
@@ -125,7 +132,7 @@ def test_one_call_is_plain_torch(
     masked,
     begun,
 ):
-    inputs, targets, mask = data(loss, at, sequences, steps)
+    inputs, targets, mask = data(loss, at, sequences, steps, features=features)
     mask.view(-1)[0] = 1.0  # something counts
     lengths = (torch.arange(sequences) * 3 + steps // 2) % steps + 1
     if padded:
@@ -137,7 +144,7 @@ def test_one_call_is_plain_torch(
     }
 
     def estimate() -> tl.Estimate:
-        network = NETWORKS[cell](2, hidden, 3, num_layers=layers, bias=bias, seed=1).double()
+        network = NETWORKS[cell](features, hidden, 3, num_layers=layers, bias=bias, seed=1).double()
         task = {"loss": LOSSES[loss], "at": at, **options}
         if rule == "wp":
             own = tl.WP(network, **task)
@@ -155,6 +162,26 @@ def test_one_call_is_plain_torch(
     with plain_torch():
         expected = estimate()
     assert_same(found, expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_saturated_gates_of_an_lstm(dtype):
+    """Of gates that share a division none may spoil the others, wherever they lie."""
+    values = torch.tensor([0.0, 1.0, -1.0, 30.0, -30.0, 100.0, -100.0, 1e4, -1e4, 1e30, -1e30])
+    inputs = torch.cartesian_prod(*[values.to(dtype)] * 4)[:, None].expand(-1, 2, -1)
+
+    def outputs() -> Tensor:
+        network = tl.LSTM(4, 1, 1, seed=1).to(dtype)
+        with torch.no_grad():
+            network.recurrent.weight_ih_l0.copy_(torch.eye(4))
+        rule = tl.NP(network, loss="mse", at="every")
+        return rule.estimate(inputs, torch.zeros(*inputs.shape[:2], 1, dtype=dtype)).outputs
+
+    with watched("perturbed") as calls:
+        found = outputs()
+    assert calls[0] is not None
+    with plain_torch():
+        torch.testing.assert_close(found, outputs(), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("cell", NETWORKS)

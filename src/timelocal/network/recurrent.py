@@ -176,11 +176,12 @@ class Recurrent(nn.Module):
 
         What reads weights by their addresses has to ask: a parameter may have been replaced.
         """
-        if self.parameter_problems():
-            return False
-        kind = like.dtype, like.device
-        held = (getattr(self, name) for name, _ in self._declared)
-        return all((own.dtype, own.device) == kind for own in held)
+        dtype, device = like.dtype, like.device
+        for name, shape in self._declared:
+            own = getattr(self, name, None)
+            if own is None or own.shape != shape or own.dtype != dtype or own.device != device:
+                return False
+        return True
 
     def parameter_problems(self) -> list[Problem]:
         """The parameters that were replaced by ones of another shape than the cell declares."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable
+from functools import cache
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +14,14 @@ from timelocal.kernels import native_perturbed, native_stream
 from timelocal.kernels.native_perturbed import NoisyCall, PerturbedCall, PerturbedParameter
 from timelocal.kernels.native_stream import GroupCall, LayerCall, StreamCall
 from timelocal.losses import Loss
-from timelocal.network import Network, Trajectory, masked, parameter_name, valid_steps
+from timelocal.network import (
+    Network,
+    Recurrent,
+    Trajectory,
+    masked,
+    parameter_name,
+    valid_steps,
+)
 from timelocal.rules import staged
 from timelocal.rules.batch import Batch
 from timelocal.rules.estimate import ForwardPass
@@ -59,10 +67,10 @@ def perturbed(
     call.x, call.y, call.weights = address(inputs), address(batch.targets), address(batch.weights)
     call.lengths = address(batch.lengths)
     by_class = staged.write_loss(call, loss, inputs)
-    count = len(recurrent.cell.state_names)
+    count, hidden = len(recurrent.cell.state_names), recurrent.hidden_size
     initial = () if batch.initial is None else batch.initial
     initial = (initial,) if isinstance(initial, Tensor) else initial
-    final = [inputs.new_empty(layers, sequences, network.hidden_size) for _ in range(count)]
+    final = [inputs.new_empty(layers, sequences, hidden) for _ in range(count)]
     call.h0, call.c0 = (*map(address, initial), 0, 0)[:2]
     call.h, call.c = (*map(address, final), 0)[:2]
     entries = (sequences,) if batch.at == "last" else (steps * sequences,)
@@ -70,7 +78,7 @@ def perturbed(
     call.losses, call.out = losses.data_ptr(), outputs.data_ptr()
     native_perturbed.perturbed(call)
     del by_class  # until here
-    trajectory = _ended(network, inputs, tuple(final))
+    trajectory = _ended(recurrent, inputs, tuple(final))
     nothing = outputs.new_empty(0)  # the kernel keeps neither features nor errors
     forward = ForwardPass(
         batch,
@@ -93,7 +101,7 @@ class _Addresses:
     def __call__(self, tensor: Tensor | None) -> int:
         if tensor is None:
             return 0
-        self._kept.append(tensor.detach().contiguous())
+        self._kept.append(tensor.contiguous())
         return self._kept[-1].data_ptr()
 
 
@@ -104,6 +112,7 @@ def _serves(network: Network, loss: Loss, batch: Batch) -> bool:
     return plain and staged.serves(network, loss) and network.recurrent.is_as_declared(batch.inputs)
 
 
+@cache
 def _place(name: str, layers: int) -> int:
     """Where a call has the parameter of this name: `weight_ih_l0`, … of every layer, then the readout's."""
     if name in _READOUT:
@@ -168,7 +177,7 @@ def summed(
     del by_class  # until here
     if call.steps < steps:  # it has met numbers that are not finite: in its parts they are seen
         return None
-    trajectory = _ended(network, inputs, unpacked(states[:, :1]))
+    trajectory = _ended(recurrent, inputs, unpacked(states[:, :1]))
     outputs = made[-1] if batch.at == "last" else made.flatten(0, 1)
     nothing = outputs.new_empty(0)  # the kernel keeps neither features nor errors
     forward = ForwardPass(
@@ -197,14 +206,13 @@ def _all_states(network: Network, batch: Batch, copies: int) -> Tensor:
     return packed(initial).expand(-1, copies, -1, -1, -1).contiguous()
 
 
-def _ended(network: Network, inputs: Tensor, states: States) -> Trajectory:
-    """What is left of a run that was not kept: one of no steps, from its last states."""
+def _ended(recurrent: Recurrent, inputs: Tensor, states: States) -> Trajectory:
+    """What is left of a run that was not kept: one of no steps, from its last states (l, b, h)."""
     each = (states,) if isinstance(states, Tensor) else states
-    gates = inputs.new_empty(0, inputs.shape[1], len(network.cell.gate_names) * network.hidden_size)
+    before, sequences, hidden = inputs[:0], inputs.shape[1], recurrent.hidden_size
+    gates = inputs.new_empty(0, sequences, len(recurrent.cell.gate_names) * hidden)
     layers = tuple(
-        (LayerTrajectory(inputs[:0], tuple(state[layer][None] for state in each), gates),)
-        for layer in range(network.num_layers)
+        (LayerTrajectory(before, tuple(state[layer : layer + 1] for state in each), gates),)
+        for layer in range(recurrent.num_layers)
     )
-    return Trajectory(
-        layers, inputs.new_empty(0, inputs.shape[1], network.hidden_size), None, None, ()
-    )
+    return Trajectory(layers, inputs.new_empty(0, sequences, hidden), None, None, ())

@@ -36,10 +36,11 @@ def serves(network: Network, loss: Loss, *, of_streams: bool = False) -> bool:
 def write_network(call: NoisyCall, network: Network, loss: Loss) -> None:
     """Tell a call the sizes and kinds of a network and a loss that the stages serve."""
     recurrent = network.recurrent
-    call.bytes = recurrent.like.element_size()
-    call.inputs, call.hidden = network.input_size, network.hidden_size
+    like = recurrent.like
+    call.bytes = like.element_size()
+    call.inputs, call.hidden = recurrent.input_size, recurrent.hidden_size
     call.outputs, call.layers = network.output_size, recurrent.num_layers
-    if native_elementwise.knows(recurrent.cell, recurrent.like):
+    if native_elementwise.knows(recurrent.cell, like):
         code, _ = native_elementwise.kind_of(recurrent.cell)
         call.cell, call.gain = native_stream.FIRST_UNITS + code, 1.0
     else:
