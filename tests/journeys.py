@@ -199,7 +199,7 @@ def a_sweep_of_a_third_partys_rule() -> None:
     )  # fmt: skip
     assert told.count("2 of 2") == 2, told
     assert "echo:Rule" in told
-    assert "majority_class" in told
+    assert "majority class" in told
     statuses = [json.loads(one.read_text())["status"] for one in Path("runs").glob("*/status.json")]
     assert statuses == ["finished"] * 4
 

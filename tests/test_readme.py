@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import shlex
+from glob import glob
 from pathlib import Path
 
+import pandas as pd
 import pytest
+from typer.testing import CliRunner
+
+from timelocal.cli.app import app
 
 ROOT = Path(__file__).parents[1]
 
@@ -52,6 +58,43 @@ def test_the_page_of_estimators_searches_over_rules_and_cells() -> None:
     exec(compile(block.replace("epochs=30", "epochs=10"), "estimators.md", "exec"), scope)
     assert scope["search"].best_score_ > 0.8
     assert scope["model"].classes == ("falls", "rises")
+
+
+@pytest.mark.slow
+def test_the_page_of_own_data_does_what_it_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Snippets and commands one after the other, in an empty folder."""
+    text = (ROOT / "docs" / "own-data.md").read_text()
+    monkeypatch.chdir(tmp_path)
+    scope: dict[str, object] = {}
+    said = {}
+    for language, block in re.findall(r"```(python|sh)\n(.*?)```", text, re.DOTALL):
+        if language == "python":
+            exec(compile(block, "own-data.md", "exec"), scope)
+            continue
+        for line in block.strip().splitlines():
+            program, verb, *arguments = shlex.split(line)
+            assert program == "timelocal"
+            expanded = [name for one in arguments for name in (glob(one) if "*" in one else [one])]
+            done = CliRunner().invoke(app, [verb, *expanded])
+            assert done.exit_code == 0, (line, done.output)
+            said[verb, arguments[0]] = done.stdout
+    assert said["data", "show"].count("60") >= 1
+    assert "readout only" in said["evaluate", "runs/sensors*"]
+    out = pd.read_csv("predictions.csv", dtype=str)
+    assert list(out.columns) == ["series", "class", "p(falls)", "p(rises)"]
+    assert len(out) == 20
+    assert Path("exported", "model.py").is_file()
+    assert Path("model.onnx").is_file()
+    frame = scope["frame"]
+    right = frame.groupby("id")["kind"].first()
+    assert (scope["classes"] == right).mean() > 0.8
+    assert scope["shares"].shape == (80, 2)
+    assert len(scope["own"]) == 60
+    assert "load +3 q0.9" in said["predict", "runs/load*"]
+    assert "seasonal naive" in said["backtest", "load.csv"]
+    assert said["sweep", "rule=dfa,bptt"].count("2 of 2") == 4
 
 
 @pytest.mark.slow

@@ -232,6 +232,13 @@ def test_what_is_behind_the_end_of_a_series_counts_nowhere(call, folder):
     assert 0.5 < floor < 1.2  # the mean of all is near 100, and y differs by about 0.8
     assert 0.5 < result["trivial"]["mean of training"] < 2
     found = json.loads(call("evaluate", run, "test.csv", "--json").stdout)
+    # y = 100 + x + noise, whose mean absolute value is 0.1 √(2/π): a line through each step's x sees it
+    for one in (
+        result["trivial_metric"]["ridge on each step"],
+        found["floors"]["ridge on each step"]["mae"],
+    ):
+        assert one == pytest.approx(0.08, abs=0.015)
+    assert 0.05 < found["floors"]["readout only"]["mae"] < floor
     assert found["floors"]["mean of training"]["mae"] == pytest.approx(floor, rel=1e-4)
     assert found["floors"]["mean of training"]["r2"] == pytest.approx(0, abs=0.1)
     assert found["rmse"] ** 2 == pytest.approx(result["metrics"]["mse"], rel=1e-4)
@@ -244,7 +251,7 @@ def test_mistakes_are_told_before_anything_is_made(call, folder):
         ((*CLASSES, "--metric", "mae"), "metric: got 'mae', expected one of 'balanced_accuracy', 'macro_f1'"),
         ((*CLASSES, "--scheduler", "cosin"), "Did you mean 'cosine'"),
         ((*CLASSES, "--device", "gpu"), "device: got 'gpu'"),
-        ((*CLASSES, "--test", "nowhere.csv"), "nowhere.csv: got no such file"),
+        ((*CLASSES, "--test", "nowhere.csv"), "nowhere.csv: there is no such file"),
         (("--target", "x", "--label", "kind"), "label: got 'kind', expected None with target="),
         (("--missing", "drop"), "missing: got 'drop'"),
     ):  # fmt: skip

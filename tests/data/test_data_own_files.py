@@ -252,7 +252,7 @@ BAD = {
     "a label that changes": ("id,x,kind\na,1,u\na,2,v\n", {**ID, "label": "kind"}, "line 3.*'v'.*'u'"),
     "a label that is missing": ("id,x,kind\na,1,u\nb,2,\n", {**ID, "label": "kind"}, "line 3.*a label"),
     "a series without a name": ("id,x,label\na,1,u\n,2,u\n", ID, "line 3, column 'id'"),
-    "a time twice": ("t,x,label\n1,1,u\n1,2,u\n", {"time": "t"}, "1 steps at the time.*line 3"),
+    "a time twice": ("t,x,label\n1,1,u\n1,2,u\n", {"time": "t"}, "1 step at the time.*line 3"),
     "no such column": ("id,x,label\na,1,u\n", {"series": "di"}, "'di'.*Did you mean 'id'"),
     "a missing value": ("id,x,label\na,1,u\na,,u\nb,1,v\n", ID, "1 missing values.*'a'.*'x'"),
     "nothing known": ("id,x,label\na,,u\na,,u\nb,1,v\n", {**ID, "missing": "hold"}, "no value of 'x'"),
@@ -287,10 +287,10 @@ BAD = {
     "weeks": ("t,x\n2026-W01,1\n2026-W02,2\n", WINDOWS, "line 2.*got '2026-W01'"),
     "classes of steps": ("id,x,label\na,1,0\na,2,1\n", ID, "change within a series.*task='values'"),
     "told so": ("id,x,label\na,1,0\na,2,1\n", {**ID, "task": "classes"}, "one a step.*Cut the series"),
-    "one series": ("id,x,label\na,1,u\na,2,u\n", ID, "one class, 'u', in all 1 series"),
+    "one series": ("id,x,label\na,1,u\na,2,u\n", ID, "got one series, expected two or more classes"),
     "a page of the web": ("<!DOCTYPE html>\n<html></html>\n", ID, "expected one of <!DOCTYPE html>"),
     "cells that are left out": ("id,x,label\na,1,u\na,2\n", ID, "line 3, column 'label'"),
-    "zoned times twice": ("t,x\n2026-10-25T02:30+02:00,1\n2026-10-25T01:30+01:00,2\n", WINDOWS, "1 steps at"),
+    "zoned times twice": ("t,x\n2026-10-25T02:30+02:00,1\n2026-10-25T01:30+01:00,2\n", WINDOWS, "1 step at"),
     "too short": ("t,x\n1,1\n2,2\n", {"time": "t", "target": "x"}, "at most 2 steps"),
 }  # fmt: skip
 

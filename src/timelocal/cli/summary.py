@@ -64,7 +64,7 @@ def _found(record: RunRecord) -> str:
     for measure, digits in (("accuracy", 3), ("loss", 5)):
         for value in _values([record], "last", measure):
             floors = _floors([record])
-            beside = f" beside {_told(floors)}" if floors else ""
+            beside = f" beside {told_floors(floors)}" if floors else ""
             return f", test {measure} {value:.{digits}f}{beside}"
     return ""
 
@@ -100,7 +100,7 @@ def print_summary(records: Sequence[RunRecord]) -> None:
             _spread(_values(sound, "last", score)),
             _spread(_values(sound, "best_validation", score)),
             f"{1000 * mean(steps):.2f}" if steps else "–",
-            _told(_floors(sound, "trivial_metric" if metric else "trivial")),
+            told_floors(_floors(sound, "trivial_metric" if metric else "trivial")),
         )
     show(table)
 
@@ -114,8 +114,10 @@ def _floors(sound: Sequence[RunRecord], measured: str = "trivial") -> dict[str, 
     return {name: mean(values) for name, values in found.items()}
 
 
-def _told(floors: Mapping[str, float]) -> str:
-    return ", ".join(f"{name} {value:.3g}" for name, value in floors.items()) or "–"
+def told_floors(floors: Mapping[str, float]) -> str:
+    """Predictors that learn nothing over time, and what each of them reaches."""
+    told = (f"{name.replace('_', ' ')} {value:.3g}" for name, value in floors.items())
+    return ", ".join(told) or "–"
 
 
 def _counted(sound: Sequence[RunRecord], damaged: int) -> str:

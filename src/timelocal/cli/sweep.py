@@ -39,6 +39,7 @@ def sweep(
     from timelocal.cli.reproduce import ENGINES, engine_named
     from timelocal.cli.rule_options import plain_value
     from timelocal.cli.seeds import parse_seeds
+    from timelocal.cli.summary import told_floors
     from timelocal.cli.terminal import say, show
     from timelocal.cli.terminal import table as listing
     from timelocal.errors import raise_problems, unknown_name
@@ -64,7 +65,7 @@ def sweep(
     made.add_column("without learning over time", overflow="fold")
     for row in rows[:_SHOWN]:
         mean = f"{sum(row.validation) / len(row.validation):.4g}" if row.validation else "–"
-        floors = ", ".join(f"{name} {error:.3g}" for name, error in row.floors.items()) or "–"
+        floors = told_floors(row.floors)
         told = (str(row.choice[place]) for place in varied)
         made.add_row(*told, mean, row.told, f"{len(row.validation)} of {row.runs}", floors)
     show(made)

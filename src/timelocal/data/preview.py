@@ -36,9 +36,9 @@ def preview(path: Path, reading: Reading) -> dict[str, str]:
             f"{n:,}, such as {text}" for text, n in series.duplicates.items()
         )
         or ("none" if series.times is not None else "unknown: no column of times"),
-        "gaps in time": f"{series.gaps:,} steps left out"
-        if series.times is not None
-        else "unknown: no column of times",
+        "gaps in time": "unknown: no column of times"
+        if series.times is None
+        else (f"{series.gaps:,} steps left out" if series.gaps else "none"),
     }
     if series.labels is not None:
         lines |= _labels(series, reading)

@@ -31,6 +31,7 @@ from timelocal.files import as_path, is_there
 from timelocal.optional import require
 
 SUFFIXES = (".csv", ".tsv", ".txt", ".ts", ".arff", ".npz", ".parquet")
+_SHEETS = (".xlsx", ".xls", ".ods")
 
 
 @dataclass(frozen=True)
@@ -197,9 +198,12 @@ def read_frame(
 
 
 def is_file(name: str) -> bool:
-    """Whether the name of a data set is a path: it ends as a file of one of the forms, or is a folder."""
-    return name.lower().endswith(SUFFIXES) or (
-        ("/" in name or os.sep in name) and Path(name).expanduser().is_dir()
+    """Whether the name of a data set is a path: it ends as a table does, or a file or a folder is there."""
+    path = Path(name).expanduser()
+    return (
+        path.suffix.lower() in SUFFIXES + _SHEETS
+        or (path.suffix != "" and path.is_file())
+        or (("/" in name or os.sep in name) and path.is_dir())
     )
 
 
@@ -214,7 +218,7 @@ def series_of(
     features: of a table in which other columns are left out, as they are called in `Series.features`.
     """
     if not is_there(path):
-        raise DataError(f"{path}: got no such file, expected one. Look at where it is")
+        raise DataError(f"{path}: there is no such file. Check its name, and the folder you are in")
     if path.is_dir():
         return _folder(path, reading, needs_label, features)
     suffix = path.suffix.lower()
@@ -225,7 +229,7 @@ def series_of(
     if suffix == ".npz":
         return _read_npz(path)
     if suffix not in SUFFIXES:
-        remedy = " Save it as .csv" if suffix in (".xlsx", ".xls", ".ods") else ""
+        remedy = " Save it as .csv" if suffix in _SHEETS else ""
         expected = f"expected one of {', '.join(SUFFIXES)}.{remedy}"
         raise DataError(f"{path}: got a file {suffix!r}, {expected}")
     return _from_table(_table(path, reading), reading, needs_label, features=features)
@@ -397,6 +401,8 @@ def dataset_of(series: Series, reading: Reading) -> Dataset:
         targets = class_indices(series, classes)
         if len(classes) == 1:
             got = f"one class, {classes[0]!r}, in all {len(series):,} series"
+            if len(series) == 1:
+                got = "one series"
             raise_problems([Problem(series.source, got, "two or more classes to tell apart")])
     inputs = torch.from_numpy(whole.padded(whole.rows, np.float32))
     return _dataset(series, inputs, torch.from_numpy(targets), classes, lengths=series.lengths)
@@ -462,7 +468,8 @@ def refuse_duplicates(series: Series) -> None:
     """Refuse series in which a time comes twice."""
     if series.duplicates:
         count, (first, _) = sum(series.duplicates.values()), next(iter(series.duplicates.items()))
-        got = f"{count:,} steps at the time of the step before, the first {first}"
+        steps = "step" if count == 1 else "steps"
+        got = f"{count:,} {steps} at the time of the step before, the first {first}"
         remedy = "Leave out all but one, or give series= if they are of several."
         raise_problems([Problem(series.source, got, "each time once in a series", remedy)])
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -72,7 +74,8 @@ def floor_predictions(
 
     Of classes the most frequent one of the training part, of values its mean; of a forecast the last value,
     and a ridge regression on the window; of what one says of a whole sequence a ridge regression on the last
-    states of `network`, which is untrained.
+    states of `network`, which is untrained; of values at every step one on the inputs of the step, and one
+    on those states.
     """
     train, test = prepared.raw.train, prepared.raw.test
     if prepared.dataset.card.classes is not None:
@@ -89,6 +92,11 @@ def floor_predictions(
         found["ridge on the window"] = _ridge(train, test)
     elif test.targets.dim() == 2:
         found["readout only"] = _readout_only(prepared, network, Ridge(1.0))
+    else:
+        found["ridge on each step"] = _of_steps(prepared, Ridge(1.0), lambda part: part.inputs)
+        found["readout only"] = _of_steps(
+            prepared, Ridge(1.0), lambda part: _features_of_steps(network, part)
+        )
     return found
 
 
@@ -138,6 +146,27 @@ def _readout_only(
     regression.fit(_features(network, split.train), targets.numpy())
     values = torch.from_numpy(regression.predict(_features(network, split.test)))
     return values.reshape(prepared.raw.test.targets.shape).to(targets.dtype)
+
+
+def _of_steps(prepared: Prepared, regression: Ridge, read: Callable[[Sequences], Tensor]) -> Tensor:
+    """What a regression on what `read` gives of each step (n, t, f) says of every step of the test part."""
+    split, targets = prepared.split, prepared.raw.train.targets
+    count = max(1, _MOST // targets.shape[1])
+    chosen = np.unique(np.linspace(0, len(targets) - 1, count).astype(int))
+    part = split.train[chosen]
+    rows, wanted = (valid(one, part).flatten(0, -2) for one in (read(part), targets[chosen]))
+    fitted = make_pipeline(StandardScaler(), regression).fit(rows.numpy(), wanted.numpy())
+    values = [
+        torch.from_numpy(fitted.predict(read(batch).flatten(0, 1).numpy()))
+        for batch in data.minibatches(split.test, 256)
+    ]
+    return torch.cat(values).reshape(prepared.raw.test.targets.shape).to(targets.dtype)
+
+
+def _features_of_steps(network: Network, part: Sequences) -> Tensor:
+    """What a readout sees of each step, (n, t, f)."""
+    batches = data.minibatches(part, 256)
+    return torch.cat([network.scan(b.inputs, b.lengths).outputs.transpose(0, 1) for b in batches])
 
 
 def _features(network: Network, part: Sequences) -> NDArray[np.float32]:

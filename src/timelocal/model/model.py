@@ -185,7 +185,10 @@ class Model:
         """
         if self.loss.outputs_per_target > 1:
             name = type(self.loss).__name__
-            raise UnsupportedError(f"to_torch: got a model of loss {name}. Use predict_quantiles")
+            raise UnsupportedError(
+                f"to_torch: got a model of loss {name}, which gives several numbers for each value, expected "
+                "one number. Use predict_quantiles or `timelocal predict`"
+            )
         recurrent, readout = to_torch(self.network)
         activation = "none"
         if isinstance(self.loss, CrossEntropy | BCE):
