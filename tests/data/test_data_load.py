@@ -64,6 +64,7 @@ def test_the_registry() -> None:
         "copying-memory",
         "selective-copying",
         "adding",
+        "temperature-block",
     ]
     assert data.names() == (*CLASSES, *VALUES)
     assert len(FILED) == 7

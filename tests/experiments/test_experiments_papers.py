@@ -40,10 +40,13 @@ NAMES = {
             "adding",
             "mackey-glass",
             "permuted-mnist",
+            "permuted-mnist-slow",
+            "permuted-mnist-128",
             "delays",
             "immediate",
             "sparse",
             "stationary",
+            "weather-blocks",
         )
     ),
 }

@@ -100,3 +100,19 @@ class BuiltIn:
 
     def read(self, data_dir: Path | None) -> Arrays:
         return self.make()
+
+
+@dataclass(frozen=True)
+class Derived:
+    """A dataset made of the arrays of another, which are found and checked as those."""
+
+    source: Entry
+    card: Card
+    change: Callable[[Arrays], Arrays]
+    floors: Floors = no_floors
+
+    def locate(self, data_dir: Path | None) -> str | None:
+        return self.source.locate(data_dir)
+
+    def read(self, data_dir: Path | None) -> Arrays:
+        return self.change(self.source.read(data_dir))

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 
 import torch
 
 from timelocal.data import row_mnist
-from timelocal.data.dataset import Arrays, Card, Floors, no_floors
+from timelocal.data.dataset import Arrays, Card, Derived
 from timelocal.data.families import Family
 from timelocal.seeding import generator
 
@@ -19,21 +17,6 @@ _LE = (
     "Q. V. Le, N. Jaitly, G. E. Hinton. A Simple Way to Initialize Recurrent Networks of Rectified Linear "
     "Units. arXiv:1504.00941, 2015."
 )
-
-
-@dataclass(frozen=True)
-class Rearranged:
-    """The images of row-mnist, checked as there, in another order of their pixels."""
-
-    card: Card
-    change: Callable[[Arrays], Arrays]
-    floors: Floors = no_floors
-
-    def locate(self, data_dir: Path | None) -> str | None:
-        return row_mnist.ENTRY.locate(data_dir)
-
-    def read(self, data_dir: Path | None) -> Arrays:
-        return self.change(row_mnist.ENTRY.read(data_dir))
 
 
 def permutation(seed: int) -> torch.Tensor:
@@ -68,19 +51,21 @@ def _card(name: str, title: str, *notes: str) -> Card:
     )
 
 
-ENTRY = Rearranged(
+ENTRY = Derived(
+    row_mnist.ENTRY,
     _card("sequential-mnist", "MNIST handwritten digits, read pixel by pixel, row after row"),
     _pixels,
 )
 
 
-def _permuted(name: str, seed: int) -> Rearranged:
+def _permuted(name: str, seed: int) -> Derived:
     def change(arrays: Arrays) -> Arrays:
         images, labels = _pixels(arrays)
         return images[:, permutation(seed).numpy()], labels
 
     title = "MNIST handwritten digits, read pixel by pixel in one order drawn at random"
-    return Rearranged(_card(name, title, f"The order is drawn with the seed {seed}."), change)
+    card = _card(name, title, f"The order is drawn with the seed {seed}.")
+    return Derived(row_mnist.ENTRY, card, change)
 
 
 FAMILY = Family("permuted-mnist", {"seed": 0}, _permuted)

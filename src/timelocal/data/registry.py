@@ -21,6 +21,7 @@ from timelocal.data import (
     row_mnist,
     selective,
     strawberry,
+    temperature_block,
     ucr,
     weather,
 )
@@ -45,7 +46,13 @@ _ENTRIES: tuple[Entry, ...] = (
     *copying.ENTRIES,
     *weather.ENTRIES,
 )
-_FAMILIES = (pixel_mnist.FAMILY, copying.FAMILY, selective.FAMILY, adding.FAMILY)
+_FAMILIES = (
+    pixel_mnist.FAMILY,
+    copying.FAMILY,
+    selective.FAMILY,
+    adding.FAMILY,
+    temperature_block.FAMILY,
+)
 ENTRIES = Registry(_ENTRIES, _FAMILIES)
 
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from timelocal.arguments import as_real, as_tensor, is_whole, whole_problem
+from timelocal.data.metrics import mse
 from timelocal.data.sequences import Sequences, sequences_problem
 from timelocal.errors import Problem, described, raise_problems
 
@@ -129,6 +130,56 @@ def linear_on_lags(train: Sequences, test: Sequences, lags: int, ridge: float) -
     weights = torch.linalg.solve(square, product)
     predicted = (_windows(test.inputs, lags) - mean_x) @ weights + mean_y
     return predicted.to(test.inputs.dtype)
+
+
+def chosen_ridge(
+    train: Sequences,
+    validation: Sequences,
+    test: Sequences,
+    lags: tuple[int, ...],
+    penalties: tuple[float, ...],
+) -> Tensor:
+    """As `linear_on_lags`, with the lags and the ridge that are best on the validation part.
+
+    All are fitted and judged on the same steps, those with the most lags behind them.
+
+    Args:
+        train, validation, test: inputs (N, T, I), targets (N, T, O), T each their own.
+        lags: to choose from.
+        penalties: values of `ridge` to choose from.
+
+    Returns:
+        Predictions (N, T − max lags + 1, O) of the test part.
+
+    >>> x = torch.rand(3, 40, 1, generator=torch.Generator().manual_seed(0))
+    >>> part = Sequences(x[:, 1:], x[:, :-1])  # the input before: a linear map of two lags
+    >>> predicted = chosen_ridge(part, part, part, (1, 2, 3), (1e-9, 1.0))
+    >>> torch.allclose(predicted, part.targets[:, 2:], atol=1e-6)
+    True
+    """
+    most = max(lags)
+    x, judged, asked = (_latest_first(part.inputs, most) for part in (train, validation, test))
+    y, wanted = (part.targets[:, most - 1 :].double() for part in (train, validation))
+    mean_x, mean_y = x.mean((0, 1)), y.mean((0, 1))
+    centred = (x - mean_x).flatten(0, 1)
+    square, product = centred.T @ centred, centred.T @ (y - mean_y).flatten(0, 1)
+    best = (math.inf, torch.zeros(0))
+    for count in lags:
+        width = count * train.inputs.shape[2]
+        values, vectors = torch.linalg.eigh(square[:width, :width])
+        turned = vectors.T @ product[:width]
+        for ridge in penalties:
+            weights = vectors @ (turned / (values + ridge)[:, None])
+            told, predicted = (
+                (part[..., :width] - mean_x[:width]) @ weights + mean_y for part in (judged, asked)
+            )
+            best = min(best, (mse(told, wanted), predicted), key=lambda one: one[0])
+    return best[1].to(test.inputs.dtype)
+
+
+def _latest_first(inputs: Tensor, lags: int) -> Tensor:
+    """(N, T − lags + 1, lags · I): at each step the last `lags` inputs, that of the step itself first."""
+    return inputs.double().unfold(1, lags, 1).flip(-1).transpose(-1, -2).flatten(2)
 
 
 def _windows(inputs: Tensor, lags: int) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -37,8 +38,8 @@ FEATURES = (
     "StationPressure",
     "Altimeter",
 )
-_TARGET = FEATURES.index("DryBulbFarenheit")
-_ROWS = 35064
+TARGET = FEATURES.index("DryBulbFarenheit")
+ROWS = 35064
 _TEST = 33600  # the first row of the test
 _VALIDATION = 30240  # the first row of the validation: the last tenth of what is before the test
 _STREAMS = 10
@@ -108,31 +109,40 @@ def pairs(rows: NDArray[np.float64], horizon: int) -> Arrays:
     targets = np.zeros((len(lengths), max(lengths), 1), np.float32)
     for n, (start, length) in enumerate(zip(starts, lengths, strict=True)):
         inputs[n, :length] = rows[start : start + length]
-        targets[n, :length, 0] = rows[start + horizon : start + horizon + length, _TARGET]
+        targets[n, :length, 0] = rows[start + horizon : start + horizon + length, TARGET]
     return inputs, targets
 
 
 def _lengths(horizon: int) -> tuple[int, ...]:
     """Of the 10 training streams, the validation and the test."""
     train = (_VALIDATION - horizon) // _STREAMS
-    return (train,) * _STREAMS + (_TEST - _VALIDATION - horizon, _ROWS - _TEST - horizon)
+    return (train,) * _STREAMS + (_TEST - _VALIDATION - horizon, ROWS - _TEST - horizon)
+
+
+def _rows(path: Path) -> NDArray[np.float64]:
+    rows = read_columns(path, FEATURES)
+    if len(rows) != ROWS:
+        raise DataError(
+            f"{path}: got {len(rows):,} rows, expected {ROWS:,}. The file is truncated or "
+            "another edition: fetch it again"
+        )
+    return rows
 
 
 def _read(horizon: int, paths: list[Path]) -> Arrays:
-    rows = read_columns(paths[0], FEATURES)
-    if len(rows) != _ROWS:
-        raise DataError(
-            f"{paths[0]}: got {len(rows):,} rows, expected {_ROWS:,}. The file is truncated or "
-            "another edition: fetch it again"
-        )
-    return pairs(scaled(rows), horizon)
+    return pairs(scaled(_rows(paths[0])), horizon)
+
+
+def _read_series(paths: list[Path]) -> Arrays:
+    rows = _rows(paths[0]).astype(np.float32)[None]
+    return rows, rows[..., [TARGET]]
 
 
 def _floors(split: Split) -> dict[str, float]:
     train, test = split.train, split.test
     linear = linear_on_lags(train, test, LAGS, ridge=1.0)
     return {
-        "persistence, MSE": mse(persistence(test, _TARGET), test.targets),
+        "persistence, MSE": mse(persistence(test, TARGET), test.targets),
         f"ridge on {LAGS} lags, MSE": mse(linear, test.targets[:, LAGS - 1 :]),
     }
 
@@ -180,3 +190,19 @@ ENTRIES = (
     _entry(24, "f2aee484dff779ddb5024c1891f4e6b37bf26ea562048d0553c0085c90941112"),
     _entry(48, "35cda3e89dfe214f5cece956036d3294b31502c59f155a5e6eff66608005f586"),
 )
+
+SERIES = replace(
+    ENTRIES[0],
+    card=replace(
+        ENTRIES[0].card,
+        name="weather",
+        title="Hourly weather at one place, as it was measured",
+        shape=(1, ROWS, len(FEATURES)),
+        notes=ENTRIES[0].card.notes[:1],
+        parts=None,
+        lengths=None,
+    ),
+    forms=(Form({_FILE: _SHA256}, _read_series),),
+    fingerprint="18da0468d619d420cd6fd83c95b762583cb9726c73d4a5ec75b6c01490e30661",
+)
+"""The rows of the file and the temperature among them, of which other data sets are made."""

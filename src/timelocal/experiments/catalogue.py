@@ -1,6 +1,6 @@
 """Every experiment by name: the tables and figures of both papers, and the questions beyond them."""
 
-from timelocal.experiments.beyond import delays, gap, memory, published
+from timelocal.experiments.beyond import delays, gap, memory, published, weather
 from timelocal.experiments.experiment import Experiment
 from timelocal.experiments.papers import dfa, perturbation
 
@@ -13,5 +13,6 @@ EXPERIMENTS: dict[str, Experiment] = {
         *memory.EXPERIMENTS,
         *delays.EXPERIMENTS,
         *published.EXPERIMENTS,
+        *weather.EXPERIMENTS,
     )
 }

@@ -77,6 +77,13 @@ def _final(key: str) -> Callable[[RunRecord], float | None]:
     return read
 
 
+def _of_ridge(record: RunRecord) -> float | None:
+    """The test error over that of the regression that is among the run's trivial predictors."""
+    error = _result("metrics", "mse")(record)
+    ridge = _result("trivial", "ridge on the past")(record)
+    return None if error is None or not ridge else error / ridge
+
+
 def _accuracy(title: str, read: Callable[[RunRecord], float | None]) -> Measure:
     return Measure(title, "\u202f%", 100.0, 1, True, read, "test_accuracy", trivial="accuracy")
 
@@ -103,6 +110,7 @@ MEASURES: dict[str, Measure] = {
     "train_loss": _loss("final training loss", "train_loss"),
     "validation_loss": _loss("final validation loss", "validation_loss"),
     "nrmse": Measure("test NRMSE", "", 1.0, 3, False, _result("metrics", "nrmse")),
+    "of_ridge": Measure("test error over that of ridge", "", 1.0, 3, False, _of_ridge),
     "bit_errors": Measure("bit errors", "", 1.0, 3, False, _result("metrics", "bit_errors")),
     "decorrelation_loss": _loss("decorrelation loss", "decorrelation_loss"),
     "milliseconds": Measure(

@@ -1,0 +1,112 @@
+"""temperature-block: the temperature hours ahead in one of six blocks of time, all before it known."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from timelocal.arguments import whole_problem
+from timelocal.data.dataset import Arrays, Derived
+from timelocal.data.families import Family
+from timelocal.data.metrics import mse
+from timelocal.data.sequences import Sequences, Split
+from timelocal.data.trivial import chosen_ridge
+from timelocal.data.weather import FEATURES, ROWS, SERIES, TARGET
+from timelocal.errors import raise_problems
+
+BLOCKS = 6
+"""They share the second half of the time."""
+
+LAGS = (24, 48, 96, 168)
+PENALTIES = (1.0, 1e1, 1e2, 1e3, 1e4)
+_STREAMS = 10
+_EACH = ROWS // (2 * BLOCKS)
+
+
+def _cuts(block: int) -> tuple[int, int, int]:
+    """The first rows whose temperature validates and is tested, and the row after the block."""
+    begin = ROWS // 2 + (block - 1) * _EACH
+    return begin * 4 // 5, begin, begin + _EACH
+
+
+def _lengths(horizon: int, block: int) -> tuple[int, ...]:
+    """Of the training streams, the validation and the test."""
+    validation, test, end = _cuts(block)
+    return ((validation - horizon) // _STREAMS,) * _STREAMS + (test - validation, end - test)
+
+
+def block_pairs(rows: np.ndarray, horizon: int, block: int) -> Arrays:
+    """Inputs now, and by how much the temperature will have changed `horizon` rows later.
+
+    Args:
+        rows: (35064, I).
+        horizon: rows from an input to its target.
+        block: 1 to 6.
+
+    Returns:
+        Inputs (12, T, I) and targets (12, T, 1), padded with zeros to the longest: 10 streams to train on,
+        one to validate and one to test, all of mean 0 and deviation 1 over the rows before the validation.
+    """
+    validation, test, _ = _cuts(block)
+    lengths = _lengths(horizon, block)
+    starts = [n * lengths[0] for n in range(_STREAMS)] + [validation - horizon, test - horizon]
+    known = rows[:validation].astype(np.float64)
+    values = (rows - known.mean(0)) / known.std(0)
+    inputs = np.zeros((len(lengths), max(lengths), rows.shape[1]), np.float32)
+    targets = np.zeros((len(lengths), max(lengths), 1), np.float32)
+    for n, (start, length) in enumerate(zip(starts, lengths, strict=True)):
+        now = values[start : start + length]
+        later = values[start + horizon : start + horizon + length]
+        inputs[n, :length] = now
+        targets[n, :length] = (later - now)[:, [TARGET]]
+    return inputs, targets
+
+
+def _floors(split: Split) -> dict[str, float]:
+    """The test block begins where the validation ends: what ridge looks back on is there."""
+    before = max(LAGS) - 1
+    reaching = Sequences(
+        torch.cat((split.validation.inputs[:, -before:], split.test.inputs), 1),
+        torch.cat((split.validation.targets[:, -before:], split.test.targets), 1),
+    )
+    told = chosen_ridge(split.train, split.validation, reaching, LAGS, PENALTIES)
+    return {
+        "persistence, MSE": mse(torch.zeros_like(split.test.targets), split.test.targets),
+        "ridge on the past, MSE": mse(told, split.test.targets),
+    }
+
+
+def _block(name: str, horizon: int, block: int) -> Derived:
+    raise_problems(
+        [
+            whole_problem(f"dataset {name}: horizon", horizon, 1, 1000),
+            whole_problem(f"dataset {name}: block", block, 1, BLOCKS),
+        ]
+    )
+    lengths = _lengths(horizon, block)
+
+    def change(arrays: Arrays) -> Arrays:
+        return block_pairs(arrays[0][0], horizon, block)
+
+    card = replace(
+        SERIES.card,
+        name=name,
+        title=f"Hourly weather at one place; the air temperature {horizon} hours ahead, in block {block} of "
+        f"{BLOCKS}",
+        shape=(len(lengths), max(lengths), len(FEATURES)),
+        notes=(
+            *SERIES.card.notes,
+            f"Target: by how much DryBulbFarenheit will have changed {horizon} hours later.",
+            "The blocks share the second half of the time. What is before a block is known: its last fifth "
+            "validates, the rest trains, in 10 consecutive streams.",
+            "Of mean 0 and deviation 1 over what trains.",
+        ),
+        parts=(_STREAMS, 1, 1),
+        lengths=lengths,
+    )
+    return Derived(SERIES, card, change, _floors)
+
+
+FAMILY = Family("temperature-block", {"horizon": 24, "block": 1}, _block)
