@@ -254,7 +254,7 @@ BAD = {
     "a series without a name": ("id,x,label\na,1,u\n,2,u\n", ID, "line 3, column 'id'"),
     "a time twice": ("t,x,label\n1,1,u\n1,2,u\n", {"time": "t"}, "1 step at the time.*line 3"),
     "no such column": ("id,x,label\na,1,u\n", {"series": "di"}, "'di'.*Did you mean 'id'"),
-    "a missing value": ("id,x,label\na,1,u\na,,u\nb,1,v\n", ID, "1 missing values.*'a'.*'x'"),
+    "a missing value": ("id,x,label\na,1,u\na,,u\nb,1,v\n", ID, "1 missing value, .*'a'.*'x'"),
     "nothing known": ("id,x,label\na,,u\na,,u\nb,1,v\n", {**ID, "missing": "hold"}, "no value of 'x'"),
     "one class": ("id,x,label\na,1,u\nb,2,u\n", ID, "one class, 'u'"),
     "no label": ("id,x\na,1\n", ID, "no labels"),
@@ -291,6 +291,18 @@ BAD = {
     "a page of the web": ("<!DOCTYPE html>\n<html></html>\n", ID, "expected one of <!DOCTYPE html>"),
     "cells that are left out": ("id,x,label\na,1,u\na,2\n", ID, "line 3, column 'label'"),
     "zoned times twice": ("t,x\n2026-10-25T02:30+02:00,1\n2026-10-25T01:30+01:00,2\n", WINDOWS, "1 step at"),
+    "the minus of typography": ("id,x,label\na,−1,u\nb,2,v\n", ID, "line 2.*got '−1'"),
+    "beyond all numbers": ("id,x,label\na,1e400,u\nb,2,v\n", ID, "line 2.*infinite"),
+    "classes that differ in a capital": ("id,x,label\na,1,u\na,2,U\nb,1,v\n", ID, "line 3.*got 'U'.*'u'"),
+    "a class that is called nothing": ("id,x,label\na,1,NA\nb,2,v\n", ID, "line 2, column 'label'"),
+    "remarks above": ("# a logger\nid,x,label\na,1,u\n", ID, "row 2: got 3 cells.*Delete what stands above"),
+    "a second header": ("id,x,label\na,mV,u\na,1,u\nb,1,v\n", ID, "line 2, column 'x': got 'mV'"),
+    "a thirteenth month": ("t,x\n2026-12-01,1\n2026-13-01,2\n", WINDOWS, "line 3.*got '2026-13-01'"),
+    "text to forecast": ("t,x\n1,1\n2,calm\n", WINDOWS, "line 3, column 'x': got 'calm'"),
+    "a target that is not there": ("t,x\n1,1\n2,2\n", {**WINDOWS, "target": "y"}, "got 'y'.*features x"),
+    "a hole in a row": ("a,b,c,label\n1,,3,u\n4,5,6,v\n", {}, "1 missing value, the first in series '1'"),
+    "an empty series in a row": ("a,b,label\n1,2,u\n,,v\n", {}, "line 3: got no value"),
+    "a row without a class": ("a,b,label\n1,2,\n3,4,v\n", {}, "line 2, column 'label'"),
     "too short": ("t,x\n1,1\n2,2\n", {"time": "t", "target": "x"}, "at most 2 steps"),
 }  # fmt: skip
 
@@ -316,6 +328,15 @@ AS_PEOPLE_HAVE_THEM = {
     "Windows' Latin": LONG.replace("u", "größe €").encode("cp1252"),
     "what Excel calls Unicode text": LONG.replace(",", "\t").replace("\n", "\r\n").encode("utf-16"),
     "a byte order mark": LONG.encode("utf-8-sig"),
+    "names that begin with zeros": LONG.replace("a,", "007,").replace("b,", "7,"),
+    "classes that begin with zeros": LONG.replace("u", "01").replace("v", "1"),
+    "truth values": LONG.replace("u", "True").replace("v", "False"),
+    "classes with a point": LONG.replace("u", "0.0").replace("v", "1.0"),
+    "signs beyond the first plane": LONG.replace("u", "🙂"),
+    "vertical bars": LONG.replace(",", "|"),
+    "empty lines between": LONG.replace("\nb", "\n\n\nb", 1),
+    "exponents": LONG.replace("a,1,", "a,1e0,").replace("b,4,", "b,.4E+1,"),
+    "signs before numbers": LONG.replace("a,1,", "a,+1,"),
     "other scripts": LONG.replace("u", "样本").replace("v", "температура"),
 }  # fmt: skip
 
@@ -331,6 +352,22 @@ def test_the_right_series(name, tmp_path):
     assert len(own.card.classes) == 2
     assert own.targets[0] != own.targets[1]
     assert own.lengths is None
+
+
+def test_names_keep_their_zeros(tmp_path):
+    path = tmp_path / "own.csv"
+    path.write_text("id,x,label\n007,1,01\n7,2,1\n")
+    series = series_of(path, Reading(series="id"))
+    assert series.names == ("007", "7")
+    assert told_classes(series)[0] == ["01", "1"]
+
+
+@pytest.mark.parametrize("name", ["own.xlsx", "own.csv.gz", "own.json", "own.dat"])
+def test_a_form_that_is_not_read_is_told_as_a_file(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / name).write_bytes(b"PK")
+    with pytest.raises(DataError, match=f"{name}: got a file.*expected one of .csv"):
+        data.load(name)
 
 
 def test_an_accent_may_be_a_sign_of_its_own(tmp_path):

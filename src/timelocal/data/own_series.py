@@ -86,7 +86,9 @@ def filled(series: Series, missing: Missing) -> Series:
     first = f"series {_name_at(series, int(row))!r}, feature {series.features[int(column)]!r}"
     if missing == "refuse":
         remedy = "Give missing='hold' or missing='interpolate', or fill them first."
-        got = f"{int(gone.sum()):,} missing values, the first in {first}"
+        count = int(gone.sum())
+        values = "value" if count == 1 else "values"
+        got = f"{count:,} missing {values}, the first in {first}"
         raise_problems([Problem(series.source, got, "none", remedy)])
     index = np.arange(len(gone))[:, None]
     begin = np.repeat(series.starts, series.lengths)[:, None]

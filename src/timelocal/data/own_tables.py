@@ -54,10 +54,13 @@ class Table:
     """Whether numbers have a decimal comma: a point is then none."""
 
 
-def read_delimited(path: Path, time: Column | None = None) -> Table:
+def read_delimited(
+    path: Path, time: Column | None = None, names_of: Sequence[Column | None] = ()
+) -> Table:
     """A text file of rows; its delimiter, decimal sign and header are told from its first lines.
 
-    time: the column of times, to be read as such where they are in ISO 8601.
+    time: the column of times, to be read as such where they are in ISO 8601. names_of: columns of names, of
+    series and of classes: 007 is no number there.
 
     Raises:
         DataError: rows of different lengths, a name that two columns have; with the line.
@@ -78,6 +81,7 @@ def read_delimited(path: Path, time: Column | None = None) -> Table:
             raise DataError(
                 f"{path}, row {number}: got {len(row)} cells, expected {len(names)} as in the first row. "
                 f"The delimiter is taken to be {delimiter!r}"
+                + (". Delete what stands above the header" if len(names) == 1 else "")
             )
     twice = [name for name, count in Counter(names).items() if count > 1 and name]
     if named and twice:
@@ -104,11 +108,18 @@ def read_delimited(path: Path, time: Column | None = None) -> Table:
         )
     ):
         options |= {"parse_dates": [rows[0][names.index(time)]], "date_format": "ISO8601"}
+    columns: Sequence[Column] = names if named else range(len(names))
+    options["dtype"] = {
+        (rows[0][place] if named else place): str
+        for place, name in enumerate(columns)
+        if (name in names_of or (named and str(name).lower() in LABELS))
+        and any(re.fullmatch(r"0\d+", row[place].strip()) for row in rows if len(row) > place)
+    }
     try:
         frame = _read_csv(path, encoding, options)
     except (pd.errors.ParserError, pd.errors.ParserWarning, pd.errors.EmptyDataError) as error:
         raise DataError(f"{path}: {str(error).removeprefix('Error tokenizing data. ')}") from None
-    frame.columns = names if named else range(len(names))
+    frame.columns = columns
 
     def place(row: int) -> str:
         return f"line {_line_of(path, delimiter, row + named)}"

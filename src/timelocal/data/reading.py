@@ -242,7 +242,7 @@ def _table(path: Path, reading: Reading) -> Any:
     if path.suffix.lower() == ".parquet":
         require("pyarrow", extra="data", for_="timelocal.data.read of tables")
         return own_tables.read_parquet(path, (reading.series, reading.label))
-    return own_tables.read_delimited(path, reading.time)
+    return own_tables.read_delimited(path, reading.time, (reading.series, reading.label))
 
 
 def _from_table(
