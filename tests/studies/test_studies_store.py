@@ -123,3 +123,10 @@ def test_a_record_can_be_written_again(tmp_path: Path) -> None:
     found = record(tmp_path / "run", [0.5, None])
     write_json(tmp_path / "again.json", {"epochs": found.epochs})
     assert '"test_loss": null' in (tmp_path / "again.json").read_text()
+
+
+def test_an_error_stands_beside_that_of_ridge(tmp_path: Path) -> None:
+    trivial = {"persistence": 8.0, "ridge on the past": 2.0}
+    found = record(tmp_path / "run", [3.0], metrics={"mse": 3.0}, trivial=trivial)
+    assert value(found, "of_ridge") == 1.5
+    assert value(record(tmp_path / "other", [3.0], metrics={"mse": 3.0}), "of_ridge") is None
