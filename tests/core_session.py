@@ -36,10 +36,11 @@ NEED_MORE = (
     "timelocal.__main__",
     "timelocal.bench.jax_bptt",
     "timelocal.data.own_tables",
+    "timelocal.integrations.aeon",
     "timelocal.integrations.river",
     "timelocal.integrations.sklearn",
 )
-"""The command itself, the benchmark of JAX where that is installed, tables, river, scikit-learn."""
+"""The command itself, the benchmark of JAX where that is installed, tables, aeon, river, scikit-learn."""
 
 
 def nothing_else_is_here() -> None:

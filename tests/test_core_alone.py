@@ -88,6 +88,7 @@ def test_the_extra_that_is_named_brings_what_is_missing() -> None:
         "sklearn",
         "onnx",
         "ucr",
+        "aeon",
     }
     assert len(calls) >= 10
     for file, packages, extra in calls:
@@ -99,6 +100,7 @@ def test_all_is_all() -> None:
         "all",
         "dev",
         "docs",
+        "aeon",
         "ucr",
         "forecast",
     }  # ask for an older pandas
@@ -109,9 +111,8 @@ def test_all_is_all() -> None:
 def test_nothing_is_imported_that_is_not_asked_for() -> None:
     """Every package that any file imports is in the core's requirements or in those of an extra."""
     core = {Requirement(text).name for text in PROJECT["dependencies"]}
-    known = (
-        core | packages_of("all") | {"timelocal", "jax", "pydantic_core", *sys.stdlib_module_names}
-    )
+    extras = packages_of("all") | packages_of("aeon")
+    known = core | extras | {"timelocal", "jax", "pydantic_core", *sys.stdlib_module_names}
     imported: dict[str, str] = {}
     for path in sorted((ROOT / "src").rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):

@@ -31,6 +31,7 @@ MODULES = [
 ]
 NEEDS = {
     "timelocal.data.own_tables": "pandas",
+    "timelocal.integrations.aeon": "aeon",
     "timelocal.integrations.river": "river",
     "timelocal.integrations.sklearn": "sklearn",
 }

@@ -1,0 +1,63 @@
+"""The classifier of `timelocal.integrations.sklearn` as one of aeon's, for its pipelines and benchmarks.
+
+    from timelocal.integrations.aeon import RecurrentClassifier
+    from timelocal.integrations.sklearn import RecurrentClassifier as Estimator
+
+    RecurrentClassifier(Estimator(rule="dfa", hidden=64)).fit(X, y)
+
+aeon's own arrays (n, features, t) and lists of unequal series (features, t) also go into the estimators of
+`timelocal.integrations.sklearn` as they are, with `layout="nct"`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from timelocal.integrations import sklearn
+from timelocal.optional import require
+
+require("aeon", extra="aeon", for_="timelocal.integrations.aeon")
+
+from aeon.classification.base import BaseClassifier  # noqa: E402
+from numpy.typing import NDArray  # noqa: E402
+from sklearn.base import clone  # noqa: E402
+
+__all__ = ["RecurrentClassifier"]
+
+
+class RecurrentClassifier(BaseClassifier):
+    """A classifier of aeon around one of `timelocal.integrations.sklearn`.
+
+    Args:
+        estimator: a `timelocal.integrations.sklearn.RecurrentClassifier`, whose options are `estimator__…`
+            in a search; None for one with its defaults. It is cloned; its `layout` is that of aeon.
+
+    Attributes:
+        estimator_: the fitted one; `estimator_.model_` can be saved and exported.
+    """
+
+    _tags = {  # noqa: RUF012
+        "capability:multivariate": True,
+        "capability:unequal_length": True,
+        "X_inner_type": ["np-list", "numpy3D"],
+        "algorithm_type": "deeplearning",
+    }
+
+    def __init__(self, estimator: sklearn.RecurrentClassifier | None = None) -> None:
+        self.estimator = estimator
+        super().__init__()
+
+    def _fit(self, X: Any, y: Any) -> RecurrentClassifier:
+        own = sklearn.RecurrentClassifier() if self.estimator is None else clone(self.estimator)
+        self.estimator_ = own.set_params(layout="nct").fit(X, y)
+        return self
+
+    def _predict(self, X: Any) -> NDArray[Any]:
+        return self.estimator_.predict(X)
+
+    def _predict_proba(self, X: Any) -> NDArray[Any]:
+        return self.estimator_.predict_proba(X)
+
+    @classmethod
+    def _get_test_params(cls, parameter_set: str = "default") -> dict[str, Any]:
+        return {"estimator": sklearn.RecurrentClassifier(hidden=4, epochs=2, random_state=0)}
