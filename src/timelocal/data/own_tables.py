@@ -378,7 +378,7 @@ def _order(codes: NDArray[Any], times: NDArray[Any] | None) -> NDArray[np.int64]
 def _gaps(steps: NDArray[Any]) -> int:
     """How many steps are left out between two, in units of the median distance."""
     steps = steps[steps > 0]
-    if not len(steps):
+    if not len(steps) or (steps == steps[0]).all():  # told at once, a median is not
         return 0
     usual = float(np.median(steps))
     wide = steps[steps > 1.5 * usual]
