@@ -233,9 +233,9 @@ def test_unknown_names_are_told_together_with_the_nearest() -> None:
     raises(lambda: tl.DFA(nn.GRU(3, 8)), "network: got a GRU", "timelocal.from_torch")
     network = tl.GRU(3, 8, output_size=2, reset_after=False)
     raises(
-        lambda: tl.DFAAuthorsCode(network, quirks=["shifted_time", "frobenus"]),
+        lambda: tl.DFAAuthorsCode(network, quirks=["shifted_states", "frobenus"]),
         "2 problems",
-        "Did you mean 'shifted-time'?",
+        "Did you mean 'shifted-states'?",
         "Did you mean 'frobenius'?",
     )
 

@@ -15,7 +15,7 @@ from timelocal.testing import perturbation as oracle
 from timelocal.testing.cases import Case
 from timelocal.testing.measure import LivelyCase, judged
 from timelocal.testing.oracles import expected
-from timelocal.testing.setting import make
+from timelocal.testing.setting import estimate, make
 from timelocal.typing import Place
 
 slow, thorough = pytest.mark.slow, pytest.mark.thorough
@@ -243,3 +243,26 @@ def test_a_stream_with_traces_says_what_the_whole_sequence_says(
 def test_a_stream_has_no_end_to_be_credited_with() -> None:
     with pytest.raises(tl.UnsupportedError, match="Use credit='to_go'"):
         still_stream(tl.NP(case_of("rnn").network(), credit="global"), 1)
+
+
+def test_as_in_the_authors_code_weights_that_nothing_enters_are_still(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """h_0 = 0: no noise on W at the first step, where it moves the update alone."""
+    found = {}
+    for steps in (1, 4):
+        case = Case("rnn", steps=steps, at="every", loss="mse")
+        rule = make(tl.WPAuthorsCode, case.network(), case, sigma=0.1)
+        found[steps] = estimate(rule, case).gradients
+    inputs, targets, _, _ = case.batch()
+    stream = tl.Stream(rule, torch.optim.SGD(rule.parameters(), lr=0.1), len(inputs))
+    first, second = (
+        stream.step(inputs[:, t], targets[:, t], gradients=True).gradients for t in (0, 1)
+    )
+    for gradients, moves in ((found[1], False), (found[4], True), (first, False), (second, True)):
+        assert bool(gradients["recurrent.weight_hh_l0"].any()) == moves
+        assert gradients["recurrent.weight_ih_l0"].any()
+    monkeypatch.setattr(tl.WPAuthorsCode, "_still", tl.WP._still)
+    rule = make(tl.WPAuthorsCode, case.network(), case, sigma=0.1)
+    for name, shaken in estimate(rule, case).gradients.items():
+        assert torch.allclose(shaken, found[4][name]) == ("weight_hh" not in name)

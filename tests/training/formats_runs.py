@@ -37,9 +37,6 @@ RUNS = {
         lambda: tl.DFA(tl.GRU(3, 4, 2, num_layers=2, dropout=0.2, decorrelate=1e-2)),
         partial(Adam, lr=0.01),
     ),
-    "dfa-authors-code-rnn-sgd": Run(
-        lambda: tl.DFAAuthorsCode(tl.RNN(3, 4, 2)), partial(SGD, lr=0.05)
-    ),
     "np-rnn-momentum": Run(
         lambda: tl.NP(tl.RNN(3, 4, 2), loss="cross_entropy", at="last", sigma=0.01),
         partial(SGD, lr=0.05, momentum=0.9),

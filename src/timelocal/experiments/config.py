@@ -48,7 +48,7 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1, le=10**9)]
 Option = None | bool | int | float | str | list[str]
 
-DEFAULTS_VERSION = 1
+DEFAULTS_VERSION = 2
 """Counts the changes of defaults, of fields and of rule options alike. It is part of every run's identity: a
 default that is left out means something else after it has changed."""
 

@@ -36,6 +36,8 @@ from timelocal.rules import (
 from timelocal.rules.eligibility import trace_name
 from timelocal.rules.feedback_rule import FeedbackRule
 from timelocal.rules.perturbation import NodeRule
+from timelocal.rules.perturbation_authors_code import at_rest
+from timelocal.rules.states import unpacked
 from timelocal.typing import Memory
 
 
@@ -117,6 +119,13 @@ def _weights(rule: WP, memory: Memory, lr: float = 1.0) -> Native | None:
     return Native(OnlineSettings("wp", lr, sigma=rule.sigma), OnlineState(*states))
 
 
+def _weights_as_in_the_authors_code(rule: WPAuthorsCode, memory: Memory) -> Native | None:
+    """Its first step is the loop's: there the recurrent weights have no noise."""
+    if at_rest(unpacked(memory["noisy"])):
+        return None
+    return _weights(rule, memory, rule.sigma)
+
+
 NATIVE: dict[type[Rule], Callable[[Any, Memory], Native | None]] = {
     TBPTT: _tbptt,
     DFA: _feedback,
@@ -126,7 +135,7 @@ NATIVE: dict[type[Rule], Callable[[Any, Memory], Native | None]] = {
     WP: _weights,
     NPAuthorsCode: lambda rule, memory: _nodes("np", rule, memory, rule.sigma),
     ANPAuthorsCode: lambda rule, memory: _nodes("anp-authors-code", rule, memory),
-    WPAuthorsCode: lambda rule, memory: _weights(rule, memory, rule.sigma),
+    WPAuthorsCode: _weights_as_in_the_authors_code,
 }
 """By the rule's exact type: a variation on a rule computes something else."""
 

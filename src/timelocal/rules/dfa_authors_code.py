@@ -9,7 +9,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from timelocal.cells import CellWeights, GRUResetBefore, LayerTrajectory, RNNCell
+from timelocal import feedback
+from timelocal.cells import GRUResetBefore, LayerTrajectory, RNNCell
 from timelocal.errors import Problem, UnsupportedError, described, unknown_name
 from timelocal.losses import Loss
 from timelocal.network import Network
@@ -18,9 +19,18 @@ from timelocal.rules.dfa import DFA
 from timelocal.rules.estimate import ForwardPass, RuleSpec
 from timelocal.rules.feedback_rule import FeedbackRule, unit_norm
 from timelocal.rules.forward import forward_pass, readout_gradients
+from timelocal.seeding import generator
 from timelocal.typing import Gradients, LossFunction, Place
 
-QUIRKS = ("shifted-time", "untransposed-candidate", "frozen-gate-biases", "frobenius")
+QUIRKS = (
+    "shifted-states",
+    "reset-slope",
+    "untransposed-candidate",
+    "matrix-before-slope",
+    "frozen-gate-biases",
+    "feedback-per-matrix",
+    "frobenius",
+)
 
 
 class DFAAuthorsCode(FeedbackRule):
@@ -31,17 +41,24 @@ class DFAAuthorsCode(FeedbackRule):
         loss: as in `DFA`.
         at: "last", of sequences of equal length: that code knows no other place.
         quirks: which deviations to make, of
-            "shifted-time": σ' is taken at h_{t-1} and pairs with h_{t-2}; the first steps wrap round to h_T;
+            "shifted-states": h_{t-2} stands where h_{t-1} is right, h_T at step 1; in the tanh RNN the slope
+            is that of h_{t-1}, where that of h_t is right;
+            "reset-slope": the update gate's slope is r (1 − r), where z (1 − z) is right (GRU);
             "untransposed-candidate": δ_r uses W_n where W_nᵀ is right (GRU);
+            "matrix-before-slope": the signal of the candidate itself is W_n (G ⊙ (1 − z)) ⊙ (1 − n²), where
+            no matrix is right (GRU); what goes on to the reset gate is without it;
             "frozen-gate-biases": the biases of r and z get no update (GRU);
-            "frobenius": each gate's block of each update is divided by its Frobenius norm.
-        seed: of the feedback matrix; the same as `DFA`'s for the same seed.
+            "feedback-per-matrix": each gate's input and recurrent matrix has an F of its own, and its biases
+            that of its input matrix;
+            "frobenius": each gate's block of each update of the recurrent layer is divided by its Frobenius
+            norm.
+        seed: of the feedback matrices; without "feedback-per-matrix" the same as `DFA`'s for the same seed.
 
     With no quirks this is `DFA`.
 
     >>> import torch, timelocal as tl
     >>> network = tl.RNN(3, 8, output_size=2)
-    >>> rule = tl.DFAAuthorsCode(network, quirks=["shifted-time"])
+    >>> rule = tl.DFAAuthorsCode(network, quirks=["shifted-states"])
     >>> rule(torch.rand(5, 6, 3), torch.tensor([0, 1, 0, 1, 0])).backward()
     """
 
@@ -94,8 +111,27 @@ class DFAAuthorsCode(FeedbackRule):
                 "tanh RNN or a GRU with reset_after=False, as in that code. Use DFA."
             )
         self.quirks = tuple(quirks)
+        if "feedback-per-matrix" in self.quirks:
+            self._draw_per_matrix(generator(seed, self.spec.name))
 
     carries_back_to: ClassVar[tuple[str, ...]] = ()
+
+    def _draw_per_matrix(self, generator: torch.Generator) -> None:
+        """F of each gate's input and recurrent matrix, two buffers (gates, h, o)."""
+        network = self.network
+        for matrix in ("weight_ih", "weight_hh"):
+            drawn = [
+                feedback.gaussian(network.hidden_size, network.output_size, generator)
+                for _ in network.cell.gate_names
+            ]
+            own = torch.stack(drawn).to(network.recurrent.like)
+            self.register_buffer(f"feedback_{matrix}_l0", own)
+
+    def _feedback_of(self, matrix: str) -> Tensor:
+        """F of every gate's block of the matrix "weight_ih" or "weight_hh", (gates, h, o)."""
+        if "feedback-per-matrix" not in self.quirks:
+            return self.feedback_matrix().expand(len(self.network.cell.gate_names), -1, -1)
+        return self.get_buffer(f"feedback_{matrix}_l0")
 
     def compute(self, batch: Batch) -> tuple[ForwardPass, Gradients]:
         if batch.lengths is not None:
@@ -106,27 +142,45 @@ class DFAAuthorsCode(FeedbackRule):
         forward = forward_pass(self.network, self.loss, batch, None)
         gradients = readout_gradients(self.network, forward)
         own = forward.trajectory.layers[0][0]
-        if "shifted-time" in self.quirks:
-            own = shift_time(own)
-        if "untransposed-candidate" in self.quirks:
-            weights = transpose_last_gate(weights)
-        signal = forward.errors @ self.feedback_matrix().t()
-        delta = cell.node_signal(weights, cell.local_jacobian(own), signal)
-        gates = len(cell.gate_names)
+        if "shifted-states" in self.quirks:
+            own = shift_states(own)
+        deltas = {
+            matrix: self._node_signals(
+                own, weights.hh, forward.errors @ self._feedback_of(matrix).transpose(1, 2)
+            )
+            for matrix in ("weight_ih", "weight_hh")
+        }
         for kind in self.network.recurrent.parameter_kinds:
-            blocks = list(cell.gradient(weights, kind, own, delta).chunk(gates))
+            delta = deltas["weight_hh" if kind == "weight_hh" else "weight_ih"]
+            blocks = list(cell.gradient(weights, kind, own, delta).chunk(len(cell.gate_names)))
             if "frozen-gate-biases" in self.quirks and kind.startswith("bias"):
                 blocks[:-1] = [torch.zeros_like(block) for block in blocks[:-1]]
-            gradients[f"recurrent.{kind}_l0"] = self._scaled(blocks)
-        for name in ("readout.weight", "readout.bias"):
-            if name in gradients:
-                gradients[name] = self._scaled([gradients[name]])
+            if "frobenius" in self.quirks:
+                blocks = [unit_norm(block) for block in blocks]
+            gradients[f"recurrent.{kind}_l0"] = torch.cat(blocks)
         return forward, gradients
 
-    def _scaled(self, blocks: list[Tensor]) -> Tensor:
-        if "frobenius" in self.quirks:
-            blocks = [unit_norm(block) for block in blocks]
-        return torch.cat(blocks)
+    def _node_signals(self, own: LayerTrajectory, recurrent: Tensor, signals: Tensor) -> Tensor:
+        """δ (t, b, g), each gate's from a signal of its own at the hidden state, `signals` (gates, b, h)."""
+        if isinstance(self.network.cell, RNNCell):
+            return signals[0] * (1 - own.gates.square()) / self.network.cell.tau
+        r, z, n = own.gates.chunk(3, -1)
+        by_r, by_z, by_n = signals
+        matrix = recurrent[-r.shape[-1] :]  # W_n
+        candidate, slope = by_n * (1 - z), 1 - n.square()
+        if "matrix-before-slope" in self.quirks:
+            candidate = candidate @ matrix.t()
+        behind = by_r * (1 - z) * slope
+        reset = behind @ (matrix.t() if "untransposed-candidate" in self.quirks else matrix)
+        gate = r if "reset-slope" in self.quirks else z
+        return torch.cat(
+            (
+                reset * own.recurrent_input * r * (1 - r),
+                by_z * (own.previous - n) * gate * (1 - gate),
+                candidate * slope,
+            ),
+            -1,
+        )
 
 
 def _quirk_problems(quirks: object) -> list[Problem | None]:
@@ -135,27 +189,17 @@ def _quirk_problems(quirks: object) -> list[Problem | None]:
     return [unknown_name("quirks", quirk, QUIRKS) for quirk in quirks]
 
 
-def shift_time(own: LayerTrajectory) -> LayerTrajectory:
-    """What was computed one step before, the first steps wrapping round to the end.
+def shift_states(own: LayerTrajectory) -> LayerTrajectory:
+    """h_{t-2} where h_{t-1} is right, (h_0, …, h_T) being a ring.
 
-    With H = (h_1, …, h_T): step t reads h_{t-1} where h_t is right, and h_{t-2} where h_{t-1} is.
+    The gates of a GRU stay where they are. The slope of a tanh RNN is made of its states, and so goes with
+    them: at step 1 it is that of h_0 = 0.
     """
-    states = _shifted(own.states[0])
-    seen = None if own.seen is None else _shifted(own.seen)
-    gates = own.gates.roll(1, 0)
-    moved = replace(own, states=(states,), gates=gates, seen=seen)
+    moved = replace(
+        own,
+        states=(own.states[0].roll(1, 0),),
+        seen=None if own.seen is None else own.seen.roll(1, 0),
+    )
     if own.auxiliary is None:
-        return moved
-    return replace(moved, auxiliary=gates.chunk(3, -1)[0] * moved.recurrent_input)
-
-
-def _shifted(states: Tensor) -> Tensor:
-    """(h_0, …, h_T) -> (h_{T-1}, h_T, h_1, …, h_{T-1}), (t + 1, b, h)."""
-    later = states[1:]
-    return torch.cat((later[-2:], later[:-1])) if len(later) > 1 else torch.cat((later,) * 2)
-
-
-def transpose_last_gate(weights: CellWeights) -> CellWeights:
-    """W_nᵀ in the place of W_n; of no effect where the cell has no gates."""
-    size = weights.hh.shape[1]
-    return weights._replace(hh=torch.cat((weights.hh[:-size], weights.hh[-size:].t())))
+        return replace(moved, gates=torch.cat((torch.zeros_like(own.gates[:1]), own.gates[:-1])))
+    return replace(moved, auxiliary=own.gates.chunk(3, -1)[0] * moved.recurrent_input)

@@ -1,7 +1,8 @@
 """NP, ANP and WP as the perturbation paper's authors run them, for reproductions only.
 
 One scalar, the mean loss of the batch, stands for every sequence's own, and the update is not divided
-by σ² but by σ. Learning rates of the paper belong to these updates.
+by σ² but by σ. Learning rates of the paper belong to these updates. After whole sequences of T steps theirs
+is the sum over the steps, and ANP's not divided by B: take a rate T times as large, or T B times.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from timelocal.rules.estimate import ForwardPass
 from timelocal.rules.node_perturbation import NP
 from timelocal.rules.perturbation import Directions, Runs
 from timelocal.rules.weight_perturbation import WP
-from timelocal.typing import Gradients, LossFunction, Memory, Place
+from timelocal.typing import Gradients, LossFunction, Memory, Place, States
 
 SIGMA = 1e-3
 """The standard deviation in the code; the paper's table 1 prints a variance of 10⁻²."""
@@ -68,11 +69,12 @@ class NPAuthorsCode(NP):
 
 
 class WPAuthorsCode(WP):
-    """Weight perturbation with the deviation of the perturbation paper's public code.
+    """Weight perturbation with the deviations of the perturbation paper's public code.
 
         dW = σ⁻¹ Σ_t δℓ_t σΞ_t
 
-    that is `WP` times σ.
+    that is `WP` times σ. Recurrent weights that only zeros enter, as at the first step, have no noise, which
+    would move them without moving the loss.
 
     Args: as in `NPAuthorsCode`.
 
@@ -113,6 +115,12 @@ class WPAuthorsCode(WP):
 
     def _times_sigma(self, gradients: Gradients) -> Gradients:
         return {name: own * self.sigma for name, own in gradients.items()}
+
+    def _still(self, noise: Gradients, states: States | None) -> None:
+        if at_rest(states):
+            for name, drawn in noise.items():
+                if name.startswith("recurrent.weight_hh"):
+                    drawn.zero_()
 
 
 class ANPAuthorsCode(ANP):
@@ -160,6 +168,12 @@ class ANPAuthorsCode(ANP):
         return Directions(
             [gain * _over_squared_norm(own) for own in nodes], gain * _over_squared_norm(readout)
         )
+
+
+def at_rest(states: States | None) -> bool:
+    """Whether nothing but zeros enters the recurrent weights, as at the first step of a sequence."""
+    parts = [] if states is None else [states] if isinstance(states, Tensor) else states
+    return not any(bool(part.any()) for part in parts)
 
 
 def _over_squared_norm(change: Tensor) -> Tensor:

@@ -162,6 +162,7 @@ class WP(PerturbationRule):
             traces, total = self._zeros(), torch.zeros_like(clean.loss)
             for t in range(steps):
                 noise = self._noise(key, first_step + t, direction)
+                self._still(noise, states)
                 perturbed = self._perturbed(noise, sign)
                 run = self.network.unroll(
                     batch.inputs[t : t + 1], None, states, weights=self._weights(perturbed)
@@ -221,6 +222,12 @@ class WP(PerturbationRule):
             )[0]
             for place, (name, own) in enumerate(parameters.items())
         }  # fmt: skip
+
+    def _still(self, noise: Gradients, states: States | None) -> None:
+        """Take out of a step's noise, in place, what is not to be: nothing here.
+
+        states: those that the noisy run begins the step with; None for zero.
+        """
 
     def _perturbed(self, noise: Gradients, sign: float) -> Gradients:
         """±σΞ in the parameters' type."""

@@ -128,7 +128,6 @@ def authors_dfa_oracle(rule: Rule, case: Case) -> Gradients:
     """The DFA paper's code as its quirks describe it: sample by sample, step by step, gate by gate."""
     assert isinstance(rule, DFAAuthorsCode)
     network, quirks = rule.network, rule.quirks
-    matrix = rule.feedback_matrix()
     stack, out, cell = network.recurrent, network.readout, network.cell
     loss, _, inputs, targets, _, mask, _ = batch_of(rule, case)
     inputs = inputs if network.batch_first else inputs.transpose(0, 1)
@@ -162,43 +161,51 @@ def authors_dfa_oracle(rule: Rule, case: Case) -> Gradients:
                 gates.append((a,))
                 h.append((1 - 1 / tau) * h[-1] + a / tau)
         error = share * _through_the_readout(out, loss, d @ h[-1], target, grad, share)
-        signal = matrix @ error
         for t in range(1, steps + 1):
-            post, pre = t, h[t - 1]
-            if "shifted-time" in quirks:
-                post, pre = (t - 2) % steps + 1, h[(t - 3) % steps + 1]
+            pre, passed = h[t - 1], t
+            if "shifted-states" in quirks:
+                pre, passed = h[steps] if t == 1 else h[t - 2], t - 1
             into = d @ pre
-            if gated:
-                r, z, n = gates[post]
-                delta_n = signal * (1 - z) * (1 - n**2)
-                back = w[2] if "untransposed-candidate" in quirks else w[2].t()
-                delta_r = (back @ delta_n) * into * r * (1 - r)
-                delta_z = signal * (pre - n) * z * (1 - z)
-                deltas: tuple[Tensor, ...] = (delta_r, delta_z, delta_n)
-                entered: tuple[Tensor, ...] = (into, into, r * into)
-            else:
-                deltas, entered = (signal * (1 - gates[post][0] ** 2) / tau,), (into,)
-            grad["recurrent.weight_ih_l0"] += torch.cat(
-                [torch.outer(delta, sample[t - 1]) for delta in deltas]
-            )
-            grad["recurrent.weight_hh_l0"] += torch.cat(
-                [torch.outer(delta, seen) for delta, seen in zip(deltas, entered, strict=True)]
-            )
-            for bias in ("bias_ih_l0", "bias_hh_l0") if stack.bias else ():
-                grad[f"recurrent.{bias}"] += torch.cat(deltas)
-    if "frozen-gate-biases" in quirks and gated and stack.bias:
-        for bias in ("bias_ih_l0", "bias_hh_l0"):
-            grad[f"recurrent.{bias}"][: 2 * size] = 0
-    if "frobenius" in quirks:
-        return {
-            name: torch.cat(
-                [_unit(own) for own in whole.chunk(gates_of if "recurrent" in name else 1)]
-            )
-            if name.startswith("recurrent") or name in ("readout.weight", "readout.bias")
-            else whole
-            for name, whole in grad.items()
-        }
+            for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")[: 4 if stack.bias else 2]:
+                b_r, b_z, b_n = (m @ error for m in _feedback_of(rule, kind, gates_of))
+                if gated:
+                    r, z, n = gates[t]
+                    delta_n = b_n * (1 - z)
+                    if "matrix-before-slope" in quirks:
+                        delta_n = w[2] @ delta_n
+                    delta_n = delta_n * (1 - n**2)
+                    back = w[2] if "untransposed-candidate" in quirks else w[2].t()
+                    delta_r = (back @ (b_r * (1 - z) * (1 - n**2))) * into * r * (1 - r)
+                    slope = r * (1 - r) if "reset-slope" in quirks else z * (1 - z)
+                    delta_z = b_z * (pre - n) * slope
+                    deltas: tuple[Tensor, ...] = (delta_r, delta_z, delta_n)
+                    entered: tuple[Tensor, ...] = (into, into, r * into)
+                else:
+                    slope = 1 - gates[passed][0] ** 2 if passed else torch.ones_like(b_n)
+                    deltas, entered = (b_n * slope / tau,), (into,)
+                if kind == "weight_ih":
+                    blocks = [torch.outer(delta, sample[t - 1]) for delta in deltas]
+                elif kind == "weight_hh":
+                    blocks = [torch.outer(*pair) for pair in zip(deltas, entered, strict=True)]
+                else:
+                    blocks = list(deltas)
+                grad[f"recurrent.{kind}_l0"] += torch.cat(blocks)
+    for name, whole in grad.items():
+        if not name.startswith("recurrent"):
+            continue
+        if "frozen-gate-biases" in quirks and gated and "bias" in name:
+            whole[: 2 * size] = 0
+        if "frobenius" in quirks:
+            whole.copy_(torch.cat([_unit(own) for own in whole.chunk(gates_of)]))
     return grad
+
+
+def _feedback_of(rule: DFAAuthorsCode, kind: str, gates: int) -> list[Tensor]:
+    """F of the gates r, z and n for one kind of parameter; a tanh RNN's one thrice."""
+    if "feedback-per-matrix" not in rule.quirks:
+        return [rule.feedback_matrix()] * 3
+    of = "hh" if kind == "weight_hh" else "ih"  # a bias has the matrix of its gate's inputs
+    return list(rule.get_buffer(f"feedback_weight_{of}_l0")) * (3 // gates)
 
 
 @torch.enable_grad()

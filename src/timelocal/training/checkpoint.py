@@ -129,13 +129,10 @@ def _of_this_format(index: Mapping[str, Any], tensors: dict[str, Tensor]) -> dic
     """The tensors of a checkpoint under the names of the present format."""
     if index["format"] != 1:
         return tensors
-    renamed = {}
-    for name, tensor in tensors.items():
-        if name.startswith("network."):
-            renamed[f"rule.{name}"] = tensor
-        elif name != "rule.dfa._extra_state":  # of a rule inside a rule, which is no more
-            renamed[name.replace("rule.dfa.", "rule.")] = tensor
-    return renamed
+    return {
+        f"rule.{name}" if name.startswith("network.") else name: tensor
+        for name, tensor in tensors.items()
+    }
 
 
 def _read(folder: Path) -> tuple[dict[str, Any], dict[str, str] | None] | None:

@@ -412,7 +412,8 @@ class Stream:
         results: list[Learned] = []
         known = -1
         for t in range(len(x)):
-            if len(self.optimizer.state) != known:  # before and after its first step
+            # before a first step and after it, and after the optimizer's first, which is later under a mask
+            if t < 2 or len(self.optimizer.state) != known:
                 native = self._run_native(x[t:], y[t:], None if mask is None else mask[t:])
                 if native is not None:
                     results.append(native)

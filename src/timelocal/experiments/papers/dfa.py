@@ -228,6 +228,12 @@ def _deviations(profile: ProfileName) -> tuple[str, ...]:
         "diverges in the full run of such a seed is passed over for the next best. Of so many of the "
         "best the one is taken that is best after its full runs with those seeds: "
         f"{listed(size.finalists)}.",
+        "DFA as in the authors' code: states one step late (h_{t-2} where h_{t-1} is right, h_T at the first "
+        "step; the tanh RNN's slope is late, too), a feedback matrix for every weight matrix, every block of "
+        "the recurrent layer's update divided by its norm; in the GRU the reset gate's slope for the update "
+        "gate, W_c without its transpose towards the reset gate and before the candidate's slope, and biases "
+        "of both gates that stay. Whether what reaches the reset gate there has been through W_c twice is "
+        "not clear; here it has been once.",
         "DFA as in the authors' code has the hyperparameters of Appendix B, and so has BPTT"
         + (
             f" but on {', '.join(size.bptt_searched)}, where they are chosen as those of DFA."
