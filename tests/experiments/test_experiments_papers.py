@@ -85,7 +85,7 @@ def decide(
 ) -> list[Verdict]:
     """The verdicts of claims that all speak of the same numbers, whatever measure they name."""
     measured = Measured(numbers, floors or {}, higher_is_better)
-    named = {claim.measure or "first" for claim in claims}
+    named = {"first", *(claim.measure or "first" for claim in claims)}
     return verdicts(claims, dict.fromkeys(named, measured), "first")
 
 
@@ -237,6 +237,20 @@ def test_lines_at_the_floor_have_learned_nothing() -> None:
     numbers |= {other[0]: dict.fromkeys(seeds, 0.1), other[1]: dict.fromkeys(seeds, 0.9)}
     (verdict,) = decide([above("", [(A, B), other])], numbers, floors)
     assert verdict.word == "does not hold"
+
+
+def test_how_fast_lines_learn_that_learned_nothing_is_not_compared() -> None:
+    """A measure without a floor goes by that of the first: here 1 is reached without learning."""
+    seeds = range(9)
+    times = Measured({A: dict.fromkeys(seeds, 3.0), B: dict.fromkeys(seeds, 9.0)}, {}, False)
+    floors = {"task": dict.fromkeys(seeds, 1.0)}
+    claims = [at_most("", [(A, B)], 1.0, "time")]
+    for loss, word in ((1.0, "nothing learned"), (0.5, "holds")):
+        losses = Measured(
+            {A: dict.fromkeys(seeds, 1.0), B: dict.fromkeys(seeds, loss)}, floors, False
+        )
+        (verdict,) = verdicts(claims, {"loss": losses, "time": times}, "loss")
+        assert verdict.word == word
 
 
 @pytest.mark.parametrize("claim", [above("", [(A, B)]), reaches("", [(A, 1.0), (B, 0.5)])])

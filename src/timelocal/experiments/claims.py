@@ -43,23 +43,36 @@ POINTS = 0.02
 """Accuracies that differ by less are on par."""
 
 
-def above(text: str, pairs: Iterable[tuple[Key, Key]], factor: float = 1.0) -> Claim:
-    """Every first mean is more than `factor` times the second."""
+def above(
+    text: str, pairs: Iterable[tuple[Key, Key]], factor: float = 1.0, measure: str | None = None
+) -> Claim:
+    """Every first mean is more than `factor` times the second.
+
+    measure: what is compared, if it is another than the experiment's first.
+    """
     rule = (
         f"each first mean is more than {factor:g} times the second"
         if factor != 1
         else "each first mean is larger than the second"
     )
-    return _of_pairs(text, rule, pairs, lambda ours, theirs: ours - factor * theirs)
+    return _of_pairs(
+        text, rule, pairs, lambda ours, theirs: ours - factor * theirs, measure=measure
+    )
 
 
-def at_most(text: str, pairs: Iterable[tuple[Key, Key]], factor: float) -> Claim:
-    """Every first mean is less than `factor` times the second: "as good as", for losses and costs."""
+def at_most(
+    text: str, pairs: Iterable[tuple[Key, Key]], factor: float, measure: str | None = None
+) -> Claim:
+    """Every first mean is less than `factor` times the second: "as good as", for losses, times and costs."""
     rule = f"each first mean is less than {factor:g} times the second"
-    return _of_pairs(text, rule, pairs, lambda ours, theirs: factor * theirs - ours)
+    return _of_pairs(
+        text, rule, pairs, lambda ours, theirs: factor * theirs - ours, measure=measure
+    )
 
 
-def within(text: str, pairs: Iterable[tuple[Key, Key]], factor: float) -> Claim:
+def within(
+    text: str, pairs: Iterable[tuple[Key, Key]], factor: float, measure: str | None = None
+) -> Claim:
     """Every two means are on par: neither is `factor` times the other. For losses; two tests a pair."""
     rule = f"the larger mean of each pair is less than {factor:g} times the smaller"
     return _of_pairs(
@@ -68,6 +81,7 @@ def within(text: str, pairs: Iterable[tuple[Key, Key]], factor: float) -> Claim:
         pairs,
         lambda ours, theirs: factor * theirs - ours,
         lambda ours, theirs: factor * ours - theirs,
+        measure=measure,
     )
 
 
@@ -126,10 +140,10 @@ def _of_pairs(
     rule: str,
     pairs: Iterable[tuple[Key, Key]],
     *excesses: Callable[[float, float], float],
+    measure: str | None = None,
 ) -> Claim:
-    return Claim(
-        text, rule, tuple(Comparison(*pair, excess) for pair in pairs for excess in excesses)
-    )
+    comparisons = tuple(Comparison(*pair, excess) for pair in pairs for excess in excesses)
+    return Claim(text, rule, comparisons, measure)
 
 
 # --- how they are decided ------------------------------------------------------------------------
@@ -167,10 +181,14 @@ def verdicts(
     Args:
         claims: all claims of the page.
         measured: by the name of a measure, its values.
-        first: the measure of claims that name none.
+        first: the measure of claims that name none; it also says whether a line has learned anything where
+            a claim's own measure has no floor.
     """
     strictest = LEVEL / max(1, len(claims))
-    found = [_findings(claim, measured[claim.measure or first], strictest) for claim in claims]
+    found = [
+        _findings(claim, measured[claim.measure or first], measured[first], strictest)
+        for claim in claims
+    ]
     holds = holm([one.holds for one in found])
     contraries = iter(holm([test.p_contrary for one in found for test in one.tests]))
     fails = [min((next(contraries) or 0.0 for _ in one.tests), default=1.0) for one in found]
@@ -180,12 +198,12 @@ def verdicts(
     ]
 
 
-def _findings(claim: Claim, measured: Measured, strictest: float) -> _Findings:
-    numbers = measured.numbers
+def _findings(claim: Claim, measured: Measured, first: Measured, strictest: float) -> _Findings:
+    numbers, learned = measured.numbers, measured if measured.floors else first
     keys = list(dict.fromkeys(key for one in claim.comparisons for key in one.keys))
     missing = [key for key in keys if len(numbers.get(key, ())) < SEEDS]
     known = [one for one in claim.comparisons if not {*one.keys} & {*missing}]
-    made = [one for one in known if not _learned_nothing(one, measured)]
+    made = [one for one in known if not _learned_nothing(one, learned)]
     nothing = [key.panel for one in known if one not in made for key in one.keys]
     tests = [_test(one, numbers, strictest) for one in made]
     few = [one.keys for one, test in zip(made, tests, strict=True) if test is None]
@@ -202,7 +220,7 @@ def _learned_nothing(comparison: Comparison, measured: Measured) -> bool:
     sign = 1 if measured.higher_is_better else -1
     gains = []
     for key in comparison.keys:
-        line, floor = measured.numbers[key], measured.floors.get(key.panel, {})
+        line, floor = measured.numbers.get(key, {}), measured.floors.get(key.panel, {})
         gains.append([sign * (line[seed] - floor[seed]) for seed in line if seed in floor])
     chances = [student_p(gain) for gain in gains if len(gain) >= SEEDS]
     return bool(chances) and min(chances) > LEVEL

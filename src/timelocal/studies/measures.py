@@ -84,8 +84,45 @@ def _of_ridge(record: RunRecord) -> float | None:
     return None if error is None or not ridge else error / ridge
 
 
+_WAY = 0.9
+"""The share of the way from the first epoch to the end after which a run is said to have converged."""
+
+
+def _convergence(record: RunRecord) -> float | None:
+    """The first epoch whose training loss has made nine tenths of its whole way; None where it made none."""
+    losses = [epoch["train_loss"] for epoch in record.epochs if "train_loss" in epoch]
+    end = _final("train_loss")(record)
+    if end is None or not end < losses[0]:
+        return None
+    goal = losses[0] - _WAY * (losses[0] - end)
+    return float(1 + next(n for n, loss in enumerate(losses) if loss <= goal))
+
+
+def _gap(record: RunRecord) -> float | None:
+    """How much larger the final loss is in testing than in training."""
+    test, train = _final("test_loss")(record), _final("train_loss")(record)
+    return None if test is None or train is None else test - train
+
+
+def _slope(epochs: int) -> Callable[[RunRecord], float | None]:
+    """The least-squares slope of the test accuracy over the first epochs, a hundred epochs."""
+
+    def read(record: RunRecord) -> float | None:
+        found = [epoch["test_accuracy"] for epoch in record.epochs if "test_accuracy" in epoch]
+        if len(found) < epochs:
+            return None
+        return 100 * statistics.linear_regression(range(epochs), found[:epochs]).slope
+
+    return read
+
+
 def _accuracy(title: str, read: Callable[[RunRecord], float | None]) -> Measure:
     return Measure(title, "\u202f%", 100.0, 1, True, read, "test_accuracy", trivial="accuracy")
+
+
+def _rise(epochs: int) -> Measure:
+    title = f"slope of the test accuracy over {epochs} epochs, points a hundred epochs"
+    return Measure(title, "", 100.0, 1, True, _slope(epochs))
 
 
 def _loss(title: str, key: str, trivial: Literal["loss", None] = None) -> Measure:
@@ -112,6 +149,12 @@ MEASURES: dict[str, Measure] = {
     "nrmse": Measure("test NRMSE", "", 1.0, 3, False, _result("metrics", "nrmse")),
     "of_ridge": Measure("test error over that of ridge", "", 1.0, 3, False, _of_ridge),
     "bit_errors": Measure("bit errors", "", 1.0, 3, False, _result("metrics", "bit_errors")),
+    "convergence": Measure(
+        "epochs to nine tenths of the fall of the training loss", "", 1.0, 0, False, _convergence
+    ),
+    "generalization_gap": Measure("test loss minus training loss", "", 1.0, 5, False, _gap),
+    "slope_50": _rise(50),
+    "slope_150": _rise(150),
     "decorrelation_loss": _loss("decorrelation loss", "decorrelation_loss"),
     "milliseconds": Measure(
         "time for one sequence", " ms", 1.0, 2, False, _result("milliseconds"), log=True

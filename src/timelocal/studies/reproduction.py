@@ -70,7 +70,7 @@ class Reproduction:
         main, claims = self.experiment.measures[0], self.experiment.claims
         measured = {
             name: Measured(self.numbers(name), self.floors(name), MEASURES[name].higher_is_better)
-            for name in {one.measure or main for one in claims}
+            for name in {main, *(one.measure or main for one in claims)}
         }
         return list(zip(claims, verdicts(claims, measured, main), strict=True))
 

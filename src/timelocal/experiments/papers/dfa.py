@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from timelocal.experiments.claims import POINTS, above, no_worse, on_par, reaches
+from timelocal.experiments.claims import POINTS, above, no_worse, on_par, reaches, within
 from timelocal.experiments.config import TrainConfig
 from timelocal.experiments.experiment import (
+    Claim,
     Column,
     Experiment,
     Key,
@@ -290,6 +291,17 @@ CLAIMS = (
     ),
 )
 
+
+def _as_steep(name: str, cell: str, epochs: int) -> Claim:
+    return within(
+        f"On Libras with the {cell}, DFA has the same learning slope as BPTT over the first {epochs} epochs: "
+        "the least-squares slope of the test accuracy.",
+        [(_key("libras", name), _bptt("libras", name))],
+        1.15,
+        f"slope_{epochs}",
+    )
+
+
 EXPERIMENTS = (
     Experiment(
         "dfa/table1",
@@ -314,6 +326,8 @@ EXPERIMENTS = (
                 [(_key("libras", "RNN"), _bptt("libras", "RNN"))],
                 POINTS,
             ),
+            _as_steep("RNN", "tanh RNN", 150),
+            _as_steep("GRU", "GRU", 50),
         ),
         _deviations,
     ),

@@ -445,6 +445,9 @@ AS_GOOD = 1.15
 """How much larger a loss may be for "closely approaches" and the like."""
 
 
+_TIME = ": epochs until the training loss has made nine tenths of its way"
+
+
 def _claims(task: str) -> tuple[Claim, ...]:
     return (
         above("NP and WP are clearly inferior to BP.", _beside_bp(task, "NP", "WP"), AS_GOOD),
@@ -459,6 +462,12 @@ def _claims(task: str) -> tuple[Claim, ...]:
             "The BP that is meant, one step back at every step, is as good as true BPTT.",
             [(_key(task, "BP"), _key(task, "BPTT", "true BPTT"))],
             AS_GOOD,
+        ),
+        at_most(
+            f"The convergence time of ANP and DANP closely approaches that of BP{_TIME}.",
+            _beside_bp(task, "ANP", "DANP"),
+            AS_GOOD,
+            "convergence",
         ),
         *([_teaches(task)] if task in FROZEN_ON else []),
         *([_many_reach(task)] if task in MAIN else []),
@@ -594,7 +603,7 @@ def _figure(number: int, task: str, title: str, more: tuple[Claim, ...] = ()) ->
         f"Figure {number}: {title}",
         "How well do networks learn by random perturbations, beside one-step and true backpropagation?",
         "curves",
-        ("test_loss", "train_loss", *second),
+        ("test_loss", "train_loss", *second, "convergence"),
         partial(results, task),
         (*_claims(task), *more),
         _deviations,
@@ -612,6 +621,17 @@ EXPERIMENTS = (
             above(
                 "Decorrelation makes BP generalise worse.",
                 [(_key("weather-48h", "DBP"), _key("weather-48h", "BP"))],
+            ),
+            at_most(
+                f"Decorrelation makes BP converge faster{_TIME}.",
+                [(_key("weather-48h", "DBP"), _key("weather-48h", "BP"))],
+                1.0,
+                "convergence",
+            ),
+            above(
+                "DANP generalises better than ANP: its test loss is less above its training loss.",
+                [(_key("weather-48h", "ANP"), _key("weather-48h", "DANP"))],
+                measure="generalization_gap",
             ),
         ),
     ),
