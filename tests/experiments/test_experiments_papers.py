@@ -33,6 +33,9 @@ NAMES = {
     *(f"perturbation/figure{n}" for n in (*range(4, 15),)),
     "perturbation/table1",
     "perturbation/table2",
+    "perturbation/noise",
+    "perturbation/decorrelation",
+    "perturbation/gradients",
     *(
         f"beyond/{name}"
         for name in (

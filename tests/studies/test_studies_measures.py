@@ -41,6 +41,12 @@ def test_the_gap_is_of_final_losses() -> None:
     assert value(record(train_loss=[1.0]), "generalization_gap") is None
 
 
+def test_alignment_is_the_mean_over_the_epochs() -> None:
+    run = record(**{"alignment.recurrent.cosine": [0.1, 0.2, 0.6]})
+    assert value(run, "alignment") == pytest.approx(0.3)
+    assert value(record(train_loss=[1.0]), "alignment") is None
+
+
 def test_a_slope_is_that_of_the_line_through_the_first_epochs() -> None:
     rising = [0.3 + 0.002 * n for n in range(150)]
     run = record(test_accuracy=[*rising, *[0.0] * 20])

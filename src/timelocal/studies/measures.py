@@ -84,6 +84,16 @@ def _of_ridge(record: RunRecord) -> float | None:
     return None if error is None or not ridge else error / ridge
 
 
+def _mean(key: str) -> Callable[[RunRecord], float | None]:
+    """The mean over all epochs."""
+
+    def read(record: RunRecord) -> float | None:
+        values = [epoch[key] for epoch in record.epochs if key in epoch]
+        return statistics.fmean(values) if values else None
+
+    return read
+
+
 _WAY = 0.9
 """The share of the way from the first epoch to the end after which a run is said to have converged."""
 
@@ -155,6 +165,9 @@ MEASURES: dict[str, Measure] = {
     "generalization_gap": Measure("test loss minus training loss", "", 1.0, 5, False, _gap),
     "slope_50": _rise(50),
     "slope_150": _rise(150),
+    "alignment": Measure(
+        "cosine with the gradient of BPTT", "", 1.0, 3, True, _mean("alignment.recurrent.cosine")
+    ),
     "decorrelation_loss": _loss("decorrelation loss", "decorrelation_loss"),
     "milliseconds": Measure(
         "time for one sequence", " ms", 1.0, 2, False, _result("milliseconds"), log=True
