@@ -40,6 +40,7 @@ NAMES = {
         f"beyond/{name}"
         for name in (
             "gap",
+            "gap-costs",
             "adding",
             "mackey-glass",
             "permuted-mnist",

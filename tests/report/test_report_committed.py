@@ -30,9 +30,13 @@ def test_the_page_of_long_memories_is_made_anew_from_its_packed_runs(tmp_path: P
 
 @pytest.mark.slow
 def test_the_page_of_the_gap_is_made_anew_from_its_packed_runs(tmp_path: Path) -> None:
-    found = collect([EXPERIMENTS["beyond/gap"]], "laptop", ROOT / "results" / "beyond" / "runs")
+    asked = [EXPERIMENTS["beyond/gap"], EXPERIMENTS["beyond/gap-costs"]]
+    found = collect(asked, "laptop", ROOT / "results" / "beyond" / "runs")
     page = write_markdown(found, tmp_path / "page.md").read_bytes()
     assert page == (ROOT / "docs" / "gap.md").read_bytes()
+    picture = "figures/beyond-gap.svg"
+    assert (tmp_path / picture).stat().st_size > 1000
+    assert (ROOT / "docs" / picture).is_file()
 
 
 @pytest.mark.slow

@@ -156,7 +156,8 @@ class Experiment:
 
     `measures` name entries of `timelocal.studies.measures`; the first decides claims that name none.
     `view` is how the page draws it: learning `curves` with bars of the final values, values over `sizes`,
-    `costs` in time and memory, a `grid` search, or `settings` alone.
+    `costs` in time and memory, a `grid` search, or `settings` alone. `beside` names the experiment that
+    measures what updates of these lines cost: a page with both opens with accuracies against costs.
     """
 
     name: str
@@ -167,6 +168,7 @@ class Experiment:
     lines: Callable[[ProfileName], tuple[Line, ...]]
     claims: tuple[Claim, ...] = ()
     deviations: Callable[[ProfileName], tuple[str, ...]] = field(default=lambda _: ())
+    beside: str | None = None
 
 
 def listed(counts: Mapping[str, int]) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from timelocal.experiments.experiment import WORDS, Verdict
 from timelocal.files import make_folder, write_text
-from timelocal.report import lines, provenance
+from timelocal.report import distance, lines, provenance
 from timelocal.report.citations import PAPERS
 from timelocal.report.lines import LineRow, TrivialRow
 from timelocal.report.overview import LEVELS, overview
@@ -41,9 +41,10 @@ _OVERVIEW = (
 
 
 def write_markdown(reproductions: Sequence[Reproduction], output: Path) -> Path:
-    """Write the page; experiments of which nothing is run are only named.
+    """Write the page, and in `figures/` beside it its pictures; experiments without runs are only named.
 
     Raises:
+        MissingExtraError: there is a picture to draw, and matplotlib is not installed.
         RunError: it cannot be written.
     """
     make_folder(output.parent)
@@ -53,6 +54,7 @@ def write_markdown(reproductions: Sequence[Reproduction], output: Path) -> Path:
     rest = [one.experiment.name for one in reproductions if one not in begun]
     parts = [
         f"# {_title(reproductions)}\n",
+        *_pictures(begun, output),
         _INTRODUCTION,
         _contents(begun),
         _overview(begun),
@@ -65,10 +67,26 @@ def write_markdown(reproductions: Sequence[Reproduction], output: Path) -> Path:
     return output
 
 
+def _pictures(begun: Sequence[Reproduction], output: Path) -> list[str]:
+    """Accuracies against costs, of every experiment whose costs are here, too."""
+    told = []
+    for one, costs in distance.pairs(begun):
+        name = f"figures/{_anchor(one)}.svg"
+        if distance.draw(one, costs, output.parent / name) is not None:
+            told.append(
+                f"![{one.experiment.title}: distance to BPTT against the time of an update]({name})\n\n"
+                "Means over seeds with 95 % intervals, paired by seed with BPTT on the dense cell where it "
+                "is best, against the time of one update. What lies above the line is more accurate.\n"
+            )
+    return told
+
+
 def _title(reproductions: Sequence[Reproduction]) -> str:
-    """The name of the page: of an experiment alone, or of what they are from."""
-    if len(reproductions) == 1:
-        return reproductions[0].experiment.title
+    """The name of the page: of an experiment alone, its costs aside, or of what they are from."""
+    costs = [costs for _, costs in distance.pairs(reproductions)]
+    alone = [one for one in reproductions if one not in costs]
+    if len(alone) == 1:
+        return alone[0].experiment.title
     if any(paper_of(one).citation for one in reproductions):
         return "Both papers, reproduced"
     return "Beyond the papers"

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from timelocal.experiments.claims import above, no_worse
-from timelocal.experiments.config import TrainConfig
+from timelocal.experiments.config import CostConfig, TrainConfig
 from timelocal.experiments.experiment import (
     Claim,
     Column,
@@ -26,7 +26,7 @@ from timelocal.experiments.experiment import (
 MARGINS = {"ecg200": 0.03, "libras": 0.03, "strawberry": 0.02, "row-mnist": 0.005}
 """By data set, how far below BPTT the lower end of the 95 % interval may lie."""
 DATASETS = tuple(MARGINS)
-NAMES = {"gru": "GRU", "rnn": "tanh RNN"}
+NAMES = {"gru": "GRU", "rnn": "tanh RNN", "lru": "LRU", "rtu": "RTU"}
 DENSE, ELEMENTWISE = ("gru", "rnn"), ("lru", "rtu")
 
 _BATCHES = {"ecg200": 20, "libras": 20, "strawberry": 10, "row-mnist": 100}
@@ -134,6 +134,41 @@ def gap(profile: ProfileName) -> tuple[Line, ...]:
     return tuple(lines)
 
 
+COSTS = "beyond/gap-costs"
+
+
+def costs(profile: ProfileName) -> tuple[Line, ...]:
+    """What one update takes, of every rule with every cell that may be chosen for it."""
+    size, lines = SIZES[profile], []
+    columns: tuple[tuple[str, str, tuple[str, ...], Column, bool], ...] = (
+        ("BPTT", "bptt", DENSE, "true BPTT", False),
+        ("DFA", "dfa", DENSE, "best without BPTT", False),
+        ("e-prop", "eprop", DENSE, "best without BPTT", False),
+        ("RTRL", "rtrl", ELEMENTWISE, "best without BPTT", False),
+        ("readout alone", "rtrl", ELEMENTWISE, "recurrence frozen", True),
+    )
+    for dataset in DATASETS:
+        for name, rule, cells, column, frozen in columns:
+            for cell in cells:
+                line = _line(size, dataset, "", column, (cell,), rule, frozen)
+                fields = line.config.model_dump() | {"at": "mean", "epochs": 1}
+                config = CostConfig(**fields, repeats=1 if profile == "quick" else 20)
+                seeds = (0,) if profile == "quick" else (0, 1, 2)
+                lines.append(Line(Key(dataset, f"{name}, {NAMES[cell]}", column), config, seeds))
+    return tuple(lines)
+
+
+def _costs_how(profile: ProfileName) -> tuple[str, ...]:
+    first = costs(profile)[0].config
+    repeats = first.repeats if isinstance(first, CostConfig) else 0
+    return (
+        "One update with the first batch of the training part, on a processor's single thread: networks, "
+        "batches and optimizer as in the study, loss of the outputs' mean over the steps. The median of "
+        f"{repeats} updates after one that warms up; memory is the peak of resident memory above what stood "
+        "before.",
+    )
+
+
 def _claims() -> tuple[Claim, ...]:
     nearest = [
         no_worse(
@@ -192,5 +227,16 @@ EXPERIMENTS = (
         gap,
         _claims(),
         _how,
+        beside=COSTS,
+    ),
+    Experiment(
+        COSTS,
+        "What an update costs",
+        "How long does an update take with every rule, and how much memory?",
+        "costs",
+        ("milliseconds", "peak_megabytes"),
+        costs,
+        (),
+        _costs_how,
     ),
 )

@@ -1,0 +1,187 @@
+"""How far from BPTT, at what cost: one picture of an experiment beside the one that measures its costs."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import TYPE_CHECKING, NamedTuple
+
+from timelocal.analysis.statistics import summarize
+from timelocal.experiments.config import TrainConfig
+from timelocal.files import make_folder, write_bytes
+from timelocal.optional import require
+from timelocal.report.style import cell_label, rule_colours, rule_label
+from timelocal.studies.measures import MEASURES
+from timelocal.studies.reproduction import LineResult, Reproduction
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_MARKERS = {"rnn": "s", "gru": "o", "lru": "^", "rtu": "D"}
+_OTHER_MARKER = "v"
+
+
+class Point(NamedTuple):
+    """A rule on a cell: milliseconds an update, and how much larger its measure is than the best BPTT's."""
+
+    panel: str
+    rule: str
+    cell: str
+    frozen: bool
+    milliseconds: float
+    difference: float
+    interval: tuple[float, float]
+
+
+def pairs(reproductions: Sequence[Reproduction]) -> list[tuple[Reproduction, Reproduction]]:
+    """Every experiment whose costs are measured by another that is here, and that other."""
+    by_name = {one.experiment.name: one for one in reproductions}
+    found = [(one, by_name.get(one.experiment.beside or "")) for one in reproductions]
+    return [(one, costs) for one, costs in found if costs is not None]
+
+
+def points(one: Reproduction, costs: Reproduction) -> list[Point]:
+    """A point for every rule on every cell that has runs and a cost, paired by seed with the best BPTT.
+
+    The best is the line of true BPTT with the best mean in the panel. Of lines that come to the same rule and
+    cell (one cell's, and the better one of two) the first counts.
+    """
+    main = one.experiment.measures[0]
+    spent = {
+        _kind(line.line.config): fmean(found.values())
+        for line in costs.lines
+        if (found := line.values("milliseconds"))
+    }
+    sign = 1 if MEASURES[main].higher_is_better else -1
+    made: dict[tuple[str, _Kind], Point] = {}
+    for panel in dict.fromkeys(line.line.key.panel for line in one.lines):
+        here = [line for line in one.lines if line.line.key.panel == panel and line.values(main)]
+        yardsticks = [line.values(main) for line in here if line.line.key.column == "true BPTT"]
+        if not yardsticks:
+            continue
+        best = max(yardsticks, key=lambda values: sign * fmean(values.values()))
+        for line in here:
+            kind, difference = _kind(_as_run(line)), _difference(line.values(main), best)
+            if kind in spent and difference is not None:
+                made.setdefault((panel, kind), Point(panel, *kind[1:], spent[kind], *difference))
+    return list(made.values())
+
+
+_Kind = tuple[str, str, str, bool]
+
+
+def _kind(config: TrainConfig) -> _Kind:
+    return config.dataset, config.rule, config.cell, config.frozen
+
+
+def _as_run(line: LineResult) -> TrainConfig:
+    return line.chosen or line.line.config
+
+
+def _difference(
+    ours: dict[int, float], theirs: dict[int, float]
+) -> tuple[float, tuple[float, float]] | None:
+    """The mean of the differences paired by seed, and its 95 % interval; None of fewer than two."""
+    shared = sorted(ours.keys() & theirs.keys())
+    if len(shared) < 2:
+        return None
+    summary = summarize([ours[seed] - theirs[seed] for seed in shared])
+    return summary.mean, summary.interval or (summary.mean, summary.mean)
+
+
+def draw(one: Reproduction, costs: Reproduction, output: Path) -> Path | None:
+    """Write the picture, as SVG; None where there is nothing to draw yet.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+        RunError: it cannot be written.
+    """
+    made = points(one, costs)
+    if not made:
+        return None
+    require("matplotlib", extra="report", for_="figures of a page")
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    measure = MEASURES[one.experiment.measures[0]]
+    panels = list(dict.fromkeys(point.panel for point in made))
+    columns = min(2, len(panels))
+    rows = -(-len(panels) // columns)
+    # no date, and names of parts that stay the same from one time to the next
+    with rc_context({"svg.hashsalt": "timelocal", "font.size": 8}):
+        figure = Figure(figsize=(3.5 * columns, 2.6 * rows + 0.8), layout="constrained")
+        grid = figure.subplots(rows, columns, squeeze=False)
+        for axes, panel in zip(grid.flat, panels, strict=False):
+            _panel(axes, panel, [point for point in made if point.panel == panel], measure.scale)
+        for axes in grid.flat[len(panels) :]:
+            axes.set_axis_off()
+        figure.supxlabel("milliseconds an update, one thread")
+        figure.supylabel(
+            f"{measure.title},\nabove BPTT on the best dense cell ({_unit(measure.unit)})"
+        )
+        _legend(figure, made)
+        written = io.BytesIO()
+        figure.savefig(written, format="svg", metadata={"Date": None})
+    make_folder(output.parent)
+    write_bytes(output, written.getvalue())
+    return output
+
+
+def _unit(unit: str) -> str:
+    return "points" if unit.strip() == "%" else unit.strip() or "difference"
+
+
+def _panel(axes: Axes, panel: str, made: Sequence[Point], scale: float) -> None:
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    colours = rule_colours(point.rule for point in made)
+    axes.axhline(0, color="#999999", linewidth=0.8, zorder=0)
+    for point in made:
+        colour = colours[point.rule]
+        low, high = (scale * end for end in point.interval)
+        middle = scale * point.difference
+        axes.errorbar(
+            [point.milliseconds],
+            [middle],
+            yerr=[[middle - low], [high - middle]],
+            fmt=_MARKERS.get(point.cell, _OTHER_MARKER),
+            color=colour,
+            markerfacecolor="white" if point.frozen else colour,
+            markersize=6,
+            elinewidth=1,
+            capsize=2,
+        )
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.set_title(panel, fontsize=8)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _legend(figure: Figure, made: Sequence[Point]) -> None:
+    """A colour for every rule, a marker for every cell; hollow where the recurrence is frozen."""
+    from matplotlib.lines import Line2D
+
+    def entry(label: str, colour: str, marker: str, face: str) -> Line2D:
+        return Line2D(
+            [], [], label=label, color=colour, marker=marker, markerfacecolor=face, linestyle=""
+        )
+
+    colours, grey = rule_colours(point.rule for point in made), "#666666"
+    entries = [
+        entry(rule_label(rule), colours[rule], "o", colours[rule])
+        for rule in dict.fromkeys(point.rule for point in made if not point.frozen)
+    ]
+    entries += [
+        entry(cell_label(cell), grey, _MARKERS.get(cell, _OTHER_MARKER), grey)
+        for cell in dict.fromkeys(point.cell for point in made)
+    ]
+    if any(point.frozen for point in made):
+        entries.append(entry("recurrence frozen", grey, "o", "white"))
+    figure.legend(
+        handles=entries, loc="outside upper center", ncols=-(-len(entries) // 2), frameon=False
+    )

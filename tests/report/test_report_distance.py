@@ -1,0 +1,113 @@
+"""Accuracies against costs: what is paired with what, and a picture that is the same every time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from timelocal.experiments.config import CostConfig, TrainConfig
+from timelocal.experiments.experiment import Experiment, Key, Line
+from timelocal.report import distance
+from timelocal.report.markdown import write_markdown
+from timelocal.studies.reproduction import LineResult, Reproduction
+from timelocal.studies.store import RunRecord
+
+BPTT = Key("digits", "BPTT, the better cell", "true BPTT")
+BPTT_RNN = Key("digits", "BPTT, tanh RNN", "true BPTT")
+DFA = Key("digits", "DFA, GRU", "best without BPTT")
+FROZEN = Key("digits", "readout alone, GRU", "recurrence frozen")
+
+RUNS: dict[Key, tuple[dict[str, object], tuple[float, ...]]] = {
+    BPTT: ({"rule": "bptt", "cell": "gru"}, (0.90, 0.80, 0.85)),
+    BPTT_RNN: ({"rule": "bptt", "cell": "rnn"}, (0.60, 0.70, 0.65)),
+    DFA: ({"rule": "dfa", "cell": "gru"}, (0.80, 0.75, 0.70)),
+    FROZEN: ({"rule": "dfa", "cell": "gru", "frozen": True}, (0.5, 0.5, 0.5)),
+}
+COSTS = {BPTT: 4.0, DFA: 1.0, FROZEN: 0.5}  # nobody measured BPTT on the RNN
+
+
+def record(config: TrainConfig, **result: object) -> RunRecord:
+    environment = {"command": "timelocal train", "started": "2026-01-01T12:00:00+00:00"}
+    return RunRecord(
+        Path(config.folder_name()), "finished", "", config.model_dump(mode="json"), environment, (),
+        result={"seed": config.seed, **result},
+    )  # fmt: skip
+
+
+def line(key: Key, configs: list[TrainConfig], results: list[dict[str, object]]) -> LineResult:
+    asked = Line(key, configs[0], tuple(range(len(configs))))
+    runs = [(one, record(one, **result)) for one, result in zip(configs, results, strict=True)]
+    return LineResult(asked, configs[0], (), (), tuple(runs))
+
+
+def study() -> tuple[Reproduction, Reproduction]:
+    accuracy = Experiment(
+        "beyond/made-up",
+        "Made up",
+        "?",
+        "curves",
+        ("accuracy",),
+        lambda _: (),
+        beside="beyond/costs",
+    )
+    costs = Experiment("beyond/costs", "Costs", "?", "costs", ("milliseconds",), lambda _: ())
+    lines = [
+        line(
+            key,
+            [TrainConfig(**fields, seed=seed) for seed in range(3)],
+            [{"best_validation": {"test_accuracy": value}} for value in values],
+        )
+        for key, (fields, values) in RUNS.items()
+    ]
+    spent = [
+        line(key, [CostConfig(**RUNS[key][0])], [{"milliseconds": took}])
+        for key, took in COSTS.items()
+    ]
+    return Reproduction(accuracy, "laptop", tuple(lines)), Reproduction(
+        costs, "laptop", tuple(spent)
+    )
+
+
+def test_points_are_paired_by_seed_with_the_best_bptt() -> None:
+    (pair,) = distance.pairs(list(study()))
+    found = {(point.rule, point.cell, point.frozen): point for point in distance.points(*pair)}
+    assert found.keys() == {("bptt", "gru", False), ("dfa", "gru", False), ("dfa", "gru", True)}
+    dfa = found["dfa", "gru", False]
+    assert dfa.milliseconds == 1.0
+    assert dfa.difference == pytest.approx(-0.1)  # of -0.10, -0.05 and -0.15
+    # t(0.975, 2) = 4.3027, sd 0.05, n = 3
+    assert dfa.interval == pytest.approx(
+        (-0.1 - 4.3027 * 0.05 / 3**0.5, -0.1 + 4.3027 * 0.05 / 3**0.5), abs=1e-4
+    )
+    assert found["bptt", "gru", False].difference == 0
+    assert found["dfa", "gru", True].milliseconds == 0.5
+
+
+def test_without_costs_there_is_no_picture(tmp_path: Path) -> None:
+    accuracy, costs = study()
+    assert distance.pairs([accuracy]) == []
+    assert (
+        distance.draw(accuracy, Reproduction(costs.experiment, "laptop", ()), tmp_path / "a.svg")
+        is None
+    )
+    assert not list(tmp_path.iterdir())
+    page = write_markdown([accuracy], tmp_path / "page.md").read_text()
+    assert "![" not in page
+
+
+def test_a_page_opens_with_the_picture_which_is_the_same_every_time(tmp_path: Path) -> None:
+    pages = []
+    for name in ("one", "two"):
+        page = write_markdown(list(study()), tmp_path / name / "page.md")
+        pages.append(
+            (page.read_text(), (page.parent / "figures" / "beyond-made-up.svg").read_bytes())
+        )
+    assert pages[0] == pages[1]
+    text, picture = pages[0]
+    title, _, first = text.splitlines()[:3]
+    assert title == "# Made up"
+    assert first.startswith("![Made up")
+    assert first.endswith("(figures/beyond-made-up.svg)")
+    assert ElementTree.fromstring(picture).tag.endswith("svg")
