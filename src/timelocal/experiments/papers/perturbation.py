@@ -474,10 +474,10 @@ def _at_rate(rate: float) -> str:
 def gradients(profile: ProfileName) -> tuple[Line, ...]:
     """How near every rule's estimate of one batch is to the gradient, during training 48 hours ahead."""
     size, task, lines = SIZES[profile], "weather-48h", []
-    for line in (*(_corrected(size, task, label) for label in LABELS), _bptt(size, task)):
+    for line in (_corrected(size, task, label) for label in LABELS):
         config = TrainConfig(**line.config.model_dump() | {"alignment": True})
         lines.append(Line(line.key, config, line.seeds, line.search))
-    return tuple(lines)
+    return (*lines, _bptt(size, task))
 
 
 def _all_tasks(profile: ProfileName) -> tuple[Line, ...]:
