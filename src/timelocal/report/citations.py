@@ -21,8 +21,9 @@ class Paper:
 PAPERS = {
     "dfa": Paper(
         "Direct Feedback Alignment for Recurrent Neural Networks",
-        "Anonymous authors. Direct Feedback Alignment for Recurrent Neural Networks. Submitted to the Second "
-        "Workshop on Machine Learning with New Compute Paradigms at NeurIPS (MLNCP), 2024.",
+        "A. Cossu, A. Ceni, V. Lomonaco, D. Bacciu, C. Gallicchio. Direct Feedback Alignment for Recurrent "
+        "Neural Networks. Second Workshop on Machine Learning with New Compute Paradigms at NeurIPS "
+        "(MLNCP), 2024.",
         "https://openreview.net/forum?id=dNQETBrNcD",
         "Table 1 of the paper, as printed there: test accuracy in %, mean ± standard deviation. It prints "
         "one number for DFA, which stands beside both of our columns of it; its figure 2 has no numbers.",

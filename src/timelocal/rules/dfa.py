@@ -89,8 +89,9 @@ class DFA(FeedbackRule):
         weight_transport=False,
         bidirectional=True,
         references=(
-            "Direct Feedback Alignment for Recurrent Neural Networks. Second Workshop on Machine "
-            "Learning with New Compute Paradigms at NeurIPS (MLNCP), 2024.",
+            "A. Cossu, A. Ceni, V. Lomonaco, D. Bacciu, C. Gallicchio. Direct Feedback Alignment for "
+            "Recurrent Neural Networks. Second Workshop on Machine Learning with New Compute Paradigms at "
+            "NeurIPS (MLNCP), 2024.",
             "A. Nøkland. Direct feedback alignment provides learning in deep neural networks. "
             "NeurIPS 29:1037–1045, 2016.",
             "T. P. Lillicrap, D. Cownden, D. B. Tweed, C. J. Akerman. Random synaptic feedback weights "
