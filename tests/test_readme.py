@@ -22,16 +22,17 @@ def test_the_readme_trains_a_torch_gru_in_fifteen_lines() -> None:
     example, loop, exact = blocks
     assert len([line for line in example.splitlines() if line.strip()]) <= 15
     scope: dict[str, object] = {}
+    exec(compile(example.replace("epochs=30", "epochs=1"), "README.md", "exec"), scope)
+    rule, train = scope["rule"], scope["parts"].train
+    before = rule.evaluate(train.inputs, train.targets).loss
+    for _ in range(3):  # the same by hand
+        exec(compile(loop, "README.md", "exec"), scope)
+    assert rule.evaluate(train.inputs, train.targets).loss < 0.9 * before
     exec(compile(example, "README.md", "exec"), scope)
     history = scope["history"]
-    assert len(history.epochs) == 20
-    assert history.epochs[-1]["train_loss"] < history.epochs[0]["train_loss"]
-    rule, data = scope["rule"], (scope["inputs"], scope["targets"])
-    before = rule.evaluate(*data).loss
-    for _ in range(20):  # the same by hand: labels drawn at random are learned slowly
-        exec(compile(loop, "README.md", "exec"), scope)
-    assert rule.evaluate(*data).loss < before
-    exec(compile(exact, "README.md", "exec"), scope)
+    assert len(history.epochs) == 30
+    assert history.epochs[-1]["test_accuracy"] > 0.8  # a tenth are of the most frequent class
+    exec(compile(exact.replace("epochs=30", "epochs=2"), "README.md", "exec"), scope)
     assert scope["rule"].spec.estimates == "exact"
     epochs = scope["history"].epochs
     assert len(epochs) == 2
