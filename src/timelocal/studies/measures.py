@@ -160,7 +160,7 @@ MEASURES: dict[str, Measure] = {
     "of_ridge": Measure("test error over that of ridge", "", 1.0, 3, False, _of_ridge),
     "bit_errors": Measure("bit errors", "", 1.0, 3, False, _result("metrics", "bit_errors")),
     "convergence": Measure(
-        "epochs to nine tenths of the fall of the training loss", "", 1.0, 0, False, _convergence
+        "epochs to nine tenths of the fall of the training loss", "", 1.0, 1, False, _convergence
     ),
     "generalization_gap": Measure("test loss minus training loss", "", 1.0, 5, False, _gap),
     "slope_50": _rise(50),
