@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
@@ -93,13 +94,15 @@ def _difference(
 
 
 def draw(one: Reproduction, costs: Reproduction, output: Path) -> Path | None:
-    """Write the picture, as SVG; None where there is nothing to draw yet.
+    """Write the picture, as SVG, of all panels where there is something to compare; None if there is none.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
         RunError: it cannot be written.
     """
-    made = points(one, costs)
+    found = points(one, costs)
+    many = {name for name, count in Counter(point.panel for point in found).items() if count > 1}
+    made = [point for point in found if point.panel in many]
     if not made:
         return None
     require("matplotlib", extra="report", for_="figures of a page")
