@@ -129,4 +129,4 @@ def test_noise_on_these_cells_takes_the_loop(rule, monkeypatch):
     stream = tl.Stream(made, torch.optim.SGD(made.parameters(), lr=0.1), 2)
     calls = calls_of(monkeypatch)
     stream.run(*data("mse", 2, 4))
-    assert calls == [0]
+    assert set(calls) == {0}

@@ -138,7 +138,7 @@ def test_other_readouts_take_the_loop(change, monkeypatch):
     stream = tl.Stream(rule, torch.optim.SGD(rule.parameters(), lr=0.1), 2)
     calls = calls_of(monkeypatch)
     stream.run(*data("mse", 2, 4))
-    assert calls == [0]
+    assert set(calls) == {0}
 
 
 @pytest.mark.parametrize("frozen", ["0.weight", "2.bias"])

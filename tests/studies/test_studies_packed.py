@@ -126,7 +126,7 @@ def test_nothing_is_lost(tmp_path: Path) -> None:
 
 def test_whole_numbers_stay_whole_and_negative_zero_negative(tmp_path: Path) -> None:
     pack(a_store(tmp_path / "runs"))
-    epochs = read(tmp_path / "runs.parquet").epochs or runs(tmp_path / "runs.parquet")[0].epochs
+    epochs = Records(tmp_path / "runs.parquet")[small().folder_name()].epochs
     assert all(type(epoch["epoch"]) is int and type(epoch["stuck"]) is int for epoch in epochs)
     assert math.copysign(1.0, epochs[3]["train_loss"]) == -1.0
     assert math.isnan(epochs[1]["train_loss"])
@@ -244,8 +244,9 @@ def test_a_store_is_read_the_same_packed_or_not(tmp_path: Path) -> None:
         assert len(Records(place)) == 5
         assert "nothing" not in Records(place)
     assert [one.folder for one in runs(tmp_path / "study")] == [one.folder for one in expected]
-    one = expected[0].folder
-    assert read(one).epochs[0] == expected[0].epochs[0]
+    one = store / small().folder_name()
+    (known,) = (run_ for run_ in expected if run_.folder == one)
+    assert read(one).epochs[0] == known.epochs[0]
     assert runs(one) == [read(one)]
     assert not exists(tmp_path / "study" / "run")
 
@@ -350,8 +351,9 @@ def test_after_a_change_of_defaults_packed_runs_are_found_by_their_new_names(
     path = pack(store).path
     former = small(seed=1).folder_name()
     assert Packed(path)[former].formerly is None
-    monkeypatch.setattr(config_module, "DEFAULTS_VERSION", 2)
-    monkeypatch.setattr(packed_module, "DEFAULTS_VERSION", 2)
+    later = config_module.DEFAULTS_VERSION + 1
+    monkeypatch.setattr(config_module, "DEFAULTS_VERSION", later)
+    monkeypatch.setattr(packed_module, "DEFAULTS_VERSION", later)
     name = small(seed=1).folder_name()
     assert name != former
     assert Packed(path)[name].formerly == former

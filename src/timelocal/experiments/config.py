@@ -373,7 +373,7 @@ class TrainConfig(BaseModel):
         What no file's name should hold is a dot in it; the hash, of the names as they are, keeps it unique.
 
         >>> TrainConfig(rule="timelocal.rules:BPTT").folder_name()
-        'digits-rows-gru-timelocal.rules.BPTT-s0-65d292bf'
+        'digits-rows-gru-timelocal.rules.BPTT-s0-77ee16c3'
         """
         names = (
             re.sub(r"[^\w.-]", ".", name)[-60:] for name in (self.dataset, self.cell, self.rule)

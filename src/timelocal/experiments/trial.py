@@ -34,7 +34,7 @@ def name_of(config: Mapping[str, Any], otherwise: str) -> str:
     this package: what a record names is not imported.
 
     >>> name_of({"dataset": "digits-rows", "cell": "rnn"}, "run"), name_of({"rule": "its own"}, "run")
-    ('digits-rows-rnn-dfa-s0-25dd7e42', 'run')
+    ('digits-rows-rnn-dfa-s0-3f5c0b39', 'run')
     """
     trial = of_record(config)
     return otherwise if trial is None else trial.folder_name()
