@@ -22,7 +22,7 @@ def test_the_readme_trains_a_torch_gru_in_fifteen_lines() -> None:
     example, loop, exact = blocks
     assert len([line for line in example.splitlines() if line.strip()]) <= 15
     scope: dict[str, object] = {}
-    exec(compile(example.replace("epochs=30", "epochs=1"), "README.md", "exec"), scope)
+    exec(compile(example.replace('"epochs": 30', '"epochs": 1'), "README.md", "exec"), scope)
     rule, train = scope["rule"], scope["parts"].train
     before = rule.evaluate(train.inputs, train.targets).loss
     for _ in range(3):  # the same by hand
@@ -32,7 +32,8 @@ def test_the_readme_trains_a_torch_gru_in_fifteen_lines() -> None:
     history = scope["history"]
     assert len(history.epochs) == 30
     assert history.epochs[-1]["test_accuracy"] > 0.8  # a tenth are of the most frequent class
-    exec(compile(exact.replace("epochs=30", "epochs=2"), "README.md", "exec"), scope)
+    scope["options"]["epochs"] = 2  # of 30
+    exec(compile(exact, "README.md", "exec"), scope)
     assert scope["rule"].spec.estimates == "exact"
     epochs = scope["history"].epochs
     assert len(epochs) == 2
