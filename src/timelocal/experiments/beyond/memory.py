@@ -144,20 +144,20 @@ TASKS = (
 
 
 def _line(task: Task, size: ProfileName, key: Key, seeds: int, **values: Any) -> Line:
-    quick = size == "quick"
+    quick = size == "quick"  # then tasks on one data set share their runs
     config = TrainConfig(
         **{
             "dataset": task.dataset,
             **default_task(task.dataset),
             "cell": task.cell,
-            "cell_options": dict(task.options),
+            "cell_options": {} if quick else dict(task.options),
             "rule": "rtrl",
             "hidden": 4 if quick else task.hidden,
             "readout_hidden": 4 if quick else task.readout_hidden,
             "batch": task.batch,
             "epochs": 1 if quick else task.epochs,
             "lr": task.rate,
-            "recurrent_lr": task.recurrent_rate,
+            "recurrent_lr": None if quick else task.recurrent_rate,
             "clip": 1.0,
             "scheduler": "cosine",
             **values,
