@@ -12,6 +12,7 @@ import torch
 import timelocal as tl
 from timelocal.data import Sequences, Split, moments, read_frame, split, standardize
 from timelocal.data.overlapping import rows_under, times_seen, windows_over
+from timelocal.data.splits import scaled
 from timelocal.training.parts import fingerprint
 
 PARTS = ("train", "validation", "test")
@@ -71,3 +72,11 @@ def test_training_on_views_is_training_on_copies():
         history = tl.fit(rule, optimizer, one.train, one.validation, epochs=2, batch_size=16)
         losses.append([record["validation_loss"] for record in history.epochs])
     assert losses[0] == losses[1]
+
+
+def test_padding_of_windows_of_the_same_rows_is_zero_in_its_own_window_alone() -> None:
+    inputs = windows_over(torch.arange(1.0, 7.0)[:, None], 3)
+    part = Sequences(inputs, torch.zeros(4, 1), torch.tensor([1, 3, 3, 3]))
+    found = scaled(part, torch.zeros(1), torch.ones(1)).inputs[:, :, 0]
+    assert found.tolist() == [[1, 0, 0], [2, 3, 4], [3, 4, 5], [4, 5, 6]]
+    assert inputs[0, :, 0].tolist() == [1, 2, 3]

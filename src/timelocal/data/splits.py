@@ -247,7 +247,7 @@ def standardize(split: Split) -> Split:
 
 def scaled(sequences: Sequences, mean: Tensor, deviation: Tensor) -> Sequences:
     """The same with inputs (x − mean) / deviation; padding is 0."""
-    under = rows_under(sequences.inputs)
+    under = None if sequences.lengths is not None else rows_under(sequences.inputs)
     if under is None:
         inputs = (sequences.inputs - mean) / deviation
     else:
