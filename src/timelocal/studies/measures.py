@@ -66,11 +66,16 @@ def _result(*keys: str) -> Callable[[RunRecord], float | None]:
     return read
 
 
+def _curve(record: RunRecord, key: str) -> list[float]:
+    """The values of the epochs that have one."""
+    return [epoch[key] for epoch in record.epochs if key in epoch]
+
+
 def _final(key: str) -> Callable[[RunRecord], float | None]:
     """The mean over the last tenth of the epochs: of the papers' 500, their last 50."""
 
     def read(record: RunRecord) -> float | None:
-        values = [epoch[key] for epoch in record.epochs if key in epoch]
+        values = _curve(record, key)
         tail = values[-max(1, len(values) // 10) :]
         return statistics.fmean(tail) if tail else None
 
@@ -88,7 +93,7 @@ def _mean(key: str) -> Callable[[RunRecord], float | None]:
     """The mean over all epochs."""
 
     def read(record: RunRecord) -> float | None:
-        values = [epoch[key] for epoch in record.epochs if key in epoch]
+        values = _curve(record, key)
         return statistics.fmean(values) if values else None
 
     return read
@@ -100,7 +105,7 @@ _WAY = 0.9
 
 def _convergence(record: RunRecord) -> float | None:
     """The first epoch whose training loss has made nine tenths of its whole way; None where it made none."""
-    losses = [epoch["train_loss"] for epoch in record.epochs if "train_loss" in epoch]
+    losses = _curve(record, "train_loss")
     end = _final("train_loss")(record)
     if end is None or not end < losses[0]:
         return None
@@ -118,7 +123,7 @@ def _slope(epochs: int) -> Callable[[RunRecord], float | None]:
     """The least-squares slope of the test accuracy over the first epochs, a hundred epochs."""
 
     def read(record: RunRecord) -> float | None:
-        found = [epoch["test_accuracy"] for epoch in record.epochs if "test_accuracy" in epoch]
+        found = _curve(record, "test_accuracy")
         if len(found) < epochs:
             return None
         return 100 * statistics.linear_regression(range(epochs), found[:epochs]).slope

@@ -80,9 +80,8 @@ def fingerprint(sequences: Sequences) -> str:
     for tensor in (sequences.inputs, sequences.targets, sequences.lengths):
         if tensor is not None:
             digest.update(f"{tuple(tensor.shape)} {tensor.dtype};".encode())
-            for rows in tensor.detach().split(
-                _AT_ONCE
-            ):  # windows of the same rows are large together
+            # windows of the same rows are large together
+            for rows in tensor.detach().split(_AT_ONCE):
                 values = rows.cpu().contiguous()
                 if values.dtype == torch.bfloat16:  # NumPy has none; its bits are digested
                     values = values.view(torch.int16)

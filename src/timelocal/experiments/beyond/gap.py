@@ -135,6 +135,7 @@ def gap(profile: ProfileName) -> tuple[Line, ...]:
 
 
 COSTS = "beyond/gap-costs"
+_REPEATS = 20
 
 
 def costs(profile: ProfileName) -> tuple[Line, ...]:
@@ -152,15 +153,14 @@ def costs(profile: ProfileName) -> tuple[Line, ...]:
             for cell in cells:
                 line = _line(size, dataset, "", column, (cell,), rule, frozen)
                 fields = line.config.model_dump() | {"at": "mean", "epochs": 1}
-                config = CostConfig(**fields, repeats=1 if profile == "quick" else 20)
+                config = CostConfig(**fields, repeats=1 if profile == "quick" else _REPEATS)
                 seeds = (0,) if profile == "quick" else (0, 1, 2)
                 lines.append(Line(Key(dataset, f"{name}, {NAMES[cell]}", column), config, seeds))
     return tuple(lines)
 
 
 def _costs_how(profile: ProfileName) -> tuple[str, ...]:
-    first = costs(profile)[0].config
-    repeats = first.repeats if isinstance(first, CostConfig) else 0
+    repeats = 1 if profile == "quick" else _REPEATS
     return (
         "One update with the first batch of the training part, on a processor's single thread: networks, "
         "batches and optimizer as in the study, loss of the outputs' mean over the steps. The median of "

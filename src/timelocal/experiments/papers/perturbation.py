@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -223,6 +223,12 @@ def _search(size: _Size, task: str, grid: dict[str, tuple[object, ...]]) -> Sear
     return Search(grid, size.search_epochs[kind], finalists=size.finalists[kind])
 
 
+def _varied(line: Line, panel: str | None = None, x: float | None = None, **fields: Any) -> Line:
+    """A line with other fields of its configuration, in another panel where one is named."""
+    key = line.key if panel is None else line.key._replace(panel=panel)
+    return replace(line, key=key, config=TrainConfig(**line.config.model_dump() | fields), x=x)
+
+
 def _many_directions(size: _Size, task: str) -> Line:
     """ANP without its noise: an orthogonal direction for every node, each lasting one step.
 
@@ -252,9 +258,7 @@ def _rflo(size: _Size, task: str) -> Line:
 
 def _frozen(size: _Size, task: str) -> Line:
     """The readout alone, by its own gradient, on a recurrence that stays as it was drawn."""
-    line = _corrected(size, task, "BP")
-    config = TrainConfig(**line.config.model_dump() | {"frozen": True})
-    return Line(_frozen_key(task), config, line.seeds, line.search)
+    return replace(_varied(_corrected(size, task, "BP"), frozen=True), key=_frozen_key(task))
 
 
 def _frozen_key(panel: str) -> Key:
@@ -351,23 +355,18 @@ def scaling(profile: ProfileName) -> tuple[Line, ...]:
             )
             key = Key(f"{hidden} units", label, "as corrected")
             lines.append(Line(key, config, size.sizes_seeds, search, x=hidden))
-        bptt = _bptt(size, "weather-1h")
-        config = TrainConfig(**bptt.config.model_dump() | {"hidden": hidden})
-        key = Key(f"{hidden} units", "BPTT", "true BPTT")
-        lines.append(Line(key, config, size.sizes_seeds, bptt.search, x=hidden))
+        bptt = _varied(_bptt(size, "weather-1h"), f"{hidden} units", hidden, hidden=hidden)
+        lines.append(replace(bptt, seeds=size.sizes_seeds))
     return tuple(lines)
 
 
 def decorrelation(profile: ProfileName) -> tuple[Line, ...]:
     """Figure 8: how correlated the hidden units are, with D and without, 1 hour ahead."""
     size, task = SIZES[profile], "weather-1h"
-    lines = [_corrected(size, task, label) for label in ("DNP", "DWP", "DANP", "DBP")]
-    for label in ("NP", "WP", "ANP", "BP"):
-        # D stays the identity, but is there: so the loss is measured
-        line = _corrected(size, task, label)
-        config = TrainConfig(**line.config.model_dump() | {"decorrelate": 0.0})
-        lines.append(Line(line.key, config, line.seeds, line.search))
-    return tuple(lines)
+    learned = (_corrected(size, task, label) for label in ("DNP", "DWP", "DANP", "DBP"))
+    plain = (_corrected(size, task, label) for label in ("NP", "WP", "ANP", "BP"))
+    # there D stays the identity, but is there: so the loss is measured
+    return (*learned, *(_varied(line, decorrelate=0.0) for line in plain))
 
 
 def node_perturbation(profile: ProfileName) -> tuple[Line, ...]:
@@ -435,15 +434,12 @@ def noises(profile: ProfileName) -> tuple[Line, ...]:
     """The rules under noise of several variances, 48 hours ahead; a readout alone beside them."""
     size, task, lines = SIZES[profile], "weather-48h", []
     for variance in NOISES if profile != "quick" else NOISES[:1]:
+        panel = _with_noise(variance)
         for label in ("NP", "WP", "ANP"):
+            options = _options(_rule(label), math.sqrt(variance))
             line = _corrected(size, task, label)
-            options = {"rule_options": _options(_rule(label), math.sqrt(variance))}
-            config = TrainConfig(**line.config.model_dump() | options)
-            key = Key(_with_noise(variance), label, "as corrected")
-            lines.append(Line(key, config, line.seeds, line.search, x=variance))
-        alone = _frozen(size, task)
-        key = _frozen_key(_with_noise(variance))
-        lines.append(Line(key, alone.config, alone.seeds, alone.search, x=variance))
+            lines.append(_varied(line, panel, variance, rule_options=options))
+        lines.append(_varied(_frozen(size, task), panel, variance))
     return tuple(lines)
 
 
@@ -455,15 +451,11 @@ def decorrelation_rates(profile: ProfileName) -> tuple[Line, ...]:
     """How D's learning rate decides correlation and loss, 1 hour ahead; a readout alone beside them."""
     size, task, lines = SIZES[profile], "weather-1h", []
     for rate in D_RATES if profile != "quick" else D_RATES[:1]:
+        panel = _at_rate(rate)
         for label in ("DANP", "DBP"):
-            line = _corrected(size, task, label)
-            config = TrainConfig(**line.config.model_dump() | {"decorrelate": rate})
-            key = Key(_at_rate(rate), label, "as corrected")
-            search = _search(size, task, {"lr": size.rates})
-            lines.append(Line(key, config, line.seeds, search, x=rate))
-        alone = _frozen(size, task)
-        key = _frozen_key(_at_rate(rate))
-        lines.append(Line(key, alone.config, alone.seeds, alone.search, x=rate))
+            line = _varied(_corrected(size, task, label), panel, rate, decorrelate=rate)
+            lines.append(replace(line, search=_search(size, task, {"lr": size.rates})))
+        lines.append(_varied(_frozen(size, task), panel, rate))
     return tuple(lines)
 
 
@@ -473,11 +465,9 @@ def _at_rate(rate: float) -> str:
 
 def gradients(profile: ProfileName) -> tuple[Line, ...]:
     """How near every rule's estimate of one batch is to the gradient, during training 48 hours ahead."""
-    size, task, lines = SIZES[profile], "weather-48h", []
-    for line in (_corrected(size, task, label) for label in LABELS):
-        config = TrainConfig(**line.config.model_dump() | {"alignment": True})
-        lines.append(Line(line.key, config, line.seeds, line.search))
-    return (*lines, _bptt(size, task))
+    size, task = SIZES[profile], "weather-48h"
+    watched = (_varied(_corrected(size, task, label), alignment=True) for label in LABELS)
+    return (*watched, _bptt(size, task))
 
 
 def _all_tasks(profile: ProfileName) -> tuple[Line, ...]:
