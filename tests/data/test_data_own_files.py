@@ -217,6 +217,39 @@ def test_time_stamps_with_zones_are_brought_in_the_order_of_the_moments(tmp_path
     assert series.rows[:, 0].tolist() == [1, 3, 2]
 
 
+@pytest.mark.parametrize("shuffled", [False, True])
+def test_times_twice_and_gaps_are_counted_within_each_series(shuffled, tmp_path):
+    """The last time of one series may be the first of the next, and lie far from it."""
+    times = {"a": [1, 2, 3, 3, 4], "b": [4, 5, 6, 9], "c": [50, 51, 51, 51, 52, 60]}
+    frame = pd.DataFrame(
+        [(name, t) for name, own in times.items() for t in own], columns=["id", "t"]
+    )
+    frame["x"] = np.arange(len(frame))
+    written = frame.sample(frac=1, random_state=0) if shuffled else frame
+    path = tmp_path / "long.csv"
+    written.to_csv(path, index=False)
+    series = series_of(path, Reading(series="id", time="t"))
+    steps = frame.groupby("id")["t"].diff().dropna()
+    assert sum(series.duplicates.values()) == (steps == 0).sum() == 3
+    assert series.gaps == sum(step - 1 for step in steps if step > 1) == 9
+    assert set(series.names) == set(times)
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_spaces_behind_delimiters(late, tmp_path):
+    """They are looked for in the first megabyte: behind that a cell that is missing must be empty."""
+    path = tmp_path / "long.csv"
+    rows = ["a,1,u"] * (200_000 if late else 1)
+    path.write_text("\n".join(["id,x,label", *rows, "b, 2, v", "b,\t3,v", ""]))
+    own = read(path, series="id", label="label")
+    assert own.card.classes == ("u", "v")
+    assert own.inputs[1, :2, 0].tolist() == [2, 3]
+    path.write_text("\n".join(["id,x,label", *rows, "b, ,v", ""]))
+    told = "column 'x': got ' ', expected a number" if late else "1 missing value"
+    with pytest.raises(ArgumentError, match=told):
+        read(path, series="id", label="label")
+
+
 def test_a_column_of_several_types_is_read_as_one(tmp_path):
     """Pandas reads by chunks, each with a type of its own: 7 and "7" would be two classes."""
     path = tmp_path / "long.csv"

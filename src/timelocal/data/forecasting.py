@@ -86,7 +86,7 @@ def _of_one(
         parts=(trained, max(0, validated - first), count - second),
         between=first - trained,
         series=np.zeros(count, np.int64),
-        steps=np.arange(count) + window - 1,
+        steps=np.arange(window - 1, window - 1 + count),
         begin=begin,
         end=end,
     )
@@ -143,7 +143,9 @@ def _target_column(series: Series, target: str) -> int:
 def _shares(series: Series) -> NDArray[np.float64]:
     """Where each row lies, as a share of all the time, or without times of its own series."""
     if len(series) == 1:
-        return np.arange(len(series.rows)) / len(series.rows)
+        share = np.arange(len(series.rows), dtype=np.float64)
+        share /= len(share)
+        return share
     if series.times is None:
         place = np.arange(len(series.rows)) - np.repeat(series.starts, series.lengths)
         return place / np.repeat(series.lengths, series.lengths)

@@ -31,6 +31,7 @@ from timelocal.files import as_path, is_there
 from timelocal.optional import require
 
 SUFFIXES = (".csv", ".tsv", ".txt", ".ts", ".arff", ".npz", ".parquet")
+_LONG = 256
 _SHEETS = (".xlsx", ".xls", ".ods")
 
 
@@ -476,9 +477,7 @@ def refuse_duplicates(series: Series) -> None:
 
 def refuse_coarse(series: Series) -> None:
     """Refuse features whose changes float32 would lose beside their size."""
-    columns = series.rows.T  # one by one: several times as fast as a reduction over the rows
-    low = np.array([column.min() for column in columns])
-    high = np.array([column.max() for column in columns])
+    low, high = _extremes(series.rows)
     largest, spread = np.maximum(-low, high), high - low
     coarse = (largest > np.finfo(np.float32).max) | (
         (spread > 0) & (largest * np.finfo(np.float32).eps > 1e-3 * spread)
@@ -489,6 +488,21 @@ def refuse_coarse(series: Series) -> None:
         remedy = "Subtract a constant first, such as the first value."
         what = f"{series.source}: feature {series.features[column]!r}"
         raise_problems([Problem(what, got, "numbers that float32 can tell apart", remedy)])
+
+
+def _extremes(rows: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The least and the greatest value (I,) of each column of rows (R, I).
+
+    Many rows are taken for one long one, of which all columns are compared at once.
+    """
+    width = rows.shape[1]
+    whole = len(rows) // _LONG * _LONG
+    parts = [rows[whole:]]
+    if whole:
+        long = rows[:whole].reshape(-1, _LONG * width)
+        parts += [one.reshape(_LONG, width) for one in (long.min(0), long.max(0))]
+    few = np.concatenate(parts)
+    return few.min(0), few.max(0)
 
 
 def _dataset(
