@@ -21,6 +21,7 @@ VERBS = (
         "report",
         "list",
         "reproduce",
+        "claims",
         "runs",
     ),
     *("doctor", "bench", "pack", "sweep", "backtest"),

@@ -11,6 +11,7 @@ from timelocal.experiments.catalogue import EXPERIMENTS
 from timelocal.files import write_json
 from timelocal.report.bench import with_tables
 from timelocal.report.citations import PAPERS
+from timelocal.report.claims import decided, write_claims
 from timelocal.report.markdown import write_markdown
 from timelocal.report.provenance import commands
 from timelocal.studies.reproduce import collect
@@ -55,6 +56,13 @@ def test_the_page_is_made_anew_from_the_packed_runs(tmp_path: Path) -> None:
     found = collect(of_papers, "laptop", store)
     page = write_markdown(found, tmp_path / "page.md").read_bytes()
     assert page == (ROOT / "docs" / "reproduction.md").read_bytes()
+
+
+@pytest.mark.slow
+def test_the_page_of_all_claims_is_made_anew_from_the_packed_runs(tmp_path: Path) -> None:
+    found = list(decided(EXPERIMENTS.values(), ROOT / "results"))
+    page = write_claims(found, tmp_path / "claims.md").read_bytes()
+    assert page == (ROOT / "docs" / "claims.md").read_bytes()
 
 
 def test_commands_of_seeds_are_one_command() -> None:

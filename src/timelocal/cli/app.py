@@ -11,6 +11,7 @@ from timelocal.cli import (
     backtest,
     bench,
     cite,
+    claims,
     data,
     demo,
     doctor,
@@ -62,6 +63,7 @@ app.command("cite")(cite.cite)
 app.command("report")(report.report)
 app.command("list")(listing.list_)
 app.command("reproduce")(reproduce.reproduce)
+app.command("claims")(claims.claims)
 app.command("runs")(runs.runs)
 app.command("pack")(pack.pack)
 app.command("doctor")(doctor.doctor)

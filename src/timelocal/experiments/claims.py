@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from statistics import fmean
 
 from timelocal.analysis.statistics import (
@@ -256,27 +257,30 @@ def _verdict(found: _Findings, holds: float | None, fails: float, strictest: flo
     tests = found.tests
     seeds = min((one.n for one in tests), default=0)
     told = list(dict.fromkeys(one.told + (" (not so)" if one.excess < 0 else "") for one in tests))
+    lacking = []
     if found.nothing_learned:
         where = ", ".join(found.nothing_learned)
-        told.append(
+        lacking.append(
             f"no line is shown to be better than a predictor that learns nothing on {where}"
         )
     if found.missing:
         names = ", ".join(dict.fromkeys(map(_name, found.missing)))
-        told.append(f"fewer than {SEEDS} finished seeds of {names}")
-    if fails <= LEVEL:
-        return Verdict("does not hold", "; ".join([*told, f"p = {fails:.2g}"]), tests, fails)
-    if found.nothing_learned:
-        return Verdict("nothing learned", "; ".join(told), tests, None)
-    if holds is None:
-        return Verdict("untested at this size", "; ".join(told), tests, None)
-    told.append(f"p = {holds:.2g}")
-    if holds <= LEVEL:
-        return Verdict("holds", "; ".join(told), tests, holds)
+        lacking.append(f"fewer than {SEEDS} finished seeds of {names}")
     needed = fewest_for_sign_flips(strictest)
-    if seeds < needed:
-        told.append(f"at least {needed} seeds are needed")
-    return Verdict(f"cannot be decided with {seeds} seeds", "; ".join(told), tests, holds)
+    undecided = holds is not None and not found.nothing_learned and min(holds, fails) > LEVEL
+    few = [f"at least {needed} seeds are needed"] if undecided and seeds < needed else []
+    made = partial(Verdict, tests=tests, lacking=(*lacking, *few))
+    told += lacking
+    if fails <= LEVEL:
+        return made("does not hold", "; ".join([*told, f"p = {fails:.2g}"]), p=fails)
+    if found.nothing_learned:
+        return made("nothing learned", "; ".join(told))
+    if holds is None:
+        return made("untested at this size", "; ".join(told))
+    because = "; ".join([*told, f"p = {holds:.2g}", *few])
+    if holds <= LEVEL:
+        return made("holds", because, p=holds)
+    return made(f"cannot be decided with {seeds} seeds", because, p=holds)
 
 
 def _name(key: Key) -> str:

@@ -132,6 +132,8 @@ class Verdict:
     because: str
     tests: tuple[Tested, ...] = ()
     p: float | None = None
+    lacking: tuple[str, ...] = ()
+    """What keeps comparisons from being made."""
 
     @property
     def summary(self) -> str:

@@ -138,7 +138,7 @@ def _overview(begun: Sequence[Reproduction]) -> str:
         told += [
             f"**{paper.title}**, over {', '.join(found.tasks)}",
             "",
-            *_written(head, table),
+            *written(head, table),
             "",
         ]
     return "\n".join(["## Overview", "", *_OVERVIEW, *told]) if told else ""
@@ -187,10 +187,11 @@ def _tests(verdicts: Sequence[Verdict]) -> list[str]:
         for index, verdict in enumerate(verdicts, 1)
         for test in verdict.tests
     ]
-    return _written(head, table) if table else []
+    return written(head, table) if table else []
 
 
-def _written(head: Sequence[str], table: Sequence[Sequence[str]]) -> list[str]:
+def written(head: Sequence[str], table: Sequence[Sequence[str]]) -> list[str]:
+    """A table, line by line."""
     return ["| " + " | ".join(line) + " |" for line in (head, ["---"] * len(head), *table)]
 
 
@@ -218,7 +219,7 @@ def _table(one: Reproduction, rows: Sequence[LineRow], floors: Sequence[TrivialR
         if index < 3 or any(line[index] not in ("", lines.NOTHING) for line in table)
     ]
     shown = [[line[index] or lines.NOTHING for index in kept] for line in table]
-    return _written([head[index] for index in kept], shown)
+    return written([head[index] for index in kept], shown)
 
 
 def _unfinished(rows: Sequence[LineRow]) -> list[str]:
