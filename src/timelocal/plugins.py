@@ -75,7 +75,7 @@ def find(what: What, name: str, built_in: Mapping[str, Any]) -> Any:
     if name in built_in:
         return built_in[name]
     if ":" in name:
-        return _attribute(f"{what}: got {name!r}", *name.split(":", 1))
+        return attribute(f"{what}: got {name!r}", name)
     points = [point for point in _entry_points(what) if point.name == name]
     if len(points) > 1:
         claims = " and ".join(sorted(f"{point.value!r} of {_package(point)}" for point in points))
@@ -84,7 +84,7 @@ def find(what: What, name: str, built_in: Mapping[str, Any]) -> Any:
         )
     if points:
         point = points[0]
-        return _attribute(f"{what}: got {name!r}, of {_package(point)}", point.module, point.attr)
+        return attribute(f"{what}: got {name!r}, of {_package(point)}", point.value)
     names = {*built_in, *(point.name for point in _entry_points(what))}
     problem = unknown_name(what, name, names)
     assert problem is not None
@@ -187,12 +187,13 @@ def search_also(paths: Iterable[str]) -> None:
     sys.path += [path for path in paths if path not in sys.path]
 
 
-def _attribute(given: str, module: str, attribute: str) -> Any:
-    """`module:attribute`; `given` begins the message of what is wrong with it."""
+def attribute(given: str, name: str) -> Any:
+    """What `name`, `module:attribute`, names; `given` begins the message of what is wrong with it."""
+    module, _, own = name.partition(":")
     here = os.getcwd()
     if not {"", here} & set(sys.path):
         sys.path.insert(0, here)
-    if not module or module.startswith(".") or not attribute:
+    if not module or module.startswith(".") or not own:
         raise ArgumentError(f"{given}, expected module:name, such as 'package.module:MyRule'.")
     try:
         found: Any = importlib.import_module(module)
@@ -206,13 +207,13 @@ def _attribute(given: str, module: str, attribute: str) -> Any:
             f"{given}, but module {module} cannot be imported: {_how(error)}.{remedy}"
         ) from error
     try:
-        return attrgetter(attribute)(found)
+        return attrgetter(own)(found)
     except AttributeError as error:
         public = [name for name in vars(found) if not name.startswith("_")]
-        remedy = did_you_mean(attribute, public) or "Give one of its names."
+        remedy = did_you_mean(own, public) or "Give one of its names."
         where = getattr(found, "__file__", None) or "built into Python"
         raise ArgumentError(
-            f"{given}, but module {module} has no {attribute!r} ({where}). {remedy}"
+            f"{given}, but module {module} has no {own!r} ({where}). {remedy}"
         ) from error
 
 

@@ -194,12 +194,12 @@ def test_a_noisy_one_that_takes_no_noise_is_told_what_trains_it(cell: tl.BlackBo
     ignored = "ignored: NP learns nothing from it. Use ANP(clean=False), or WP"
     assert found["node_noise"].measured == ignored
     assert found["noise of its own"].measured == "yes: no run is clean. Use ANP(clean=False)"
-    assert found["trained by"].measured == "ANP and WP"
+    assert found["trained by"].measured == "ANP and WP and DFA"
 
 
-def test_a_quiet_one_that_takes_no_noise_learns_by_weight_noise_alone() -> None:
+def test_a_quiet_one_that_takes_no_noise_learns_without() -> None:
     found = check_black_box(Noisy(size=0)).findings[-1]
-    assert found.measured == "WP; it has no noise and takes none: nothing but WP learns"
+    assert found.measured == "WP and DFA; it has no noise and takes none: no other rule learns"
 
 
 class Untamed(Noisy):

@@ -20,6 +20,7 @@ RULES = {
     "sparse-rtrl": partial(tl.SparseRTRL, k=2),
     "dfa": tl.DFA,
     "dfa-parameter": partial(tl.DFA, feedback_per="parameter"),
+    "dfa-slope": partial(tl.DFA, slope="cos"),
     "rflo": tl.RFLO,
     "eprop": tl.EProp,
     "np": partial(tl.NP, sigma=0.1),

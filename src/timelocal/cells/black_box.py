@@ -1,7 +1,7 @@
 """A layer that only runs forward: hardware, a simulator, a cell with no derivative.
 
 It implements `scan`, which runs a whole sequence however it likes and reports what it measured. Rules
-that perturb (NP, WP, ANP) train it; rules that need a derivative refuse it.
+that perturb (NP, WP, ANP) train it, and so does `DFA(slope=...)`; rules that need a derivative refuse it.
 """
 
 from __future__ import annotations
@@ -87,6 +87,11 @@ class BlackBox(Cell):
         assert after.auxiliary is not None
         return after.auxiliary - before.auxiliary
 
+    def pre_activations(self, weights: CellWeights, trajectory: LayerTrajectory) -> Tensor:
+        """What was measured."""
+        assert trajectory.auxiliary is not None
+        return trajectory.auxiliary
+
     def step(self, weights: CellWeights, drive: Tensor, state: State, out: StepBuffers) -> NoReturn:
         raise NotImplementedError("a black box runs whole sequences: it has a scan")
 
@@ -119,7 +124,7 @@ class BlackBox(Cell):
         """Raise the `UnsupportedError` that says what trains a black box."""
         raise UnsupportedError(
             f"{self.name}: got {what}, expected a rule that needs none of the layer's derivatives: it is a "
-            "black box. Use ANP, NP or WP."
+            "black box. Use ANP, NP or WP, or DFA with a slope of your choice."
         )
 
 

@@ -171,6 +171,9 @@ class AutogradCell(Cell):
         """The difference of the pre-activations themselves, which `gates` holds here."""
         return after.gates - before.gates
 
+    def pre_activations(self, weights: CellWeights, trajectory: LayerTrajectory) -> Tensor:
+        return trajectory.gates
+
     # --- the derivatives of one step --------------------------------------------------------
 
     def local_jacobian(self, trajectory: LayerTrajectory) -> LocalJacobian:

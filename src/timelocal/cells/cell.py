@@ -274,6 +274,19 @@ class Cell(ABC):
         from_states = after.recurrent_input - before.recurrent_input
         return (from_states @ weights.hh.t()).add_(from_inputs).add_(noise)
 
+    def pre_activations(self, weights: CellWeights, trajectory: LayerTrajectory) -> Tensor:
+        """a (t, b, g), made from what entered the nodes: `node_change` from a run of zeros."""
+        rest = LayerTrajectory(
+            torch.zeros_like(trajectory.inputs),
+            tuple(map(torch.zeros_like, trajectory.states)),
+            torch.zeros_like(trajectory.gates),
+            None if trajectory.auxiliary is None else torch.zeros_like(trajectory.auxiliary),
+            None if trajectory.seen is None else torch.zeros_like(trajectory.seen),
+        )
+        bias = self.drive_bias(weights)
+        still = trajectory.gates.new_zeros(()) if bias is None else bias
+        return self.node_change(weights, rest, trajectory, still)
+
     # --- state signal -> node signal --------------------------------------------------------
 
     @abstractmethod

@@ -55,6 +55,7 @@ def _in_one_call(rule: Rule) -> bool:
     return (
         type(rule) is DFA
         and (rule.trace, rule.feedback_per, rule.normalize) == ("none", "layer", None)
+        and rule.slope is None
         and rule.feedback in FIXED
     )
 

@@ -42,6 +42,8 @@ def _feedback(rule: FeedbackRule, call: StreamCall, layers: Any) -> bool:
     exact = rule.feedback == EXACT or (rule.feedback == "symmetric" and call.layers == 1)
     if rule.normalize is not None or rule.feedback_per != "layer" or rule.trace == "stationary":
         return False
+    if rule.slope is not None:
+        return False
     if not (exact or rule.feedback in FIXED):
         return False
     call.credit = native_stream.CREDITS.index("exact" if exact else "feedback")

@@ -60,7 +60,7 @@ def _feedback(rule: FeedbackRule, memory: Memory) -> Native | None:
     cell = rule.network.cell
     followed = rule.trace == "leak" or not (cell.leaks or rule.carries_traces)
     fixed = rule.feedback in FIXED and rule.feedback_per == "layer"
-    if not (followed and fixed and rule.normalize is None):
+    if not (followed and fixed and rule.normalize is rule.slope is None):
         return None
     settings = OnlineSettings("rflo", feedback=rule.feedback_matrix(0))
     hidden = memory["states"].flatten(0, 3)

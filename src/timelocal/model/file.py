@@ -28,6 +28,7 @@ from timelocal.losses import Loss
 from timelocal.model.model import Model
 from timelocal.model.recipe import Parts, made_from, recipe_of
 from timelocal.rules import Rule
+from timelocal.rules.slopes import Slope
 from timelocal.typing import LossFunction
 
 FORMAT = 1
@@ -86,23 +87,25 @@ def load(
     rule: type[Rule] | None = None,
     readout: nn.Module | None = None,
     loss: Loss | LossFunction | None = None,
+    slope: Slope | None = None,
 ) -> Model:
     """The model in a file that `save` wrote, on the CPU. What the file names is never imported or run.
 
     Args:
         path: the file.
-        cell, rule, readout, loss: the objects of your own that the model was made with, if there were any.
+        cell, rule, readout, loss, slope: the objects of your own that the model was made with, if there were
+            any.
 
     Raises:
         DataError: for a file that is missing, damaged, or no model.
-        ArgumentError: for a model of your own cell, rule, readout or loss, which has to be given.
+        ArgumentError: for a model of your own cell, rule, readout, loss or slope, which has to be given.
     """
     file = as_path(path, "path")
     if not file.is_file():
         raise DataError(f"{file}: got no such file, expected a model that tl.save wrote")
     data = read_bytes(file)
     recipe, tensors = _checked(file, data)
-    parts = Parts(cell, rule, readout, loss)
+    parts = Parts(cell, rule, readout, loss, slope)
     try:
         made = made_from(recipe, parts)
         scales = {

@@ -17,6 +17,7 @@ from timelocal.losses import LOSSES, Loss, loss_problem
 from timelocal.model.build import rule_defaults
 from timelocal.network import Decorrelation, Network, as_mlp, from_cell
 from timelocal.rules import RULES, Rule
+from timelocal.rules.slopes import SLOPES, Slope
 from timelocal.typing import LossFunction
 
 _DTYPES = {
@@ -32,6 +33,7 @@ class Parts:
     rule: type[Rule] | None = None
     readout: nn.Module | None = None
     loss: Loss | LossFunction | None = None
+    slope: Slope | None = None
 
 
 def recipe_of(rule: Rule) -> dict[str, Any]:
@@ -80,12 +82,16 @@ def made_from(recipe: Mapping[str, Any], parts: Parts) -> Rule:
         ArgumentError: for what is not of this package and not among `parts`.
     """
     net, own = recipe["network"], recipe["rule"]
+    options, slope = own["options"], own["options"].get("slope")
     raise_problems(_kinds(parts))
     raise_problems(
         [
             _missing("cell", net["cell"], CELLS, parts.cell, "cell=MyCell()"),
             _missing("rule", own["name"], RULES, parts.rule, "rule=MyRule"),
             _missing("loss", own["loss"], LOSSES, parts.loss, "loss=my_loss"),
+            None
+            if slope is None
+            else _missing("slope", slope, SLOPES, parts.slope, "slope=my_function"),
             None
             if net["linear"] or net.get("readout_hidden") or parts.readout is not None
             else Problem("readout", "a module of your own", "readout=, one made the same way"),
@@ -115,7 +121,9 @@ def made_from(recipe: Mapping[str, Any], parts: Parts) -> Rule:
     network = Network(network.recurrent, readout, batch_first=net["batch_first"])
     loss = LOSSES[own["loss"]](**own["loss_options"]) if parts.loss is None else parts.loss
     make: Callable[..., Rule] = RULES[own["name"]] if parts.rule is None else parts.rule
-    return make(network, loss=loss, at=own["at"], seed=own["seed"], **own["options"])
+    if parts.slope is not None:
+        options = options | {"slope": parts.slope}
+    return make(network, loss=loss, at=own["at"], seed=own["seed"], **options)
 
 
 def _readout_hidden(readout: nn.Module) -> int | None:
@@ -186,7 +194,9 @@ def _arguments_of(kind: type) -> list[str]:
 
 
 def _plain(what: str, value: object) -> Any:
-    """A value that JSON holds as it is."""
+    """A value that JSON holds as it is; a function by its name alone."""
+    if inspect.isroutine(value):
+        return f"{value.__module__}:{value.__qualname__}"
     if isinstance(value, Tensor):
         value = value.tolist()
     if isinstance(value, tuple | list):

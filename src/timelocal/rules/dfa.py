@@ -12,6 +12,7 @@ from timelocal.rules import single_call
 from timelocal.rules.batch import Batch
 from timelocal.rules.estimate import ForwardPass, RuleSpec
 from timelocal.rules.feedback_rule import EXACT, FeedbackPer, FeedbackRule, Followed, Normalize
+from timelocal.rules.slopes import Slope
 from timelocal.typing import Gradients, LossFunction, Place
 
 
@@ -59,12 +60,17 @@ class DFA(FeedbackRule):
             authors do without saying so.
         feedback_lr, feedback_decay: of "kolen_pollack" alone.
         sync: under DDP, whether a "kolen_pollack" F learns from the joint batch, as `Decorrelation.sync`.
+        slope: what stands in the place of the cell's derivative (augmented DFA; Nakajima et al. 2022): any
+            function s of the pre-activations a (t, b, g), a tensor of whose shape it returns, with which
+            δ_t = G_t ⊙ s(a_t) at every gate; or the name of one, "constant", "cos", "sech2" (1 − tanh²), or
+            "module:function". Nothing of the cell is then differentiated, and a `tl.BlackBox`, which reports
+            its pre-activations, learns from one forward pass. None: the derivative.
         seed: of the feedback matrices and of dropout masks.
 
     Raises:
         ArgumentError: for unknown names, all at once.
         UnsupportedError: for "symmetric", "sign" and "kolen_pollack" feedback below the top layer or
-            from a readout that is not linear.
+            from a readout that is not linear; for a slope beside a trace or the feedback "exact".
 
     >>> import torch, timelocal as tl
     >>> network = tl.GRU(28, 16, output_size=10)
@@ -96,6 +102,9 @@ class DFA(FeedbackRule):
             "NeurIPS 29:1037–1045, 2016.",
             "T. P. Lillicrap, D. Cownden, D. B. Tweed, C. J. Akerman. Random synaptic feedback weights "
             "support error backpropagation for deep learning. Nature Communications 7:13276, 2016.",
+            "M. Nakajima, K. Inoue, K. Tanaka, Y. Kuniyoshi, T. Hashimoto, K. Nakajima. Physical deep "
+            "learning with biologically inspired training method: gradient-free approach for physical "
+            "hardware. Nature Communications 13:7847, 2022.",
         ),
     )
 
@@ -113,6 +122,7 @@ class DFA(FeedbackRule):
         feedback_lr: float = 1e-3,
         feedback_decay: float = 1e-2,
         sync: bool = False,
+        slope: str | Slope | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__(
@@ -127,13 +137,14 @@ class DFA(FeedbackRule):
             feedback_lr=feedback_lr,
             feedback_decay=feedback_decay,
             sync=sync,
+            slope=slope,
             seed=seed,
         )
 
     def compute(self, batch: Batch) -> tuple[ForwardPass, Gradients]:
         """In one native call where there is one for these values; in its parts elsewhere."""
         simple = self.trace == "none" and self.feedback_per == "layer" and self.feedback != EXACT
-        if type(self) is DFA and simple:
+        if type(self) is DFA and simple and self.slope is None:
             call = single_call.prepare(self.network, self.loss, self.feedback_matrix(), batch)
             if call is not None:
                 forward, gradients = single_call.make(self.network, batch, call)

@@ -28,7 +28,7 @@ from timelocal.errors import (
     unknown_name,
 )
 from timelocal.losses import Loss
-from timelocal.network import Network, Trajectory, at_last_valid, flip, parameter_name
+from timelocal.network import Network, Trajectory, at_last_valid, flip, masked, parameter_name
 from timelocal.precision import at_least_float32
 from timelocal.rules import eligibility
 from timelocal.rules.batch import Batch
@@ -36,6 +36,7 @@ from timelocal.rules.bptt import at_every_step, signal_at_inputs, signal_below
 from timelocal.rules.estimate import ForwardPass
 from timelocal.rules.forward import readout_gradients, readout_signal
 from timelocal.rules.rule import Rule
+from timelocal.rules.slopes import Slope, find_slope
 from timelocal.rules.states import no_states, packed, unpacked
 from timelocal.rules.stationary import decay_problem, decays, discounted
 from timelocal.seeding import generator
@@ -72,6 +73,7 @@ class FeedbackRule(Rule):
         seed: int,
         drawn_as: str | None = None,
         decay: float | str | Sequence[float] | Tensor = 0.9,
+        slope: str | Slope | None = None,
         problems: Iterable[Problem | None] = (),
     ) -> None:
         """drawn_as: the name of the rule whose matrices these are, if not this rule's own."""
@@ -97,7 +99,13 @@ class FeedbackRule(Rule):
             _not_negative("feedback_decay", feedback_decay),
             flag_problem("sync", sync),
         )
+        if slope is not None:  # asked for before a layer that only runs forward is refused
+            self.spec = replace(self.spec, derivative_free=True)
         super().__init__(network, loss=loss, at=at, seed=seed, problems=problems)
+        self.slope = slope
+        self._slope = None if slope is None else find_slope(slope)
+        if slope is not None:
+            _check_sloped(network, feedback, trace)
         self.feedback = feedback
         self.feedback_per = feedback_per
         self.trace: Followed = trace
@@ -106,7 +114,8 @@ class FeedbackRule(Rule):
         self.feedback_lr = as_real(feedback_lr)
         self.feedback_decay = as_real(feedback_decay)
         self.sync = bool(sync)
-        if feedback in (*matrices.FOLLOWING, EXACT) or not network.cell.acts_locally:
+        spreads = slope is None and not network.cell.acts_locally
+        if feedback in (*matrices.FOLLOWING, EXACT) or spreads:
             self.spec = replace(self.spec, weight_transport=True)
         if self._is_exact():
             self.spec = replace(self.spec, estimates="exact", target="bptt")
@@ -256,6 +265,11 @@ class FeedbackRule(Rule):
         """δ (t, b, g) of one layer and direction, in its own time."""
         cell, weights = self.network.cell, self.network.recurrent.weights(layer, direction)
         lengths = forward.trajectory.lengths
+        if self._slope is not None:
+            slopes = self._slope(cell.pre_activations(weights, own))
+            deltas = slopes * torch.cat([signal] * len(cell.gate_names), -1)
+            valid = forward.trajectory.valid
+            return deltas if valid is None else masked(deltas, valid)
         if self.trace == "none":
             return kernels.node_signals(cell, weights, own, signal, lengths)
         if self.trace == "stationary":
@@ -283,7 +297,7 @@ class FeedbackRule(Rule):
         """The gradients of one layer, in that direction's own time, from its signal where it has one."""
         cell, weights = self.network.cell, self.network.recurrent.weights(layer, direction)
         if signal is not None:
-            if self.trace == "none":
+            if self.trace == "none" and self._slope is None:
                 return kernels.credit(cell, weights, own, signal, forward.trajectory.lengths)
             delta = self._nodes(layer, direction, own, forward, signal)
             return kernels.weight_gradients(cell, weights, own, delta)
@@ -474,6 +488,21 @@ def _check_hidden(network: Network) -> None:
             f"trace='stationary': got {network.cell!r}, expected a cell whose features are its hidden "
             "states. Use trace='diagonal'."
         )
+
+
+def _check_sloped(network: Network, feedback: str, trace: Followed) -> None:
+    """A function in the place of the derivative leaves nothing that needs another derivative of the cell."""
+    refused = None
+    if trace != "none":
+        refused = f"trace={trace!r}, expected 'none' (a trace follows the cell's own Jacobian)"
+    elif feedback == EXACT:
+        refused = (
+            "feedback='exact', expected one with a matrix (the error goes down through derivatives)"
+        )
+    elif not network.cell.features_are_hidden:
+        refused = f"{network.cell!r}, expected a cell whose features are its hidden state"
+    if refused:
+        raise UnsupportedError(f"slope: got one and {refused}. Use slope=None.")
 
 
 def _check_width(matrix: Tensor, outputs: int) -> None:

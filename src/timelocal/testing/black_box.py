@@ -15,7 +15,7 @@ from torch import Tensor
 from timelocal.cells import BlackBox, CellWeights, LayerTrajectory, check_report
 from timelocal.errors import ArgumentError
 from timelocal.network import Network, black_box
-from timelocal.rules import ANP, WP, Rule
+from timelocal.rules import ANP, DFA, WP, Rule
 from timelocal.seeding import generator
 from timelocal.testing.measure import autograd_shut
 from timelocal.testing.report import ContractReport, Finding
@@ -301,7 +301,10 @@ def _trained_by(bench: _Bench, noisy: bool, takes_noise: bool | None) -> Finding
     """The rules that it bears find a gradient for every parameter, without autograd."""
     network = bench.fresh_network(bench.inputs.dtype)
     quiet = takes_noise is False
-    rules: list[Rule] = [WP(network, loss="mse", at="every", sigma=0.5)]
+    rules: list[Rule] = [
+        WP(network, loss="mse", at="every", sigma=0.5),
+        DFA(network, loss="mse", at="every", slope="constant"),
+    ]
     if noisy or not quiet:
         rules.insert(
             0, ANP(network, loss="mse", at="every", sigma=0.0 if quiet else 0.5, clean=not noisy)
@@ -315,9 +318,9 @@ def _trained_by(bench: _Bench, noisy: bool, takes_noise: bool | None) -> Finding
         if all(bool(own.isfinite().all() and (own != 0).any()) for own in found.values()):
             names.append(type(rule).__name__)
     told = f"{' and '.join(names) or 'no rule'}" + (
-        "; it has no noise and takes none: nothing but WP learns" if quiet and not noisy else ""
+        "; it has no noise and takes none: no other rule learns" if quiet and not noisy else ""
     )
-    return Finding("trained by", "ANP or WP", told, len(names) == len(rules))
+    return Finding("trained by", "ANP, WP or DFA(slope=…)", told, len(names) == len(rules))
 
 
 def _told(error: Exception) -> str:

@@ -34,6 +34,7 @@ from timelocal.rules import (
     WPAuthorsCode,
 )
 from timelocal.rules.feedback_rule import EXACT, FeedbackRule
+from timelocal.rules.slopes import find_slope
 from timelocal.testing import perturbation, reference
 from timelocal.testing.cases import Case
 from timelocal.testing.setting import batch_of
@@ -58,6 +59,8 @@ def feedback_oracle(rule: Rule, case: Case) -> Gradients:
 
 def _followed(rule: FeedbackRule, case: Case, feedback: reference.Feedback) -> Gradients:
     batch = batch_of(rule, case)
+    if rule.slope is not None:
+        return reference.augmented_dfa(rule.network, feedback, find_slope(rule.slope), *batch)
     if rule.trace == "none":
         return reference.dfa(rule.network, feedback, *batch)
     return reference.traced(rule.network, feedback, rule.trace, *batch, _decays(rule))

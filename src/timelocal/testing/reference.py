@@ -333,6 +333,68 @@ def dfa(
     return _collect(network, backward)
 
 
+@torch.enable_grad()
+def augmented_dfa(
+    network: Network,
+    feedback: Feedback,
+    slope: Callable[[Tensor], Tensor],
+    loss: Loss,
+    at: Place,
+    inputs: Tensor,
+    targets: Tensor,
+    lengths: Tensor | None = None,
+    mask: Tensor | None = None,
+    dropout: Sequence[Tensor | None] = (),
+) -> Gradients:
+    """Autograd of Σ_t ⟨stop(F e_t ⊙ s(a_t)), a_t(θ; stop(h_{t-1}))⟩ at every gate, plus the exact readout."""
+    gates = len(network.cell.gate_names)
+
+    def backward() -> None:
+        value, runs = mean_loss(
+            network, loss, at, inputs, targets, lengths, mask, cut=True, dropout=dropout
+        )
+        value.backward()  # the readout's own gradient, and e at the outputs
+        surrogate = inputs.new_zeros(())
+        each = zip(sequences(network, inputs, lengths, dropout), runs, strict=True)
+        for (sequence, kept), (_, outputs) in each:
+            errors = outputs.grad
+            assert errors is not None
+            for layer, directions in enumerate(entered(network, sequence, kept)):
+                for direction, steps in enumerate(directions):
+                    parameters = _parameters(network, layer, direction)
+                    matrix = feedback(layer, direction).detach()
+                    for t, (x, state) in enumerate(steps):
+                        when = 0 if at == "last" else len(steps) - 1 - t if direction else t
+                        a = pre_activations(network.cell, parameters, x, state)
+                        signal = (matrix @ errors[when]).repeat(gates) * slope(a)
+                        surrogate = surrogate + signal.detach() @ a
+        surrogate.backward()
+
+    return _collect(network, backward)
+
+
+def pre_activations(
+    cell: Cell, parameters: Mapping[str, Tensor], x: Tensor, state: State
+) -> Tensor:
+    """All nodes of one step (gates · h,), each with its own graph: a gate between two of them is held."""
+    h = state[0]
+    into = _into(cell, parameters, h)
+    if isinstance(cell, AutogradCell | ElementwiseCell | LIFCell):
+        return textbook.nodes(cell, parameters, x, (into, *state[1:]))
+    zero = x.new_zeros(())
+    w_hh, b_hh = parameters["weight_hh"], parameters.get("bias_hh", zero)
+    from_input = parameters["weight_ih"] @ x + parameters.get("bias_ih", zero)
+    if not isinstance(cell, GRUResetAfter | GRUResetBefore):
+        return from_input + w_hh @ into + b_hh
+    size = len(h)
+    gates = (from_input + w_hh @ into + b_hh)[: 2 * size]
+    r = torch.sigmoid(gates[:size]).detach()
+    w_n, b_n = w_hh[2 * size :], b_hh[2 * size :] if b_hh.dim() else b_hh
+    before = isinstance(cell, GRUResetBefore)
+    from_state = w_n @ (r * into) + b_n if before else r * (w_n @ into + b_n)
+    return torch.cat((gates, from_input[2 * size :] + from_state))
+
+
 @torch.no_grad()
 def decorrelation_steps(
     network: Network, inputs: Tensor, lengths: Tensor | None = None

@@ -5,11 +5,13 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import partialmethod
 from typing import Any
 
 from torch import Tensor
 
+from timelocal.errors import UnsupportedError
 from timelocal.losses import Loss
 from timelocal.network import Network
 from timelocal.rules import Estimate, Rule
@@ -34,10 +36,14 @@ def takes(rule: RuleFactory, option: str) -> bool:
 
 
 def configured(rule: RuleFactory, options: Mapping[str, Any]) -> RuleFactory:
-    """The rule with other defaults, as a class."""
+    """The rule with other defaults, as a class; its spec is what an instance declares that has these."""
     if not options:
         return rule
-    body = {"__init__": partialmethod(rule.__init__, **options), "__module__": rule.__module__}
+    body: dict[str, Any] = {
+        "__init__": partialmethod(rule.__init__, **options), "__module__": rule.__module__
+    }  # fmt: skip
+    with suppress(UnsupportedError):  # options for other networks
+        body["spec"] = rule(Case().network(), **options).spec
     told = ", ".join(f"{name}={value!r}" for name, value in options.items())
     return type(f"{rule.__name__}({told})", (rule,), body)
 
