@@ -29,13 +29,13 @@ def test_the_page_works_in_a_browser(tmp_path: Path, tab: chromium.Page) -> None
     make_run(tmp_path / "runs", seed=7, epochs=4, status="diverged")
     output = write_report([tmp_path / "runs"], tmp_path / "report.html")
     tab.open(output)
-    # Every line of every figure is drawn: 8 or 9 seeds and 4 means in each of three.
+    # Every line of every figure is drawn: 8 or 9 seeds, 4 bands and 4 means in each of three.
     lines = "[...document.querySelectorAll('.chart')].map(c => c.querySelectorAll('{}').length)"
-    assert tab.evaluate(lines.format(".scatter")) == [13, 13, 12]
+    assert tab.evaluate(lines.format(".scatter")) == [17, 17, 16]
     assert tab.evaluate(lines.format(".shapelayer path"))[0] == 3
 
     tab.evaluate("document.querySelector('.legend button').click()")
-    assert tab.evaluate(lines.format(".scatter")) == [10, 10, 12]
+    assert tab.evaluate(lines.format(".scatter")) == [13, 13, 16]
     tab.evaluate("document.querySelector('.legend [data-key=trivial]').click()")
     assert tab.evaluate(lines.format(".shapelayer path"))[0] == 0
 
@@ -66,6 +66,8 @@ def test_the_site_works_in_a_browser(tmp_path: Path, tab: chromium.Page) -> None
     drawn = 0
     for page in sorted(index.parent.glob("*.html")):
         tab.open(page)
+        tab.evaluate("document.querySelectorAll('.panel').forEach((one) => { one.open = true; })")
+        tab.evaluate("new Promise((done) => setTimeout(done, 100))")
         charts = tab.evaluate("document.querySelectorAll('.chart').length")
         plots = "[...document.querySelectorAll('.chart')].filter(c => c.querySelector('.scatter, .points'))"
         assert tab.evaluate(f"{plots}.length") == charts
@@ -78,7 +80,7 @@ def test_the_site_works_in_a_browser(tmp_path: Path, tab: chromium.Page) -> None
         assert all(e["params"]["request"]["url"].startswith("file:") for e in asked)
     assert drawn >= 3
     tab.open(index.parent / "dfa-made-up-sizes.html")
-    tab.evaluate("document.querySelector('td a').click()")
+    tab.evaluate("document.querySelector('.results td a').click()")
     assert tab.evaluate("document.querySelector('details[id]').open")
 
 

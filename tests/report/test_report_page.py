@@ -206,8 +206,8 @@ def test_html_in_names_options_and_errors_is_text(tmp_path: Path, page: Callable
         text
         for spec in map(json.loads, specs)
         for text in (
-            *(trace["name"] for trace in spec["data"]),
-            *(trace["hovertemplate"] for trace in spec["data"]),
+            *(trace.get("name", "") for trace in spec["data"]),
+            *(trace.get("hovertemplate", "") for trace in spec["data"]),
             *(note["text"] for note in spec["layout"].get("annotations", ())),
         )
     ]
@@ -217,5 +217,5 @@ def test_html_in_names_options_and_errors_is_text(tmp_path: Path, page: Callable
         trace["name"]
         for spec in map(json.loads, specs)
         for trace in spec["data"]
-        if "%{" in trace["name"]
+        if "%{" in trace.get("name", "")
     ]

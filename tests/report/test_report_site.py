@@ -24,13 +24,14 @@ from timelocal.experiments.claims import reaches
 from timelocal.experiments.command import command_of
 from timelocal.experiments.config import TrainConfig
 from timelocal.experiments.experiment import Experiment
-from timelocal.report import site
+from timelocal.report import line_figures, site
 from timelocal.report.citations import PAPERS
+from timelocal.report.figures import band
 from timelocal.report.line_figures import figures
 from timelocal.report.lines import anchor, rows, trivial, with_links
 from timelocal.report.markdown import write_markdown
 from timelocal.report.site import page_name, write_site
-from timelocal.studies.reproduction import Reproduction
+from timelocal.studies.reproduction import LineResult, Reproduction
 
 
 class Seen(HTMLParser):
@@ -117,7 +118,7 @@ def test_any_number_leads_to_run_seed_and_command_in_two_clicks(
     ]
     numbers = [cell for cell in cells if re.search(r">[^<]*[0-9]", cell)]
     assert len(numbers) >= 3 * len(made.lines)
-    verdicts = "".join(re.findall(r"<summary>Rule: .*?</summary>", text, flags=re.DOTALL))
+    verdicts = "".join(re.findall(r'<td class="found">.*?</td>', text, flags=re.DOTALL))
     for cell in [*numbers, *re.findall(r"<a .*?</a>", verdicts)]:
         plain = re.sub(r"<a .*?</a>", "", cell, flags=re.DOTALL)
         assert not re.search(r">[^<]*[0-9]", plain), cell  # no number without a link
@@ -152,7 +153,8 @@ def test_every_run_is_there_with_its_seed_and_command(tmp_path: Path) -> None:
                 assert (tmp_path / "site" / "runs" / f"{run.name}.json").is_file()
     assert "the loss is nan &lt;&amp;&gt;" in text
     word = "cannot be decided with 3 seeds"
-    assert f'<span class="badge cannot-be-decided">{word}</span> BPTT is better than DFA.' in text
+    assert '<th scope="row">BPTT is better than DFA.</th>' in text
+    assert f'<span class="badge cannot-be-decided">{word}</span>' in text
 
 
 def test_settings_leave_open_what_is_not_chosen_yet() -> None:
@@ -223,7 +225,9 @@ def test_trivial_predictors_name_the_runs_that_hold_them() -> None:
 
 
 def test_what_diverged_is_drawn_as_far_as_it_came_and_marked() -> None:
-    for figure in figures(reproduction())[:2]:
+    as_in_code = figures(reproduction())[2:4]
+    for figure in as_in_code:
+        assert figure.caption.endswith("as in the authors' code")
         crosses = [t for t in figure.spec["data"] if "x" in str(t.get("marker", {}).get("symbol"))]
         (cross,) = crosses
         assert cross["x"] == [1, 2]  # the third is not a number
@@ -237,11 +241,11 @@ def test_what_diverged_is_drawn_as_far_as_it_came_and_marked() -> None:
         (mean,) = [
             t
             for t in figure.spec["data"]
-            if t["meta"] == cross["meta"] and "mean of 2" in t["hovertemplate"]
+            if t["meta"] == cross["meta"] and "mean of 2" in t.get("hovertemplate", "")
         ]
         assert len(mean["x"]) == 3
-    accuracy = figures(reproduction())[0].spec["data"]
-    (mean,) = [t for t in accuracy if "mean of 2" in t["hovertemplate"]]
+    accuracy = as_in_code[0].spec["data"]
+    (mean,) = [t for t in accuracy if "mean of 2" in t.get("hovertemplate", "")]
     assert (
         mean["y"] == [pytest.approx(100 * (0.4 + 0.6) / 2)] * 3
     )  # the one that diverged is not in it
@@ -258,22 +262,74 @@ def test_a_line_that_diverged_altogether_is_still_in_the_picture() -> None:
     lines = tuple(replace(one, runs=runs) if one is code else one for one in made.lines)
     for view in ("curves", "sizes"):
         experiment = replace(made.experiment, view=view, measures=("test_loss",))
-        curves, *rest = figures(replace(made, experiment=experiment, lines=lines))
-        own = [
-            t
-            for t in curves.spec["data"]
-            if "authors" in t["name"] or t.get("marker", {}).get("symbol") == "x"
+        *curves, last = figures(replace(made, experiment=experiment, lines=lines))
+        drawn = curves[-1] if curves else last
+        assert any(
+            t.get("marker", {}).get("symbol") == "x" or "lines+" in t["mode"]
+            for t in drawn.spec["data"]
+        )
+        assert "3 of 3 diverged after 2 epochs" in drawn.note
+        if view == "sizes":  # the axis shows what finished, from which the wild one leaves
+            assert last.spec["layout"]["yaxis"]["range"][1] < 9
+            continue
+        name = "DFA (as in the authors' code), 0 of 3"
+        labels = [note["text"] for note in last.spec["layout"]["annotations"]]
+        assert name in labels
+        assert "✕ 3" in labels
+
+
+def test_bands_are_the_intervals_of_the_means() -> None:
+    values = {1: [0.5, 0.75, 0.7], 2: [0.9, 0.85, 0.8], 3: [0.4]}
+    (shape,) = band(values, "#0072B2")
+    assert shape["x"] == [1, 2, 2, 1]
+    half = [4.302652729911275 * statistics.stdev(values[n]) / 3**0.5 for n in (1, 2)]
+    mean = [statistics.mean(values[n]) for n in (1, 2)]
+    ends = [mean[0] - half[0], mean[1] - half[1], mean[1] + half[1], mean[0] + half[0]]
+    assert shape["y"] == pytest.approx(ends, rel=1e-3)
+    assert band({1: [0.5], 2: [0.6]}, "#0072B2") == []
+
+
+def test_all_lines_of_a_figure_are_read_over_the_same_budget() -> None:
+    made = reproduction()
+    lines = []
+    for one in made.lines:
+        longer = one.line.key == BPTT
+        config = one.line.config.model_copy(update={"epochs": 400 if longer else 200})
+        epochs = [
+            {"epoch": n, "test_accuracy": 0.5 + n / 1000} for n in range(1, config.epochs + 1)
         ]
-        assert own
-        assert "3 of 3 diverged after 2 epochs" in curves.note
-        # the axis shows what finished, from which the wild one leaves
-        assert curves.spec["layout"]["yaxis"]["range"][1] < 9
-        for finals in rest:
-            assert (
-                "DFA (as in the authors' code), 0 of 3"
-                in finals.spec["layout"]["yaxis"]["categoryarray"]
-            )
-            assert [one["text"] for one in finals.spec["layout"]["annotations"]] == ["✕ 3"]
+        runs = tuple((c, replace(r, epochs=tuple(epochs))) for c, r in one.runs if r is not None)
+        lines.append(replace(one, chosen=config, line=replace(one.line, config=config), runs=runs))
+    figure = figures(replace(made, lines=tuple(lines)))[0]
+    assert {max(trace["x"]) for trace in figure.spec["data"]} == {200}
+    assert all(len(trace["x"]) < 210 for trace in figure.spec["data"])
+    assert figure.note == "BPTT goes on to epoch 400: its end is among the final values."
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_no_two_lines_of_an_experiment_look_alike(name: str) -> None:
+    experiment = EXPERIMENTS[name]
+    results = [LineResult(line, line.config, (), (), ()) for line in experiment.lines("laptop")]
+    looks = line_figures._looks(results)
+    assert looks.keys() == {one.line.key.label for one in results}
+    frozen = {one.line.key.label for one in results if one.line.config.frozen}
+    seen = [(look.colour, look.dash) for label, look in looks.items() if label not in frozen]
+    assert len(set(seen)) == len(seen)
+    assert len({colour for colour, _ in seen}) == len(seen)
+
+
+def test_no_figure_is_lower_than_it_needs_to_be() -> None:
+    for made in everything():
+        for figure in figures(made):
+            margins = figure.spec["layout"]["margin"]
+            assert (figure.height or 352) - margins["t"] - margins["b"] >= 260
+
+
+def test_the_best_mean_of_a_column_is_marked() -> None:
+    assert [row.best[0] for row in rows(reproduction())] == [False, False, True]
+    # what is as in the authors' code is on other data, some of it
+    better = replace(reproduction(), lines=reproduction().lines[:2])
+    assert [row.best[0] for row in rows(better)] == [True, False]
 
 
 def test_records_and_figures_are_strict_json(tmp_path: Path) -> None:

@@ -7,12 +7,14 @@ from one plotly to the next, and importing the classes costs seconds.
 from __future__ import annotations
 
 import html
+import math
 import statistics
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from timelocal.analysis.statistics import summarize
 from timelocal.report.runs import seed_of
 from timelocal.report.style import cell_dash, rule_colours, variant_symbol
 from timelocal.report.tables import (
@@ -50,6 +52,32 @@ class Figure:
     description: str
     spec: Mapping[str, Any]
     note: str = ""
+    height: int | None = None
+    """In pixels; None: the page's."""
+
+
+def band(values: Mapping[Any, Sequence[float]], colour: str) -> list[dict[str, Any]]:
+    """The 95 % interval of the mean over places of an axis as a filled shape; none of single values."""
+    known = {place: ends for place, some in values.items() if (ends := summarize(some).interval)}
+    if len(known) < 2:
+        return []
+    lows, highs = zip(*known.values(), strict=True)
+    # A logarithmic axis has no place for what is not above zero: there the band ends below the axis.
+    floor = min(value for some in values.values() for value in some) / 1000
+    lows = [max(low, floor) if floor > 0 else low for low in lows]
+    rgb = ", ".join(str(int(colour[start : start + 2], 16)) for start in (1, 3, 5))
+    return [
+        {
+            "type": "scatter",
+            "mode": "lines",
+            "fill": "toself",
+            "fillcolor": f"rgba({rgb}, 0.12)",
+            "line": {"width": 0, "color": colour},
+            "hoverinfo": "skip",
+            "x": [*known, *reversed(known)],
+            "y": [float(f"{end:.4g}") for end in (*lows, *reversed(highs))],
+        }
+    ]
 
 
 def legend(section: Section) -> list[Series]:
@@ -65,6 +93,15 @@ def legend(section: Section) -> list[Series]:
     if section.trivial:
         lines.append(Series("trivial", "trivial predictors", TRIVIAL_COLOUR, "dot", None))
     return lines
+
+
+def axis_range(values: Sequence[float], log: bool) -> list[float]:
+    """The range of a vertical axis that shows these values, in plotly's terms; a band may reach beyond."""
+    low, high = min(values), max(values)
+    if log:
+        low, high = math.log10(low), math.log10(high)
+    room = 0.04 * (high - low) or 0.1
+    return [low - room, high + room]
 
 
 def learning_curves(section: Section) -> list[Figure]:
@@ -159,6 +196,12 @@ def _curves(section: Section, metric: Metric) -> Figure:
     lines = legend(section)
     for line, group in zip(lines, section.groups, strict=False):
         traces += [_seed_trace(line, run, metric) for run in group.runs]
+    drawn = [value for trace in traces for value in trace["y"]]
+    for line, group in zip(lines, section.groups, strict=False):
+        spread = _spread(group, metric)
+        scaled = {epoch: [metric.scale * value for value in some] for epoch, some in spread.items()}
+        traces += [shape | {"meta": line.key} for shape in band(scaled, line.colour)]
+    for line, group in zip(lines, section.groups, strict=False):
         traces += _mean_trace(line, group, metric)
     horizontals = section.trivial if metric is section.metric else ()
     title = metric.name.capitalize() + (f" ({metric.unit.strip()})" if metric.unit else "")
@@ -167,7 +210,7 @@ def _curves(section: Section, metric: Metric) -> Figure:
         "showlegend": False,
         "hovermode": "closest",
         "xaxis": {"title": {"text": "Epoch"}, "rangemode": "tozero", "zeroline": False},
-        "yaxis": {"title": {"text": title}, "zeroline": False} | _scale(traces, metric),
+        "yaxis": {"title": {"text": title}, "zeroline": False} | _scale(drawn, horizontals, metric),
         "shapes": [_horizontal(row, metric) for row in horizontals],
         "annotations": [_horizontal_label(i, row, metric) for i, row in enumerate(horizontals)],
     }
@@ -237,27 +280,34 @@ def _curve(run: RunRecord, metric: Metric) -> dict[int, float]:
     }
 
 
+def _spread(group: Group, metric: Metric) -> dict[int, list[float]]:
+    """The values of finished runs, at the epochs that all of them reached."""
+    curves = [_curve(run, metric) for run in group.finished]
+    shared = [epoch for epoch in curves[0] if all(epoch in c for c in curves)] if curves else []
+    return {epoch: [curve[epoch] for curve in curves] for epoch in shared}
+
+
 def _mean_curve(group: Group, metric: Metric) -> dict[int, float]:
     """The mean over finished runs, at the epochs that all of them reached."""
-    curves = [_curve(run, metric) for run in group.finished]
-    if not curves:
-        return {}
-    shared = [epoch for epoch in curves[0] if all(epoch in curve for curve in curves)]
-    return {epoch: statistics.fmean(curve[epoch] for curve in curves) for epoch in shared}
+    return {epoch: statistics.fmean(values) for epoch, values in _spread(group, metric).items()}
 
 
 def _last(curve: Mapping[int, float]) -> float | None:
     return curve[max(curve)] if curve else None
 
 
-def _scale(traces: Sequence[Mapping[str, Any]], metric: Metric) -> dict[str, str]:
+def _scale(found: Sequence[float], rows: Sequence[TrivialRow], metric: Metric) -> dict[str, Any]:
     """Losses over more than a factor of 20 are read on a logarithmic axis."""
-    found = [value for trace in traces for value in trace["y"]]
     factor = max(found) / min(found) if found and min(found) > 0 else 1.0
-    if metric is ACCURACY or factor <= 20:
+    log = metric is not ACCURACY and factor > 20
+    shown = [*found, *(metric.scale * row.summary.mean for row in rows)]
+    if not found or (log and min(shown) <= 0):
         return {}
+    scale = {"range": axis_range(shown, log)}
+    if not log:
+        return scale
     marks = {"dtick": "D2", "tickformat": "~g"} if factor < 1e4 else {"exponentformat": "power"}
-    return {"type": "log", **marks}
+    return scale | {"type": "log"} | marks
 
 
 def _horizontal(row: TrivialRow, metric: Metric) -> dict[str, Any]:

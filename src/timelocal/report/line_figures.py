@@ -1,6 +1,7 @@
 """The figures of a reproduction as plotly's JSON: curves, final values, sizes and costs.
 
-A run that ended early is drawn as far as it came, with a cross where it ended, and named below the figure.
+A rule is a hue and its variants are shades and dashes of it, the same in all figures of an experiment. A run
+that ended early is drawn as far as it came, with a cross where it ended, and named below the figure.
 """
 
 from __future__ import annotations
@@ -9,21 +10,15 @@ import math
 import statistics
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from timelocal.report.figures import Figure
+from timelocal.report.figures import TRIVIAL_COLOUR, Figure, Series, axis_range, band
 from timelocal.report.lines import anchor, titled
-from timelocal.report.style import rule_colours
+from timelocal.report.style import rule_colours, variant_look
 from timelocal.studies.measures import MEASURES, Measure, is_number
 from timelocal.studies.reproduction import LineResult, Reproduction
 from timelocal.studies.store import RunRecord
-
-_DASHES = {
-    "as in the authors' code": "dot",
-    "true BPTT": "longdash",
-    "best without BPTT": "dashdot",
-    "recurrence frozen": "dot",
-}
 
 _ENDED_EARLY = ("diverged", "failed", "stopped")
 
@@ -33,30 +28,76 @@ _CROSS = 8
 _ROOM = 100.0
 """How far above what finished a logarithmic axis may reach for what ended early: a factor."""
 
+_POINTS = 150
+"""About so many epochs of a curve are drawn: as many as there are places for on a screen."""
+
+_FOLDED = 3
+"""From so many panels on, one figure shows the final values of all, and the curves of each are folded."""
+
+_ROW, _LEVEL, _AROUND = 34, 13, 90
+"""Pixels of a line with its name above it, of one without, and of what stands around the plot."""
+
+_LOWEST = 352
+"""Pixels of a figure with its axes: no plot is lower than 260."""
 
 _LABEL = 34
-"""So many letters fit below an axis beside the names of the lines."""
+"""So many letters of a title fit below an axis."""
 
 
-def figures(reproduction: Reproduction) -> list[Figure]:
+@dataclass(frozen=True)
+class Panel:
+    """Figures of the same lines, below one legend."""
+
+    title: str
+    legend: tuple[Series, ...]
+    figures: tuple[Figure, ...]
+    folded: bool = False
+
+
+Looks = Mapping[str, Series]
+"""The look of every line of an experiment, by its label."""
+
+
+def panels(reproduction: Reproduction) -> list[Panel]:
     """What the page of an experiment draws, by its view; nothing where no run has come to an end."""
     experiment = reproduction.experiment
     lines = [one for one in reproduction.lines if one.values(experiment.measures[0]) or _early(one)]
     if not lines or experiment.view in {"settings", "grid"}:
         return []
+    looks = _looks(reproduction.lines)
+    names = list(dict.fromkeys(one.line.key.panel for one in lines))
+    legend = _legend(lines, looks)
     if experiment.view == "sizes":
-        return [_sizes(lines, name) for name in experiment.measures]
+        found = [_sizes(lines, name, looks) for name in experiment.measures]
+        return [Panel("", legend, tuple(found))]
+    several = len(names) > 1
     if experiment.view == "costs":
-        return [_finals(lines, "all rules", name) for name in experiment.measures]
-    found = []
-    for panel in dict.fromkeys(one.line.key.panel for one in lines):
+        draw = _by_panel if several else _finals
+        found = [draw(lines, "all rules", name, looks) for name in experiment.measures]
+        return [Panel("", legend if several else (), tuple(found))]
+    folded = len(names) >= _FOLDED
+    made = []
+    if folded:
+        overview = _by_panel(lines, "all data", experiment.measures[0], looks)
+        made.append(Panel("", legend, (overview,)))
+    keys = list(dict.fromkeys(filter(None, (MEASURES[name].curve for name in experiment.measures))))
+    for panel in names:
         here = [one for one in lines if one.line.key.panel == panel]
-        curves = dict.fromkeys(
-            MEASURES[name].curve for name in experiment.measures if MEASURES[name].curve
-        )
-        found += [_curves(here, panel, str(key)) for key in curves]
-        found.append(_finals(here, panel, experiment.measures[0]))
-    return found
+        found = [
+            _curves(part, panel, key, looks)
+            for code in (False, True)
+            if (part := [one for one in here if _as_in_code(one) == code])
+            for key in keys
+        ]
+        found.append(_finals(here, panel, experiment.measures[0], looks))
+        drawn = tuple(figure for figure in found if figure.spec["data"])
+        made.append(Panel(panel if several else "", _legend(here, looks), drawn, folded))
+    return made
+
+
+def figures(reproduction: Reproduction) -> list[Figure]:
+    """The figures of all panels."""
+    return [figure for panel in panels(reproduction) for figure in panel.figures]
 
 
 def _early(one: LineResult) -> list[tuple[int, RunRecord]]:
@@ -66,6 +107,10 @@ def _early(one: LineResult) -> list[tuple[int, RunRecord]]:
         for config, run in one.runs
         if run is not None and run.status in _ENDED_EARLY
     ]
+
+
+def _as_in_code(one: LineResult) -> bool:
+    return one.line.key.column == "as in the authors' code"
 
 
 def _name(one: LineResult) -> str:
@@ -81,23 +126,50 @@ def _counted(one: LineResult) -> str:
     return _name(one) + ("" if whole else f", {finished} of {len(one.line.seeds)}")
 
 
-def _look(one: LineResult) -> dict[str, Any]:
-    config = one.line.config
-    rule = config.rule.removesuffix("-authors-code")
-    dash = _DASHES.get(one.line.key.column, "solid")
-    if config.decorrelate and dash == "solid":
-        dash = "dash"
-    return {"color": rule_colours([rule])[rule], "dash": dash}
+def _looks(lines: Sequence[LineResult]) -> Looks:
+    """A hue for every rule; its second, third, … label gets another shade and another dash."""
+    variants: dict[str, list[str]] = {}
+    looks: dict[str, Series] = {}
+    for one in lines:
+        label, config = one.line.key.label, one.line.config
+        if label in looks:
+            continue
+        rule = config.rule.removesuffix("-authors-code")
+        if config.frozen:
+            colour, dash = TRIVIAL_COLOUR, "dot"
+        else:
+            known = variants.setdefault(rule, [])
+            colour, dash = variant_look(rule_colours([rule])[rule], len(known))
+            known.append(label)
+        looks[label] = Series(anchor("line", label), label, colour, dash, None)
+    return looks
+
+
+def _legend(lines: Sequence[LineResult], looks: Looks) -> tuple[Series, ...]:
+    return tuple(looks[label] for label in dict.fromkeys(one.line.key.label for one in lines))
+
+
+def _base(one: LineResult, looks: Looks) -> dict[str, Any]:
+    """What all traces of a line share: its name, the place of its runs and its entry of the legend."""
+    return {
+        "type": "scatter",
+        "name": _counted(one),
+        "meta": anchor(*one.line.key),
+        "legendgroup": looks[one.line.key.label].key,
+    }
+
+
+_LOG = {"type": "log", "exponentformat": "power"}
 
 
 def _layout(x: str, y: str, log: bool) -> dict[str, Any]:
-    scale = {"type": "log", "exponentformat": "power"} if log else {}
+    scale = _LOG if log else {}
     return {
         "margin": {"l": 60, "r": 12, "t": 8, "b": 44},
+        "showlegend": False,
         "hovermode": "closest",
         "xaxis": {"title": {"text": x, "standoff": 4}, "zeroline": False},
         "yaxis": {"title": {"text": y}, "zeroline": False} | scale,
-        "legend": {"orientation": "h", "yref": "container", "y": 0, "yanchor": "bottom"},
     }
 
 
@@ -107,67 +179,83 @@ def _curve(run: RunRecord, measure: Measure) -> dict[int, float]:
     return {epoch: measure.scale * value for epoch, value in found if is_number(value)}
 
 
-def _curves(lines: Sequence[LineResult], panel: str, key: str) -> Figure:
+def _budget(lines: Sequence[LineResult]) -> int:
+    """The epochs that the axis shows: the most of any line that is not true BPTT, if there is one."""
+    epochs = {one.line.key: (one.chosen or one.line.config).epochs for one in lines}
+    others = [count for key, count in epochs.items() if key.column != "true BPTT"]
+    return max(others or epochs.values())
+
+
+def _drawn(curve: Mapping[int, float], budget: int) -> dict[int, float]:
+    """A curve within the budget, thinned to about `_POINTS` epochs, the first and the last among them."""
+    step = -(-budget // _POINTS)
+    inside = [epoch for epoch in curve if epoch <= budget]
+    return {
+        epoch: float(f"{curve[epoch]:.4g}")
+        for epoch in inside
+        if (epoch - 1) % step == 0 or epoch == inside[-1]
+    }
+
+
+def _curves(lines: Sequence[LineResult], panel: str, key: str, looks: Looks) -> Figure:
+    """Every seed thin, the 95 % interval of the mean as a band, the mean in front."""
     measure = next(one for one in MEASURES.values() if one.curve == key)
-    traces: list[dict[str, Any]] = []
+    budget = _budget(lines)
+    behind: list[dict[str, Any]] = []
+    bands: list[dict[str, Any]] = []
+    front: list[dict[str, Any]] = []
     heights: list[float] = []
     for one in lines:
-        look = _look(one)
-        base = {
-            "type": "scatter",
-            "name": _counted(one),
-            "legendgroup": _name(one),
-            "meta": anchor(*one.line.key),
-        }
+        look, base = looks[one.line.key.label], _base(one, looks)
+        line = {"color": look.colour, "dash": look.dash}
         whole: list[dict[int, float]] = []
-        thin: list[dict[str, Any]] = []
         for config, run in one.runs:
             if run is None or run.status not in ("finished", *_ENDED_EARLY):
                 continue
-            curve = _curve(run, measure)
+            curve = _drawn(_curve(run, measure), budget)
             if not curve:
                 continue
             told = f"seed {config.seed}, epoch %{{x}}: %{{y:.4g}}"
             trace = base | {
                 "mode": "lines",
-                "showlegend": False,
-                "opacity": 0.3,
+                "opacity": 0.25,
                 "x": list(curve),
                 "y": list(curve.values()),
-                "line": look | {"width": 1},
+                "line": line | {"width": 1},
                 "hovertemplate": told,
             }
             if run.status == "finished":
                 whole.append(curve)
             else:
                 ends = [0] * (len(curve) - 1) + [_CROSS]
-                marker = {"color": look["color"], "symbol": "x", "size": ends}
+                marker = {"color": look.colour, "symbol": "x", "size": ends}
                 trace |= {"mode": "lines+markers", "opacity": 0.8, "marker": marker}
                 trace["hovertemplate"] = f"{told}; {run.status} after epoch {max(curve)}"
-            thin.append(trace)
+            behind.append(trace)
         shared = [epoch for epoch in whole[0] if all(epoch in c for c in whole)] if whole else []
         if shared:
+            by_epoch = {epoch: [curve[epoch] for curve in whole] for epoch in shared}
+            means = [float(f"{statistics.fmean(values):.4g}") for values in by_epoch.values()]
             mean = {
                 "mode": "lines" if len(shared) > 1 else "markers",
                 "x": shared,
-                "y": [statistics.fmean(curve[epoch] for curve in whole) for epoch in shared],
-                "line": look | {"width": 2.5},
+                "y": means,
+                "line": line | {"width": 2.5},
                 "hovertemplate": f"mean of {len(whole)}, epoch %{{x}}: %{{y:.4g}}",
             }
-            thin.append(base | mean)
-        elif thin:
-            thin[0]["showlegend"] = True  # else nothing would name the line
-        traces += thin
+            front.append(base | mean)
+            bands += [base | trace for trace in band(by_epoch, look.colour)]
         heights += [value for curve in whole for value in curve.values()]
-    log = _logarithmic(measure, traces)
+    log = _logarithmic(measure, [*behind, *front])
     title = key.replace("_", " ")
     layout = _layout("Epoch", title + (" (%)" if measure.scale == 100 else ""), log)
-    layout["yaxis"] |= _room(heights, traces) if log else {}
+    layout["yaxis"] |= _scale(heights, behind, log)
+    code = " as in the authors' code" if all(map(_as_in_code, lines)) else ""
     return Figure(
-        f"{panel}: {title} per epoch",
+        f"{panel}: {title} per epoch{code}",
         f"Line chart of the {title} on {panel} for {_listed(lines)}.",
-        {"data": traces, "layout": layout},
-        _note(lines),
+        {"data": [*bands, *behind, *front], "layout": layout},
+        " ".join(filter(None, [_note(lines), _beyond(lines, budget)])),
     )
 
 
@@ -176,12 +264,28 @@ def _logarithmic(measure: Measure, traces: Sequence[Mapping[str, Any]]) -> bool:
     return measure.log and bool(heights) and min(heights) > 0
 
 
-def _room(finished: Sequence[float], traces: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The range of a logarithmic axis that shows what finished where the rest grew out of all proportion."""
+def _scale(
+    finished: Sequence[float], traces: Sequence[Mapping[str, Any]], log: bool
+) -> dict[str, Any]:
+    """The range of an axis that shows all seeds, but of what grew out of all proportion only the start."""
     every = [y for trace in traces for y in trace["y"]]
-    if not finished or max(every) <= _ROOM * max(finished):
+    if not every:
         return {}
-    return {"range": [math.log10(min(every)) - 0.1, math.log10(_ROOM * max(finished))]}
+    limit = _ROOM * max(finished) if log and finished else math.inf
+    low, high = axis_range([min(y, limit) for y in every], log)
+    # over two decades and more the powers of ten are enough
+    return {"range": [low, high]} | ({"dtick": 1} if log and high - low > 2 else {})
+
+
+def _beyond(lines: Sequence[LineResult], budget: int) -> str:
+    """The lines that go on where the axis ends, so that all are read over the same budget."""
+    longer = {
+        _name(one): epochs
+        for one in lines
+        if (epochs := (one.chosen or one.line.config).epochs) > budget
+    }
+    told = ", ".join(f"{name} goes on to epoch {epochs}" for name, epochs in longer.items())
+    return f"{told}: its end is among the final values." if told else ""
 
 
 def _note(lines: Sequence[LineResult]) -> str:
@@ -205,77 +309,137 @@ def _place(one: LineResult, lines: Sequence[LineResult]) -> str:
     return f" at {one.line.key.panel}" if several else ""
 
 
-def _finals(lines: Sequence[LineResult], panel: str, name: str) -> Figure:
-    """A bar from the smallest to the largest seed, every seed as a dot, the mean as a line."""
+def _spread(one: LineResult, name: str, height: str | float, looks: Looks) -> list[dict[str, Any]]:
+    """A bar from the smallest to the largest seed, every seed as a dot, the mean as a stroke."""
     measure = MEASURES[name]
-    traces: list[dict[str, Any]] = []
-    labels = [_counted(one) for one in reversed(lines)]
-    for one, label in zip(reversed(lines), labels, strict=True):
-        by_value = sorted((measure.scale * v, seed) for seed, v in one.values(name).items())
-        if not by_value:
-            continue
-        values, seeds = zip(*by_value, strict=True)
-        colour, place = _look(one)["color"], anchor(*one.line.key)
-        base = {"type": "scatter", "showlegend": False, "meta": place}
-        traces.append(
-            base
-            | {
-                "mode": "lines+markers",
-                "x": list(values),
-                "y": [label] * len(values),
-                "name": label,
-                "customdata": list(seeds),
-                "hovertemplate": "seed %{customdata}: %{x:.4g}",
-                "line": {"color": colour, "width": 2},
-                "marker": {"color": colour, "size": 7, "opacity": 0.6},
-            }
-        )
-        traces.append(
-            base
-            | {
-                "mode": "markers",
-                "x": [statistics.fmean(values)],
-                "y": [label],
-                "name": label,
-                "hovertemplate": f"mean of {len(values)}: %{{x:.4g}}",
-                "marker": {
-                    "color": colour,
-                    "size": 16,
-                    "symbol": "line-ns-open",
-                    "line": {"width": 3},
-                },
-            }
-        )
+    by_value = sorted((measure.scale * v, seed) for seed, v in one.values(name).items())
+    if not by_value:
+        return []
+    values, seeds = zip(*by_value, strict=True)
+    colour, base = looks[one.line.key.label].colour, _base(one, looks)
+    bar = {
+        "mode": "lines+markers",
+        "x": list(values),
+        "y": [height] * len(values),
+        "customdata": list(seeds),
+        "hovertemplate": "seed %{customdata}: %{x:.4g}",
+        "line": {"color": colour, "width": 2},
+        "marker": {
+            "color": colour,
+            "size": 7,
+            "symbol": "circle-open" if _as_in_code(one) else "circle",
+        },
+    }
+    stroke = {"size": 16, "symbol": "line-ns-open", "line": {"width": 3}, "color": colour}
+    mean = {
+        "mode": "markers",
+        "x": [statistics.fmean(values)],
+        "y": [height],
+        "hovertemplate": f"mean of {len(values)}: %{{x:.4g}}",
+        "marker": stroke,
+    }
+    return [base | bar, base | mean]
+
+
+def _values_axis(measure: Measure, traces: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The layout of a figure whose values lie along the horizontal axis."""
     written = textwrap.wrap(titled(measure), _LABEL)
     layout = _layout("<br>".join(written), "", False)
     layout["margin"]["b"] += 16 * (len(written) - 1)
+    if measure.log and traces and all(x > 0 for trace in traces for x in trace["x"]):
+        layout["xaxis"] |= _LOG
+    return layout
+
+
+def _finals(lines: Sequence[LineResult], panel: str, name: str, looks: Looks) -> Figure:
+    """Every line in a row of its own, with its name above it: there it takes no room from the plot."""
+    measure = MEASURES[name]
+    labels = [_counted(one) for one in reversed(lines)]
+    traces = [
+        trace
+        for one, label in zip(reversed(lines), labels, strict=True)
+        for trace in _spread(one, name, label, looks)
+    ]
+    layout = _values_axis(measure, traces)
+    layout["margin"]["l"] = 12
     # a line without a value keeps its place
-    order = {"categoryorder": "array", "categoryarray": labels, "range": [-0.6, len(labels) - 0.4]}
-    layout["yaxis"] |= {"type": "category", **order}
-    layout["annotations"] = [
-        {
-            "text": f"✕ {len(_early(one))}",
-            "xref": "paper",
-            "x": 1,
-            "xanchor": "right",
-            "y": label,
-            "showarrow": False,
-            "font": {"color": _look(one)["color"]},
-        }
+    order = {"categoryorder": "array", "categoryarray": labels, "range": [-0.5, len(labels) - 0.3]}
+    layout["yaxis"] |= {"type": "category", "showticklabels": False, **order}
+
+    def text(said: str, label: str, side: str) -> dict[str, Any]:
+        place = {"xref": "paper", "x": float(side == "right"), "xanchor": side, "y": label}
+        return {"text": said, "showarrow": False, "yshift": 14, "font": {"size": 12}} | place
+
+    layout["annotations"] = [text(label, label, "left") for label in labels]
+    layout["annotations"] += [
+        text(f"✕ {len(_early(one))}", label, "right")
         for one, label in zip(reversed(lines), labels, strict=True)
         if _early(one)
     ]
-    if measure.log and traces and all(x > 0 for trace in traces for x in trace["x"]):
-        layout["xaxis"] |= {"type": "log", "exponentformat": "power"}
     return Figure(
         f"{panel}: {measure.title}, every seed",
         f"{measure.title} of every seed on {panel} for {_listed(lines)}.",
         {"data": traces, "layout": layout},
         _note(lines),
+        max(_LOWEST, _ROW * len(lines) + _AROUND),
     )
 
 
-def _sizes(lines: Sequence[LineResult], name: str) -> Figure:
+def _by_panel(lines: Sequence[LineResult], where: str, name: str, looks: Looks) -> Figure:
+    """The lines of every panel below each other, told apart by their looks alone."""
+    measure = MEASURES[name]
+    traces: list[dict[str, Any]] = []
+    ticks: dict[str, float] = {}
+    height = 0.0
+    for panel in reversed(list(dict.fromkeys(one.line.key.panel for one in lines))):
+        here = [one for one in reversed(lines) if one.line.key.panel == panel]
+        ticks[panel] = height + (len(here) - 1) / 2
+        for one in here:
+            traces += _spread(one, name, height, looks)
+            height += 1
+        height += 1
+    layout = _values_axis(measure, traces)
+    layout["yaxis"] |= {
+        "tickvals": list(ticks.values()),
+        "ticktext": list(ticks),
+        "range": [-1, height - 1],
+        "showgrid": False,
+    }
+    layout["shapes"] = [_border(low) for low in _between(ticks, lines)]
+    code = "Open dots: as in the authors' code." if any(map(_as_in_code, lines)) else ""
+    return Figure(
+        f"{where}: {measure.title}, every seed",
+        f"{measure.title} of every seed on {', '.join(ticks)} for {_listed(lines)}.",
+        {"data": traces, "layout": layout},
+        " ".join(filter(None, [code, _note(lines)])),
+        max(_LOWEST, int(_LEVEL * height) + _AROUND),
+    )
+
+
+def _between(ticks: Mapping[str, float], lines: Sequence[LineResult]) -> list[float]:
+    """The heights between the panels of `_by_panel`."""
+    found, height = [], 0.0
+    for panel in list(ticks)[:-1]:
+        height += sum(one.line.key.panel == panel for one in lines)
+        found.append(height)
+        height += 1
+    return found
+
+
+def _border(height: float) -> dict[str, Any]:
+    line = {"color": TRIVIAL_COLOUR, "width": 0.5}
+    return {
+        "type": "line",
+        "xref": "paper",
+        "x0": 0,
+        "x1": 1,
+        "y0": height,
+        "y1": height,
+        "line": line,
+    }
+
+
+def _sizes(lines: Sequence[LineResult], name: str, looks: Looks) -> Figure:
     """Means over sizes: filled where every seed is stable, open where some are not, as in the paper.
 
     A cross is the last value of a run that ended early, where it got as far as one.
@@ -286,14 +450,19 @@ def _sizes(lines: Sequence[LineResult], name: str) -> Figure:
     for label in dict.fromkeys(one.line.key.label for one in lines):
         here = [one for one in lines if one.line.key.label == label]
         own = [one for one in here if one.values(name)]
-        look = _look(here[0])
-        base = {"type": "scatter", "name": label, "legendgroup": label}
-        means = [measure.scale * statistics.fmean(one.values(name).values()) for one in own]
+        look = looks[label]
+        base = {"type": "scatter", "name": label, "legendgroup": look.key}
+        line = {"color": look.colour, "dash": look.dash, "width": 2}
+        by_size = {
+            one.line.x: [measure.scale * v for v in one.values(name).values()] for one in own
+        }
+        means = [statistics.fmean(values) for values in by_size.values()]
         heights += means
         if own:
             whole = [len(one.values(name)) == len(one.line.seeds) for one in own]
             symbols = ["circle" if stable else "circle-open" for stable in whole]
             counts = [f"mean of {len(one.values(name))}" for one in own]
+            traces += [base | trace for trace in band(by_size, look.colour)]
             traces.append(
                 base
                 | {
@@ -301,9 +470,9 @@ def _sizes(lines: Sequence[LineResult], name: str) -> Figure:
                     "x": [one.line.x for one in own],
                     "y": means,
                     "customdata": counts,
-                    "hovertemplate": "%{customdata}, %{x} units: %{y:.4g}",
-                    "line": look,
-                    "marker": {"size": 10, "symbol": symbols},
+                    "hovertemplate": f"%{{customdata}}, {here[0].line.key.panel}: %{{y:.4g}}",
+                    "line": line,
+                    "marker": {"color": look.colour, "size": 9, "symbol": symbols},
                 }
             )
         ends = [
@@ -314,20 +483,27 @@ def _sizes(lines: Sequence[LineResult], name: str) -> Figure:
         ]
         if ends:
             x, y, told = map(list, zip(*ends, strict=True))
-            marker = {"symbol": "x", "size": _CROSS, "color": look["color"]}
-            cross = {"marker": marker, "showlegend": not own}
-            hover = {"customdata": told, "hovertemplate": "%{customdata}, %{x} units: %{y:.4g}"}
-            traces.append(base | {"mode": "markers", "x": x, "y": y} | hover | cross)
-    log = _logarithmic(measure, traces)
-    layout = _layout("Hidden units", titled(measure), log)
+            marker = {"symbol": "x", "size": _CROSS, "color": look.colour}
+            hover = {"customdata": told, "hovertemplate": "%{customdata}, %{x}: %{y:.4g}"}
+            traces.append(base | {"mode": "markers", "x": x, "y": y, "marker": marker} | hover)
+    points = [trace for trace in traces if "fill" not in trace]
+    log = _logarithmic(measure, points)
+    layout = _layout(_axis(lines[0]), titled(measure), log)
     layout["xaxis"] |= {"type": "log"}
-    layout["yaxis"] |= _room(heights, traces) if log else {}
+    layout["yaxis"] |= _scale(heights, points, log)
     return Figure(
-        f"{measure.title} over the number of hidden units",
-        f"{measure.title} of networks of growing size. Open circles: some seeds did not finish.",
+        f"{measure.title} over {_axis(lines[0])}",
+        f"{measure.title} over {_axis(lines[0])}. Open circles: some seeds did not finish.",
         {"data": traces, "layout": layout},
         _note(lines),
     )
+
+
+def _axis(one: LineResult) -> str:
+    """What grows along the axis of a figure over sizes: "100 units" are units, "σ² = 0.1" is σ²."""
+    panel = one.line.key.panel
+    name, equals, _ = panel.partition(" = ")
+    return name if equals else panel.partition(" ")[2]
 
 
 def _listed(lines: Iterable[LineResult]) -> str:

@@ -13,7 +13,7 @@ from markupsafe import Markup, escape
 from timelocal.analysis.statistics import Difference, Summary, paired_difference, summarize
 from timelocal.experiments.command import command_of
 from timelocal.experiments.config import CostConfig, TrainConfig
-from timelocal.experiments.experiment import Column, Line
+from timelocal.experiments.experiment import Column, Key, Line
 from timelocal.report.words import number
 from timelocal.studies.measures import MEASURES, Measure, trivial_scores, value
 from timelocal.studies.reproduction import LineResult, Reproduction
@@ -45,6 +45,8 @@ class LineRow:
     settings: str
     cells: tuple[str, ...]
     """Every measure as mean ± sd, "–" without a finished run."""
+    best: tuple[bool, ...]
+    """Whether its mean is the best of the panel, a measure each."""
     interval: str
     extent: str
     stability: str
@@ -89,15 +91,29 @@ def rows(reproduction: Reproduction) -> list[LineRow]:
     beside: dict[tuple[str, Column], Mapping[int, float]] = {}
     for one in reproduction.lines:  # plain BPTT comes before DBPTT
         beside.setdefault((one.line.key.panel, one.line.key.column), one.values(main))
+    best = {name: _best(reproduction, name) for name in reproduction.experiment.measures}
     return [
         _row(
             one,
             reproduction,
             beside.get((one.line.key.panel, "true BPTT"), {}),
             beside.get((one.line.key.panel, "recurrence frozen"), {}),
+            tuple(one.line.key in keys for keys in best.values()),
         )
         for one in reproduction.lines
     ]
+
+
+def _best(reproduction: Reproduction, name: str) -> set[Key]:
+    """In every panel the line with the best mean; as in the authors' code is other data, some of it."""
+    sign = 1 if MEASURES[name].higher_is_better else -1
+    found: dict[str, tuple[float, Key]] = {}
+    for one in reproduction.lines:
+        values = one.values(name)
+        if values and one.line.key.column != "as in the authors' code":
+            own = (sign * fmean(values.values()), one.line.key)
+            found[one.line.key.panel] = max(own, found.get(one.line.key.panel, own))
+    return {key for _, key in found.values()}
 
 
 def anchor(*words: str) -> str:
@@ -194,6 +210,7 @@ def _row(
     reproduction: Reproduction,
     bptt: Mapping[int, float],
     frozen: Mapping[int, float],
+    best: tuple[bool, ...],
 ) -> LineRow:
     names = reproduction.experiment.measures
     main, measure = names[0], MEASURES[names[0]]
@@ -217,6 +234,7 @@ def _row(
         line=one.line,
         settings=_settings(one),
         cells=tuple(_spread(MEASURES[name], one.values(name)) for name in names),
+        best=best,
         interval=_interval(measure, summary),
         extent=_extent(measure, ours),
         stability=_stability(one),

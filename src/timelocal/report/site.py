@@ -62,6 +62,12 @@ def paper_of(one: Reproduction) -> Paper:
 
 def _page(one: Reproduction) -> dict[str, Any]:
     rows = lines.rows(one)
+    settings = one.experiment.view == "settings"
+    told = {
+        "has_paper": any(row.line.paper is not None for row in rows),
+        "has_bptt": any(row.from_bptt != lines.NOTHING for row in rows),
+        "has_frozen": any(row.from_frozen != lines.NOTHING for row in rows),
+    }
     return {
         "title": one.experiment.title,
         "experiment": one.experiment,
@@ -81,12 +87,11 @@ def _page(one: Reproduction) -> dict[str, Any]:
         "measures": lines.measures(one),
         "heads": [lines.titled(measure) for measure in lines.measures(one)],
         "rows": rows,
-        "panels": list(dict.fromkeys(row.line.key.panel for row in rows)),
-        "has_paper": any(row.line.paper is not None for row in rows),
-        "has_bptt": any(row.from_bptt != lines.NOTHING for row in rows),
-        "has_frozen": any(row.from_frozen != lines.NOTHING for row in rows),
+        "names": list(dict.fromkeys(row.line.key.panel for row in rows)),
+        "columns": len(lines.measures(one)) + 2 + sum(told.values()) + settings,
+        **told,
         "trivial": lines.trivial(one),
-        "figures": line_figures.figures(one),
+        "panels": line_figures.panels(one),
         "deviations": one.experiment.deviations(one.profile),
         "environment": provenance.environment(runs_of([one])),
     }

@@ -48,6 +48,25 @@ def rule_colours(rules: Iterable[str]) -> dict[str, str]:
     return known | dict(zip(sorted(rules - known.keys()), cycle(free), strict=False))
 
 
+_SHADES = ((0.0, 0), (0.4, 0), (0.45, 255), (0.65, 0), (0.65, 255))
+"""How far a variant's colour goes towards black or white."""
+_VARIANT_DASHES = ("solid", "dash", "dashdot", "dot", "longdash")
+
+
+def variant_look(colour: str, index: int) -> tuple[str, str]:
+    """The colour and the dash of a rule's variant number `index`: shades of one hue.
+
+    >>> variant_look("#0072B2", 0), variant_look("#0072B2", 1)
+    (('#0072B2', 'solid'), ('#00446b', 'dash'))
+    """
+    share, end = _SHADES[index % len(_SHADES)]
+    if not share:
+        return colour, _VARIANT_DASHES[0]
+    parts = (int(colour[start : start + 2], 16) for start in (1, 3, 5))
+    mixed = "".join(f"{round((1 - share) * part + share * end):02x}" for part in parts)
+    return f"#{mixed}", _VARIANT_DASHES[index % len(_VARIANT_DASHES)]
+
+
 def variant_symbol(index: int) -> str | None:
     """The marker, by plotly's name, on the line of a cell and rule's variant number `index`."""
     return _VARIANT_SYMBOLS[index % len(_VARIANT_SYMBOLS)]

@@ -29,7 +29,9 @@
     };
   };
 
-  for (const chart of charts) {
+  const draw = (chart) => {
+    if (chart.dataset.drawn) return;
+    chart.dataset.drawn = "yes";
     const spec = JSON.parse(chart.nextElementSibling.textContent);
     const options = {
       responsive: true,
@@ -43,6 +45,13 @@
       if (document.getElementById(data.meta)) location.hash = data.meta;
     });
     dark.addEventListener("change", () => Plotly.react(chart, chart.data, layoutOf(chart), options));
+  };
+
+  // What is folded has no size yet: it is drawn when it is opened.
+  for (const chart of charts) {
+    const fold = chart.closest("details");
+    if (fold && !fold.open) fold.addEventListener("toggle", () => draw(chart));
+    else draw(chart);
   }
 
   for (const button of document.querySelectorAll(".legend button")) {
@@ -50,8 +59,9 @@
       const shown = button.getAttribute("aria-pressed") === "false";
       button.setAttribute("aria-pressed", String(shown));
       const key = button.dataset.key;
-      for (const chart of button.closest("section").querySelectorAll(".chart")) {
-        const traces = chart.data.flatMap((trace, index) => (trace.meta === key ? [index] : []));
+      for (const chart of button.closest("section, .panel").querySelectorAll(".chart")) {
+        const named = ({ meta, legendgroup }) => meta === key || legendgroup === key;
+        const traces = chart.data.flatMap((trace, index) => (named(trace) ? [index] : []));
         if (traces.length) Plotly.restyle(chart, { visible: shown }, traces);
         const drawn = (item) => (item.name === key ? { ...item, visible: shown } : item);
         const { shapes = [], annotations = [] } = chart.layout;
