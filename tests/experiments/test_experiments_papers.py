@@ -41,6 +41,8 @@ NAMES = {
         for name in (
             "gap",
             "gap-costs",
+            "meet-classes",
+            "meet-forecasts",
             "adding",
             "mackey-glass",
             "permuted-mnist",

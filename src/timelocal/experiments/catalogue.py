@@ -1,6 +1,6 @@
 """Every experiment by name: the tables and figures of both papers, and the questions beyond them."""
 
-from timelocal.experiments.beyond import delays, gap, memory, published, weather
+from timelocal.experiments.beyond import delays, gap, meet, memory, published, weather
 from timelocal.experiments.experiment import Experiment
 from timelocal.experiments.papers import dfa, perturbation
 
@@ -10,6 +10,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         *dfa.EXPERIMENTS,
         *perturbation.EXPERIMENTS,
         *gap.EXPERIMENTS,
+        *meet.EXPERIMENTS,
         *memory.EXPERIMENTS,
         *delays.EXPERIMENTS,
         *published.EXPERIMENTS,

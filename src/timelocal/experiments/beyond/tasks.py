@@ -1,0 +1,142 @@
+"""The tasks of both papers under settings that are the same for every rule and cell that is put there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from timelocal.experiments.config import TrainConfig
+from timelocal.experiments.experiment import Column, Key, Line, ProfileName, Search, listed
+from timelocal.experiments.papers import perturbation
+
+RATES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1)
+"""Eight candidates for every rule; one with matrices D has four of these with two rates of D."""
+WITH_D: Mapping[str, tuple[object, ...]] = {
+    "lr": (1e-3, 3e-3, 1e-2, 3e-2),
+    "decorrelate": (1e-5, 1e-3),
+}
+PERTURBED = {"credit": "to_go", "sigma": 0.01}
+"""The one loss of a sequence is credited to the noise of all its steps."""
+
+COLUMNS: dict[str, Column] = {"BPTT": "true BPTT", "readout alone": "recurrence frozen"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Size:
+    """How large a profile is, by data set; `searched` are the epochs of a candidate, with so many seeds."""
+
+    batch: Mapping[str, int]
+    epochs: Mapping[str, int]
+    searched: Mapping[str, int]
+    search_seeds: Mapping[str, int]
+    hidden: int = 64
+    seeds: int = 10
+    quick: bool = False
+
+
+_BATCHES = {"ecg200": 20, "libras": 20, "digits-rows": 50, "strawberry": 20, "row-mnist": 100}
+_LAPTOP = Size(
+    batch=_BATCHES,
+    epochs={"ecg200": 100, "libras": 200, "digits-rows": 30, "strawberry": 60, "row-mnist": 10},
+    searched={"ecg200": 100, "libras": 60, "digits-rows": 10, "strawberry": 20, "row-mnist": 2},
+    # 40, 72, 359, 196 and 14,000 sequences to validate on
+    search_seeds={"ecg200": 3, "libras": 2, "digits-rows": 1, "strawberry": 1, "row-mnist": 1},
+)
+_ONE = dict.fromkeys(_BATCHES, 1)
+SIZES: dict[ProfileName, Size] = {
+    "quick": Size(
+        batch={**_BATCHES, "row-mnist": 1000},
+        epochs=_ONE,
+        searched=_ONE,
+        search_seeds=_ONE,
+        hidden=4,
+        seeds=1,
+        quick=True,
+    ),
+    "laptop": _LAPTOP,
+    "paper": _LAPTOP,
+}
+
+
+def key(panel: str, label: str) -> Key:
+    """A line by its panel and label; BPTT, the readout alone and all others have their columns."""
+    return Key(panel, label, COLUMNS.get(label.split(",")[0], "best without BPTT"))
+
+
+def classified(
+    profile: ProfileName, dataset: str, label: str, panel: str | None = None, **values: Any
+) -> Line:
+    """A line on sequences with one label each: the loss of the outputs' mean over the steps, Adam."""
+    size = SIZES[profile]
+    decorrelates = "decorrelate" in values
+    grid: Mapping[str, tuple[object, ...]] = WITH_D if decorrelates else {"lr": RATES}
+    if size.quick:
+        grid = {name: choices[:1] for name, choices in grid.items()}
+    config = TrainConfig(
+        **{
+            "dataset": dataset,
+            "at": "mean",
+            "cell": "rnn",
+            "hidden": size.hidden,
+            "batch": size.batch[dataset],
+            "epochs": size.epochs[dataset],
+            "clip": 1.0,
+            "lr": 1e-3,
+            **values,
+        }
+    )
+    search = Search(
+        grid,
+        size.searched[dataset],
+        tuple(range(size.search_seeds[dataset])),
+        measure="validation_accuracy",
+    )
+    return Line(key(panel or dataset, label), config, tuple(range(size.seeds)), search)
+
+
+def how_classified(profile: ProfileName, *datasets: str) -> tuple[str, ...]:
+    """What a page says of such lines."""
+    size = SIZES[profile]
+
+    def of(counts: Mapping[str, int]) -> str:
+        return listed({name: counts[name] for name in datasets})
+
+    return (
+        f"One layer of {size.hidden} units and a linear readout, for nothing else can be perturbed; the loss "
+        "of the outputs' mean over the steps, Adam, gradients clipped at norm 1; batches: "
+        f"{of(size.batch)}; epochs: {of(size.epochs)}.",
+        f"Eight candidates for every line, chosen by the accuracy on the validation part in runs of "
+        f"{of(size.searched)} epochs with so many seeds: {of(size.search_seeds)}. They are eight learning "
+        f"rates ({', '.join(f'{rate:g}' for rate in RATES)}), or with matrices D four of these and two rates "
+        f"of D ({', '.join(f'{rate}' for rate in WITH_D['decorrelate'])}).",
+        "Rules that perturb have σ = 0.01, and credit the change of the loss to the noise of every step.",
+        f"Seeds: {size.seeds}. The seed decides the split into parts, the weights, the batches, the noise "
+        "and the feedback; differences are paired by seed. A frozen recurrence stays as it was drawn; its "
+        "readout learns by its own gradient.",
+    )
+
+
+def forecast(profile: ProfileName, task: str, label: str, like: str = "BP", **fields: Any) -> Line:
+    """A line on a task of the perturbation paper: its line `like`, with some fields changed."""
+    line = paper_line(profile, task, like)
+    config = TrainConfig(**line.config.model_dump() | fields)
+    return replace(line, key=key(task, label), config=config)
+
+
+def paper_line(profile: ProfileName, task: str, label: str) -> Line:
+    """A line of the perturbation paper as corrected, or what stands beside it."""
+    return next(
+        line
+        for line in perturbation.results(task, profile)
+        if line.key.label == label and line.key.column != "as in the authors' code"
+    )
+
+
+def how_forecast() -> tuple[str, ...]:
+    """What a page says of such lines."""
+    return (
+        "Networks, parts, epochs, seeds and the search are those of the perturbation paper's reproduction, "
+        "whose own lines these are beside: SGD with an update at every step of ten streams, nine learning "
+        "rates, by the loss on the validation part.",
+    )
