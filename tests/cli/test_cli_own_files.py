@@ -244,6 +244,68 @@ def test_what_is_behind_the_end_of_a_series_counts_nowhere(call, folder):
     assert found["rmse"] ** 2 == pytest.approx(result["metrics"]["mse"], rel=1e-4)
 
 
+def test_a_class_at_every_step(call, folder):
+    """Three classes that the present input tells, in series of unequal length."""
+    draw = np.random.default_rng(0)
+    lengths = draw.integers(3, 12, 60)
+    frame = pd.DataFrame(
+        {"id": np.repeat(np.arange(60), lengths), "x": draw.normal(size=lengths.sum())}
+    )
+    frame["kind"] = np.select([frame["x"] > 0.8, frame["x"] > 0.2], ["high", "middle"], "low")
+    frame[frame["id"] < 40].to_csv("train.csv", index=False)
+    test = frame[frame["id"] >= 40]
+    test.to_csv("test.csv", index=False)
+    reading = ("--series", "id", "--label", "kind", "--task", "classes")
+    told = ("train", "--dataset", "train.csv", "--test", "test.csv", *reading, *SMALL)
+    done = call(*told, "--epochs", 12, "--metric", "macro_f1", "--class-weight", "balanced")
+    assert done.exit_code == 0, done.output
+    run = only_run(folder)
+    result = json.loads((run / "result.json").read_text())
+    found = json.loads(call("evaluate", run, "test.csv", "--json").stdout)
+    test.drop(columns="kind").to_csv("new.csv", index=False)
+    assert call("predict", run, "new.csv", "-o", "out.csv").exit_code == 0
+    out = pd.read_csv("out.csv")
+    assert list(out.columns) == ["series", "step", "class", "p(high)", "p(low)", "p(middle)"]
+    assert out["series"].tolist() == test["id"].tolist()
+    assert out["step"].tolist() == test.groupby("id").cumcount().tolist()
+    right = test["kind"].to_numpy()
+    accuracy = (out["class"] == right).mean()
+    assert accuracy > 0.7
+    assert (found["sequences"], found["steps"]) == (20, len(test))
+    assert found["accuracy"] == pytest.approx(accuracy)
+    assert result["last"]["test_accuracy"] == pytest.approx(accuracy)
+    macro = f1_score(right, out["class"], average="macro")
+    assert result["last"]["test_macro_f1"] == pytest.approx(macro)
+    assert found["classes"]["middle"]["count"] == (right == "middle").sum()
+    # floors: the class that most steps of the training part have, and a line through the present input
+    floors = found["floors"]
+    assert floors.keys() == {"always low", "ridge on each step", "readout only"}
+    assert floors["always low"]["accuracy"] == pytest.approx((right == "low").mean())
+    assert result["trivial"]["majority_class"] == pytest.approx((right == "low").mean())
+    ridge = result["trivial"]["ridge_on_each_step"]
+    assert floors["ridge on each step"]["accuracy"] == pytest.approx(ridge)
+    assert ridge > (right == "low").mean()
+    exported = call("export", run, "--onnx", "m.onnx", "--torch", "alone")
+    assert exported.stdout.count("differs from the model by at most") == 2, exported.output
+    # a file in which no class changes is still one of steps, and labels of steps are none of series
+    alike = test.assign(kind="low")
+    alike.to_csv("alike.csv", index=False)
+    found = json.loads(call("evaluate", run, "alike.csv", "--json").stdout)
+    assert found["accuracy"] == pytest.approx((out["class"] == "low").mean())
+    alike.assign(kind=np.where(alike["id"] % 2, "low", "high")).to_csv("series.csv", index=False)
+    assert (
+        call(
+            "train", "--dataset", "series.csv", *reading, *SMALL, "--epochs", 1, "--out", "b"
+        ).exit_code
+        == 0
+    )
+    (run,) = (folder / "b").iterdir()
+    assert (
+        "got labels of steps, expected one for each series"
+        in call("evaluate", run, "test.csv").output
+    )
+
+
 def test_mistakes_are_told_before_anything_is_made(call, folder):
     classes(folder / "own.csv", 12, 0)
     for options, message in (

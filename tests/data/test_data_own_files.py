@@ -159,6 +159,37 @@ def test_values_of_series_and_of_their_steps():
     torch.testing.assert_close(steps.targets[..., 0], torch.tensor([[0.5, 0.6], [1.5, 1.5]]))
 
 
+@pytest.mark.parametrize("form", ["text.csv", "numbers.csv", "own.npz", "folder"])
+def test_a_class_at_every_step(form, tmp_path):
+    """Series of 3 and 2 steps, the second of one class throughout."""
+    kinds = ["up", "down", "up", "down", "down"]
+    if form == "numbers.csv":
+        kinds = [10 * (kind == "up") for kind in kinds]
+    frame = pd.DataFrame({"id": list("aaabb"), "x": [1.0, 2, 3, 4, 5], "label": kinds})
+    path = tmp_path / form
+    options = {"series": "id", "task": "classes"}
+    if form == "own.npz":
+        inputs, targets = np.zeros((2, 3, 1)), np.full((2, 3), "nothing")
+        inputs[0, :, 0], inputs[1, :2, 0] = [1, 2, 3], [4, 5]
+        targets[0], targets[1, :2] = kinds[:3], kinds[3:]
+        np.savez(path, inputs=inputs, targets=targets, lengths=np.array([3, 2]))
+        options = {}
+    elif form == "folder":
+        path.mkdir()
+        for name, own in frame.groupby("id"):
+            own.drop(columns="id").to_csv(path / f"{name}.csv", index=False)
+        options = {"task": "classes", "time": "x", "features": ["x"]}
+    else:
+        frame.to_csv(path, index=False)
+    own = read(path, **options)
+    assert own.card.classes == (("0", "10") if form == "numbers.csv" else ("down", "up"))
+    assert own.card.class_counts == (3, 2)
+    assert own.card.stepwise
+    assert own.lengths.tolist() == [3, 2]
+    assert own.targets.tolist() == [[1, 0, 1], [0, 0, 0]]
+    assert own.inputs[..., 0].tolist() == [[1, 2, 3], [4, 5, 0]]
+
+
 @pytest.mark.parametrize("missing", ["hold", "interpolate"])
 def test_missing_values_are_filled_from_their_own_series_alone(missing):
     draw = np.random.default_rng(1)
@@ -319,7 +350,8 @@ BAD = {
     "behind quoted line ends": ('id,x,label\n"a\nz",1,u\n"a\nz",oops,u\n', ID, "line 4.*'oops'"),
     "weeks": ("t,x\n2026-W01,1\n2026-W02,2\n", WINDOWS, "line 2.*got '2026-W01'"),
     "classes of steps": ("id,x,label\na,1,0\na,2,1\n", ID, "change within a series.*task='values'"),
-    "told so": ("id,x,label\na,1,0\na,2,1\n", {**ID, "task": "classes"}, "one a step.*Cut the series"),
+    "a class of steps": ("id,x,label\na,1,u\na,2,v\n", ID, "one label a series. Say task='classes'"),
+    "steps of one class": ("id,x,label\na,1,u\na,2,\n", {**ID, "task": "classes"}, "line 3.*a label"),
     "one series": ("id,x,label\na,1,u\na,2,u\n", ID, "got one series, expected two or more classes"),
     "a page of the web": ("<!DOCTYPE html>\n<html></html>\n", ID, "expected one of <!DOCTYPE html>"),
     "cells that are left out": ("id,x,label\na,1,u\na,2\n", ID, "line 3, column 'label'"),

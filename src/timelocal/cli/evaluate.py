@@ -62,7 +62,8 @@ def _floors(run: Path, more: More) -> dict[str, Tensor] | None:
 def _of_classes(found: dict[str, Any]) -> Table:
     from timelocal.cli.terminal import table
 
-    made = table("class", "precision", "recall", "F1", "sequences", title="each class")
+    entries = "steps" if "steps" in found else "sequences"
+    made = table("class", "precision", "recall", "F1", entries, title="each class")
     for name, own in found["classes"].items():
         scores = (own["precision"], own["recall"], own["f1"])
         made.add_row(

@@ -42,4 +42,11 @@ def more_for(model: Model, path: str, *, labelled: bool) -> More:
     if features is None:
         features = ("value",) if width == 1 else tuple(f"channel {n + 1}" for n in range(width))
     classes = None if model.classes is None else tuple(model.classes)
-    return read_more(as_path(path), model.reading, tuple(features), classes, labelled=labelled)
+    return read_more(
+        as_path(path),
+        model.reading,
+        tuple(features),
+        classes,
+        labelled=labelled,
+        stepwise=bool(model.stepwise),
+    )

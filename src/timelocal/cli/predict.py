@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -19,7 +19,7 @@ def predict(
     cell: Annotated[str | None, typer.Option(help="The cell, if it is your own.")] = None,
     rule: Annotated[str | None, typer.Option(help="The rule, if it is your own.")] = None,
 ) -> None:
-    """Predict: a row for each series, with its class and probabilities, or its values.
+    """Predict: a row for each series, with its class and probabilities, or its values; or for each step.
 
     Labels are not needed. Of a series that is forecast, the values that follow its last step.
     """
@@ -36,13 +36,13 @@ def predict(
     model = model_at(run, cell, rule)
     more = more_for(model, data, labelled=False)
     predictions = model.predict(more.inputs, more.lengths)
-    text = io.StringIO()
-    rows = csv.writer(text, lineterminator="\n")
+    columns: list[tuple[str, str, Any]]
     if model.classes is not None:
         shares = model.predict_proba(more.inputs, more.lengths)
-        rows.writerow(["series", "class", *(f"p({name})" for name in model.classes)])
-        for name, best, share in zip(more.names, predictions, shares, strict=True):
-            rows.writerow([name, best, *(f"{p:.6g}" for p in share)])
+        columns = [("class", "", predictions)]
+        columns += [
+            (f"p({name})", ".6g", shares[..., place]) for place, name in enumerate(model.classes)
+        ]
     else:
         outputs = model.outputs or tuple(f"output {n + 1}" for n in range(predictions.shape[-1]))
         if isinstance(model.loss, Quantile | Gaussian):
@@ -50,16 +50,20 @@ def predict(
             quantiles = model.predict_quantiles(more.inputs, more.lengths, levels)
             flat = quantiles.reshape(*quantiles.shape[:-2], -1)
             predictions = np.concatenate([predictions, flat], -1)
-            own = tuple(f"{name} q{level:g}" for name in outputs for level in levels)
-            outputs = (*outputs, *own)
-        stepwise = predictions.ndim == 3
-        rows.writerow(["series", *(["step"] if stepwise else []), *outputs])
-        for place, name in enumerate(more.names):
-            if not stepwise:
-                rows.writerow([name, *(f"{x:.9g}" for x in predictions[place])])
-                continue
-            for step in range(int(more.steps[place]) + 1):
-                rows.writerow([name, step, *(f"{x:.9g}" for x in predictions[place, step])])
+            of_levels = tuple(f"{name} q{level:g}" for name in outputs for level in levels)
+            outputs = (*outputs, *of_levels)
+        columns = [(name, ".9g", predictions[..., place]) for place, name in enumerate(outputs)]
+    text = io.StringIO()
+    rows = csv.writer(text, lineterminator="\n")
+    stepwise = columns[0][2].ndim == 2
+    rows.writerow(["series", *(["step"] if stepwise else []), *(name for name, *_ in columns)])
+    for place, name in enumerate(more.names):
+        own = [(form, values[place]) for _, form, values in columns]
+        if not stepwise:
+            rows.writerow([name, *(format(value, form) for form, value in own)])
+            continue
+        for step in range(int(more.steps[place]) + 1):
+            rows.writerow([name, step, *(format(values[step], form) for form, values in own)])
     if out is None:
         say(text.getvalue(), nl=False)
     else:

@@ -22,11 +22,11 @@ class Card:
     """What one should know of a dataset before using it.
 
     `shape` is (sequences, steps, features). `classes` and `class_counts` are in the order of the
-    labels 0, 1, …, and None where the targets are not classes. `parts` are the numbers of sequences
+    labels 0, 1, …, and None where the targets are values. `parts` are the numbers of sequences
     for training, validation and test, in this order, where they are given with the data; `split`
     then keeps to them, and draws otherwise. `between` each two of them so many sequences are in no
-    part. `lengths` are the valid steps of each sequence, where they differ. Targets that are not
-    classes are values at every step; where not `stepwise`, of the whole sequence. `features` and
+    part. `lengths` are the valid steps of each sequence, where they differ. `stepwise` is whether targets
+    are of every step, not of the whole sequence; None: of every step if they are values. `features` and
     `outputs` are the names of inputs and of values to predict, if they have any.
     """
 
@@ -44,7 +44,11 @@ class Card:
     lengths: tuple[int, ...] | None = None
     features: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ()
-    stepwise: bool = True
+    stepwise: bool | None = None
+
+    def __post_init__(self) -> None:
+        if self.stepwise is None:
+            object.__setattr__(self, "stepwise", self.classes is None)
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from timelocal import plugins
 from timelocal.data.dataset import Arrays, Card, Dataset, Entry, Floors, no_floors
-from timelocal.data.sequences import Sequences
+from timelocal.data.sequences import Sequences, valid
 from timelocal.errors import Problem, raise_problems
 
 
@@ -50,7 +50,8 @@ class Made:
     def card(self) -> Card:
         card, lengths = self.dataset.card, self.dataset.lengths
         if card.classes is not None:
-            counts = torch.bincount(self.dataset.targets, minlength=len(card.classes))
+            targets = valid(self.dataset.targets, lengths)
+            counts = torch.bincount(targets.flatten(), minlength=len(card.classes))
             card = replace(card, class_counts=tuple(counts.tolist()))
         return card if lengths is None else replace(card, lengths=tuple(lengths.tolist()))
 
@@ -87,17 +88,17 @@ def _problems(what: str, made: Dataset) -> list[Problem]:
     sequences, steps, _ = inputs.shape
     if card.shape != inputs.shape:
         problems.append(Problem(f"{what}: card.shape", card.shape, f"{tuple(inputs.shape)}"))
+    entries = inputs.shape[:2] if card.stepwise else inputs.shape[:1]
+    told = f"{sequences}, {steps}" if card.stepwise else f"{sequences},"
     if card.classes is None:
-        entries = inputs.shape[:2] if card.stepwise else inputs.shape[:1]
-        told = f"{sequences}, {steps}" if card.stepwise else f"{sequences}"
-        expected = f"({told}, O) torch.float32, as card.classes is None"
+        expected = f"({told.rstrip(',')}, O) torch.float32, as card.classes is None"
         fits = isinstance(targets, Tensor) and targets.dtype == torch.float32
         fits = fits and targets.shape[:-1] == entries
     else:
         last = len(card.classes) - 1
-        expected = f"({sequences},) torch.int64 from 0 to {last}, the numbers of card.classes"
+        expected = f"({told}) torch.int64 from 0 to {last}, the numbers of card.classes"
         fits = isinstance(targets, Tensor) and targets.dtype == torch.int64
-        fits = fits and targets.shape == (sequences,)
+        fits = fits and targets.shape == entries
         fits = fits and bool(((targets >= 0) & (targets <= last)).all())
     if not fits:
         problems.append(Problem(f"{what}: targets", _told(targets), expected))

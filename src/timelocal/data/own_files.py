@@ -113,6 +113,7 @@ def read_more(
     classes: tuple[str, ...] | None,
     *,
     labelled: bool,
+    stepwise: bool,
 ) -> More:
     """A file with the features and the classes that are known, in the same form.
 
@@ -122,9 +123,11 @@ def read_more(
         classes: the names of the classes, None for values.
         labelled: True for every sequence with its target, of a series to forecast every window; False for
             inputs alone, of a series to forecast the last window.
+        stepwise: whether targets are of every step.
 
     Raises:
-        DataError: features that are not there, and labels that are not among the classes.
+        DataError: features that are not there, labels that are not among the classes, and labels of steps
+            where one of each series is wanted.
         ArgumentError: as `read`.
     """
     reading = reading_of(options)
@@ -142,6 +145,11 @@ def read_more(
         raise DataError(f"{path}: got no labels, expected one for each series")
     targets = None
     if labelled:
+        if series.stepwise and not stepwise:
+            raise DataError(
+                f"{path}: got labels of steps, expected one for each series, as in training"
+            )
+        series = series.with_labels_of_steps() if stepwise else series
         targets = values_of(series) if classes is None else class_indices(series, classes)
     unequal = bool((series.lengths != series.lengths[0]).any())
     return More(

@@ -15,6 +15,8 @@ from timelocal.errors import Problem, raise_problems
 Missing: TypeAlias = Literal["refuse", "hold", "interpolate"]
 MISSING: tuple[Missing, ...] = ("refuse", "hold", "interpolate")
 
+CUT = "or cut the series where the class changes"
+
 MANY = 50
 """Whole numbers of more kinds than this are asked about: they may be values, not classes."""
 
@@ -51,6 +53,17 @@ class Series:
 
     def __len__(self) -> int:
         return len(self.lengths)
+
+    @property
+    def stepwise(self) -> bool:
+        """Whether labels differ within a series, so that there is one for each step."""
+        return self.labels is not None and len(self.labels) != len(self)
+
+    def with_labels_of_steps(self) -> Series:
+        """The same with a label for each step."""
+        if self.labels is None or self.stepwise:
+            return self
+        return replace(self, labels=np.repeat(self.labels, self.lengths))
 
     @property
     def starts(self) -> NDArray[np.int64]:
@@ -125,17 +138,15 @@ def are_values(series: Series, task: str | None) -> bool:
         return task == "values"
     if series.values is not None:
         return series.values
-    if series.kinds is not None:
+    if series.kinds is not None or series.labels.dtype.kind not in "iuf":
         return False
-    if len(series.labels) != len(series):
+    if series.stepwise:
         whole = series.labels[np.isfinite(series.labels)]
         if (whole == np.round(whole)).all():
             got = "whole numbers that change within a series"
-            remedy = "Say task='values' for a value at every step, or cut the series where the class changes."
+            remedy = f"Say task='values' or task='classes', one at every step, {CUT}."
             raise_problems([Problem(f"{series.source}: label", got, "one class a series", remedy)])
         return True
-    if series.labels.dtype.kind not in "iuf":
-        return False
     kinds = np.unique(series.labels)
     if not np.isfinite(kinds).all() or (kinds != np.round(kinds)).any():
         return True

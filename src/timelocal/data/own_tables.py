@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from timelocal.data.own_series import Series
+from timelocal.data.own_series import CUT, Series
 from timelocal.data.own_text import split_lines, text_of
 from timelocal.errors import (
     ArgumentError,
@@ -255,11 +255,12 @@ def series_from(
     needs_label: bool = True,
     one_series: str | None = None,
     finds_label: bool = True,
+    changes: bool = False,
 ) -> Series:
     """The series of a table: a row a step where `series`, `time` or `one_series` is given, else a series.
 
     one_series: the name of the series that all rows are of. finds_label: whether a column is taken for the
-    labels because of its name.
+    labels because of its name. changes: whether the class may change within a series.
 
     Raises:
         ArgumentError: for columns that are not there, and cells that are not as they should be.
@@ -305,7 +306,7 @@ def series_from(
     times = None if time is None else _times(table, time)
     lengths = np.bincount(codes, minlength=len(names))
     if labels is not None:
-        labels, kinds = _one_a_series(table, labels, kinds, codes, names, label)
+        labels, kinds = _one_a_series(table, labels, kinds, codes, names, label, changes)
     ends = np.cumsum(lengths)[:-1]  # the steps before them lead from one series to the next
     order = _order(codes, times, ends)
     if order is not None:
@@ -465,8 +466,9 @@ def _one_a_series(
     codes: NDArray[Any],
     names: Sequence[Any],
     label: Column | None,
+    changes: bool,
 ) -> tuple[NDArray[Any], NDArray[Any] | None]:
-    """The label of each series, or the values of all rows where they differ and are numbers."""
+    """The label of each series; those of all rows where they differ and are numbers, or may differ."""
     first = np.empty(len(names), labels.dtype)
     first[codes[::-1]] = labels[::-1]
     differs = labels != first[codes]
@@ -474,11 +476,13 @@ def _one_a_series(
         return first, kinds
     if kinds is None:
         return labels.astype(np.float64), None
+    if changes:
+        return labels, kinds
     row = int(differs.argmax())
     _refuse(
         table, row, label or "", repr(str(kinds[labels[row]])),
         f"{str(kinds[first[codes[row]]])!r} as in the rows before of series {str(names[codes[row]])!r}: "
-        "one label a series. Cut it where the class changes",
+        f"one label a series. Say task='classes' for a class at every step, {CUT}",
     )  # fmt: skip
     raise AssertionError
 

@@ -26,6 +26,7 @@ from timelocal.data.own_series import (
     told_classes,
 )
 from timelocal.data.own_text import read_arff, read_ts
+from timelocal.data.sequences import valid
 from timelocal.errors import ArgumentError, DataError, Problem, described, raise_problems
 from timelocal.files import as_path, is_there
 from timelocal.optional import require
@@ -148,11 +149,11 @@ def read(
         missing: what becomes of missing values: "refuse"; "hold" the last value; "interpolate". Those behind
             the end of a row in wide form make it shorter.
         task: whether labels are "classes" or "values" (numbers to predict); None: values if one has a
-            fraction. Values may change from step to step within a series; its class may not.
+            fraction. Labels that change within a series are of its steps; of classes this has to be told.
 
     Returns:
-        A `Dataset`: inputs (N, T, I) float32, padded with zeros; targets (N,) int64 classes, (N, K) float32
-        values of a sequence, or (N, T, 1) of its steps; `card.classes` and `card.features` are their names.
+        A `Dataset`: inputs (N, T, I) float32, padded with zeros; targets (N,) int64 classes or (N, K) float32
+        values of a sequence, (N, T) or (N, T, 1) of its steps; names in `card.classes` and `card.features`.
 
     Raises:
         ArgumentError: for options that do not fit the file.
@@ -270,6 +271,7 @@ def _from_table(
         needs_label=needs_label,
         one_series=one_series,
         finds_label=reading.target is None,
+        changes=reading.task == "classes",
     )
 
 
@@ -316,6 +318,8 @@ def _joined(path: Path, parts: Sequence[Series]) -> Series:
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise DataError(f"{path}: got series {twice!r} in two files, expected each in one")
+    if any(part.stepwise for part in parts):
+        parts = [part.with_labels_of_steps() for part in parts]
     labels = [
         part.labels if part.kinds is None else part.kinds[part.labels]
         for part in parts
@@ -337,7 +341,7 @@ def _joined(path: Path, parts: Sequence[Series]) -> Series:
 
 
 def _read_npz(path: Path) -> Series:
-    """Arrays `inputs` (N, T, I) or (N, T), `targets` (N,), and `lengths` (N,) if need be; no objects."""
+    """Arrays `inputs` (N, T, I) or (N, T), `targets` (N,) or (N, T), and `lengths` (N,); no objects."""
     try:
         with np.load(path, allow_pickle=False) as arrays:
             found = {name: arrays[name] for name in arrays.files}
@@ -360,10 +364,13 @@ def _read_npz(path: Path) -> Series:
         problems.append(
             Problem(f"{path}: lengths", described(lengths), f"1 to {inputs.shape[1]} each")
         )
-    if labels is not None and labels.ndim > 1:
-        problems.append(Problem(f"{path}: targets", described(labels), "(N,), one for each series"))
+    if labels is not None and labels.shape not in (inputs.shape[:1], inputs.shape[:2]):
+        expected = "(N,), one for each series, or (N, T), one for each step"
+        problems.append(Problem(f"{path}: targets", described(labels), expected))
     raise_problems(problems, DataError)
     valid = np.arange(inputs.shape[1]) < lengths[:, None]
+    if labels is not None and labels.ndim == 2:
+        labels = labels[valid]
     names = found.get("features")
     return Series(
         rows=inputs[valid].astype(np.float64),
@@ -419,26 +426,19 @@ def values_of(series: Series) -> NDArray[np.float32]:
         raise ArgumentError(f"{series.source}: label: got text, expected values: {error}") from None
     if not np.isfinite(values).all():
         raise ArgumentError(f"{series.source}: label: got a missing value, expected numbers")
-    stepwise = len(values) != len(series)
     return (
         series.padded(values[:, None], np.float32)
-        if stepwise
+        if series.stepwise
         else values[:, None].astype(np.float32)
     )
 
 
 def class_indices(series: Series, classes: Sequence[str]) -> NDArray[np.int64]:
-    """(N,) places of the labels in `classes`.
+    """Places of the labels in `classes`: (N,) of the series, or (N, T) of their steps.
 
     Raises:
         DataError: for a label that is none of them.
     """
-    assert series.labels is not None
-    if len(series.labels) != len(series):
-        remedy = "Cut the series where the class changes"
-        raise ArgumentError(
-            f"{series.source}: label: got one a step, expected one class a series. {remedy}"
-        )
     names, places = told_classes(series)
     known = {name: place for place, name in enumerate(classes)}
     unknown = sorted(set(names) - set(known))
@@ -446,7 +446,8 @@ def class_indices(series: Series, classes: Sequence[str]) -> NDArray[np.int64]:
         raise DataError(
             f"{series.source}: got the labels {unknown[:5]}, expected only {list(classes)[:20]}"
         )
-    return np.array([known[name] for name in names], np.int64)[places]
+    indices = np.array([known[name] for name in names], np.int64)[places]
+    return series.padded(indices, np.int64) if series.stepwise else indices
 
 
 def _forecasts(series: Series, reading: Reading) -> Dataset:
@@ -513,7 +514,10 @@ def _dataset(
     lengths: NDArray[np.int64] | None = None,
 ) -> Dataset:
     unequal = lengths is not None and bool((lengths != lengths[0]).any())
-    counts = None if classes is None else torch.bincount(targets, minlength=len(classes)).tolist()
+    counts = None
+    if classes is not None:
+        counted = valid(targets, torch.from_numpy(lengths) if unequal else None).flatten()
+        counts = torch.bincount(counted, minlength=len(classes)).tolist()
     count, steps, width = inputs.shape
     name = series.source
     card = Card(
@@ -529,7 +533,7 @@ def _dataset(
         lengths=tuple(lengths.tolist()) if unequal and lengths is not None else None,
         features=series.features,
         outputs=() if classes is not None else ("value",),
-        stepwise=targets.dim() == 3,
+        stepwise=series.stepwise,
     )
     return Dataset(
         name,

@@ -133,6 +133,22 @@ class Sequences:
         return (self[n] for n in range(len(self)))
 
 
+def valid(targets: Tensor, lengths: Tensor | None) -> Tensor:
+    """Targets without those behind the end of a sequence, where these are of unequal length.
+
+    Classes (n, t), which are whole numbers, become (m,) and values (n, t, o) become (m, o). All others are of
+    whole sequences and stay as they are.
+
+    >>> valid(torch.tensor([[1, 2], [3, 0]]), torch.tensor([2, 1])).tolist()
+    [1, 2, 3]
+    """
+    steps = targets.dim() == (3 if targets.is_floating_point() else 2)
+    if lengths is None or not steps:
+        return targets
+    places = torch.arange(targets.shape[1], device=targets.device)
+    return targets[places < lengths.to(targets.device)[:, None]]
+
+
 def sequences_problem(what: str, value: object) -> Problem | None:
     """A problem unless `value` is `Sequences`."""
     if isinstance(value, Sequences):

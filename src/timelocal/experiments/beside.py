@@ -47,5 +47,6 @@ def floors_beside(run: Path, more: More) -> dict[str, Tensor]:
     classes = ready.dataset.card.classes
     if classes is None:
         return found
-    most = classes[int(found["majority_class"][0])]
-    return {f"always {most}": found["majority_class"], "readout only": found["readout_only"]}
+    always = found.pop("majority_class")
+    rest = {name.replace("_", " "): one for name, one in found.items()}
+    return {f"always {classes[int(always.flatten()[0])]}": always, **rest}

@@ -64,8 +64,8 @@ def default_task(dataset: str, reading: Mapping[str, Any] | None = None) -> dict
     """
     with suppress(TimelocalError):  # a name that is wrong: the configuration tells
         card = data.card(dataset, reading)
-        if card.classes is None:
-            return {"loss": "mse", "at": "every" if card.stepwise else "last"}
+        loss = "mse" if card.classes is None else "cross_entropy"
+        return {"loss": loss, "at": "every" if card.stepwise else "last"}
     return {"loss": "cross_entropy", "at": "last"}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
@@ -16,7 +17,8 @@ from timelocal import data
 from timelocal.data import Sequences, Split
 from timelocal.data.metrics import mse
 from timelocal.data.reading import is_file
-from timelocal.experiments.predictions import CLASS_METRICS, VALUE_METRICS, valid
+from timelocal.data.sequences import valid
+from timelocal.experiments.predictions import CLASS_METRICS, VALUE_METRICS
 from timelocal.experiments.preparing import Prepared
 from timelocal.losses import Gaussian, Loss, Quantile
 from timelocal.network import Network
@@ -45,11 +47,11 @@ def floors(
     mean, deviation = prepared.outputs_scale or (torch.tensor(0.0), torch.tensor(1.0))
     found: dict[str, float] = {}
     for name, own in floor_predictions(prepared, target, network).items():
-        targets = valid(split.test.targets, split.test)
+        targets = valid(split.test.targets, split.test.lengths)
         if dataset.card.classes is not None:
-            found[name] = (own == targets).double().mean().item()
+            found[name] = (valid(own, split.test.lengths) == targets).double().mean().item()
             continue
-        values = valid((own - mean) / deviation, split.test)
+        values = valid((own - mean) / deviation, split.test.lengths)
         if isinstance(loss, Quantile):
             values = values.repeat_interleave(loss.outputs_per_target, -1)
             found[name] = float(loss.losses(values.flatten(0, -2), targets.flatten(0, -2)).mean())
@@ -74,17 +76,24 @@ def floor_predictions(
 
     Of classes the most frequent one of the training part, of values its mean; of a forecast the last value,
     and a ridge regression on the window; of what one says of a whole sequence a ridge regression on the last
-    states of `network`, which is untrained; of values at every step one on the inputs of the step, and one
+    states of `network`, which is untrained; of targets at every step one on the inputs of the step, and one
     on those states.
     """
     train, test = prepared.raw.train, prepared.raw.test
     if prepared.dataset.card.classes is not None:
+        counts = valid(train.targets, train.lengths).flatten().bincount()
+        majority = {"majority_class": counts.argmax().expand_as(test.targets)}
+        if test.targets.dim() == 1:
+            return majority | {"readout_only": _readout_only(prepared, network, RidgeClassifier())}
         return {
-            "majority_class": train.targets.flatten().bincount().argmax().expand_as(test.targets),
-            "readout_only": _readout_only(prepared, network, RidgeClassifier()),
+            **majority,
+            "ridge_on_each_step": _of_steps(prepared, RidgeClassifier(), _inputs),
+            "readout_only": _of_steps(
+                prepared, RidgeClassifier(), partial(_features_of_steps, network)
+            ),
         }
     outputs = train.targets.shape[-1]
-    mean = valid(train.targets, train).reshape(-1, outputs).mean(0)
+    mean = valid(train.targets, train.lengths).reshape(-1, outputs).mean(0)
     found = {"mean of training": mean.expand_as(test.targets)}
     if target is not None:
         feature = prepared.dataset.card.features.index(target)
@@ -93,9 +102,9 @@ def floor_predictions(
     elif test.targets.dim() == 2:
         found["readout only"] = _readout_only(prepared, network, Ridge(1.0))
     else:
-        found["ridge on each step"] = _of_steps(prepared, Ridge(1.0), lambda part: part.inputs)
+        found["ridge on each step"] = _of_steps(prepared, Ridge(1.0), _inputs)
         found["readout only"] = _of_steps(
-            prepared, Ridge(1.0), lambda part: _features_of_steps(network, part)
+            prepared, Ridge(1.0), partial(_features_of_steps, network)
         )
     return found
 
@@ -108,8 +117,9 @@ def floor_metrics(
     test = prepared.raw.test
 
     def rows(values: Tensor) -> Tensor:
-        found = valid(values, test)
-        return found.flatten(0, 1) if found.dim() == 3 else found
+        found = valid(values, test.lengths)
+        entries = 1 if values.is_floating_point() else 0  # axes behind that of the entries
+        return found.flatten(0, -1 - entries)
 
     found = floor_predictions(prepared, target, network)
     return {floor: float(measure(rows(one), rows(test.targets))) for floor, one in found.items()}
@@ -118,11 +128,11 @@ def floor_metrics(
 def _normal(split: Split, loss: Gaussian) -> float:
     """Negative log likelihood of the test part under the normal distribution of the training part."""
     outputs = split.train.targets.shape[-1]
-    rows = valid(split.train.targets, split.train).reshape(-1, outputs)
+    rows = valid(split.train.targets, split.train.lengths).reshape(-1, outputs)
     spread = rows.std(0, correction=0)
     log_deviation = torch.where(spread > 0, spread, 1.0).log()
     told = torch.stack([rows.mean(0), log_deviation], -1).flatten()
-    targets = valid(split.test.targets, split.test).reshape(-1, outputs)
+    targets = valid(split.test.targets, split.test.lengths).reshape(-1, outputs)
     return float(loss.losses(told.expand(len(targets), -1), targets).mean())
 
 
@@ -148,19 +158,26 @@ def _readout_only(
     return values.reshape(prepared.raw.test.targets.shape).to(targets.dtype)
 
 
-def _of_steps(prepared: Prepared, regression: Ridge, read: Callable[[Sequences], Tensor]) -> Tensor:
+def _of_steps(
+    prepared: Prepared, regression: RidgeClassifier | Ridge, read: Callable[[Sequences], Tensor]
+) -> Tensor:
     """What a regression on what `read` gives of each step (n, t, f) says of every step of the test part."""
     split, targets = prepared.split, prepared.raw.train.targets
     count = max(1, _MOST // targets.shape[1])
     chosen = np.unique(np.linspace(0, len(targets) - 1, count).astype(int))
     part = split.train[chosen]
-    rows, wanted = (valid(one, part).flatten(0, -2) for one in (read(part), targets[chosen]))
+    rows, wanted = (valid(one, part.lengths) for one in (read(part), targets[chosen]))
+    rows, wanted = rows.flatten(0, -2), wanted.flatten(0, -2 if targets.dim() == 3 else -1)
     fitted = make_pipeline(StandardScaler(), regression).fit(rows.numpy(), wanted.numpy())
     values = [
         torch.from_numpy(fitted.predict(read(batch).flatten(0, 1).numpy()))
         for batch in data.minibatches(split.test, 256)
     ]
     return torch.cat(values).reshape(prepared.raw.test.targets.shape).to(targets.dtype)
+
+
+def _inputs(part: Sequences) -> Tensor:
+    return part.inputs
 
 
 def _features_of_steps(network: Network, part: Sequences) -> Tensor:

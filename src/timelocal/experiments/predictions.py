@@ -66,16 +66,6 @@ def predicted(rule: Rule, part: Sequences) -> Tensor:
     return outputs.transpose(0, 1) if first else outputs
 
 
-def valid(values: Tensor, part: Sequences) -> Tensor:
-    """Values of the targets of `part` without those behind the end of a sequence.
-
-    (n, t, o) become (m, o) where sequences are of unequal length; all others stay as they are.
-    """
-    if part.lengths is None or values.dim() < 3:
-        return values
-    return values[torch.arange(values.shape[1]) < part.lengths[:, None]]
-
-
 def measured(outputs: Tensor, targets: Tensor) -> dict[str, float]:
     """All measures that these targets (n, t, o), values at every step, have."""
     found = {}

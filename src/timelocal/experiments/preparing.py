@@ -12,7 +12,7 @@ from timelocal import data
 from timelocal.data import Dataset, Sequences, Split
 from timelocal.data.own_files import read_more
 from timelocal.data.reading import is_file
-from timelocal.data.sequences import PARTS
+from timelocal.data.sequences import PARTS, valid
 from timelocal.experiments.config import TrainConfig
 from timelocal.files import as_path
 from timelocal.losses import CrossEntropy, Loss
@@ -68,8 +68,9 @@ def class_weights(config: TrainConfig, train: Sequences, classes: int) -> str | 
     """
     if config.class_weight is None:
         return config.loss
-    counts = torch.bincount(train.targets, minlength=classes).double()
-    weights = len(train) / (classes * counts)
+    targets = valid(train.targets, train.lengths).flatten()
+    counts = torch.bincount(targets, minlength=classes).double()
+    weights = len(targets) / (classes * counts)
     return CrossEntropy(class_weights=torch.where(counts > 0, weights, 0.0).float())
 
 
@@ -78,7 +79,12 @@ def _parts(config: TrainConfig, dataset: Dataset) -> Split:
         return data.split(dataset, config.seed, stratified=config.stratified)
     card = dataset.card
     more = read_more(
-        as_path(config.test, "test"), config.reading, card.features, card.classes, labelled=True
+        as_path(config.test, "test"),
+        config.reading,
+        card.features,
+        card.classes,
+        labelled=True,
+        stepwise=bool(card.stepwise),
     )
     assert more.targets is not None
     test = Sequences(more.inputs, more.targets, more.lengths)

@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 
 from timelocal.analysis.alignment import watch
 from timelocal.data import Dataset
+from timelocal.data.sequences import valid
 from timelocal.errors import RunError
 from timelocal.experiments.command import command_of
 from timelocal.experiments.config import TrainConfig
@@ -26,7 +27,6 @@ from timelocal.experiments.predictions import (
     metric_of,
     predicted,
     shown,
-    valid,
 )
 from timelocal.experiments.preparing import Prepared, class_weights, prepared
 from timelocal.files import as_path, exclusive, is_there, make_folder, read_object, write_json
@@ -124,7 +124,9 @@ def run(
                 after = predicted(rule, split.test)
                 test = ready.raw.test
                 own = ready.in_own_units(after)
-                result["metrics"] = measured(valid(own, test), valid(test.targets, test))
+                result["metrics"] = measured(
+                    valid(own, test.lengths), valid(test.targets, test.lengths)
+                )
                 if before is not None:
                     curves = shown(one.targets[0], before, after[0])
                     write_json(folder / "predictions.json", curves)
@@ -219,7 +221,7 @@ def _model(config: TrainConfig, rule: Rule, ready: Prepared) -> Model:
         inputs_scale=ready.inputs_scale,
         outputs_scale=ready.outputs_scale,
         reading=config.reading,
-        stepwise=card.classes is None and card.stepwise and config.at in STEPWISE,
+        stepwise=bool(card.stepwise) and config.at in STEPWISE,
     )
 
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from timelocal.data.own_files import More
+from timelocal.data.sequences import valid
 from timelocal.errors import Problem, raise_problems
 from timelocal.losses import Gaussian, Quantile
 from timelocal.model.model import Model
@@ -26,7 +27,7 @@ def evaluated(
     distribution those of 0.1 and 0.9), how many should, and how wide that is.
 
     Args:
-        floors: predictions by name: classes (n,), or values as the targets are. None: the most frequent class
+        floors: predictions by name, as the targets are. None: the most frequent class
             of these data; their mean, and of a forecast the last value before.
 
     Raises:
@@ -37,30 +38,36 @@ def evaluated(
     assert more.targets is not None
     targets = more.targets
     if model.classes is not None:
-        shares = model.predict_proba(more.inputs, more.lengths)
+        right = valid(targets, more.lengths).flatten()
+        shares = torch.from_numpy(model.predict_proba(more.inputs, more.lengths))
         if floors is None:
-            most = targets.bincount(minlength=len(model.classes)).argmax()
-            floors = {f"always {model.classes[int(most)]}": most.expand(len(targets))}
+            most = right.bincount(minlength=len(model.classes)).argmax()
+            floors = {f"always {model.classes[int(most)]}": most.expand_as(targets)}
         kept = ("accuracy", "balanced_accuracy", "macro_f1")
         beside = {}
         for name, classes in floors.items():
-            sure = torch.eye(len(model.classes))[classes]
-            scores = class_scores(sure, targets, model.classes)
+            sure = torch.eye(len(model.classes))[valid(classes, more.lengths).flatten()]
+            scores = class_scores(sure, right, model.classes)
             beside[name] = {score: scores[score] for score in kept}
-        return {**class_scores(shares, targets, model.classes), "floors": beside}
+        entries = valid(shares, more.lengths).flatten(0, -2)
+        steps = {"steps": len(right)} if targets.dim() == 2 else {}
+        scores = class_scores(entries, right, model.classes)
+        return {**scores, "sequences": len(targets), **steps, "floors": beside}
     if floors is None:
         floors = _floors(model, more, targets)
     wanted = targets.double().numpy()
     values = model.predict(more.inputs, more.lengths)
-    valid = np.ones(wanted.shape[:-1], bool)
+    counted = np.ones(wanted.shape[:-1], bool)
     if more.lengths is not None and wanted.ndim == 3:
-        valid = np.arange(wanted.shape[1]) < more.lengths.numpy()[:, None]
-    found = {"sequences": len(wanted), **value_scores(values[valid], wanted[valid])}
+        counted = np.arange(wanted.shape[1]) < more.lengths.numpy()[:, None]
+    found = {"sequences": len(wanted), **value_scores(values[counted], wanted[counted])}
     if isinstance(model.loss, Quantile | Gaussian):
         levels = model.loss.levels if isinstance(model.loss, Quantile) else (0.1, 0.9)
         ends = model.predict_quantiles(more.inputs, more.lengths, (levels[0], levels[-1]))
-        found |= coverage(ends[valid], wanted[valid], levels[-1] - levels[0])
-    beside = {name: value_scores(one.numpy()[valid], wanted[valid]) for name, one in floors.items()}
+        found |= coverage(ends[counted], wanted[counted], levels[-1] - levels[0])
+    beside = {
+        name: value_scores(one.numpy()[counted], wanted[counted]) for name, one in floors.items()
+    }
     return {**found, "floors": beside}
 
 
@@ -80,10 +87,7 @@ def coverage(ends: NDArray[Any], targets: NDArray[Any], expected: float) -> dict
 
 def _floors(model: Model, more: More, targets: Tensor) -> dict[str, Tensor]:
     """The mean of the targets, and of a forecast the last value before."""
-    rows = targets
-    if more.lengths is not None and targets.dim() == 3:
-        rows = targets[torch.arange(targets.shape[1]) < more.lengths[:, None]]
-    mean = rows.double().reshape(-1, targets.shape[-1]).mean(0)
+    mean = valid(targets, more.lengths).double().reshape(-1, targets.shape[-1]).mean(0)
     found = {"their mean": mean.expand_as(targets)}
     target = model.reading.get("target")
     if target is not None and model.features is not None:
