@@ -18,10 +18,15 @@ def report(
     output: Annotated[
         Path | None, typer.Option(help="The page.", show_default="report.html in the first folder")
     ] = None,
+    figures: Annotated[
+        Path | None,
+        typer.Option(help="Also write figures (SVG, PDF), LaTeX tables, a CSV and BibTeX there."),
+    ] = None,
 ) -> None:
     """Turn run folders into one self-contained HTML page."""
     from timelocal.errors import ArgumentError, Problem, raise_problems
     from timelocal.report import write_report
+    from timelocal.report.exports import export_report
     from timelocal.studies.store import exists, runs
 
     folders = folders or [Path("runs")]
@@ -43,4 +48,6 @@ def report(
             str(Problem("folders", got, expected, "Train first: `timelocal train`"))
         )
     here = folders[0] if folders[0].is_dir() else folders[0].parent
+    if figures is not None:
+        say(f"for print: {export_report(list(found), figures)}")
     say(f"report: {write_report(list(found), output or here / 'report.html')}")

@@ -55,6 +55,10 @@ def reproduce(
     markdown: Annotated[
         Path | None, typer.Option(help="Also write the numbers as one page of Markdown.")
     ] = None,
+    figures: Annotated[
+        Path | None,
+        typer.Option(help="Also write figures (SVG, PDF), LaTeX tables, a CSV and BibTeX there."),
+    ] = None,
     data_dir: DataDir = None,
     out: Annotated[Path, typer.Option(help="Folder of the runs and the pages.")] = Path(
         "reproduction"
@@ -68,6 +72,7 @@ def reproduce(
         _list(EXPERIMENTS.values())
         return
     from timelocal.errors import Problem, raise_problems, unknown_name
+    from timelocal.report.exports import export_reproductions
     from timelocal.report.markdown import write_markdown
     from timelocal.report.site import write_site
     from timelocal.studies.limits import Limits
@@ -106,6 +111,8 @@ def reproduce(
             say(f"{one.experiment.name}: {verdict.word}: {claim.text}")
     if markdown is not None:
         write_markdown(found, markdown)
+    if figures is not None:
+        say(f"for print: {export_reproductions(found, figures)}")
     say(f"pages: {write_site(found, out / 'site')}")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,8 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from timelocal.analysis.statistics import summarize
 from timelocal.experiments.config import TrainConfig
-from timelocal.files import make_folder, write_bytes
-from timelocal.optional import require
+from timelocal.report import printed
 from timelocal.report.style import cell_label, rule_colours, rule_label
 from timelocal.studies.measures import MEASURES
 from timelocal.studies.reproduction import LineResult, Reproduction
@@ -94,7 +92,9 @@ def _difference(
 
 
 def draw(one: Reproduction, costs: Reproduction, output: Path) -> Path | None:
-    """Write the picture, as SVG, of all panels where there is something to compare; None if there is none.
+    """Write the picture of all panels where there is something to compare; None if there is none.
+
+    It has the format that the suffix of `output` says.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
@@ -105,16 +105,13 @@ def draw(one: Reproduction, costs: Reproduction, output: Path) -> Path | None:
     made = [point for point in found if point.panel in many]
     if not made:
         return None
-    require("matplotlib", extra="report", for_="figures of a page")
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
-
     measure = MEASURES[one.experiment.measures[0]]
     panels = list(dict.fromkeys(point.panel for point in made))
     columns = min(2, len(panels))
     rows = -(-len(panels) // columns)
-    # no date, and names of parts that stay the same from one time to the next
-    with rc_context({"svg.hashsalt": "timelocal", "font.size": 8}):
+    with printed.for_print():
+        from matplotlib.figure import Figure
+
         figure = Figure(figsize=(3.5 * columns, 2.6 * rows + 0.8), layout="constrained")
         grid = figure.subplots(rows, columns, squeeze=False)
         for axes, panel in zip(grid.flat, panels, strict=False):
@@ -126,11 +123,7 @@ def draw(one: Reproduction, costs: Reproduction, output: Path) -> Path | None:
             f"{measure.title},\nabove BPTT on the best dense cell ({_unit(measure.unit)})"
         )
         _legend(figure, made)
-        written = io.BytesIO()
-        figure.savefig(written, format="svg", metadata={"Date": None})
-    make_folder(output.parent)
-    write_bytes(output, written.getvalue())
-    return output
+        return printed.save(figure, output)
 
 
 def _unit(unit: str) -> str:

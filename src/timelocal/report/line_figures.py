@@ -453,15 +453,14 @@ def _sizes(lines: Sequence[LineResult], name: str, looks: Looks) -> Figure:
         look = looks[label]
         base = {"type": "scatter", "name": label, "legendgroup": look.key}
         line = {"color": look.colour, "dash": look.dash, "width": 2}
-        by_size = {
-            one.line.x: [measure.scale * v for v in one.values(name).values()] for one in own
-        }
-        means = [statistics.fmean(values) for values in by_size.values()]
+        scaled = [[measure.scale * v for v in one.values(name).values()] for one in own]
+        means = [statistics.fmean(values) for values in scaled]
         heights += means
         if own:
             whole = [len(one.values(name)) == len(one.line.seeds) for one in own]
             symbols = ["circle" if stable else "circle-open" for stable in whole]
             counts = [f"mean of {len(one.values(name))}" for one in own]
+            by_size = {one.line.x: values for one, values in zip(own, scaled, strict=True)}
             traces += [base | trace for trace in band(by_size, look.colour)]
             traces.append(
                 base

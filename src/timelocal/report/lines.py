@@ -105,15 +105,19 @@ def rows(reproduction: Reproduction) -> list[LineRow]:
 
 
 def _best(reproduction: Reproduction, name: str) -> set[Key]:
-    """In every panel the line with the best mean; as in the authors' code is other data, some of it."""
-    sign = 1 if MEASURES[name].higher_is_better else -1
-    found: dict[str, tuple[float, Key]] = {}
+    """In every panel the lines with the best mean; as in the authors' code is other data, some of it."""
+    best = max if MEASURES[name].higher_is_better else min
+    means: dict[str, dict[Key, float]] = {}
     for one in reproduction.lines:
         values = one.values(name)
         if values and one.line.key.column != "as in the authors' code":
-            own = (sign * fmean(values.values()), one.line.key)
-            found[one.line.key.panel] = max(own, found.get(one.line.key.panel, own))
-    return {key for _, key in found.values()}
+            means.setdefault(one.line.key.panel, {})[one.line.key] = fmean(values.values())
+    return {
+        key
+        for panel in means.values()
+        for key, mean in panel.items()
+        if mean == best(panel.values())
+    }
 
 
 def anchor(*words: str) -> str:

@@ -49,12 +49,18 @@ def write_report(run_folders: Sequence[Path], output: Path) -> Path:
 
 
 def render(
-    template: str, *, charts: bool = True, library: str | None = None, **content: Any
+    template: str,
+    *,
+    charts: bool = True,
+    library: str | None = None,
+    images: bool = False,
+    **content: Any,
 ) -> str:
     """Fill in a template of this package; `base.html` gives every page its style and its script.
 
     charts: whether the page draws any, and so carries the library that draws them (4.8 MB), unless `library`
     names a file beside the page that holds it.
+    images: whether the page may show pictures that lie beside it.
     """
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("timelocal.report"),
@@ -73,6 +79,7 @@ def render(
     return environment.get_template(template).render(
         plotly=Markup(get_plotlyjs() if charts and library is None else ""),
         library=library,
+        images=images,
         **content,
     )
 

@@ -16,10 +16,12 @@ from timelocal.report import line_figures, lines, provenance
 from timelocal.report.citations import PAPERS, Paper
 from timelocal.report.overview import LEVELS, overview
 from timelocal.report.page import render
+from timelocal.report.printed import thumbnail
 from timelocal.studies.reproduction import Reproduction
 from timelocal.studies.store import RunRecord
 
 LIBRARY = "plotly.min.js"
+_THUMBNAILS = "thumbnails"
 
 
 def write_site(reproductions: Sequence[Reproduction], output: Path) -> Path:
@@ -39,13 +41,17 @@ def write_site(reproductions: Sequence[Reproduction], output: Path) -> Path:
         for one in reproductions:
             html = render("experiment.html", library=LIBRARY, **_page(one))
             write_text(folder / page_name(one.experiment.name), html)
+            drawn = line_figures.figures(one)
+            if drawn:
+                thumbnail(drawn[0], folder / thumbnail_name(one.experiment.name))
         here = {one.experiment.name for one in reproductions}
         earlier = [
             (experiment.title, page_name(name))
             for name, experiment in EXPERIMENTS.items()
             if name not in here and (folder / page_name(name)).exists()
         ]
-        index = render("site.html", charts=False, earlier=earlier, **_index(reproductions))
+        content = _index(reproductions) | {"earlier": earlier}
+        index = render("site.html", charts=False, images=True, **content)
         write_text(folder / "index.html", index)
     return output / "index.html"
 
@@ -53,6 +59,11 @@ def write_site(reproductions: Sequence[Reproduction], output: Path) -> Path:
 def page_name(experiment: str) -> str:
     """The file of an experiment's page."""
     return experiment.replace("/", "-") + ".html"
+
+
+def thumbnail_name(experiment: str) -> str:
+    """The file of the small picture of an experiment's first figure."""
+    return f"{_THUMBNAILS}/{experiment.replace('/', '-')}.png"
 
 
 def paper_of(one: Reproduction) -> Paper:
@@ -104,6 +115,7 @@ def _index(reproductions: Sequence[Reproduction]) -> dict[str, Any]:
             "experiment": one.experiment,
             "profile": one.profile,
             "page": page_name(one.experiment.name),
+            "picture": thumbnail_name(one.experiment.name) if line_figures.figures(one) else None,
             "progress": lines.progress(one),
             "words": Counter(verdict.summary for _, verdict in one.verdicts()),
         }
