@@ -122,6 +122,24 @@ def test_class_weights_are_those_of_the_loss():
     assert model.history_.epochs[0]["train_loss"] == pytest.approx(float(loss), rel=1e-4)
 
 
+def test_balanced_classes_are_refused_chunk_by_chunk():
+    """The weights of a chunk are not those of all: scikit-learn refuses them alike."""
+    X, y = slopes(12)
+    model = RecurrentClassifier(class_weight="balanced", layout="ntc", **SMALL)
+    with pytest.raises(
+        ArgumentError, match="'balanced' with partial_fit, expected weights by class"
+    ):
+        model.partial_fit(X, y)
+    model.set_params(class_weight={"fall": 1.0, "rise": 2.0, "stand": 1.0}).partial_fit(X, y)
+
+
+@pytest.mark.parametrize("estimator", [RecurrentClassifier, RecurrentRegressor])
+def test_targets_of_steps_are_told(estimator):
+    X, _ = slopes(12)
+    with pytest.raises(ArgumentError, match="y: got rows of several lengths, expected one target"):
+        estimator(layout="ntc", **SMALL).fit(X, [[0] * (2 + n % 3) for n in range(12)])
+
+
 def test_partial_fit_goes_on():
     X, y = slopes(60)
     model = RecurrentClassifier(layout="ntc", **SMALL)

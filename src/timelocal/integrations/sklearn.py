@@ -372,8 +372,17 @@ class RecurrentClassifier(ClassifierMixin, _Recurrent):
     ) -> RecurrentClassifier:
         """One pass over these series from where the last call ended; the first call needs `classes`.
 
-        The scale of the inputs is that of the first call.
+        The scale of the inputs is that of the first call. Balanced classes are refused: how many there are of
+        each is not known from some of the series.
         """
+        if isinstance(self.class_weight, str):
+            got, remedy = (
+                f"{self.class_weight!r} with partial_fit",
+                (
+                    "Give sklearn.utils.class_weight.compute_class_weight('balanced', ...) of a large sample."
+                ),
+            )
+            raise_problems([Problem("class_weight", got, "weights by class", remedy)])
         return self._learn(X, y, classes, sample_weight, passes=1)
 
     def _learn(
@@ -592,8 +601,7 @@ def _counted(weights: NDArray[Any] | None) -> tuple[Tensor | None, NDArray[Any] 
 
 
 def _column(y: Any, inputs: Tensor) -> NDArray[Any]:
-    if y is None:
-        raise_problems([Problem("y", "None", "requires y to be passed, but the target y is None")])
+    _check_rows(y)
     labels = column_or_1d(y, warn=True)
     if labels.dtype.kind == "f":
         assert_all_finite(labels, input_name="y")
@@ -602,11 +610,18 @@ def _column(y: Any, inputs: Tensor) -> NDArray[Any]:
 
 
 def _values(y: Any, inputs: Tensor) -> NDArray[Any]:
-    if y is None:
-        raise_problems([Problem("y", "None", "requires y to be passed, but the target y is None")])
+    _check_rows(y)
     values = check_array(y, ensure_2d=False, dtype=np.float64, input_name="y")
     _check_count(values, inputs)
     return values
+
+
+def _check_rows(y: Any) -> None:
+    """Refuse targets that are not there, and those of the steps of unequal series."""
+    if y is None:
+        raise_problems([Problem("y", "None", "requires y to be passed, but the target y is None")])
+    if isinstance(y, list | tuple) and len({np.shape(row)[:1] for row in y}) > 1:
+        raise_problems([Problem("y", "rows of several lengths", "one target for each series")])
 
 
 def _check_count(y: NDArray[Any], inputs: Tensor) -> None:
