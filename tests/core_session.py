@@ -37,10 +37,12 @@ NEED_MORE = (
     "timelocal.bench.jax_bptt",
     "timelocal.data.own_tables",
     "timelocal.integrations.aeon",
+    "timelocal.integrations.sktime",
+    "timelocal.integrations.wrapped",
     "timelocal.integrations.river",
     "timelocal.integrations.sklearn",
 )
-"""The command itself, the benchmark of JAX where that is installed, tables, aeon, river, scikit-learn."""
+"""The command itself, JAX's benchmark where it is installed, tables, aeon, sktime, river, scikit-learn."""
 
 
 def nothing_else_is_here() -> None:

@@ -89,6 +89,7 @@ def test_the_extra_that_is_named_brings_what_is_missing() -> None:
         "onnx",
         "ucr",
         "aeon",
+        "sktime",
     }
     assert len(calls) >= 10
     for file, packages, extra in calls:
@@ -101,6 +102,7 @@ def test_all_is_all() -> None:
         "dev",
         "docs",
         "aeon",
+        "sktime",
         "ucr",
         "forecast",
     }  # ask for an older pandas
@@ -111,7 +113,7 @@ def test_all_is_all() -> None:
 def test_nothing_is_imported_that_is_not_asked_for() -> None:
     """Every package that any file imports is in the core's requirements or in those of an extra."""
     core = {Requirement(text).name for text in PROJECT["dependencies"]}
-    extras = packages_of("all") | packages_of("aeon")
+    extras = packages_of("all") | packages_of("aeon") | packages_of("sktime")
     known = core | extras | {"timelocal", "jax", "pydantic_core", *sys.stdlib_module_names}
     imported: dict[str, str] = {}
     for path in sorted((ROOT / "src").rglob("*.py")):

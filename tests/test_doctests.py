@@ -32,6 +32,7 @@ MODULES = [
 NEEDS = {
     "timelocal.data.own_tables": "pandas",
     "timelocal.integrations.aeon": "aeon",
+    "timelocal.integrations.sktime": "sktime",
     "timelocal.integrations.river": "river",
     "timelocal.integrations.sklearn": "sklearn",
 }

@@ -19,13 +19,13 @@ from timelocal.optional import require
 require("aeon", extra="aeon", for_="timelocal.integrations.aeon")
 
 from aeon.classification.base import BaseClassifier  # noqa: E402
-from numpy.typing import NDArray  # noqa: E402
-from sklearn.base import clone  # noqa: E402
+
+from timelocal.integrations.wrapped import Wrapped  # noqa: E402
 
 __all__ = ["RecurrentClassifier"]
 
 
-class RecurrentClassifier(BaseClassifier):
+class RecurrentClassifier(Wrapped, BaseClassifier):
     """A classifier of aeon around one of `timelocal.integrations.sklearn`.
 
     Args:
@@ -42,21 +42,6 @@ class RecurrentClassifier(BaseClassifier):
         "X_inner_type": ["np-list", "numpy3D"],
         "algorithm_type": "deeplearning",
     }
-
-    def __init__(self, estimator: sklearn.RecurrentClassifier | None = None) -> None:
-        self.estimator = estimator
-        super().__init__()
-
-    def _fit(self, X: Any, y: Any) -> RecurrentClassifier:
-        own = sklearn.RecurrentClassifier() if self.estimator is None else clone(self.estimator)
-        self.estimator_ = own.set_params(layout="nct").fit(X, y)
-        return self
-
-    def _predict(self, X: Any) -> NDArray[Any]:
-        return self.estimator_.predict(X)
-
-    def _predict_proba(self, X: Any) -> NDArray[Any]:
-        return self.estimator_.predict_proba(X)
 
     @classmethod
     def _get_test_params(cls, parameter_set: str = "default") -> dict[str, Any]:
