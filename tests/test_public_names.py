@@ -36,9 +36,9 @@ PUBLIC = {
     """,
     "timelocal.training": "History Learned Stream TensorBoard fit load_weights",
     "timelocal.data": """
-        Card Dataset Sequences Split adding_sequences cache_dir card collate copying_sequences floors load
-        locate mackey_glass_streams minibatches moments names read read_frame selective_copying_sequences
-        split standardize
+        Card Dataset Sequences Split adding_sequences cache_dir card collate copying_sequences
+        delayed_match_sequences floors load locate mackey_glass_streams minibatches moments names read
+        read_frame selective_copying_sequences split standardize
     """,
     "timelocal.testing": """
         CELLS CHECKS Case CellReport ContractReport Finding MEASURES ORACLES Oracle batch_of cases

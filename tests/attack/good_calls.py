@@ -384,6 +384,9 @@ def tool_calls() -> dict[str, Callable[[], Call]]:
         "adding_sequences": lambda: Call(
             tl.data.adding_sequences, {"count": 2, "steps": 4, "seed": 0}
         ),
+        "delayed_match_sequences": lambda: Call(
+            tl.data.delayed_match_sequences, {"count": 2, "delay": 3, "seed": 0}
+        ),
         "selective_copying_sequences": lambda: Call(
             tl.data.selective_copying_sequences, {"count": 2, "length": 2, "steps": 5, "seed": 0}
         ),

@@ -78,6 +78,20 @@ def test_symbols_are_scattered_and_due_in_order() -> None:
     assert bit_errors(part.targets, part.targets) == 0
 
 
+def test_the_last_stimulus_matches_the_first_in_every_second_sequence() -> None:
+    part = data.delayed_match_sequences(400, delay=6, seed=1)
+    first, last = part.inputs[:, 0].argmax(-1), part.inputs[:, -1].argmax(-1)
+    assert torch.equal((first == last).long(), part.targets)
+    assert part.targets.bincount().tolist() == [200, 200]
+    assert 150 < int(first.sum()) < 250  # no stimulus comes first by rule
+    between = part.inputs[:, 1:-1]
+    assert float(between.std()) == pytest.approx(0.1, rel=0.05)
+    assert torch.equal(part.inputs[:9], data.delayed_match_sequences(9, delay=6, seed=1).inputs)
+    loaded = data.load("delayed-match:delay=2")
+    assert loaded.inputs.shape == loaded.card.shape == (3000, 4, 2)
+    assert tuple(loaded.targets.bincount().tolist()) == loaded.card.class_counts
+
+
 @pytest.mark.parametrize(
     ("name", "told"),
     [
@@ -86,6 +100,7 @@ def test_symbols_are_scattered_and_due_in_order() -> None:
         ("adding:steps=1", "steps: got 1, expected an integer of at least 2"),
         ("adding:steps=2-5", "got '2-5', expected a whole number$"),
         ("adding:", "x"),
+        ("delayed-match:delay=1-2", "got '1-2', expected a whole number$"),
         ("copying-memory:delay=7-3", "delay: got \\(7, 3\\), expected two numbers"),
         ("copying-memory:delay=1-2-3", "a whole number or a span"),
         ("selective-copying:length=200", "steps: got 128, expected an integer of at least 200"),

@@ -52,6 +52,7 @@ def test_the_registry() -> None:
         "arrow-head",
         "osu-leaf",
         "permuted-mnist",
+        "delayed-match",
     ]
     assert VALUES == [
         "mackey-glass",

@@ -3,6 +3,7 @@
 from timelocal.data.adding import adding_sequences
 from timelocal.data.copying import copying_sequences
 from timelocal.data.dataset import Card, Dataset
+from timelocal.data.delayed_match import delayed_match_sequences
 from timelocal.data.fetch import cache_dir
 from timelocal.data.mackey_glass import mackey_glass_streams
 from timelocal.data.reading import read, read_frame
@@ -21,6 +22,7 @@ __all__ = [
     "card",
     "collate",
     "copying_sequences",
+    "delayed_match_sequences",
     "floors",
     "load",
     "locate",

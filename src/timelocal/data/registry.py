@@ -13,6 +13,7 @@ from timelocal import plugins
 from timelocal.data import (
     adding,
     copying,
+    delayed_match,
     digits_rows,
     ecg200,
     libras,
@@ -51,6 +52,7 @@ _FAMILIES = (
     copying.FAMILY,
     selective.FAMILY,
     adding.FAMILY,
+    delayed_match.FAMILY,
     temperature_block.FAMILY,
 )
 ENTRIES = Registry(_ENTRIES, _FAMILIES)

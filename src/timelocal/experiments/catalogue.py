@@ -1,6 +1,16 @@
 """Every experiment by name: the tables and figures of both papers, and the questions beyond them."""
 
-from timelocal.experiments.beyond import delays, gap, meet, memory, published, weather
+from timelocal.experiments.beyond import (
+    delays,
+    gap,
+    gated,
+    meet,
+    memory,
+    published,
+    rewards,
+    spiking,
+    weather,
+)
 from timelocal.experiments.experiment import Experiment
 from timelocal.experiments.papers import dfa, perturbation
 
@@ -11,6 +21,9 @@ EXPERIMENTS: dict[str, Experiment] = {
         *perturbation.EXPERIMENTS,
         *gap.EXPERIMENTS,
         *meet.EXPERIMENTS,
+        *gated.EXPERIMENTS,
+        *spiking.EXPERIMENTS,
+        *rewards.EXPERIMENTS,
         *memory.EXPERIMENTS,
         *delays.EXPERIMENTS,
         *published.EXPERIMENTS,

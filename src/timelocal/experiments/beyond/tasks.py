@@ -35,13 +35,41 @@ class Size:
     quick: bool = False
 
 
-_BATCHES = {"ecg200": 20, "libras": 20, "digits-rows": 50, "strawberry": 20, "row-mnist": 100}
+_BATCHES = {
+    "ecg200": 20,
+    "libras": 20,
+    "digits-rows": 50,
+    "delayed-match": 50,
+    "strawberry": 20,
+    "row-mnist": 100,
+}
 _LAPTOP = Size(
     batch=_BATCHES,
-    epochs={"ecg200": 100, "libras": 200, "digits-rows": 30, "strawberry": 60, "row-mnist": 10},
-    searched={"ecg200": 100, "libras": 60, "digits-rows": 10, "strawberry": 20, "row-mnist": 2},
-    # 40, 72, 359, 196 and 14,000 sequences to validate on
-    search_seeds={"ecg200": 3, "libras": 2, "digits-rows": 1, "strawberry": 1, "row-mnist": 1},
+    epochs={
+        "ecg200": 100,
+        "libras": 200,
+        "digits-rows": 30,
+        "delayed-match": 20,
+        "strawberry": 60,
+        "row-mnist": 10,
+    },
+    searched={
+        "ecg200": 100,
+        "libras": 60,
+        "digits-rows": 10,
+        "delayed-match": 10,
+        "strawberry": 20,
+        "row-mnist": 2,
+    },
+    # 40, 72, 359, 500, 196 and 14,000 sequences to validate on
+    search_seeds={
+        "ecg200": 3,
+        "libras": 2,
+        "digits-rows": 1,
+        "delayed-match": 1,
+        "strawberry": 1,
+        "row-mnist": 1,
+    },
 )
 _ONE = dict.fromkeys(_BATCHES, 1)
 SIZES: dict[ProfileName, Size] = {
@@ -68,7 +96,7 @@ def classified(
     profile: ProfileName, dataset: str, label: str, panel: str | None = None, **values: Any
 ) -> Line:
     """A line on sequences with one label each: the loss of the outputs' mean over the steps, Adam."""
-    size = SIZES[profile]
+    size, family = SIZES[profile], dataset.partition(":")[0]
     decorrelates = "decorrelate" in values
     grid: Mapping[str, tuple[object, ...]] = WITH_D if decorrelates else {"lr": RATES}
     if size.quick:
@@ -79,8 +107,8 @@ def classified(
             "at": "mean",
             "cell": "rnn",
             "hidden": size.hidden,
-            "batch": size.batch[dataset],
-            "epochs": size.epochs[dataset],
+            "batch": size.batch[family],
+            "epochs": size.epochs[family],
             "clip": 1.0,
             "lr": 1e-3,
             **values,
@@ -88,8 +116,8 @@ def classified(
     )
     search = Search(
         grid,
-        size.searched[dataset],
-        tuple(range(size.search_seeds[dataset])),
+        size.searched[family],
+        tuple(range(size.search_seeds[family])),
         measure="validation_accuracy",
     )
     return Line(key(panel or dataset, label), config, tuple(range(size.seeds)), search)

@@ -1,0 +1,141 @@
+"""Late and sparse rewards: one number an episode, 10, 30 or 100 steps after what must have been stored.
+
+Node perturbation knows nothing but how the loss changed. Told once at the end, it may credit the noise of
+every step alike, of recent steps more, or of the last step alone; told at several steps, it may leave out
+what came before a step's noise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from timelocal.experiments.beyond.tasks import classified, how_classified, key
+from timelocal.experiments.claims import above, at_most
+from timelocal.experiments.config import TrainConfig, default_task
+from timelocal.experiments.experiment import Experiment, Key, Line, ProfileName, Search
+
+DELAYS = (10, 30, 100)
+RATES = (1e-3, 3e-3, 1e-2)
+CREDITS = {"whole": "global", "to go": "to_go", "trace": "trace(0.95)", "last step": "local"}
+MATCH = ("whole", "trace", "last step")
+"""Where the loss comes once, at the end, all of it is to go at every step."""
+
+
+def _panel(delay: int) -> str:
+    return f"{delay} steps"
+
+
+def _perturbed(credit: str) -> Mapping[str, Any]:
+    return {"rule": "np", "rule_options": {"sigma": 0.01, "credit": CREDITS[credit]}}
+
+
+def _rules(*credits: str) -> Mapping[str, Mapping[str, Any]]:
+    return {
+        "BPTT": {"rule": "bptt"},
+        **{f"NP, {credit}": _perturbed(credit) for credit in credits},
+        "readout alone": {"rule": "bptt", "frozen": True},
+    }
+
+
+def match(profile: ProfileName) -> tuple[Line, ...]:
+    """Every credit on the delayed match; a quick look takes the shortest delay."""
+    return tuple(
+        classified(profile, f"delayed-match:delay={delay}", rule, _panel(delay), at="last", **values)
+        for delay in (DELAYS[:1] if profile == "quick" else DELAYS)
+        for rule, values in _rules(*MATCH).items()
+    )  # fmt: skip
+
+
+def _copying(profile: ProfileName, delay: int, rule: str, values: Mapping[str, Any]) -> Line:
+    quick, dataset = profile == "quick", f"copying-memory:length=1,delay={delay}"
+    config = TrainConfig(
+        dataset=dataset,
+        **default_task(dataset),
+        cell="rnn",
+        hidden=4 if quick else 64,
+        batch=1000 if quick else 50,
+        epochs=1 if quick else 5,
+        clip=1.0,
+        **values,
+    )
+    search = Search({"lr": RATES[:1] if quick else RATES}, 1)
+    return Line(key(_panel(delay), rule), config, tuple(range(1 if quick else 10)), search)
+
+
+def copying(profile: ProfileName) -> tuple[Line, ...]:
+    """Every credit on the recall of one symbol, whose error counts at every step."""
+    return tuple(
+        _copying(profile, delay, rule, values)
+        for delay in (DELAYS[:1] if profile == "quick" else DELAYS)
+        for rule, values in _rules(*CREDITS).items()
+    )
+
+
+def _at(delay: int, credit: str) -> Key:
+    return key(_panel(delay), f"NP, {credit}")
+
+
+MATCH_CLAIMS = (
+    *(
+        above(
+            f"A reward {delay} steps late teaches a perturbed recurrence: a readout alone is worse.",
+            [(_at(delay, "whole"), key(_panel(delay), "readout alone"))],
+        )
+        for delay in DELAYS
+    ),
+    above(
+        "Crediting the noise of every step beats crediting that of the last step alone.",
+        [(_at(delay, "whole"), _at(delay, "last step")) for delay in DELAYS],
+    ),
+    above(
+        "A trace that forgets beats crediting the noise of every step alike.",
+        [(_at(delay, "trace"), _at(delay, "whole")) for delay in DELAYS],
+    ),
+)
+COPYING_CLAIMS = (
+    at_most(
+        "Crediting a step's noise with what is to go errs less than with the whole loss.",
+        [(_at(delay, "to go"), _at(delay, "whole")) for delay in DELAYS],
+        1.0,
+    ),
+    at_most(
+        "Perturbation with what is to go errs less than a readout alone.",
+        [(_at(delay, "to go"), key(_panel(delay), "readout alone")) for delay in DELAYS],
+        1.0,
+    ),
+)
+
+EXPERIMENTS = (
+    Experiment(
+        "beyond/rewards-match",
+        "One reward an episode, many steps late",
+        "How late may the one reward of an episode be, and whose noise should it credit?",
+        "curves",
+        ("accuracy", "last_accuracy"),
+        match,
+        MATCH_CLAIMS,
+        lambda profile: (
+            *how_classified(profile, "delayed-match"),
+            "Here the loss is that of the last step alone. Two stimuli, as many steps apart as the panel "
+            "says; what the first one was must have been stored for so long when the loss comes.",
+            "The trace keeps 0.95 of itself at every step.",
+        ),
+    ),
+    Experiment(
+        "beyond/rewards-copying",
+        "Rewards at every step, the one that counts late",
+        "Does it help to leave out of a step's credit what was lost before it?",
+        "curves",
+        ("bit_errors", "test_loss"),
+        copying,
+        COPYING_CLAIMS,
+        lambda profile: (
+            "One of 8 symbols, then as many blanks as the panel says, then a marker at which the symbol is "
+            "due. The squared error counts at every step; the errors of the symbol alone are shown, 7/8 by "
+            f"chance. {copying(profile)[0].config.hidden} units, Adam, gradients clipped at norm 1, "
+            f"{copying(profile)[0].config.epochs} epochs of 10,000 sequences; the rate of every line from "
+            f"{', '.join(map(str, RATES))} by the validation loss after one epoch, seed 0.",
+        ),
+    ),
+)
