@@ -11,7 +11,7 @@ PARALLEL := -n auto --dist loadgroup
 TORCH_TESTS := cells network rules testing training test_feedback.py test_losses.py
 FAST := not slow and not thorough and not browser and not attack
 
-.PHONY: help demo test test-torch test-slow test-thorough test-browser test-attack lint format clean
+.PHONY: help demo docs test test-torch test-slow test-thorough test-browser test-attack lint format clean
 
 help:
 	@echo "make demo         install, train on an embedded data set, leave demo/report.html"
@@ -22,6 +22,7 @@ help:
 	@echo "make test-browser the tests of the report in a headless Chromium"
 	@echo "make test-attack  files damaged, processes killed, disks filled by the thousand, with the figures"
 	@echo "make lint         ruff, mypy, import-linter"
+	@echo "make docs         the site of the docs, in build/docs"
 	@echo "make format       let ruff format the code"
 	@echo "make clean        remove the environment and what was built"
 
@@ -57,6 +58,14 @@ lint: $(INSTALLED)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+$(VENV)/.docs: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[docs]"
+	@touch $@
+
+# Notebooks are executed; a warning is an error.
+docs: $(VENV)/.docs
+	OMP_NUM_THREADS=1 $(BIN)/python -m sphinx -W --keep-going -q -b html docs build/docs
 
 format: $(INSTALLED)
 	$(BIN)/ruff format .

@@ -1,0 +1,134 @@
+"""The docs site: every public name is described, what it shows runs, its table says what rules declare."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import shlex
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from typer.testing import CliRunner
+
+import timelocal as tl
+from timelocal.cli.app import app
+from timelocal.rules import RULES
+
+DOCS = Path(__file__).parents[1] / "docs"
+NOTEBOOKS = sorted((DOCS / "notebooks").glob("*.md"))
+
+
+def configuration() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("docs_conf", DOCS / "conf.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_every_public_name_is_in_the_reference_once() -> None:
+    pytest.importorskip("river")
+    pytest.importorskip("sklearn")
+    conf = configuration()
+    pages = conf.reference_pages()
+    found = re.findall(
+        r"^\.\. (?:auto\w+|py:data):: (\S+)$", "\n".join(pages.values()), re.MULTILINE
+    )
+    assert len(found) == len(set(found))
+    described = {id(getattr(import_module(path), name)) for path, _, name in map(parted, found)}
+    names = {f"timelocal.{name}" for name in tl.__all__} - {"timelocal.data", "timelocal.losses"}
+    assert names <= set(found)
+    for path in conf.API:
+        module = import_module(path)
+        for name in conf.public_names(module):
+            value = getattr(module, name)
+            assert isinstance(value, ModuleType) or id(value) in described, f"{path}.{name}"
+    assert len(found) > 130
+
+
+def parted(path: str) -> tuple[str, str, str]:
+    return path.rpartition(".")
+
+
+def test_every_page_is_in_a_table_of_contents() -> None:
+    index = (DOCS / "index.md").read_text()
+    blocks = re.findall(r"```\{toctree\}\n(.*?)```", index, re.DOTALL)
+    listed = [line for block in blocks for line in block.splitlines() if line and line[0] != ":"]
+    pages = {str(path.relative_to(DOCS).with_suffix("")) for path in DOCS.rglob("*.md")}
+    assert sorted(listed) == sorted(pages - {"index"} | {"api/index"})
+
+
+def test_which_rule_says_what_rules_declare() -> None:
+    table = [
+        [cell.strip(" `") for cell in line.strip("| \n").split(" | ")]
+        for line in (DOCS / "which-rule.md").read_text().splitlines()
+        if line.startswith("| `")
+    ]
+    rows = {row[0]: row for row in table}
+    assert rows.keys() == {name for name in RULES if not name.endswith("authors-code")}
+    targets = {"bptt": "for BPTT", "tbptt1": "step"}
+    for name, row in rows.items():
+        spec = RULES[name].spec
+        _, needs, bias, variance, online, *_ = row
+        assert online == ("yes" if spec.online else "no"), name
+        assert bias.startswith(spec.estimates), name
+        assert targets.get(spec.target, "") in bias, name
+        assert (variance == "none") == (not spec.draws), name
+        if not spec.weight_transport:
+            assert "backwards" not in needs, name
+
+
+@pytest.mark.parametrize("page", ["write-a-rule", "write-a-cell"])
+def test_a_page_s_snippets_run(page: str) -> None:
+    text = (DOCS / f"{page}.md").read_text()
+    blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    assert len(blocks) >= 2
+    scope: dict[str, object] = {"__name__": page}
+    for block in blocks:
+        if "check_rule(OneStep)" in block:
+            block = block.replace("check_rule(OneStep)", "''")  # its own test, slow
+        exec(compile(block, f"{page}.md", "exec"), scope)
+
+
+@pytest.mark.slow
+def test_the_rule_of_the_page_is_what_it_declares() -> None:
+    blocks = re.findall(r"```python\n(.*?)```", (DOCS / "write-a-rule.md").read_text(), re.DOTALL)
+    scope: dict[str, object] = {"__name__": "page"}
+    for block in blocks:
+        exec(compile(block, "write-a-rule.md", "exec"), scope)
+    assert "one-step" in str(scope["report"]) or "OneStep" in str(scope["report"])
+
+
+def test_commands_of_the_page_of_installation_run() -> None:
+    (block,) = re.findall(r"```sh\n(.*?)```", (DOCS / "install.md").read_text(), re.DOTALL)
+    for line in block.strip().splitlines():
+        program, *arguments = shlex.split(line)
+        assert program == "timelocal"
+        assert CliRunner().invoke(app, arguments).exit_code == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_runs(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Also where the site is not built: the numbers it prints beat the floors beside them."""
+    matplotlib = pytest.importorskip("matplotlib")
+    matplotlib.use("agg")
+    cells = re.findall(r"```\{code-cell\}\n(.*?)```", path.read_text(), re.DOTALL)
+    assert cells
+    scope: dict[str, object] = {"__name__": path.stem}
+    for cell in cells:
+        exec(compile(cell, path.name, "exec"), scope)
+    said = capsys.readouterr().out
+    numbers = [float(number) for number in re.findall(r"(\d\.\d+)(?:$|[, ])", said, re.MULTILINE)]
+    if path.stem == "digits":
+        assert min(numbers[:3]) > 5 * numbers[3]
+    elif path.stem == "mackey-glass":
+        *rules, mean = numbers[-3:]
+        assert max(rules) < 0.8 * mean
+    elif path.stem == "long-sequences":
+        assert numbers[-1] < 0.05 < 0.5 < numbers[-2]
+    elif path.stem == "own-csv":
+        assert scope["history"].epochs[-1]["test_accuracy"] > 0.8
+    elif path.stem == "streams":
+        assert numbers[0] > 0.8
