@@ -48,6 +48,7 @@ NAMES = {
             "spiking",
             "rewards-match",
             "rewards-copying",
+            "forward-only",
             "adding",
             "mackey-glass",
             "permuted-mnist",

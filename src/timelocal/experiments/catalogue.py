@@ -2,6 +2,7 @@
 
 from timelocal.experiments.beyond import (
     delays,
+    forward_only,
     gap,
     gated,
     meet,
@@ -24,6 +25,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         *gated.EXPERIMENTS,
         *spiking.EXPERIMENTS,
         *rewards.EXPERIMENTS,
+        *forward_only.EXPERIMENTS,
         *memory.EXPERIMENTS,
         *delays.EXPERIMENTS,
         *published.EXPERIMENTS,

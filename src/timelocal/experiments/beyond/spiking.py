@@ -2,6 +2,8 @@
 
 Handwritten digits are read row by row, which takes eight steps, by leaky integrate-and-fire neurons and by
 such whose thresholds adapt.
+
+Budget: a tenth of an hour of one core (10 lines, 18 runs each of 1 to 3.5 s).
 """
 
 from __future__ import annotations
