@@ -63,6 +63,8 @@ def test_what_a_user_calls_first_has_an_example() -> None:
         "EProp",
         "SnAp1",
         "UORO",
+        "FeedbackAlignment",
+        "WeightMirror",
     )
     for name in (*called, *rules):
         assert ">>>" in getattr(timelocal, name).__doc__, name

@@ -20,16 +20,16 @@ PUBLIC = {
     "timelocal": """
         ALIF ANP BPTT DFA GRU LIF LRU LSTM NP RFLO RNN RTRL RTU RULES TBPTT UORO WP
         ANPAuthorsCode ArgumentError AutogradCell BlackBox Cell DFAAuthorsCode DataError Decorrelation
-        DivergedError EProp Estimate Evaluation IndRNN MinGRU MinLSTM MissingExtraError
+        DivergedError EProp Estimate Evaluation FeedbackAlignment IndRNN MinGRU MinLSTM MissingExtraError
         Model NPAuthorsCode Network Rule RuleSpec RunError SnAp1 SparseRTRL
         Stream TimelocalError Trajectory
-        UnsupportedError WPAuthorsCode black_box data decorrelation_loss fit from_cell from_torch
+        UnsupportedError WPAuthorsCode WeightMirror black_box data decorrelation_loss fit from_cell from_torch
         load losses save to_torch
     """,
     "timelocal.rules": """
         ANP BPTT DFA NP RFLO RTRL RULES TBPTT UORO WP
-        ANPAuthorsCode Batch CarriedRule DFAAuthorsCode EProp Estimate Evaluation ForwardPass NPAuthorsCode
-        Rule RuleSpec SnAp1 SparseRTRL WPAuthorsCode
+        ANPAuthorsCode Batch CarriedRule DFAAuthorsCode EProp Estimate Evaluation FeedbackAlignment
+        ForwardPass NPAuthorsCode Rule RuleSpec SnAp1 SparseRTRL WPAuthorsCode WeightMirror
         arrange arrange_entries check_batch draw_key estimate_batch estimate_from evaluate_batch forward_pass
         make_batch no_states own_precision packed readout_gradients readout_signal unpacked update_locally
         weight_problem

@@ -89,5 +89,17 @@ def kolen_pollack(
     return torch.addmm(matrix, features.t(), errors, beta=decay).mul_(-lr)
 
 
+def mirror(matrix: Tensor, weight: Tensor, noise: Tensor, lr: float, decay: float) -> Tensor:
+    """What B (g, i) learns of a weight W (g, i) from noise ξ (n, i): lr (⟨W ξ ⊗ ξ⟩ − decay B).
+
+    ⟨ξ ⊗ ξ⟩ is the identity in the mean, and W ξ what the noise makes of it on its way forward: the mean of B
+    nears W / decay by a factor 1 − lr · decay each time (Akrout et al. 2019).
+    """
+    matrix, weight = map(at_least_float32, (matrix, weight))
+    noise = noise.to(weight)
+    response = noise @ weight.t()
+    return torch.addmm(matrix, response.t(), noise, beta=-decay, alpha=1 / len(noise)).mul_(lr)
+
+
 LEARNED = ("kolen_pollack",)
 """Kinds that begin as "gaussian" and learn by a law of their own."""

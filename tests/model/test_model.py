@@ -32,6 +32,7 @@ OPTIONS = {
     "dfa-authors-code": {"quirks": ("frobenius",)},
     "rflo": {"feedback": "kolen_pollack", "feedback_lr": 0.5},
     "eprop": {"feedback": "uniform"},
+    "wm": {"feedback_lr": 0.1, "feedback_decay": 0.5},
     "np": {"sigma": 0.02, "credit": "to_go"},
     "anp": {"sigma": 0.03, "clean": False},
     "wp": {"redraw": "sequence"},

@@ -33,8 +33,11 @@ def rules() -> dict[str, tl.Rule]:
     for name, rule in tl.RULES.items():
         if name == "dfa-authors-code":
             made[name] = rule(tl.GRU(3, 6, 2, reset_after=False).double(), loss="mse").double()
+        elif name == "wm":  # whose matrices learn by a law of their own
+            made[name] = tl.WeightMirror(network(), sync=True, **task).double()
         else:
             made[name] = rule(network(), **task).double()
+    made["wm, sync=False"] = tl.WeightMirror(network(), **task).double()
     for sync in (False, True):
         law = tl.Decorrelation(0.05, sync=sync)
         made[f"bptt, D, sync={sync}"] = tl.BPTT(network(decorrelate=law), **task)

@@ -21,6 +21,7 @@ EXACT_IN_THE_MEAN = (
     "rflo",
     "eprop",
     "snap1",
+    "fa",
     "bptt, D, sync=True",
     "dfa, D preserving, sync=True",
     "dfa, Kolen-Pollack, sync=True",

@@ -132,10 +132,11 @@ def _inference_rules() -> list[tl.Rule]:
         tl.RFLO(tl.RNN(3, 7, 2, tau=2.0), **TASK),
         tl.NP(tl.LSTM(3, 7, 2), **TASK),
         tl.UORO(tl.GRU(3, 7, 2), **TASK),
+        tl.WeightMirror(tl.GRU(3, 7, 2), **TASK),
     ]
 
 
-@pytest.mark.parametrize("number", range(6))
+@pytest.mark.parametrize("number", range(7))
 def test_inference_mode_leaves_nothing_that_is_bad_outside(number: int) -> None:
     rule, (x, y) = _inference_rules()[number], batch()
     x, y = x.float(), y.float()

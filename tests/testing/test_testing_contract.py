@@ -32,6 +32,8 @@ def can(name: str, case: Case) -> bool:
     """Whether a rule runs on a case; it must refuse every other one."""
     if name == "dfa-authors-code":
         return authors_can(case)
+    if name in ("fa", "wm"):
+        return case.readout == "linear"
     if name in ("tbptt", "rtrl", "sparse-rtrl", "uoro"):
         return not case.bidirectional
     if RULES[name].spec.draws:  # no future that is not there yet, no nodes out of sight
@@ -58,6 +60,8 @@ def test_how_many_there_are() -> None:
         "dfa-authors-code",
         "rflo",
         "eprop",
+        "fa",
+        "wm",
         "np",
         "anp",
         "wp",

@@ -17,7 +17,7 @@ from timelocal.network.lengths import (
     step_shares,
     valid_steps,
 )
-from timelocal.network.network import Network
+from timelocal.network.network import Network, Weights
 from timelocal.network.readout import (
     as_mlp,
     evaluation_mode,
@@ -45,6 +45,7 @@ __all__ = [
     "Network",
     "Recurrent",
     "Trajectory",
+    "Weights",
     "as_mlp",
     "at_last_valid",
     "black_box",

@@ -293,16 +293,28 @@ class Network(nn.Module):
         named = self.recurrent.named_parameters()
         return {f"recurrent.{name}": torch.zeros_like(own) for name, own in named}
 
-    def signal_at_states(self, signal: Tensor, layer: int) -> Tensor:
+    def weights(self) -> Weights:
+        """The parameters of every layer and direction [l][d], and their D."""
+        return [
+            [self.recurrent.weights(layer, direction) for direction in range(self.directions)]
+            for layer in range(self.num_layers)
+        ]
+
+    def signal_at_states(
+        self, signal: Tensor, layer: int, weights: Weights | None = None
+    ) -> Tensor:
         """From a signal at what leaves a layer to the one at its cell's features: Dᵀ G, by direction.
 
         (…, f·directions), and the same is returned; the same signal where nothing is decorrelated.
+        weights[l][d]: whose D it is, instead of the network's own.
         """
         if self.recurrent.decorrelate is None:
             return signal
         parts = [
-            self.recurrent.weights(layer, direction).carried_back(part)
-            for direction, part in enumerate(signal.chunk(self.directions, -1))
+            own.carried_back(part)
+            for own, part in zip(
+                (weights or self.weights())[layer], signal.chunk(self.directions, -1), strict=True
+            )
         ]
         return torch.cat(parts, -1)
 

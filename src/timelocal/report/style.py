@@ -28,6 +28,8 @@ _RULES = {
     "snap1": ("SnAp-1", "#8C5A2B"),
     "sparse-rtrl": ("sparse RTRL", "#2B6E8C"),
     "uoro": ("UORO", "#A3265C"),
+    "fa": ("feedback alignment", "#C44E1B"),
+    "wm": ("weight mirror", "#1F8A70"),
 }
 _OTHER_COLOURS = ("#009E73", "#E69F00", "#56B4E9")
 _VARIANT_SYMBOLS = (None, "square", "diamond", "triangle-up", "circle")

@@ -20,6 +20,7 @@ from timelocal.rules.dfa import DFA
 from timelocal.rules.dfa_authors_code import DFAAuthorsCode
 from timelocal.rules.eprop import EProp
 from timelocal.rules.estimate import Estimate, Evaluation, ForwardPass, RuleSpec
+from timelocal.rules.feedback_alignment import FeedbackAlignment
 from timelocal.rules.forward import forward_pass, readout_gradients, readout_signal
 from timelocal.rules.node_perturbation import NP
 from timelocal.rules.perturbation import draw_key
@@ -42,6 +43,7 @@ from timelocal.rules.sparse_rtrl import SparseRTRL
 from timelocal.rules.states import no_states, packed, unpacked
 from timelocal.rules.tbptt import TBPTT
 from timelocal.rules.uoro import UORO
+from timelocal.rules.weight_mirror import WeightMirror
 from timelocal.rules.weight_perturbation import WP
 
 RULES: dict[str, type[Rule]] = {
@@ -57,6 +59,8 @@ RULES: dict[str, type[Rule]] = {
         DFAAuthorsCode,
         RFLO,
         EProp,
+        FeedbackAlignment,
+        WeightMirror,
         NP,
         ANP,
         WP,
@@ -84,6 +88,7 @@ __all__ = [
     "EProp",
     "Estimate",
     "Evaluation",
+    "FeedbackAlignment",
     "ForwardPass",
     "NPAuthorsCode",
     "Rule",
@@ -91,6 +96,7 @@ __all__ = [
     "SnAp1",
     "SparseRTRL",
     "WPAuthorsCode",
+    "WeightMirror",
     "arrange",
     "arrange_entries",
     "check_batch",

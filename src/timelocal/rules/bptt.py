@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from timelocal import kernels
-from timelocal.network import Network, Trajectory, at_last_valid, flip
+from timelocal.network import Network, Trajectory, Weights, at_last_valid, flip
 from timelocal.rules.estimate import ForwardPass, RuleSpec
 from timelocal.rules.forward import readout_signal
 from timelocal.rules.rule import Rule
@@ -72,12 +72,18 @@ class BPTT(Rule):
 
 
 def backpropagate(
-    network: Network, trajectory: Trajectory, signal: Tensor, at: Place
+    network: Network,
+    trajectory: Trajectory,
+    signal: Tensor,
+    at: Place,
+    weights: Weights | None = None,
 ) -> tuple[list[list[Tensor]], Tensor]:
     """Node signals δ [l][d] (t, b, g) from the signal at the top layer's states.
 
-    And the signals at the initial states, (states, l·directions, b, h).
+    And the signals at the initial states, (states, l·directions, b, h). weights[l][d]: what signals go back
+    through instead of the network's own.
     """
+    own_weights = weights or network.weights()
     lengths, steps = trajectory.lengths, len(trajectory.outputs)
     entering: list[tuple[Tensor | None, State | None]]
     leaving: Tensor | None = None
@@ -91,14 +97,14 @@ def backpropagate(
     for layer in reversed(range(network.num_layers)):
         found = [
             kernels.backward_scan(
-                network.cell, network.recurrent.weights(layer, direction), own, *entering[direction]
+                network.cell, own_weights[layer][direction], own, *entering[direction]
             )
             for direction, own in enumerate(trajectory.layers[layer])
         ]
         deltas.insert(0, [delta for delta, _ in found])
         at_start = [start for _, start in found] + at_start
         if layer > 0:
-            leaving = signal_below(network, trajectory, layer, deltas[0], leaving)
+            leaving = signal_below(network, trajectory, layer, deltas[0], leaving, weights)
             entering = _own_time(network, leaving, lengths)
     return deltas, torch.stack([torch.stack(states) for states in zip(*at_start, strict=True)])
 
@@ -136,17 +142,22 @@ def _at_last(
 
 
 def signal_at_inputs(
-    network: Network, trajectory: Trajectory, layer: int, deltas: list[Tensor]
+    network: Network,
+    trajectory: Trajectory,
+    layer: int,
+    deltas: list[Tensor],
+    weights: Weights | None = None,
 ) -> Tensor:
     """The signal at what entered a layer, (t, b, i): Vᵀ δ over the directions.
 
-    deltas[d] (t, b, g): of the first t steps, or of all, in each direction's own time.
+    deltas[d] (t, b, g): of the first t steps, or of all, in each direction's own time. weights: as in
+    `backpropagate`.
     """
     total: Tensor | None = None
     for direction, delta in enumerate(deltas):
-        weights = network.recurrent.weights(layer, direction)
+        through = (weights or network.weights())[layer][direction]
         own = trajectory.layers[layer][direction].steps(0, len(delta))
-        signal = network.cell.input_signal(weights, own, delta)
+        signal = network.cell.input_signal(through, own, delta)
         signal = flip(signal, trajectory.lengths) if direction else signal
         total = signal if total is None else total + signal
     assert total is not None
@@ -159,13 +170,15 @@ def signal_below(
     layer: int,
     deltas: list[Tensor],
     leaving: Tensor | None,
+    weights: Weights | None = None,
 ) -> Tensor:
     """The signal at the states of layer − 1, (t, b, h·directions), from the deltas of a layer.
 
     leaving: the signal at what left that layer, which a network with skip passes on; None for none.
+    weights: as in `backpropagate`.
     """
-    total = signal_at_inputs(network, trajectory, layer, deltas)
+    total = signal_at_inputs(network, trajectory, layer, deltas, weights)
     total = network.signal_between(trajectory, layer, total)
     if network.recurrent.skip and leaving is not None:
         total = total + leaving
-    return network.signal_at_states(total, layer - 1)
+    return network.signal_at_states(total, layer - 1, weights)

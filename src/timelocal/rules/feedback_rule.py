@@ -95,8 +95,8 @@ class FeedbackRule(Rule):
                 "None or 'frobenius'",
                 did_you_mean(normalize, get_args(Normalize)),
             ),
-            _not_negative("feedback_lr", feedback_lr),
-            _not_negative("feedback_decay", feedback_decay),
+            not_negative("feedback_lr", feedback_lr),
+            not_negative("feedback_decay", feedback_decay),
             flag_problem("sync", sync),
         )
         if slope is not None:  # asked for before a layer that only runs forward is refused
@@ -523,7 +523,7 @@ def _the_one(signal: Tensor | None) -> Tensor:
     return signal
 
 
-def _not_negative(what: str, value: object) -> Problem | None:
+def not_negative(what: str, value: object) -> Problem | None:
     if 0 <= as_real(value) < math.inf:
         return None
     return Problem(what, described(value), "a number of at least 0")

@@ -28,6 +28,7 @@ from timelocal.rules import (
     WP,
     ANPAuthorsCode,
     DFAAuthorsCode,
+    FeedbackAlignment,
     NPAuthorsCode,
     Rule,
     SparseRTRL,
@@ -86,6 +87,14 @@ def _per_parameter(rule: FeedbackRule, case: Case) -> Gradients:
                 elif name.startswith("readout"):
                     blocks[name] = [own]
     return {name: torch.cat(parts) for name, parts in blocks.items()}
+
+
+def feedback_alignment_oracle(rule: Rule, case: Case) -> Gradients:
+    """Autograd through matrices whose products send signals back through the rule's own."""
+    assert isinstance(rule, FeedbackAlignment)
+    return reference.feedback_alignment(
+        rule.network, rule.feedback_matrices(), *batch_of(rule, case)
+    )
 
 
 def tbptt_oracle(rule: Rule, case: Case) -> Gradients:
@@ -260,6 +269,7 @@ def _strongest(network: Network, layer: int, k: int) -> Tensor:
 
 ORACLES: dict[type[Rule], Oracle] = {
     FeedbackRule: feedback_oracle,
+    FeedbackAlignment: feedback_alignment_oracle,
     DFAAuthorsCode: authors_dfa_oracle,
     TBPTT: tbptt_oracle,
     SparseRTRL: sparse_oracle,

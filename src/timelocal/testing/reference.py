@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -76,6 +76,20 @@ def _into(cell: Cell, parameters: Mapping[str, Tensor], h: Tensor) -> Tensor:
     return h if behind or "decorrelation" not in parameters else parameters["decorrelation"] @ h
 
 
+class Carried:
+    """A matrix W in whose products signals go back through another one: W x forwards, Bᵀ δ backwards."""
+
+    def __init__(self, weight: Tensor, feedback: Tensor) -> None:
+        self.weight, self.feedback = weight, feedback
+
+    def __matmul__(self, x: Tensor) -> Tensor:
+        return self.weight @ x.detach() + self.feedback @ (x - x.detach())
+
+    def chunk(self, count: int) -> tuple[Carried, ...]:
+        pairs = zip(self.weight.chunk(count), self.feedback.chunk(count), strict=True)
+        return tuple(Carried(weight, feedback) for weight, feedback in pairs)
+
+
 def run(
     network: Network,
     sequence: Tensor,
@@ -83,12 +97,15 @@ def run(
     cut: bool = False,
     dropout: Sequence[Tensor | None] | None = None,
     follows: Sequence[Tensor] = (),
+    feedback: Mapping[str, Tensor] | None = None,
 ) -> tuple[HiddenStates, Tensor]:
     """One sequence (t, i) through the stack, with an autograd graph.
 
     cut: stop the graph between steps and between layers, so that ∂h_t/∂θ is local to the step.
     dropout: what multiplies the output of each layer but the top one, (t, h·directions) or None.
     follows: of each layer, through which states before (h, h) the graph of each unit goes; or all.
+    feedback: by the network's names of its parameters, the matrices that signals go back through instead of
+    these; and through the identity instead of D.
     Returns the hidden states, and what leaves the top layer (t, h·directions) in the sequence's time.
     """
     stack = network.recurrent
@@ -98,6 +115,8 @@ def run(
         per_direction = []
         for direction in range(stack.directions):
             parameters = _parameters(network, layer, direction)
+            if feedback is not None:
+                parameters = _carried(parameters, feedback, layer, direction)
             state: State = tuple(
                 sequence.new_zeros(stack.hidden_size) for _ in stack.cell.state_names
             )
@@ -113,13 +132,39 @@ def run(
             per_direction.append(steps)
         hidden.append(per_direction)
         leaving = [
-            [decorrelation(network, layer, direction) @ h for h in steps]
+            [_seen(network, layer, direction, feedback) @ h for h in steps]
             for direction, steps in enumerate(per_direction)
         ]
         in_time = [leaving[0], *(steps[::-1] for steps in leaving[1:])]
         left = _past(network, [torch.cat(parts) for parts in zip(*in_time, strict=True)], left)
         entering = _next(network, left, layer, dropout)
     return hidden, torch.stack(left)
+
+
+def _carried(
+    parameters: Mapping[str, Tensor], feedback: Mapping[str, Tensor], layer: int, direction: int
+) -> dict[str, Any]:
+    """The parameters with each matrix as one that signals go back through another way."""
+    suffix = f"_l{layer}" + ("_reverse" if direction else "")
+    found: dict[str, Any] = dict(parameters)
+    for kind, own in parameters.items():
+        if f"recurrent.{kind}{suffix}" in feedback:
+            found[kind] = Carried(own, feedback[f"recurrent.{kind}{suffix}"])
+    found["decorrelation"] = _straight(found["decorrelation"])
+    return found
+
+
+def _straight(matrix: Tensor) -> Carried:
+    """A matrix that signals go back past."""
+    return Carried(matrix, torch.eye(len(matrix), dtype=matrix.dtype))
+
+
+def _seen(
+    network: Network, layer: int, direction: int, feedback: Mapping[str, Tensor] | None
+) -> Tensor | Carried:
+    """D, through which what reads a layer sees it."""
+    matrix = decorrelation(network, layer, direction)
+    return matrix if feedback is None else _straight(matrix)
 
 
 def _past(network: Network, leaving: list[Tensor], before: list[Tensor]) -> list[Tensor]:
@@ -161,14 +206,20 @@ def decorrelation(network: Network, layer: int, direction: int) -> Tensor:
     return stack.get_buffer(f"decorrelation_l{layer}" + ("_reverse" if direction else ""))
 
 
-def features(network: Network, hidden: HiddenStates, outputs: Tensor, at: Place) -> Tensor:
+def features(
+    network: Network,
+    hidden: HiddenStates,
+    outputs: Tensor,
+    at: Place,
+    feedback: Mapping[str, Tensor] | None = None,
+) -> Tensor:
     """What the readout sees: (1, h·d) at "last", (t, h·d) elsewhere."""
     if at != "last":
         return outputs
     seen = outputs.new_zeros(())
     for layer in range(0 if network.recurrent.skip else network.num_layers - 1, network.num_layers):
         ends = enumerate(hidden[layer])
-        seen = seen + torch.cat([decorrelation(network, layer, d) @ own[-1] for d, own in ends])
+        seen = seen + torch.cat([_seen(network, layer, d, feedback) @ own[-1] for d, own in ends])
     return seen[None]
 
 
@@ -213,6 +264,7 @@ def mean_loss(
     cut: bool = False,
     dropout: Sequence[Tensor | None] = (),
     follows: Sequence[Tensor] = (),
+    feedback: Mapping[str, Tensor] | None = None,
 ) -> tuple[Tensor, list[tuple[HiddenStates, Tensor]]]:
     """The loss with its graph, and for each sequence its hidden states and outputs (n, o)."""
     batch = inputs.shape[0 if network.batch_first else 1]
@@ -223,9 +275,13 @@ def mean_loss(
         steps = longest if lengths is None else int(lengths[b])
         sequence = (inputs[b] if network.batch_first else inputs[:, b])[:steps]
         kept = [None if layer is None else layer[:steps, b] for layer in dropout]
-        hidden, top = run(network, sequence, cut=cut, dropout=kept, follows=follows)
-        seen = features(network, hidden, top, at)
-        outputs = network.readout(seen.detach() if cut else seen)
+        hidden, top = run(
+            network, sequence, cut=cut, dropout=kept, follows=follows, feedback=feedback
+        )
+        seen = features(network, hidden, top, at, feedback)
+        outputs = network.readout(seen.detach() if cut or feedback else seen)
+        if feedback:
+            outputs = outputs + (seen - seen.detach()) @ feedback["readout.weight"].t()
         outputs.retain_grad()
         whole = targets.dim() < (3 if targets.is_floating_point() else 2)
         own = _entries(targets, b, steps, at, network.batch_first, whole)
@@ -289,6 +345,29 @@ def bptt(
 
     gradients = _collect(network, backward)
     return value.detach(), gradients
+
+
+@torch.enable_grad()
+def feedback_alignment(
+    network: Network,
+    feedback: Mapping[str, Tensor],
+    loss: Loss,
+    at: Place,
+    inputs: Tensor,
+    targets: Tensor,
+    lengths: Tensor | None = None,
+    mask: Tensor | None = None,
+    dropout: Sequence[Tensor | None] = (),
+) -> Gradients:
+    """Autograd through everything, with matrices whose products send signals back through `feedback`."""
+
+    def backward() -> None:
+        value, _ = mean_loss(
+            network, loss, at, inputs, targets, lengths, mask, dropout=dropout, feedback=feedback
+        )
+        value.backward()
+
+    return _collect(network, backward)
 
 
 Feedback = Callable[[int, int], Tensor]
