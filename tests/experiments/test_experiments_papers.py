@@ -55,6 +55,7 @@ NAMES = {
             "permuted-mnist-slow",
             "permuted-mnist-128",
             "delays",
+            "feedback",
             "immediate",
             "sparse",
             "stationary",

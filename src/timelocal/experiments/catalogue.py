@@ -2,6 +2,7 @@
 
 from timelocal.experiments.beyond import (
     delays,
+    feedback,
     forward_only,
     gap,
     gated,
@@ -28,6 +29,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         *forward_only.EXPERIMENTS,
         *memory.EXPERIMENTS,
         *delays.EXPERIMENTS,
+        *feedback.EXPERIMENTS,
         *published.EXPERIMENTS,
         *weather.EXPERIMENTS,
     )

@@ -34,6 +34,7 @@ PLACES = {
     "dfa": Place("reproduction", "reproduction"),
     "perturbation": Place("reproduction", "reproduction"),
     "beyond/gap": Place("gap", "beyond"),
+    "beyond/feedback": Place("feedback", "beyond"),
     "beyond/immediate": Place("published", "published"),
     "beyond/stationary": Place("published", "published"),
     **{f"beyond/{name}": Place("memory", "memory") for name in _MEMORY},

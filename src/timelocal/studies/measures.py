@@ -173,6 +173,15 @@ MEASURES: dict[str, Measure] = {
     "alignment": Measure(
         "cosine with the gradient of BPTT", "", 1.0, 3, True, _mean("alignment.recurrent.cosine")
     ),
+    "last_alignment": Measure(
+        "cosine with the gradient of BPTT, last tenth of the epochs",
+        "",
+        1.0,
+        3,
+        True,
+        _final("alignment.recurrent.cosine"),
+        "alignment.recurrent.cosine",
+    ),
     "decorrelation_loss": _loss("decorrelation loss", "decorrelation_loss"),
     "milliseconds": Measure(
         "time for one sequence", " ms", 1.0, 2, False, _result("milliseconds"), log=True
