@@ -77,11 +77,19 @@ def as_written(
     app: object, what: str, name: str, obj: object, options: object, lines: list
 ) -> None:
     """Docstrings are plain text with `code` in backticks: the rest of reStructuredText is escaped."""
+    example = False
     for n, line in enumerate(lines):
+        example = line.lstrip().startswith(">>>") or (example and bool(line.strip()))
+        if example or line.startswith(".. "):
+            continue
         parts = re.split(r"(``?[^`]+``?)", line)
         parts[::2] = [re.sub(r"(?<!\\)([*|]|_(?!\w))", r"\\\1", part) for part in parts[::2]]
-        if not line.lstrip().startswith((":", ".. ", ">>>", "...")):
-            lines[n] = "".join(parts)
+        text = "".join(parts)
+        before = lines[n - 1] if n else ""
+        alone = not before.strip() or before.startswith("    | ")
+        if alone and re.match(r"    [^\s:>.*-]", text):  # a formula keeps its lines
+            text = f"    | {text[4:]}"
+        lines[n] = text
 
 
 def setup(app: object) -> None:

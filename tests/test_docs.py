@@ -54,9 +54,22 @@ def parted(path: str) -> tuple[str, str, str]:
 def test_every_page_is_in_a_table_of_contents() -> None:
     index = (DOCS / "index.md").read_text()
     blocks = re.findall(r"```\{toctree\}\n(.*?)```", index, re.DOTALL)
-    listed = [line for block in blocks for line in block.splitlines() if line and line[0] != ":"]
+    lines = [line for block in blocks for line in block.splitlines() if line and line[0] != ":"]
+    listed = [re.sub(r"^.*<(.*)>$", r"\1", line) for line in lines]
     pages = {str(path.relative_to(DOCS).with_suffix("")) for path in DOCS.rglob("*.md")}
     assert sorted(listed) == sorted(pages - {"index"} | {"api/index"})
+
+
+@pytest.mark.parametrize(
+    "path",
+    [*DOCS.rglob("*.md"), *(DOCS.parent / name for name in ("README.md", "CONTRIBUTING.md"))],
+    ids=lambda path: path.name,
+)
+def test_every_relative_link_leads_somewhere(path: Path) -> None:
+    text = re.sub(r"```.*?```", "", path.read_text(), flags=re.DOTALL)
+    for link in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", text):
+        reference = link.startswith("api/")  # made when the site is built
+        assert reference or "://" in link or (path.parent / link).exists(), link
 
 
 def test_which_rule_says_what_rules_declare() -> None:

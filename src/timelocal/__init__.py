@@ -76,7 +76,7 @@ if TYPE_CHECKING:  # for editors and type checkers; at run time a name is import
     )
     from timelocal.training import Stream, fit
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "ALIF",
