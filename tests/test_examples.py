@@ -37,6 +37,29 @@ def test_an_analog_substrate_learns_from_two_noisy_runs() -> None:
     assert found["after"] < 0.7
 
 
+def test_a_device_holds_what_was_last_written_and_loses_it_run_by_run() -> None:
+    device = example("device_writes").Device(levels=8, drift=0.1, every=3)
+    network = tl.black_box(device, 2, 4, output_size=1, seed=0)
+    inputs, written = torch.ones(1, 5, 2), []
+    for run in range(6):
+        network.scan(inputs)
+        written.append(device.held[0])
+        if run == 1:
+            with torch.no_grad():
+                network.recurrent.weight_ih_l0.add_(1)  # lands at the next write, the fourth run
+    levels = written[0] / 0.9 / 0.5
+    torch.testing.assert_close(levels, levels.round())
+    torch.testing.assert_close(written[2], written[0] * 0.9**2)
+    torch.testing.assert_close(written[3], written[0] + 0.9)
+    torch.testing.assert_close(written[5], written[3] * 0.9**2)
+
+
+@pytest.mark.slow
+def test_a_device_that_is_written_often_learns() -> None:
+    found = example("device_writes").main(epochs=12)
+    assert found["64 levels, no drift, written at once"] < 0.7
+
+
 def test_no_clean_run_exists_and_nothing_flows_back() -> None:
     substrate = example("analog_substrate")
     network = tl.black_box(substrate.Substrate(seed=0), 2, 8, output_size=1)
