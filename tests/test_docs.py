@@ -51,13 +51,17 @@ def parted(path: str) -> tuple[str, str, str]:
     return path.rpartition(".")
 
 
-def test_every_page_is_in_a_table_of_contents() -> None:
+def test_every_page_can_be_reached() -> None:
     index = (DOCS / "index.md").read_text()
     blocks = re.findall(r"```\{toctree\}\n(.*?)```", index, re.DOTALL)
     lines = [line for block in blocks for line in block.splitlines() if line and line[0] != ":"]
     listed = [re.sub(r"^.*<(.*)>$", r"\1", line) for line in lines]
     pages = {str(path.relative_to(DOCS).with_suffix("")) for path in DOCS.rglob("*.md")}
-    assert sorted(listed) == sorted(pages - {"index"} | {"api/index"})
+    assert len(listed) == len(set(listed))
+    assert set(listed) <= pages | {"api/index"}
+    claims = (DOCS / "claims.md").read_text()  # leads to the page of every study
+    rest = pages - {"index", *listed}
+    assert all(f"]({page}.md" in claims for page in rest), rest
 
 
 @pytest.mark.parametrize(
@@ -69,7 +73,9 @@ def test_every_relative_link_leads_somewhere(path: Path) -> None:
     text = re.sub(r"```.*?```", "", path.read_text(), flags=re.DOTALL)
     for link in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", text):
         reference = link.startswith("api/")  # made when the site is built
-        assert reference or "://" in link or (path.parent / link).exists(), link
+        # the page of a study is named there before it has any runs
+        study = path.name == "claims.md" and "/" not in link
+        assert reference or study or "://" in link or (path.parent / link).exists(), link
 
 
 def test_which_rule_says_what_rules_declare() -> None:
