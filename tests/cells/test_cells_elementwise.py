@@ -35,6 +35,8 @@ def test_the_others_begin_as_they_are_told() -> None:
     bias = tl.MinGRU(3, 5, 2, update=1 / 500).recurrent.bias_l0
     torch.testing.assert_close(bias.sigmoid()[:5], torch.full((5,), 1 / 500))
     assert not bias[5:].any()
+    bias = tl.MinGRU(3, 3, 2, update=0.01, update_max=0.25).recurrent.bias_l0
+    torch.testing.assert_close(bias.sigmoid()[:3], torch.tensor([0.01, 0.05, 0.25]))
     bias = tl.MinLSTM(3, 5, 2, forget_bias=2.0).recurrent.bias_l0
     assert bias.tolist() == [2.0] * 5 + [0.0] * 10
 
@@ -76,6 +78,7 @@ def test_what_reads_a_complex_layer_reads_both_parts() -> None:
         (lambda: tl.LRU(2, 3, 1, max_phase=7), "max_phase: got 7"),
         (lambda: tl.RTU(2, 3, 1, nonlinearity="tahn"), "Did you mean 'tanh'"),
         (lambda: tl.MinGRU(2, 3, 1, update=1), "update: got 1"),
+        (lambda: tl.MinGRU(2, 3, 1, update=0.5, update_max=0.1), "update_max: got 0.1"),
         (lambda: tl.MinLSTM(2, 3, 1, forget_bias=math.nan), "forget_bias: got nan"),
     ],
 )

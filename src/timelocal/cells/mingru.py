@@ -25,16 +25,23 @@ class MinGRUCell(ElementwiseCell):
     """h_t = (1 − z_t) ⊙ h_{t-1} + z_t ⊙ c_t.
 
     update: z at the start, where the input is zero; a small one remembers 1/update steps.
+    update_max: that of the last unit, where the units differ: from `update` on it grows geometrically.
     """
 
     name = "mingru"
     label = "minGRU"
     gate_names = ("z", "c")
 
-    def __init__(self, update: float = 0.5) -> None:
+    def __init__(self, update: float = 0.5, update_max: float | None = None) -> None:
         self.update = as_real(update)
+        self.update_max = None if update_max is None else as_real(update_max)
+        problems = []
         if not 0 < self.update < 1:
-            raise_problems([Problem("update", described(update), "a number between 0 and 1")])
+            problems.append(Problem("update", described(update), "a number between 0 and 1"))
+        elif self.update_max is not None and not self.update <= self.update_max < 1:
+            expected = f"None, or a number from {self.update:g}, which is `update`, to below 1"
+            problems.append(Problem("update_max", described(update_max), expected))
+        raise_problems(problems)
 
     def initialise(
         self, name: str, parameter: Tensor, hidden_size: int, generator: torch.Generator
@@ -42,6 +49,10 @@ class MinGRUCell(ElementwiseCell):
         super().initialise(name, parameter, hidden_size, generator)
         if name == "bias":
             parameter[:hidden_size] = math.log(self.update / (1 - self.update))
+        if name == "bias" and self.update_max is not None:
+            ends = math.log(self.update), math.log(self.update_max)
+            updates = torch.linspace(*ends, hidden_size, dtype=torch.float64).exp()
+            parameter[:hidden_size] = torch.logit(updates)
 
     def step(self, weights: CellWeights, drive: Tensor, state: State, out: StepBuffers) -> None:
         out.gates.copy_(drive)
@@ -62,4 +73,5 @@ class MinGRUCell(ElementwiseCell):
         return (jacobian[1:],)
 
     def __repr__(self) -> str:
-        return f"MinGRUCell(update={self.update:g})"
+        spread = "" if self.update_max is None else f", update_max={self.update_max:g}"
+        return f"MinGRUCell(update={self.update:g}{spread})"

@@ -130,7 +130,7 @@ def cell_defaults(name: str) -> dict[str, Any]:
     """What one may choose when making the cell `name`: arguments and their defaults.
 
     >>> cell_defaults("mingru")
-    {'update': 0.5}
+    {'update': 0.5, 'update_max': None}
     """
     own = inspect.signature(find_cell(name)).parameters
     return {k: p.default for k, p in own.items() if _is_value(p.default)}

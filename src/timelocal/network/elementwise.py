@@ -142,6 +142,7 @@ def MinGRU(  # noqa: N802
     output_size: int,
     *,
     update: float = 0.5,
+    update_max: float | None = None,
     **options: Unpack[LayerOptions],
 ) -> Network:
     """A minimal GRU network, whose gates see the input alone, and a linear readout.
@@ -151,10 +152,12 @@ def MinGRU(  # noqa: N802
 
     Args:
         update: z at the start, where the input is zero; the memory is then about 1/update steps long.
+        update_max: that of the last unit: from `update` on it grows geometrically from unit to unit, so that
+            there are memories of all lengths between. None: all units begin alike.
         options: as in `IndRNN`. D stands between h and what reads it, and not in the recurrence.
 
     Raises:
-        ArgumentError: as `RNN`, and for an update that is not between 0 and 1.
+        ArgumentError: as `RNN`, and for updates that are not between 0 and 1, or whose order is wrong.
 
     >>> import torch, timelocal as tl
     >>> network = tl.MinGRU(2, 16, output_size=3, update=1 / 500)
@@ -164,7 +167,9 @@ def MinGRU(  # noqa: N802
     Source: L. Feng, F. Tung, M. O. Ahmed, Y. Bengio, H. Hajimirsadeghi. Were RNNs all we needed?
     arXiv:2410.01201, 2024, section 3.1.
     """
-    return from_cell(MinGRUCell(update), input_size, hidden_size, output_size, **options)
+    return from_cell(
+        MinGRUCell(update, update_max), input_size, hidden_size, output_size, **options
+    )
 
 
 def MinLSTM(  # noqa: N802
