@@ -332,6 +332,7 @@ def test_the_exact_rule_and_the_readout_alone_differ_in_nothing_else(name: str) 
         as_exact = {
             "cell": exact.config.cell,
             "cell_options": exact.config.cell_options,
+            "layers": exact.config.layers,
             "rule": "rtrl",
         }
         assert line.config.model_copy(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import torch
-from torch.nn.functional import one_hot
+from torch.nn.functional import binary_cross_entropy, one_hot
 
 from timelocal.arguments import memory_problem, seed_problem, whole_problem
 from timelocal.data.dataset import Arrays, BuiltIn, Card
@@ -98,6 +98,7 @@ def floors(split: Split) -> dict[str, float]:
     predicted, targets = blank_then_uniform(split.test), split.test.targets
     return {
         "blank, then uniform over 8, MSE": mse(predicted, targets),
+        "blank, then uniform over 8, BCE": float(binary_cross_entropy(predicted, targets)),
         "blank, then uniform over 8, bit errors": 1 - 1 / _SYMBOLS,
     }
 
@@ -130,6 +131,7 @@ def _entry(
                 "The targets are blank until the markers come, and then the symbols in order.",
             ),
             parts=parts,
+            one_hot=True,
         ),
         make=make,
         floors=floors,

@@ -26,8 +26,9 @@ class Card:
     for training, validation and test, in this order, where they are given with the data; `split`
     then keeps to them, and draws otherwise. `between` each two of them so many sequences are in no
     part. `lengths` are the valid steps of each sequence, where they differ. `stepwise` is whether targets
-    are of every step, not of the whole sequence; None: of every step if they are values. `features` and
-    `outputs` are the names of inputs and of values to predict, if they have any.
+    are of every step, not of the whole sequence; None: of every step if they are values. `one_hot` is whether
+    these values are classes, one-hot. `features` and `outputs` are the names of inputs and of values to
+    predict, if they have any.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Card:
     features: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ()
     stepwise: bool | None = None
+    one_hot: bool = False
 
     def __post_init__(self) -> None:
         if self.stepwise is None:

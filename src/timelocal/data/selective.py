@@ -90,6 +90,7 @@ def _entry(name: str, length: int, steps: int) -> BuiltIn:
             terms="none: a formula",
             notes=("8 symbols; one-hot over blank, symbols, marker.",),
             parts=PARTS,
+            one_hot=True,
         ),
         make=make,
         floors=floors,

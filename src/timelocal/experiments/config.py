@@ -177,6 +177,8 @@ class TrainConfig(BaseModel):
         expected = [task[name]]
         if name == "loss" and task["loss"] == "mse" and is_file(dataset):
             expected += ["quantile", "gaussian"]
+        if name == "loss" and data.card(dataset, info.data.get("reading")).one_hot:
+            expected.append("bce")
         if name == "at":  # one label may be asked anywhere, values at every step only there
             expected = list(get_args(Place) if task["at"] == "last" else STEPWISE)
         if value not in expected:

@@ -20,7 +20,7 @@ from timelocal.data.reading import is_file
 from timelocal.data.sequences import valid
 from timelocal.experiments.predictions import CLASS_METRICS, VALUE_METRICS
 from timelocal.experiments.preparing import Prepared
-from timelocal.losses import Gaussian, Loss, Quantile
+from timelocal.losses import BCE, Gaussian, Loss, Quantile
 from timelocal.network import Network
 
 _MOST = 20_000
@@ -32,16 +32,18 @@ def floors(
 ) -> dict[str, float]:
     """Test accuracies, or mean squared errors in the units that the network learns in.
 
+    Of classes that are one-hot, the binary cross-entropy where that is what is learned.
     Of quantiles the pinball loss, every quantile being the same value; of a likelihood that of the normal
     distribution of the training part.
     target: the feature that is forecast, if one is.
     """
     dataset, split = prepared.dataset, prepared.split
     if dataset.card.classes is None and not is_file(dataset.name):
-        named = data.floors(dataset.name, split).items()
-        return {
-            name.removesuffix(", MSE"): error for name, error in named if name.endswith(", MSE")
-        }
+        named, own = (
+            data.floors(dataset.name, split),
+            f", {'BCE' if isinstance(loss, BCE) else 'MSE'}",
+        )
+        return {k.removesuffix(own): error for k, error in named.items() if k.endswith(own)}
     if isinstance(loss, Gaussian):
         return {"normal distribution of training": _normal(split, loss)}
     mean, deviation = prepared.outputs_scale or (torch.tensor(0.0), torch.tensor(1.0))
