@@ -50,6 +50,7 @@ NAMES = {
             "rewards-copying",
             "forward-only",
             "adding",
+            "copying-delays",
             "mackey-glass",
             "permuted-mnist",
             "permuted-mnist-slow",
