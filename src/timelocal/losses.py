@@ -51,7 +51,7 @@ class Loss(ABC):
         raise NotImplementedError
 
     def point(self, outputs: Tensor) -> Tensor:
-        """One number for each target from outputs (…, o): these themselves, a median or a mean."""
+        """One number for each target from outputs (…, o): themselves, a probability, a median, a mean."""
         return outputs
 
     @abstractmethod
@@ -253,6 +253,10 @@ class BCE(_RealTargets):
     def losses_and_errors(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         losses = F.binary_cross_entropy_with_logits(outputs, targets, reduction="none").mean(-1)
         return losses, (outputs.sigmoid() - targets) / outputs.shape[-1]
+
+    def point(self, outputs: Tensor) -> Tensor:
+        """The probability σ(β)."""
+        return outputs.sigmoid()
 
     def target_problems(
         self,

@@ -39,11 +39,12 @@ def floors(
     """
     dataset, split = prepared.dataset, prepared.split
     if dataset.card.classes is None and not is_file(dataset.name):
-        named, own = (
-            data.floors(dataset.name, split),
-            f", {'BCE' if isinstance(loss, BCE) else 'MSE'}",
-        )
-        return {k.removesuffix(own): error for k, error in named.items() if k.endswith(own)}
+        named, measure = data.floors(dataset.name, split), "BCE" if isinstance(loss, BCE) else "MSE"
+        return {
+            name.removesuffix(f", {measure}"): error
+            for name, error in named.items()
+            if name.endswith(f", {measure}")
+        }
     if isinstance(loss, Gaussian):
         return {"normal distribution of training": _normal(split, loss)}
     mean, deviation = prepared.outputs_scale or (torch.tensor(0.0), torch.tensor(1.0))
