@@ -190,6 +190,24 @@ def test_a_class_at_every_step(form, tmp_path):
     assert own.inputs[..., 0].tolist() == [[1, 2, 3], [4, 5, 0]]
 
 
+@pytest.mark.parametrize("kind", ["classes", "values"])
+def test_one_labelled_series_in_pieces_by_time(kind):
+    draw = np.random.default_rng(0)
+    frame = pd.DataFrame({"t": np.arange(103), "x": draw.normal(size=103)})
+    frame["label"] = draw.integers(0, 2, 103) if kind == "classes" else draw.normal(size=103)
+    own = read_frame(frame.sample(frac=1, random_state=0), time="t", task=kind, window=10)
+    assert own.lengths.tolist() == [10] * 10 + [3]
+    assert own.card.parts == (6, 2, 3)
+    parts = split(own, seed=1)
+    rows = np.concatenate([parts.train.inputs.flatten(), parts.validation.inputs.flatten()])
+    np.testing.assert_array_equal(rows, frame["x"][:80].astype(np.float32))
+    targets = parts.test.targets.reshape(3, 10)
+    np.testing.assert_array_equal(targets[:2].flatten(), frame["label"][80:100].astype(np.float32))
+    for options in ({"window": 60}, {"window": 1}, {"window": 10, "series": "id"}):
+        with pytest.raises(ArgumentError, match="window"):
+            read_frame(frame.assign(id=frame["t"] // 60), time="t", task=kind, **options)
+
+
 @pytest.mark.parametrize("missing", ["hold", "interpolate"])
 def test_missing_values_are_filled_from_their_own_series_alone(missing):
     draw = np.random.default_rng(1)
@@ -363,6 +381,8 @@ BAD = {
     "remarks above": ("# a logger\nid,x,label\na,1,u\n", ID, "row 2: got 3 cells.*Delete what stands above"),
     "a second header": ("id,x,label\na,mV,u\na,1,u\nb,1,v\n", ID, "line 2, column 'x': got 'mV'"),
     "a thirteenth month": ("t,x\n2026-12-01,1\n2026-13-01,2\n", WINDOWS, "line 3.*got '2026-13-01'"),
+    "months and two digits": ("t,x\nJan-20,1\nFeb-20,2\nJan-21,3\n", WINDOWS, "line 2.*with its year"),
+    "past midnight": ("t,x,label\n23:59,1,u\n00:01,2,u\n", {"time": "t"}, "line 3.*'00:01'.*a date besides"),
     "text to forecast": ("t,x\n1,1\n2,calm\n", WINDOWS, "line 3, column 'x': got 'calm'"),
     "a target that is not there": ("t,x\n1,1\n2,2\n", {**WINDOWS, "target": "y"}, "got 'y'.*features x"),
     "a hole in a row": ("a,b,c,label\n1,,3,u\n4,5,6,v\n", {}, "1 missing value, the first in series '1'"),
@@ -399,6 +419,8 @@ AS_PEOPLE_HAVE_THEM = {
     "classes with a point": LONG.replace("u", "0.0").replace("v", "1.0"),
     "signs beyond the first plane": LONG.replace("u", "🙂"),
     "vertical bars": LONG.replace(",", "|"),
+    "spaces": LONG.replace(",", " "),
+    "columns of a width": "".join(f"  {line.replace(',', '     ')}  \n" for line in LONG.splitlines()),
     "empty lines between": LONG.replace("\nb", "\n\n\nb", 1),
     "exponents": LONG.replace("a,1,", "a,1e0,").replace("b,4,", "b,.4E+1,"),
     "signs before numbers": LONG.replace("a,1,", "a,+1,"),
@@ -433,6 +455,12 @@ def test_a_form_that_is_not_read_is_told_as_a_file(name, tmp_path, monkeypatch):
     (tmp_path / name).write_bytes(b"PK")
     with pytest.raises(DataError, match=f"{name}: got a file.*expected one of .csv"):
         data.load(name)
+
+
+def test_times_of_day_begin_anew_in_each_series(tmp_path):
+    path = tmp_path / "own.csv"
+    path.write_text("id,t,x,label\na,09:30,1,u\na,10:00,2,u\nb,09:30,3,v\nb,09:45,4,v\n")
+    assert read(path, series="id", time="t").inputs[..., 0].tolist() == [[1, 2], [3, 4]]
 
 
 def test_an_accent_may_be_a_sign_of_its_own(tmp_path):
@@ -515,7 +543,7 @@ def test_what_is_no_table_is_told(tmp_path):
         ("own.xlsx", b"PK\x03\x04", "got a file '.xlsx'.*Save it as .csv"),
         ("own.json", b"[]", "got a file '.json', expected one of .csv"),
         ("own.parquet", b"PAR1", "own.parquet: "),
-        ("lfs.csv", b"version https://git-lfs\noid sha256:a\n", "expected one of version https"),
+        ("lfs.csv", b"version https://git-lfs\noid sha256:a\n", "expected one of version, https"),
     ):
         (tmp_path / name).write_bytes(content)
         with pytest.raises((ArgumentError, DataError), match=message):

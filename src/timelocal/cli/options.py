@@ -31,7 +31,10 @@ Features: TypeAlias = Annotated[
 Target: TypeAlias = Annotated[Column, typer.Option(help="Own file: the column to forecast.")]
 Horizon: TypeAlias = Annotated[int, typer.Option(help="Own file: how many values to forecast.")]
 Window: TypeAlias = Annotated[
-    int | None, typer.Option(help="Own file: how many steps to forecast from.")
+    int | None,
+    typer.Option(
+        help="Own file: how many steps to forecast from, or of a piece of one labelled series."
+    ),
 ]
 Missing: TypeAlias = Annotated[
     str, typer.Option(help="Own file: what becomes of missing values: refuse, hold, interpolate.")

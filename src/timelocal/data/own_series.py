@@ -98,7 +98,9 @@ def filled(series: Series, missing: Missing) -> Series:
     row, column = np.argwhere(gone)[0]
     first = f"series {_name_at(series, int(row))!r}, feature {series.features[int(column)]!r}"
     if missing == "refuse":
-        remedy = "Give missing='hold' or missing='interpolate', or fill them first."
+        remedy = (
+            "Give missing='hold', or 'interpolate' where nothing is forecast; or fill them first."
+        )
         count = int(gone.sum())
         values = "value" if count == 1 else "values"
         got = f"{count:,} missing {values}, the first in {first}"
@@ -121,6 +123,22 @@ def filled(series: Series, missing: Missing) -> Series:
     high = np.take_along_axis(series.rows, after, 0)
     share = (index - before) / np.maximum(after - before, 1)
     return replace(series, rows=np.where(gone, low + share * (high - low), series.rows))
+
+
+def in_pieces(series: Series, steps: int) -> Series:
+    """One series with a label at every step as series of so many steps each, the last one with the rest.
+
+    Raises:
+        ArgumentError: for several series, and for labels of whole series.
+    """
+    if len(series) > 1 or not series.stepwise or steps < 2:
+        got = "labels of whole series" if not series.stepwise else f"{len(series):,} series"
+        expected = "2 or more with one series that has a label at every step, or with target="
+        raise_problems([Problem("window", f"{steps} with {got}", expected, "Leave it out.")])
+    begin = np.arange(0, len(series.rows), steps)
+    lengths = np.diff(begin, append=len(series.rows))
+    names = tuple(f"{series.names[0]} from {step}" for step in begin.tolist())
+    return replace(series, lengths=lengths, names=names)
 
 
 def _name_at(series: Series, row: int) -> str:

@@ -33,7 +33,8 @@ LABELS = ("label", "class", "target", "y")
 """Names by which a column of labels is known if none is given, in small letters."""
 
 _MISSING = ["", "?", "NaN", "nan", "NA", "N/A", "n/a", "null", "None", "-nan", "#N/A"]
-_DELIMITERS = (";", "\t", ",", "|")
+_DELIMITERS = (";", "\t", ",", "|", " ")
+"""In this order, where several fit; a space stands for any number of spaces."""
 _SAMPLE = 100
 _HEAD = 1 << 20
 """Rows and bytes at the beginning of a file from which its form is told."""
@@ -66,7 +67,7 @@ def read_delimited(
         DataError: rows of different lengths, a name that two columns have; with the line.
     """
     text, encoding = text_of(path, _HEAD)
-    lines = [line for line in split_lines(text)[:_SAMPLE] if line.strip()]
+    lines = [line.strip(" ") for line in split_lines(text)[:_SAMPLE] if line.strip()]
     if not lines:
         raise DataError(f"{path}: got an empty file, expected rows of a table")
     delimiter = _delimiter(lines)
@@ -92,7 +93,7 @@ def read_delimited(
         for cell in row
     )
     options: dict[str, Any] = {
-        "sep": delimiter,
+        "sep": r"\s+" if delimiter == " " else delimiter,
         "decimal": "," if comma else ".",
         "header": 0 if named else None,
         "index_col": False,
@@ -130,7 +131,8 @@ def read_delimited(
 
 def _line_of(path: Path, delimiter: str, index: int) -> int:
     """The line where the row of this index begins; empty lines are no rows, quoted cells may hold some."""
-    reader = csv.reader(split_lines(text_of(path)[0]), delimiter=delimiter, skipinitialspace=True)
+    lines = (line.strip(" ") for line in split_lines(text_of(path)[0]))
+    reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True)
     end = 0
     for row in reader:
         begin, end = end + 1, reader.line_num
@@ -227,11 +229,14 @@ def _delimiter(lines: Sequence[str]) -> str:
     """The delimiter that cuts most of the lines into as many cells as the first, and into more than one."""
 
     def agreement(delimiter: str) -> tuple[int, int]:
-        cells = [len(row) for row in csv.reader(lines, delimiter=delimiter)]
+        rows = csv.reader(lines, delimiter=delimiter, skipinitialspace=True)
+        cells = [len(row) for row in rows]
         return sum(count == cells[0] for count in cells) if cells[0] > 1 else 0, cells[0]
 
     best = max(_DELIMITERS, key=lambda one: agreement(one)[0])
-    return best if agreement(best)[0] else ","
+    fits = agreement(best)[0]
+    # spaces are also part of names: they cut all lines alike, or none
+    return best if fits == len(lines) or (fits and best != " ") else ","
 
 
 def _is_number(cell: str) -> bool:
@@ -305,6 +310,8 @@ def series_from(
         codes, names = np.zeros(len(frame), np.int64), [one_series or "1"]
     times = None if time is None else _times(table, time)
     lengths = np.bincount(codes, minlength=len(names))
+    if times is not None and time is not None:
+        _refuse_midnight(table, time, codes, times)
     if labels is not None:
         labels, kinds = _one_a_series(table, labels, kinds, codes, names, label, changes)
     ends = np.cumsum(lengths)[:-1]  # the steps before them lead from one series to the next
@@ -530,6 +537,17 @@ def _times(table: Table, name: Column) -> NDArray[Any]:
     return column.to_numpy().view(np.int64)
 
 
+def _refuse_midnight(table: Table, name: Column, codes: NDArray[Any], times: NDArray[Any]) -> None:
+    """Refuse times of day without a date that go back: sorted, what follows midnight would come first."""
+    column = table.frame[name]
+    if not re.fullmatch(r"\s*\d{1,2}:\d{2}(:\d{2}([.,]\d+)?)?\s*", str(column.iloc[0])):
+        return
+    back = (np.diff(times) < 0) & (np.diff(codes) == 0)
+    if back.any():
+        row = int(back.argmax()) + 1
+        _refuse(table, row, name, repr(str(column.iloc[row])), "a date besides, or times that rise")
+
+
 def _parsed(table: Table, name: Column, column: Any) -> Any:
     """Time stamps as text: ISO 8601, or one other form with the day in a place that can be told."""
     text = column.astype("str")
@@ -558,7 +576,7 @@ def _parsed(table: Table, name: Column, column: Any) -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)
-            return pd.to_datetime(text, dayfirst=day_first)
+            parsed = pd.to_datetime(text, dayfirst=day_first)
     except ValueError:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)
@@ -568,3 +586,10 @@ def _parsed(table: Table, name: Column, column: Any) -> Any:
             table, row, name, repr(text.iloc[row])[:60], "a time stamp such as 2026-01-31 12:00:00"
         )
         raise
+    yearless = (
+        parsed.dt.year == 1
+    ).to_numpy()  # what pandas makes of "Jan-26": the 26th of January
+    if yearless.any():
+        row = int(yearless.argmax())
+        _refuse(table, row, name, repr(text.iloc[row]), "a date with its year, such as 2026-01-31")
+    return parsed

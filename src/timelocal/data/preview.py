@@ -47,8 +47,11 @@ def preview(path: Path, reading: Reading) -> dict[str, str]:
     except TimelocalError as error:
         return {**lines, "problem": str(error)}
     if made.card.parts is not None:
-        lines["windows"] = (
-            f"{len(made):,} of {made.inputs.shape[1]} steps, {made.targets.shape[1]} to forecast: "
+        name, ahead = "pieces", ""
+        if reading.target is not None:
+            name, ahead = "windows", f", {made.targets.shape[1]} to forecast"
+        lines[name] = (
+            f"{len(made):,} of {made.inputs.shape[1]} steps{ahead}: "
             "{:,} train, {:,} validation, {:,} test".format(*made.card.parts)
         )
     lines["inputs"] = " × ".join(f"{n:,}" for n in made.inputs.shape)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from timelocal.arguments import is_one_of, is_whole, whole_problem
 from timelocal.data.dataset import Card, Dataset
-from timelocal.data.forecasting import windows
+from timelocal.data.forecasting import FRACTIONS, windows
 from timelocal.data.own_series import (
     MISSING,
     Missing,
@@ -23,6 +23,7 @@ from timelocal.data.own_series import (
     are_values,
     filled,
     in_order,
+    in_pieces,
     told_classes,
 )
 from timelocal.data.own_text import read_arff, read_ts
@@ -34,6 +35,7 @@ from timelocal.optional import require
 SUFFIXES = (".csv", ".tsv", ".txt", ".ts", ".arff", ".npz", ".parquet")
 _LONG = 256
 _SHEETS = (".xlsx", ".xls", ".ods")
+_PACKED = (".gz", ".zip", ".bz2", ".xz", ".zst", ".tar")
 
 
 @dataclass(frozen=True)
@@ -77,9 +79,8 @@ class Reading:
                 if is_one_of(self.task, (None, "classes", "values"))
                 else Problem("task", described(self.task), "'classes', 'values' or None"),
                 None
-                if self.target is not None
-                or (self.window is None and not is_whole(self.horizon, 2))
-                else Problem("target", "None", "the column to forecast, with horizon= and window="),
+                if self.target is not None or not is_whole(self.horizon, 2)
+                else Problem("target", "None", "the column to forecast, with horizon="),
                 None
                 if self.target is None or self.missing != "interpolate"
                 else Problem(
@@ -145,7 +146,8 @@ def read(
         target: the column to forecast. Each window of the past is then a sequence and the next values its
             target; parts are cut by time: 60 % training, 20 % validation, 20 % test.
         horizon: how many values to forecast. window: how many steps to forecast from; None for twice the
-            horizon, at least 24.
+            horizon, at least 24. Of one series with a label at every step: how many steps a piece has. Pieces
+            follow each other, and parts are cut by time as well.
         missing: what becomes of missing values: "refuse"; "hold" the last value; "interpolate". Those behind
             the end of a row in wide form make it shorter.
         task: whether labels are "classes" or "values" (numbers to predict); None: values if one has a
@@ -231,8 +233,8 @@ def series_of(
     if suffix == ".npz":
         return _read_npz(path)
     if suffix not in SUFFIXES:
-        remedy = " Save it as .csv" if suffix in _SHEETS else ""
-        expected = f"expected one of {', '.join(SUFFIXES)}.{remedy}"
+        remedy = "Unpack it first" if suffix in _PACKED else "Save it as .csv"
+        expected = f"expected one of {', '.join(SUFFIXES)}. {remedy}"
         raise DataError(f"{path}: got a file {suffix!r}, {expected}")
     return _from_table(_table(path, reading), reading, needs_label, features=features)
 
@@ -400,6 +402,8 @@ def dataset_of(series: Series, reading: Reading) -> Dataset:
         remedy = "Give label=, the column of classes or values; or target=, a column to forecast."
         raise_problems([Problem(series.source, "no labels", "one for each series", remedy)])
     assert series.labels is not None
+    if reading.window is not None:
+        series, whole = (in_pieces(one, reading.window) for one in (series, whole))
     classes: tuple[str, ...] | None = None
     targets: NDArray[Any]
     if are_values(series, reading.task):
@@ -413,7 +417,20 @@ def dataset_of(series: Series, reading: Reading) -> Dataset:
                 got = "one series"
             raise_problems([Problem(series.source, got, "two or more classes to tell apart")])
     inputs = torch.from_numpy(whole.padded(whole.rows, np.float32))
-    return _dataset(series, inputs, torch.from_numpy(targets), classes, lengths=series.lengths)
+    made = _dataset(series, inputs, torch.from_numpy(targets), classes, lengths=series.lengths)
+    return made if reading.window is None else _in_order_of_time(made)
+
+
+def _in_order_of_time(pieces: Dataset) -> Dataset:
+    """Pieces of one series, the parts of which follow each other in time."""
+    first, second = (int(share * len(pieces)) for share in FRACTIONS)
+    parts = (first, second - first, len(pieces) - second)
+    if min(parts) < 1:
+        got, remedy = f"{len(pieces)} pieces", "Give a longer series, or a shorter window."
+        expected = "3 or more, for training, validation and test"
+        raise_problems([Problem(pieces.name, got, expected, remedy)])
+    notes = (*pieces.card.notes, "Pieces of one series. Parts are cut by time, whatever the seed.")
+    return replace(pieces, card=replace(pieces.card, parts=parts, notes=notes))
 
 
 def values_of(series: Series) -> NDArray[np.float32]:

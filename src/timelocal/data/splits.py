@@ -101,7 +101,12 @@ def split(
     raise_problems(
         None
         if size > 0 or fraction == 0
-        else Problem("dataset", f"{count} sequences", f"enough for a {name} part of {fraction:.0%}")
+        else Problem(
+            "dataset",
+            f"{count} sequence{'s' if count > 1 else ''}",
+            f"enough for a {name} part of {fraction:.0%}",
+            "Cut a long sequence into several" if count == 1 else "",
+        )
         for name, size, fraction in zip(PARTS, sizes, shares, strict=True)
     )
     order = torch.randperm(count, generator=generator(seed, "split"))
