@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import shutil
 import statistics
 import subprocess
@@ -11,11 +12,11 @@ from xml.etree import ElementTree
 
 import pytest
 from made_up_reproductions import ACCURACIES, BPTT, DFA, costs, everything, reproduction
-from made_up_runs import make_runs
+from made_up_runs import make_run, make_runs
 from typer.testing import CliRunner
 
 from timelocal.cli.app import app
-from timelocal.report.exports import export_reproductions
+from timelocal.report.exports import export_report, export_reproductions
 from timelocal.report.latex import escape, tabular
 from timelocal.report.line_figures import panels
 from timelocal.report.printed import WIDTH, print_figure, thumbnail
@@ -59,6 +60,18 @@ def test_the_same_figure_has_the_same_bytes(tmp_path: Path) -> None:
     assert [path.read_bytes() for path in twice[0]] == [path.read_bytes() for path in twice[1]]
     small = thumbnail(panel.figures[0], tmp_path / "small.png")
     assert small.read_bytes()[16:24] == (240).to_bytes(4, "big") + (168).to_bytes(4, "big")
+
+
+@pytest.mark.parametrize("outputs", [1, 9])
+def test_predictions_are_drawn_as_lines_or_as_maps(tmp_path: Path, outputs: int) -> None:
+    folder = make_run(tmp_path / "runs", regression=True)
+    rows = {name: [[0.1 * t + 0.05 * o for o in range(outputs)] for t in range(4)] for name in
+            ("target", "before", "after")}  # fmt: skip
+    (folder / "predictions.json").write_text(json.dumps(rows))
+    export_report([tmp_path / "runs"], tmp_path)
+    (path,) = (tmp_path / "figures").glob("*first-test-sequence.svg")
+    pictures = list(ElementTree.parse(path).getroot().iter(f"{SVG}image"))
+    assert len(pictures) == (0 if outputs == 1 else 3)
 
 
 def test_the_table_of_runs_is_tidy(tmp_path: Path) -> None:

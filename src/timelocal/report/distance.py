@@ -91,10 +91,10 @@ def _difference(
     return summary.mean, summary.interval or (summary.mean, summary.mean)
 
 
-def draw(one: Reproduction, costs: Reproduction, output: Path) -> Path | None:
+def draw(one: Reproduction, costs: Reproduction, output: Path, columns: int = 2) -> Path | None:
     """Write the picture of all panels where there is something to compare; None if there is none.
 
-    It has the format that the suffix of `output` says.
+    It has the format that the suffix of `output` says; columns: panels beside each other, at most.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
@@ -107,12 +107,12 @@ def draw(one: Reproduction, costs: Reproduction, output: Path) -> Path | None:
         return None
     measure = MEASURES[one.experiment.measures[0]]
     panels = list(dict.fromkeys(point.panel for point in made))
-    columns = min(2, len(panels))
+    columns = min(columns, len(panels))
     rows = -(-len(panels) // columns)
     with printed.for_print():
         from matplotlib.figure import Figure
 
-        figure = Figure(figsize=(3.5 * columns, 2.6 * rows + 0.8), layout="constrained")
+        figure = Figure(figsize=(printed.WIDTH * columns, 2.6 * rows + 0.8), layout="constrained")
         grid = figure.subplots(rows, columns, squeeze=False)
         for axes, panel in zip(grid.flat, panels, strict=False):
             _panel(axes, panel, [point for point in made if point.panel == panel], measure.scale)
@@ -122,7 +122,7 @@ def draw(one: Reproduction, costs: Reproduction, output: Path) -> Path | None:
         figure.supylabel(
             f"{measure.title},\nabove BPTT on the best dense cell ({_unit(measure.unit)})"
         )
-        _legend(figure, made)
+        _legend(figure, made, 4 if columns == 1 else 6)
         return printed.save(figure, output)
 
 
@@ -158,7 +158,7 @@ def _panel(axes: Axes, panel: str, made: Sequence[Point], scale: float) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _legend(figure: Figure, made: Sequence[Point]) -> None:
+def _legend(figure: Figure, made: Sequence[Point], columns: int) -> None:
     """A colour for every rule, a marker for every cell; hollow where the recurrence is frozen."""
     from matplotlib.lines import Line2D
 
@@ -178,6 +178,4 @@ def _legend(figure: Figure, made: Sequence[Point]) -> None:
     ]
     if any(point.frozen for point in made):
         entries.append(entry("recurrence frozen", grey, "o", "white"))
-    figure.legend(
-        handles=entries, loc="outside upper center", ncols=-(-len(entries) // 2), frameon=False
-    )
+    figure.legend(handles=entries, loc="outside upper center", ncols=columns, frameon=False)
