@@ -133,6 +133,19 @@ def test_balanced_classes_are_refused_chunk_by_chunk():
     model.set_params(class_weight={"fall": 1.0, "rise": 2.0, "stand": 1.0}).partial_fit(X, y)
 
 
+def test_options_that_a_rule_does_not_have_are_told():
+    X, y = slopes(12)
+    model = RecurrentClassifier(layout="ntc", rule="np", rule_options={"sigm": 0.1}, **SMALL)
+    with pytest.raises(
+        ArgumentError, match=r"option of rule 'np': got 'sigm'.*Did you mean 'sigma'"
+    ):
+        model.fit(X, y)
+    with pytest.raises(ArgumentError, match="option of rule 'np': got 'loss'"):
+        model.set_params(rule_options={"loss": "mse"}).fit(X, y)
+    with pytest.raises(ArgumentError, match="one class, 'rise'"):
+        model.fit(X, ["rise"] * 12)
+
+
 @pytest.mark.parametrize("estimator", [RecurrentClassifier, RecurrentRegressor])
 def test_targets_of_steps_are_told(estimator):
     X, _ = slopes(12)

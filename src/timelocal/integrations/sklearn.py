@@ -47,7 +47,9 @@ from timelocal.model.build import (  # noqa: E402
     find_cell,
     make_network,
     make_rule,
+    rule_defaults,
 )
+from timelocal.rules import RULES  # noqa: E402
 from timelocal.training import History, fit  # noqa: E402
 
 __all__ = ["RecurrentClassifier", "RecurrentForecaster", "RecurrentRegressor"]
@@ -231,6 +233,11 @@ class _Recurrent(BaseEstimator):
             dtype=_DTYPES[self.dtype],
         )  # fmt: skip
         options = dict(self.rule_options or {})
+        if self.rule in RULES:
+            known = rule_defaults(self.rule).keys() - {"loss", "at", "seed"}
+            raise_problems(
+                unknown_name(f"option of rule {self.rule!r}", one, known) for one in options
+            )
         self.rule_ = make_rule(self.rule, network, self._loss, "last", self._seed, options)
         self._optimizer = OPTIMIZERS[self.optimizer](network.parameters(), lr=self.lr)
         self._inputs_scale = moments(series, weights) if self.standardize else None
@@ -401,7 +408,7 @@ class RecurrentClassifier(ClassifierMixin, _Recurrent):
         if begins:
             known = np.unique(y if classes is None else np.asarray(classes))
             if len(known) < 2:
-                got = f"one class, {known[0]!r}"
+                got = f"one class, {known.tolist()[0]!r}"
                 raise_problems([Problem("y", got, "two classes or more to tell apart")])
         else:
             known = self.classes_
