@@ -59,8 +59,11 @@ lint: $(INSTALLED)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# What the extra `docs` names, without building the package a second time.
+DOCS_EXTRA := import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["docs"])
+
 $(VENV)/.docs: $(INSTALLED)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[docs]"
+	$(BIN)/python -c '$(DOCS_EXTRA)' | xargs $(BIN)/python -m pip install --quiet --constraint constraints.txt
 	@touch $@
 
 # Notebooks are executed; a warning is an error.
