@@ -59,6 +59,14 @@ def test_the_page_is_made_anew_from_the_packed_runs(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_the_page_of_dfa_s_forecasts_is_made_anew_from_its_packed_runs(tmp_path: Path) -> None:
+    asked = [EXPERIMENTS["beyond/meet-forecasts"]]
+    found = collect(asked, "laptop", ROOT / "results" / "meet" / "runs")
+    page = write_markdown(found, tmp_path / "page.md").read_bytes()
+    assert page == (ROOT / "docs" / "meet.md").read_bytes()
+
+
+@pytest.mark.slow
 def test_the_page_of_all_claims_is_made_anew_from_the_packed_runs(tmp_path: Path) -> None:
     found = list(decided(EXPERIMENTS.values(), ROOT / "results"))
     page = write_claims(found, tmp_path / "claims.md").read_bytes()

@@ -35,6 +35,7 @@ PLACES = {
     "perturbation": Place("reproduction", "reproduction"),
     "beyond/gap": Place("gap", "beyond"),
     "beyond/feedback": Place("feedback", "beyond"),
+    "beyond/meet-forecasts": Place("meet", "meet"),
     "beyond/immediate": Place("published", "published"),
     "beyond/stationary": Place("published", "published"),
     **{f"beyond/{name}": Place("memory", "memory") for name in _MEMORY},
