@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import re
 import shlex
 from glob import glob
@@ -108,3 +109,13 @@ def test_the_lstm_example_learns() -> None:
     accuracies = module.main(epochs=12)
     assert 0.6 < accuracies["dfa"] < 0.99
     assert 0.7 < accuracies["bptt"] < 0.999
+
+
+def test_the_page_of_estimators_has_the_numbers_of_the_record() -> None:
+    text = (ROOT / "docs" / "estimators.md").read_text()
+    record = json.loads((ROOT / "results" / "bench" / "estimator.json").read_text())
+    seconds = {name: one["a fit"] / 1e6 for name, one in record["microseconds"].items()}
+    first = next(iter(seconds.values()))
+    assert len(seconds) == 4
+    for name, own in seconds.items():
+        assert f"| {name} | {own:.2f} | {own / first:.1f} |" in text
