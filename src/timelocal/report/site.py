@@ -74,10 +74,10 @@ def paper_of(one: Reproduction) -> Paper:
 def _page(one: Reproduction) -> dict[str, Any]:
     rows = lines.rows(one)
     settings = one.experiment.view == "settings"
-    told = {
+    told = {  # a table of settings leaves the differences to the pages of their figures
         "has_paper": any(row.line.paper is not None for row in rows),
-        "has_bptt": any(row.from_bptt != lines.NOTHING for row in rows),
-        "has_frozen": any(row.from_frozen != lines.NOTHING for row in rows),
+        "has_bptt": not settings and any(row.from_bptt != lines.NOTHING for row in rows),
+        "has_frozen": not settings and any(row.from_frozen != lines.NOTHING for row in rows),
     }
     return {
         "title": one.experiment.title,
