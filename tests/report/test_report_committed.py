@@ -59,11 +59,16 @@ def test_the_page_is_made_anew_from_the_packed_runs(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_page_of_dfa_s_forecasts_is_made_anew_from_its_packed_runs(tmp_path: Path) -> None:
-    asked = [EXPERIMENTS["beyond/meet-forecasts"]]
-    found = collect(asked, "laptop", ROOT / "results" / "meet" / "runs")
-    page = write_markdown(found, tmp_path / "page.md").read_bytes()
-    assert page == (ROOT / "docs" / "meet.md").read_bytes()
+@pytest.mark.parametrize(
+    ("name", "page"), [("meet-forecasts", "meet"), ("rewards-match", "rewards")]
+)
+def test_the_page_of_a_question_is_made_anew_from_its_packed_runs(
+    tmp_path: Path, name: str, page: str
+) -> None:
+    asked = [EXPERIMENTS[f"beyond/{name}"]]
+    found = collect(asked, "laptop", ROOT / "results" / page / "runs")
+    made = write_markdown(found, tmp_path / "page.md").read_bytes()
+    assert made == (ROOT / "docs" / f"{page}.md").read_bytes()
 
 
 @pytest.mark.slow

@@ -36,6 +36,7 @@ PLACES = {
     "beyond/gap": Place("gap", "beyond"),
     "beyond/feedback": Place("feedback", "beyond"),
     "beyond/meet-forecasts": Place("meet", "meet"),
+    "beyond/rewards-match": Place("rewards", "rewards"),
     "beyond/immediate": Place("published", "published"),
     "beyond/stationary": Place("published", "published"),
     **{f"beyond/{name}": Place("memory", "memory") for name in _MEMORY},
