@@ -249,3 +249,29 @@ def test_it_learns(kind) -> None:
     optimizer = torch.optim.Adam(rule.parameters(), lr=0.01)
     tl.fit(rule, optimizer, (x, y), epochs=10, batch_size=8)
     assert float(rule.evaluate(x, y).loss) < 0.3 * before
+
+
+class OwnRNN(tl.AutogradCell):
+    """torch.nn's tanh RNN, by its equations alone."""
+
+    name, gate_names, biases = "own-rnn", ("a",), ("bias_ih", "bias_hh")
+
+    def parameter_shapes(self, input_size: int, hidden_size: int) -> dict[str, tuple[int, ...]]:
+        return tl.RNN(input_size, hidden_size, 1).cell.parameter_shapes(input_size, hidden_size)
+
+    def nodes(self, weights, inputs, states):
+        from_inputs = inputs @ weights.weight_ih.t() + weights.bias_ih
+        return from_inputs + states[0] @ weights.weight_hh.t() + weights.bias_hh
+
+    def update(self, nodes, states):
+        return (nodes.tanh(),)
+
+
+def test_a_cell_of_its_equations_alone_sends_signals_back_through_the_same_matrices() -> None:
+    known = Case(layers=2, at="every").network()
+    own = tl.from_cell(OwnRNN(), 2, 4, 3, num_layers=2, dtype=torch.float64)
+    own.load_state_dict(known.state_dict())
+    one, other = (tl.FeedbackAlignment(network, at="every") for network in (known, own))
+    other.load_state_dict(one.state_dict())
+    case = Case(layers=2, at="every", unequal=True)
+    close(estimate(other, case).gradients, estimate(one, case).gradients)
