@@ -40,6 +40,15 @@ def test_the_page_of_the_gap_is_made_anew_from_its_packed_runs(tmp_path: Path) -
 
 
 @pytest.mark.slow
+def test_the_page_of_feedback_matrices_is_made_anew_from_its_packed_runs(tmp_path: Path) -> None:
+    found = collect(
+        [EXPERIMENTS["beyond/feedback"]], "laptop", ROOT / "results" / "beyond" / "runs"
+    )
+    page = write_markdown(found, tmp_path / "page.md").read_bytes()
+    assert page == (ROOT / "docs" / "feedback.md").read_bytes()
+
+
+@pytest.mark.slow
 def test_the_page_of_published_claims_is_made_anew_from_its_packed_runs(tmp_path: Path) -> None:
     store = ROOT / "results" / "published" / "runs"
     asked = [EXPERIMENTS["beyond/immediate"], EXPERIMENTS["beyond/stationary"]]
