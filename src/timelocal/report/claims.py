@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
+from timelocal.experiments.beyond import memory, weather
 from timelocal.experiments.experiment import WORDS, Claim, Experiment, Verdict
 from timelocal.files import make_folder, write_text
 from timelocal.report import lines
@@ -16,11 +17,6 @@ from timelocal.report.markdown import written
 from timelocal.report.site import paper_of
 from timelocal.studies.reproduce import collect
 from timelocal.studies.reproduction import Reproduction
-
-_MEMORY = (
-    "adding", "mackey-glass", "permuted-mnist", "permuted-mnist-slow", "permuted-mnist-128",
-    "weather-blocks",
-)  # fmt: skip
 
 
 class Place(NamedTuple):
@@ -39,7 +35,7 @@ PLACES = {
     "beyond/rewards-match": Place("rewards", "rewards"),
     "beyond/immediate": Place("published", "published"),
     "beyond/stationary": Place("published", "published"),
-    **{f"beyond/{name}": Place("memory", "memory") for name in _MEMORY},
+    **{one.name: Place("memory", "memory") for one in (*memory.EXPERIMENTS, *weather.EXPERIMENTS)},
 }
 """By the name of an experiment, or by the first part of it. Those that are not here have no runs yet."""
 
