@@ -12,6 +12,7 @@ import torch
 from formats_runs import EPOCHS, RUNS, STOPPED, fit, part
 
 import timelocal as tl
+from timelocal.training import identity, saver
 
 
 @pytest.fixture(params=[1, 2])
@@ -81,3 +82,30 @@ def test_an_object_that_it_told_by_its_type_alone_goes_on(tmp_path: Path) -> Non
     told["settings"]["loss"]["function"] = "partial"
     (tmp_path / "checkpoint" / "checkpoint.json").write_text(json.dumps(told))
     assert len(start(2).epochs) == 2
+
+
+def test_an_option_that_came_later_counts_where_it_is_made_use_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def start(epochs: int, **options: object) -> tl.History:
+        cell = {"update_max": 0.9} if options.pop("spread", False) else {}
+        rule = tl.DFA(tl.MinGRU(3, 4, 2, **cell), **options)
+        optimizer = torch.optim.SGD(rule.parameters(), lr=0.1)
+        return tl.fit(rule, optimizer, part(12, 1), epochs=epochs, batch_size=5, folder=tmp_path)
+
+    def without(made: object) -> dict[str, object]:
+        later = ("slope", "_slope", "update_max")
+        return {name: value for name, value in told(made).items() if name not in later}
+
+    told = saver.options
+    with monkeypatch.context() as then:
+        then.setattr(saver, "options", without)
+        then.setattr(identity, "options", without)
+        start(1)
+    settings = index(tmp_path)["settings"]
+    assert not {"slope", "update_max"} & {*settings["rule_options"], *settings["cell"]}
+    assert len(start(2).epochs) == 2
+    with pytest.raises(tl.RunError, match=r"rule_options: .*'slope': 'constant'"):
+        start(3, slope="constant")
+    with pytest.raises(tl.RunError, match=r"cell: .*'update_max': 0.9"):
+        start(3, spread=True)

@@ -245,6 +245,7 @@ def _check_settings(
         given = _told_before_3(saved, given)
     if index["format"] == 1:
         given = _told_in_format_1(saved, given)
+    given = _known_then(saved, given)
     raise_problems(
         (
             Problem(
@@ -276,6 +277,17 @@ def _where_it_stopped(
             begun = saved["scheduler"]["state"]
             changed["scheduler"] = {**given["scheduler"], "state": begun}
     return {**given, **changed}
+
+
+def _known_then(saved: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """What is given, without options that came later and are not made use of, which are None."""
+    return {
+        name: _known_then(saved[name], value)
+        if isinstance(value, dict) and isinstance(saved.get(name), dict)
+        else value
+        for name, value in given.items()
+        if name in saved or value is not None
+    }
 
 
 _UNTOLD_BEFORE_3 = {"cell", "modules", "generators", "frozen", "in evaluation mode"}
