@@ -188,6 +188,7 @@ def test_a_config_is_frozen_and_known_by_its_hash():
         "feedback_lr": 1e-3,
         "feedback_decay": 1e-2,
         "sync": False,
+        "slope": None,
     }
     assert "trace" not in config.canonical()  # runs keep the names they had before there was any
     leak = TrainConfig(rule_options={"trace": "leak"})

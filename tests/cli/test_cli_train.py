@@ -125,6 +125,7 @@ def test_the_rules_options_reach_the_rule(train, tmp_path):
         "feedback_lr": 1e-3,
         "feedback_decay": 1e-2,
         "sync": False,
+        "slope": None,
     }
 
 

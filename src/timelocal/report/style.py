@@ -50,7 +50,9 @@ def rule_colours(rules: Iterable[str]) -> dict[str, str]:
     return known | dict(zip(sorted(rules - known.keys()), cycle(free), strict=False))
 
 
-_SHADES = ((0.0, 0), (0.4, 0), (0.45, 255), (0.65, 0), (0.65, 255))
+_SHADES = (
+    (0.0, 0), (0.4, 0), (0.45, 255), (0.65, 0), (0.65, 255), (0.22, 0), (0.25, 255), (0.82, 0),
+)  # fmt: skip
 """How far a variant's colour goes towards black or white."""
 _VARIANT_DASHES = ("solid", "dash", "dashdot", "dot", "longdash")
 
