@@ -117,7 +117,7 @@ STREAMS: dict[str, tuple[str, Callable[[Any], float], dict[str, Make]]] = {
             "HoltWinters(0.3, 0.1, 0.6, 12)": lambda seed: HoltWinters(
                 0.3, 0.1, 0.6, seasonality=12, multiplicative=True
             ),
-            "the value of 12 months ago": lambda seed: LastValue(12),
+            "the value 12 months ago": lambda seed: LastValue(12),
             "last value": lambda seed: LastValue(),
         },
     ),
@@ -134,7 +134,7 @@ STREAMS: dict[str, tuple[str, Callable[[Any], float], dict[str, Make]]] = {
         },
     ),
     "TrumpApproval": (
-        "MAE, from the polls of the day alone",
+        "MAE, from the day's polls alone",
         progressive(datasets.TrumpApproval(), metrics.MAE),
         REGRESSORS,
     ),

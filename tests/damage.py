@@ -48,10 +48,10 @@ def outcomes(
             found = read()
         except TimelocalError as error:
             counts[
-                "told" if str(path.parent) in str(error) else f"told without a path: {error}"
+                "reported" if str(path.parent) in str(error) else f"told without a path: {error}"
             ] += 1
         else:
-            kind = "told" if told(found) else "harmless" if repr(found) == right else "silent"
+            kind = "reported" if told(found) else "harmless" if repr(found) == right else "silent"
             counts[kind] += 1
     path.write_bytes(whole)
     assert repr(read()) == right

@@ -93,7 +93,7 @@ def test_the_page_of_own_data_does_what_it_says(
     frame = scope["frame"]
     right = frame.groupby("id")["kind"].first()
     assert (scope["classes"] == right).mean() > 0.8
-    assert scope["shares"].shape == (80, 2)
+    assert scope["probabilities"].shape == (80, 2)
     assert len(scope["own"]) == 60
     assert "load +3 q0.9" in said["predict", "runs/load*"]
     assert "seasonal naive" in said["backtest", "load.csv"]
