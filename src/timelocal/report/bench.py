@@ -69,7 +69,7 @@ def bars_table(record: Mapping[str, Any]) -> str:
     head = [
         f"{on}, threads: {record['threads']}; medians of {record['repeats']} interleaved samples.",
         "",
-        "| | measured | bar | |",
+        "| | measured | goal | |",
         "|---|---|---|---|",
     ]
     return "\n".join([*head, *rows, ""])
