@@ -17,7 +17,7 @@ help:
 	@echo "make demo         install, train on an embedded data set, leave demo/report.html"
 	@echo "make test         install, run the fast tests"
 	@echo "make test-torch   the tests of mathematics without the native kernels"
-	@echo "make test-slow    the statistical and end-to-end tests as well"
+	@echo "make test-slow    the statistical and end-to-end tests as well; MINUTES=5: as many as begin in so long"
 	@echo "make test-thorough whole grids (a quarter of an hour)"
 	@echo "make test-browser the tests of the report in a headless Chromium"
 	@echo "make test-attack  files damaged, processes killed, disks filled by the thousand, with the figures"
@@ -41,7 +41,7 @@ test-torch: $(INSTALLED)
 	TIMELOCAL_KERNELS=torch $(PYTEST) $(PARALLEL) -m "$(FAST)" $(addprefix tests/,$(TORCH_TESTS))
 
 test-slow: $(INSTALLED)
-	$(PYTEST) $(PARALLEL) -m "slow and not thorough and not attack"
+	$(PYTEST) $(PARALLEL) $(if $(MINUTES),--minutes $(MINUTES)) -m "slow and not thorough and not attack"
 
 test-thorough: $(INSTALLED)
 	$(PYTEST) $(PARALLEL) -m thorough

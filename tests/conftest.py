@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -18,9 +21,36 @@ settings.register_profile(
 settings.load_profile("timelocal")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+_BEGAN = time.monotonic()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--minutes",
+        type=float,
+        metavar="N",
+        help="begin no slow test after N minutes; which files come first changes from day to day",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """The day is told to the workers of xdist too, which must all have the same order."""
+    os.environ.setdefault("TIMELOCAL_TEST_DAY", datetime.now(UTC).date().isoformat())
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """The slow ones first: then no core is idle while the last of them ends."""
+    if config.getoption("--minutes") is not None:
+        day = os.environ["TIMELOCAL_TEST_DAY"]
+        items.sort(key=lambda item: sha256(f"{day} {item.path.name}".encode()).digest())
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    minutes = item.config.getoption("--minutes")
+    late = minutes is not None and time.monotonic() - _BEGAN > 60 * minutes
+    if late and item.get_closest_marker("slow") is not None:
+        pytest.skip(f"no time is left of {minutes:g} minutes")
 
 
 @pytest.fixture(autouse=True)

@@ -29,6 +29,7 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made
 
 
+@pytest.mark.slow
 def test_the_core_stands_alone(python: Path, tmp_path: Path) -> None:
     alone = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     done = subprocess.run(

@@ -70,6 +70,7 @@ def test_it_is_installed_listed_trained_and_reported(site: Path, tmp_path: Path)
     assert "right (" in timelocal("data", "show", "evidence", site=site, folder=tmp_path).stdout
 
 
+@pytest.mark.slow
 def test_it_keeps_the_contract_of_cells(site: Path, tmp_path: Path) -> None:
     code = (
         "from timelocal.testing import check_cell\n"
@@ -93,6 +94,7 @@ def test_it_keeps_the_contract_of_rules(site: Path, tmp_path: Path) -> None:
     assert "exact, tbptt1" in done.stdout
 
 
+@pytest.mark.slow
 def test_help_and_completion_load_no_entry_point(site: Path, tmp_path: Path) -> None:
     """Not even their names are looked for."""
     shutil.copytree(site, tmp_path / "site")

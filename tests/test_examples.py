@@ -101,6 +101,7 @@ def test_streams_of_river_are_learned_and_compared() -> None:
     assert found[last] == [pytest.approx(48.86, abs=0.01)]
 
 
+@pytest.mark.slow
 def test_a_stream_learns_to_recall_what_no_window_reaches() -> None:
     forever = example("stream_forever")
     found = forever.main(400_000, windows=[50])
@@ -122,6 +123,7 @@ def test_every_mark_is_asked_for_once_and_late() -> None:
         assert targets[question] == inputs[mark, 0]
 
 
+@pytest.mark.slow
 def test_truncated_learning_at_the_questions_is_that_of_a_stream() -> None:
     forever = example("stream_forever")
     data = forever.stream(3_000)

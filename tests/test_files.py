@@ -149,6 +149,7 @@ with files.exclusive(Path(sys.argv[1])):
 """
 
 
+@pytest.mark.slow
 def test_a_marker_whose_owner_was_killed_is_removed(tmp_path, no_flock):
     """Without flock the system cannot let go of a lock; the next process on this machine does."""
     lock = tmp_path / "lock"

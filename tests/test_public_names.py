@@ -90,6 +90,7 @@ def test_the_names_are_listed_and_can_be_taken_all_at_once() -> None:
     assert set(tl.__all__) <= set(scope)
 
 
+@pytest.mark.slow
 def test_submodules_are_there_without_an_import_of_their_own() -> None:
     code = "import timelocal as tl; print(tl.rules.DFA is tl.DFA, tl.testing.check_rule.__name__)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -70,6 +70,7 @@ def test_the_cell_keeps_its_contract(pkg: ModuleType) -> None:
     assert len(report.rows) > 30
 
 
+@pytest.mark.slow
 def test_trained_by_two_workers_and_reported(folder: Path) -> None:
     arguments = ("--rule", "pkg:Rule", "--cell", "pkg:Cell", "--seeds", 2, "--workers", 2)
     trained = timelocal(folder, "train", *arguments, "--hidden", 16, "--epochs", 3, "--lr", 0.01)

@@ -135,6 +135,7 @@ def run(launcher: Forks | Processes, out: Path, seconds: float | None = None) ->
     return math.inf if status else time.monotonic() - start
 
 
+@pytest.mark.slow
 def test_kill_at_random_moments(launcher, tmp_path):
     killed_at_random_moments(launcher, tmp_path, kills=5, goings_on=3)
 

@@ -93,6 +93,7 @@ def test_a_d_in_front_is_decorrelation_unless_it_is_a_name(tmp_path: Path) -> No
     assert decorrelated("dbptt", None) == ("dbptt", None)
 
 
+@pytest.mark.slow
 def test_workers_tell_what_failed_and_do_the_rest(train, tmp_path: Path) -> None:
     fails = """
 class Fails(Rule):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from timelocal.experiments.config import CostConfig, TrainConfig
 from timelocal.experiments.trial import do, from_json
 from timelocal.studies.measures import value
@@ -13,6 +15,7 @@ from timelocal.studies.store import read
 GIVEN = {"dataset": "copying", "loss": "mse", "at": "every", "cell": "rnn", "hidden": 8, "batch": 1}
 
 
+@pytest.mark.slow
 def test_costs_are_measured_and_recorded(tmp_path: Path) -> None:
     config = CostConfig(**GIVEN, rule="np", optimizer="sgd", lr=1e-6, online=True, repeats=2)
     record = read(do(config, tmp_path))

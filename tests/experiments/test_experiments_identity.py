@@ -117,6 +117,7 @@ def test_what_comes_later_renames_nothing(monkeypatch: pytest.MonkeyPatch) -> No
     assert TrainConfig(**given).sha256() != config.sha256()
 
 
+@pytest.mark.slow
 def test_what_is_chosen_leads_back_to_the_whole() -> None:
     trials: list[Trial] = [
         TrainConfig(),
@@ -154,6 +155,7 @@ def test_whole_numbers_and_others_are_one_choice(written: float) -> None:
     assert '"sigma":1.0' in config.canonical()
 
 
+@pytest.mark.slow
 def test_a_record_names_the_command_that_makes_it_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

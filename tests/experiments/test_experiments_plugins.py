@@ -86,6 +86,7 @@ def test_folder_names_are_safe_and_apart() -> None:
     )
 
 
+@pytest.mark.slow
 def test_it_is_the_same_on_every_engine(tmp_path: Path) -> None:
     trials = [config(seed=seed, dataset="mine:pulses") for seed in range(2)]
     losses = []

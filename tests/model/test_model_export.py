@@ -92,6 +92,7 @@ def test_every_cell_is_exported_or_refused_by_name(cell, at, tmp_path):
         assert not (tmp_path / "alone").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "at"),
     [

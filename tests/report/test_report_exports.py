@@ -98,6 +98,7 @@ def test_the_latex_table_has_the_numbers_of_the_runs(tmp_path: Path) -> None:
     assert len(widths) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="there is no LaTeX here")
 def test_latex_takes_the_tables(tmp_path: Path) -> None:
     export_reproductions(everything()[:-1], tmp_path)

@@ -169,6 +169,7 @@ def test_settings_leave_open_what_is_not_chosen_yet() -> None:
     )
 
 
+@pytest.mark.slow
 def test_anchors_are_names_of_their_own() -> None:
     for experiment in EXPERIMENTS.values():
         lines = experiment.lines("paper")

@@ -54,6 +54,7 @@ def ranks(tmp_path_factory):
 pytestmark = pytest.mark.xdist_group("distributed")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", EXACT_IN_THE_MEAN)
 def test_two_processes_learn_as_one_on_the_joint_batch(ranks, name):
     rule = distributed_worker.rules()[name]

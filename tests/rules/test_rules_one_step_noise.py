@@ -126,6 +126,7 @@ def test_activity_perturbation_with_norms_of_each_layer_is_that_gradient_too() -
     assert squared_error(whole, exact) > 1e-4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("directions", [1, 8])
 def test_fewer_orthogonal_directions_have_the_same_mean(directions: int) -> None:
     """Over seeds the squared error of the mean falls as 1/K; in 8 of 32 directions it is smaller at once."""

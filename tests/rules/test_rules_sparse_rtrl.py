@@ -71,6 +71,7 @@ def test_in_between_it_is_the_masked_recursion() -> None:
     close(found["recurrent.weight_hh_l0"], total)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("k", [0, 1, 2])
 @pytest.mark.parametrize("cell", CELLS)
 def test_the_contract_holds(cell: str, k: int) -> None:

@@ -76,6 +76,7 @@ def test_where_the_jacobian_is_the_leak_it_is_exact(at: str) -> None:
     assert not torch.allclose(other[name], right.gradients[name], rtol=0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options", [{}, {"feedback": "exact"}, {"feedback_per": "parameter"}], ids=str
 )

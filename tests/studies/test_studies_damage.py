@@ -230,6 +230,7 @@ WRONG: list[tuple[str, Any]] = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("part", "value"), WRONG, ids=lambda one: str(one)[:60])
 def test_one_bad_run_is_shown_as_bad_and_the_others_live_on(
     store: Path, part: str, value: Any
@@ -378,6 +379,7 @@ def results(folder: Path) -> tuple[object, ...]:
     return found.epochs, timeless, sorted((k, v.numpy().tobytes()) for k, v in last.items())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "step", [pytest.param(1, marks=[pytest.mark.attack]), 15], ids=["every write", "some writes"]
 )

@@ -229,6 +229,7 @@ def test_optuna_goes_the_same_way_again_and_ends() -> None:
     assert (chosen.lr, chosen.hidden) == best
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optuna", [None, 3])
 def test_an_experiment_is_searched_run_and_collected(tmp_path: Path, optuna: int | None) -> None:
     made = line(Search({"lr": (0.3, 0.003)}, epochs=1))

@@ -57,6 +57,7 @@ def descendants(process: int) -> list[int]:
     return found
 
 
+@pytest.mark.slow
 def test_how_jobs_end(tmp_path: Path) -> None:
     engine = SlurmEngine(cluster="local")
     long = trial(epochs=100_000)

@@ -197,6 +197,7 @@ def test_what_another_driver_does_is_waited_for(tmp_path: Path) -> None:
     assert (record.status, record.message) == ("diverged", "by another")
 
 
+@pytest.mark.slow
 def test_ten_thousand_runs_are_listed_from_two_small_files_each(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

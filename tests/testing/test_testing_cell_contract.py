@@ -40,6 +40,7 @@ def test_built_in_cells_pass(cell: Callable[[], Cell]) -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("surrogate", SURROGATES)
 @pytest.mark.parametrize("detach", [True, False])
 def test_surrogates_are_held_to_autograd_and_to_a_smooth_twin(surrogate: str, detach: bool) -> None:
@@ -317,6 +318,7 @@ def test_the_right_one_passes() -> None:
     assert check_cell(Right()).failures == ()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cell", WRONG)
 def test_wrong_cells_fail_where_they_are_wrong(cell: type[Right]) -> None:
     rows = failed(cell())

@@ -145,6 +145,7 @@ class OneStep(Rule):
         return forward, gradients, {"states": packed(forward.trajectory.final_states())}
 
 
+@pytest.mark.slow
 def test_a_rule_of_a_third_party_passes() -> None:
     report = ContractReport()
     some = ALL_CASES[::2]  # half of them, for time
@@ -384,6 +385,7 @@ def test_a_broken_rule_is_caught_where_it_breaks(rule: type[Rule]) -> None:
     assert BROKEN[rule] in told
 
 
+@pytest.mark.slow
 def test_a_stream_that_takes_what_needs_the_end_of_the_sequence_is_caught(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -49,6 +49,7 @@ def test_a_bar_that_knows_nothing_of_the_rank_would_be_wrong() -> None:
     assert beyond > 5 * 0.02 * 300
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rank", [1, 3, 20])
 @pytest.mark.parametrize("which", ["larger", "smaller", "flipped", "noise"])
 def test_what_it_says_it_catches_it_catches(rank: int, which: str) -> None:

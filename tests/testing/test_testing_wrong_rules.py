@@ -78,6 +78,7 @@ def test_every_rule_is_spoilt_in_every_way() -> None:
     assert len(RULES) * len(WAYS) == 72
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("name", RULES)
 def test_a_spoilt_rule_fails(name: str, way: str) -> None:
@@ -221,6 +222,7 @@ def test_a_flipped_dfa_that_calls_itself_unbiased_for_bptt_fails() -> None:
     assert caught(renamed(tl.DFA, estimates="unbiased", target="bptt")) == {"estimates"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("rule", "declared", "where"),
     [
@@ -330,6 +332,7 @@ class Grows(tl.DFA):
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", [Hoards, Grows])
 def test_memory_that_grows_is_seen(rule: type[Rule]) -> None:
     found = online(rule)
@@ -338,6 +341,7 @@ def test_memory_that_grows_is_seen(rule: type[Rule]) -> None:
     assert caught(rule) == {"online"}
 
 
+@pytest.mark.slow
 def test_live_bytes_sees_every_tensor_once() -> None:
     live_bytes()  # what other tests left behind goes first
     before = live_bytes()

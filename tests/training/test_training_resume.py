@@ -82,6 +82,7 @@ def _kill_at(monkeypatch, moment: int) -> None:
     monkeypatch.setattr(Path, "open", guarded(Path.open))
 
 
+@pytest.mark.slow
 def test_death_between_any_two_writes(train, contents, tmp_path, every_epoch, monkeypatch):
     """At every single moment: what is left can be resumed, and ends in the same bits."""
 
