@@ -18,27 +18,43 @@ from timelocal.cli.app import app
 ROOT = Path(__file__).parents[1]
 
 
-def test_the_readme_trains_a_torch_gru_in_fifteen_lines() -> None:
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    example, loop, exact = blocks
-    assert len([line for line in example.splitlines() if line.strip()]) <= 15
+def readme_blocks() -> list[str]:
+    return re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+
+
+def test_the_readme_trains_in_a_dozen_lines() -> None:
+    exact, own, loop = (block.replace('"epochs": 30', '"epochs": 2') for block in readme_blocks())
+    for block in (exact, own):
+        assert len([line for line in block.splitlines() if line.strip()]) <= 12
     scope: dict[str, object] = {}
-    exec(compile(example.replace('"epochs": 30', '"epochs": 1'), "README.md", "exec"), scope)
+    exec(compile(exact, "README.md", "exec"), scope)
+    assert scope["rule"].spec.estimates == "exact"
+    epochs = scope["history"].epochs
+    assert epochs[1]["train_loss"] < epochs[0]["train_loss"]
+    exec(compile(own, "README.md", "exec"), scope)
     rule, train = scope["rule"], scope["parts"].train
     before = rule.evaluate(train.inputs, train.targets).loss
     for _ in range(3):  # the same by hand
         exec(compile(loop, "README.md", "exec"), scope)
     assert rule.evaluate(train.inputs, train.targets).loss < 0.9 * before
-    exec(compile(example, "README.md", "exec"), scope)
-    history = scope["history"]
-    assert len(history.epochs) == 30
-    assert history.epochs[-1]["test_accuracy"] > 0.8  # a tenth are of the most frequent class
-    scope["options"]["epochs"] = 2  # of 30
-    exec(compile(exact, "README.md", "exec"), scope)
-    assert scope["rule"].spec.estimates == "exact"
-    epochs = scope["history"].epochs
-    assert len(epochs) == 2
-    assert epochs[1]["train_loss"] < epochs[0]["train_loss"]
+
+
+@pytest.mark.slow
+def test_the_readme_ends_where_it_says() -> None:
+    """The accuracies in its comments, BPTT's among them: the same lines with another rule."""
+    exact, own, _ = readme_blocks()
+    scope: dict[str, object] = {}
+    for block in (exact, own):
+        exec(compile(block, "README.md", "exec"), scope)
+        told = re.search(r"# about (0\.\d+); BPTT (?:of a GRU )?(0\.\d+)", block)
+        assert told is not None
+        assert scope["history"].epochs[-1]["test_accuracy"] == pytest.approx(
+            float(told[1]), abs=0.015
+        )
+    exec(compile(own.replace("tl.DFA", "tl.BPTT"), "README.md", "exec"), scope)
+    assert scope["history"].epochs[-1]["test_accuracy"] == pytest.approx(float(told[2]), abs=0.015)
+    labels = scope["digits"].targets
+    assert labels.bincount().max() / len(labels) == pytest.approx(0.1, abs=0.015)
 
 
 def test_contributing_shows_a_whole_cell_of_at_most_sixteen_lines(

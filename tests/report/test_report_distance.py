@@ -70,19 +70,33 @@ def study() -> tuple[Reproduction, Reproduction]:
     )
 
 
-def test_points_are_paired_by_seed_with_the_best_bptt() -> None:
+def test_a_point_has_the_mean_over_seeds_and_its_interval() -> None:
     (pair,) = distance.pairs(list(study()))
     found = {(point.rule, point.cell, point.frozen): point for point in distance.points(*pair)}
     assert found.keys() == {("bptt", "gru", False), ("dfa", "gru", False), ("dfa", "gru", True)}
     dfa = found["dfa", "gru", False]
     assert dfa.milliseconds == 1.0
-    assert dfa.difference == pytest.approx(-0.1)  # of -0.10, -0.05 and -0.15
+    assert dfa.mean == pytest.approx(0.75)
     # t(0.975, 2) = 4.3027, sd 0.05, n = 3
     assert dfa.interval == pytest.approx(
-        (-0.1 - 4.3027 * 0.05 / 3**0.5, -0.1 + 4.3027 * 0.05 / 3**0.5), abs=1e-4
+        (0.75 - 4.3027 * 0.05 / 3**0.5, 0.75 + 4.3027 * 0.05 / 3**0.5), abs=1e-4
     )
-    assert found["bptt", "gru", False].difference == 0
+    assert found["dfa", "gru", True].mean == found["dfa", "gru", True].interval[0] == 0.5
     assert found["dfa", "gru", True].milliseconds == 0.5
+
+
+@pytest.mark.parametrize("majority", [None, 0.4])
+def test_the_floor_is_drawn_where_it_is_known(tmp_path: Path, majority: float | None) -> None:
+    accuracy, costs = study()
+    trivial = {} if majority is None else {"majority_class": majority}
+    for one in accuracy.lines:
+        for _, run in one.runs:
+            assert run is not None
+            assert run.result is not None
+            run.result["trivial"] = trivial
+    picture = distance.draw(accuracy, costs, tmp_path / "a.svg")
+    assert picture is not None
+    assert ("stroke-dasharray: 3.7" in picture.read_text()) == (majority is not None)
 
 
 def test_without_costs_there_is_no_picture(tmp_path: Path) -> None:

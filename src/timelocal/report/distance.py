@@ -1,4 +1,4 @@
-"""How far from BPTT, at what cost: one picture of an experiment beside the one that measures its costs."""
+"""How near to BPTT, at what cost: one picture of an experiment and of the one that measures its costs."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from timelocal.analysis.statistics import summarize
 from timelocal.experiments.config import TrainConfig
 from timelocal.report import printed
+from timelocal.report.figures import TRIVIAL_COLOUR
+from timelocal.report.lines import titled
 from timelocal.report.style import cell_label, rule_colours, rule_label
 from timelocal.studies.measures import MEASURES
 from timelocal.studies.reproduction import LineResult, Reproduction
@@ -24,14 +26,14 @@ _OTHER_MARKER = "v"
 
 
 class Point(NamedTuple):
-    """A rule on a cell: milliseconds an update, and how much larger its measure is than the best BPTT's."""
+    """A rule on a cell: milliseconds per update, the mean of its measure and that mean's 95 % interval."""
 
     panel: str
     rule: str
     cell: str
     frozen: bool
     milliseconds: float
-    difference: float
+    mean: float
     interval: tuple[float, float]
 
 
@@ -43,10 +45,9 @@ def pairs(reproductions: Sequence[Reproduction]) -> list[tuple[Reproduction, Rep
 
 
 def points(one: Reproduction, costs: Reproduction) -> list[Point]:
-    """A point for every rule on every cell that has runs and a cost, paired by seed with the best BPTT.
+    """A point for every rule on every cell that has runs and a cost.
 
-    The best is the line of true BPTT with the best mean in the panel. Of lines that come to the same rule and
-    cell (one cell's, and the better one of two) the first counts.
+    Of lines that come to the same rule and cell (one cell's, and the better one of two) the first counts.
     """
     main = one.experiment.measures[0]
     spent = {
@@ -54,18 +55,15 @@ def points(one: Reproduction, costs: Reproduction) -> list[Point]:
         for line in costs.lines
         if (found := line.values("milliseconds"))
     }
-    sign = 1 if MEASURES[main].higher_is_better else -1
     made: dict[tuple[str, _Kind], Point] = {}
-    for panel in dict.fromkeys(line.line.key.panel for line in one.lines):
-        here = [line for line in one.lines if line.line.key.panel == panel and line.values(main)]
-        yardsticks = [line.values(main) for line in here if line.line.key.column == "true BPTT"]
-        if not yardsticks:
-            continue
-        best = max(yardsticks, key=lambda values: sign * fmean(values.values()))
-        for line in here:
-            kind, difference = _kind(_as_run(line)), _difference(line.values(main), best)
-            if kind in spent and difference is not None:
-                made.setdefault((panel, kind), Point(panel, *kind[1:], spent[kind], *difference))
+    for line in one.lines:
+        panel, kind, values = line.line.key.panel, _kind(_as_run(line)), line.values(main)
+        if kind in spent and len(values) > 1:
+            summary = summarize(list(values.values()))
+            interval = summary.interval or (summary.mean, summary.mean)
+            made.setdefault(
+                (panel, kind), Point(panel, *kind[1:], spent[kind], summary.mean, interval)
+            )
     return list(made.values())
 
 
@@ -80,21 +78,14 @@ def _as_run(line: LineResult) -> TrainConfig:
     return line.chosen or line.line.config
 
 
-def _difference(
-    ours: dict[int, float], theirs: dict[int, float]
-) -> tuple[float, tuple[float, float]] | None:
-    """The mean of the differences paired by seed, and its 95 % interval; None of fewer than two."""
-    shared = sorted(ours.keys() & theirs.keys())
-    if len(shared) < 2:
-        return None
-    summary = summarize([ours[seed] - theirs[seed] for seed in shared])
-    return summary.mean, summary.interval or (summary.mean, summary.mean)
-
-
 def draw(one: Reproduction, costs: Reproduction, output: Path, columns: int = 2) -> Path | None:
     """Write the picture of all panels where there is something to compare; None if there is none.
 
-    It has the format that the suffix of `output` says; columns: panels beside each other, at most.
+    A dashed line is the best predictor that learns nothing over time.
+
+    Args:
+        output: its suffix says the format.
+        columns: panels side by side, at most.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
@@ -105,7 +96,8 @@ def draw(one: Reproduction, costs: Reproduction, output: Path, columns: int = 2)
     made = [point for point in found if point.panel in many]
     if not made:
         return None
-    measure = MEASURES[one.experiment.measures[0]]
+    main = one.experiment.measures[0]
+    measure, floors = MEASURES[main], one.floors(main)
     panels = list(dict.fromkeys(point.panel for point in made))
     columns = min(columns, len(panels))
     rows = -(-len(panels) // columns)
@@ -115,30 +107,27 @@ def draw(one: Reproduction, costs: Reproduction, output: Path, columns: int = 2)
         figure = Figure(figsize=(printed.WIDTH * columns, 2.6 * rows + 0.8), layout="constrained")
         grid = figure.subplots(rows, columns, squeeze=False)
         for axes, panel in zip(grid.flat, panels, strict=False):
-            _panel(axes, panel, [point for point in made if point.panel == panel], measure.scale)
+            floor = fmean(floors[panel].values()) if floors.get(panel) else None
+            _panel(axes, [point for point in made if point.panel == panel], floor, measure.scale)
+            axes.set_title(panel, fontsize=8)
         for axes in grid.flat[len(panels) :]:
             axes.set_axis_off()
-        figure.supxlabel("milliseconds an update, one thread")
-        figure.supylabel(
-            f"{measure.title},\nabove BPTT on the best dense cell ({_unit(measure.unit)})"
-        )
-        _legend(figure, made, 4 if columns == 1 else 6)
+        figure.supxlabel("milliseconds per update, one thread")
+        figure.supylabel(titled(measure))
+        _legend(figure, made, any(map(floors.get, panels)), 4 if columns == 1 else 7)
         return printed.save(figure, output)
 
 
-def _unit(unit: str) -> str:
-    return "points" if unit.strip() == "%" else unit.strip() or "difference"
-
-
-def _panel(axes: Axes, panel: str, made: Sequence[Point], scale: float) -> None:
+def _panel(axes: Axes, made: Sequence[Point], floor: float | None, scale: float) -> None:
     from matplotlib.ticker import LogLocator, NullFormatter
 
     colours = rule_colours(point.rule for point in made)
-    axes.axhline(0, color="#999999", linewidth=0.8, zorder=0)
+    if floor is not None:
+        axes.axhline(scale * floor, color=TRIVIAL_COLOUR, linewidth=1, linestyle="--", zorder=0)
     for point in made:
         colour = colours[point.rule]
         low, high = (scale * end for end in point.interval)
-        middle = scale * point.difference
+        middle = scale * point.mean
         axes.errorbar(
             [point.milliseconds],
             [middle],
@@ -154,11 +143,10 @@ def _panel(axes: Axes, panel: str, made: Sequence[Point], scale: float) -> None:
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter("{x:g}")
     axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.set_title(panel, fontsize=8)
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _legend(figure: Figure, made: Sequence[Point], columns: int) -> None:
+def _legend(figure: Figure, made: Sequence[Point], floored: bool, columns: int) -> None:
     """A colour for every rule, a marker for every cell; hollow where the recurrence is frozen."""
     from matplotlib.lines import Line2D
 
@@ -178,4 +166,6 @@ def _legend(figure: Figure, made: Sequence[Point], columns: int) -> None:
     ]
     if any(point.frozen for point in made):
         entries.append(entry("recurrence frozen", grey, "o", "white"))
+    if floored:
+        entries.append(Line2D([], [], label="floor", color=TRIVIAL_COLOUR, linestyle="--"))
     figure.legend(handles=entries, loc="outside upper center", ncols=columns, frameon=False)

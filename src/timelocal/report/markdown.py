@@ -74,9 +74,10 @@ def _pictures(begun: Sequence[Reproduction], output: Path) -> list[str]:
         name = f"figures/{_anchor(one)}.svg"
         if distance.draw(one, costs, output.parent / name) is not None:
             told.append(
-                f"![{one.experiment.title}: distance to BPTT against the time of an update]({name})\n\n"
-                "Means over seeds with 95 % intervals, paired by seed with BPTT on the dense cell where it "
-                "is best, against the time of one update. What lies above the line is more accurate.\n"
+                f"![{one.experiment.title}: measured against the time of an update]({name})\n\n"
+                "Means over seeds with their 95 % intervals against the time of one update. Hollow: the "
+                "recurrence stays as it was initialised, and only the readout learns. Dashed: the best "
+                "predictor that learns nothing over time.\n"
             )
     return told
 
