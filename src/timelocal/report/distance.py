@@ -112,7 +112,7 @@ def draw(one: Reproduction, costs: Reproduction, output: Path, columns: int = 2)
             axes.set_title(panel, fontsize=8)
         for axes in grid.flat[len(panels) :]:
             axes.set_axis_off()
-        figure.supxlabel("milliseconds per update, one thread")
+        figure.supxlabel("milliseconds per update, one thread, logarithmic")
         figure.supylabel(titled(measure))
         _legend(figure, made, any(map(floors.get, panels)), 4 if columns == 1 else 7)
         return printed.save(figure, output)
@@ -155,7 +155,7 @@ def _legend(figure: Figure, made: Sequence[Point], floored: bool, columns: int) 
             [], [], label=label, color=colour, marker=marker, markerfacecolor=face, linestyle=""
         )
 
-    colours, grey = rule_colours(point.rule for point in made), "#666666"
+    colours, grey = rule_colours(point.rule for point in made), "#b5b5b5"
     entries = [
         entry(rule_label(rule), colours[rule], "o", colours[rule])
         for rule in dict.fromkeys(point.rule for point in made if not point.frozen)
