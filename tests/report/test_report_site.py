@@ -125,7 +125,7 @@ def test_any_number_leads_to_run_seed_and_command_in_two_clicks(
         for place in re.findall(r'href="#([^"]*)"', cell):
             if place == "the-paper":
                 assert PAPERS["dfa"].citation in text
-                assert "Table 1 of the paper, as printed there" in text
+                assert "Table 1 of the paper, as printed" in text
                 continue
             run = re.search(
                 r'<th scope="row">\d</th>.*?href="(runs/[^"]*)".*?<code>(.*?)<',
@@ -237,7 +237,7 @@ def test_what_diverged_is_drawn_as_far_as_it_came_and_marked() -> None:
         assert "diverged after epoch 2" in cross["hovertemplate"]
         assert cross["name"] == "DFA (as in the authors' code), 2 of 3"
         assert figure.note == (
-            "✕ ended early, in no mean: DFA (as in the authors' code): 1 of 3 diverged after 3 epochs."
+            "✕ ended early, not in any mean: DFA (as in the authors' code): 1 of 3 diverged after 3 epochs."
         )
         (mean,) = [
             t
@@ -304,7 +304,7 @@ def test_all_lines_of_a_figure_are_read_over_the_same_budget() -> None:
     figure = figures(replace(made, lines=tuple(lines)))[0]
     assert {max(trace["x"]) for trace in figure.spec["data"]} == {200}
     assert all(len(trace["x"]) < 210 for trace in figure.spec["data"])
-    assert figure.note == "BPTT goes on to epoch 400: its end is among the final values."
+    assert figure.note == "BPTT continues to epoch 400; the final values show where it ends."
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)

@@ -1,10 +1,10 @@
-"""Rules by which numbers decide what a paper says: exact tests of differences paired by seed.
+"""Rules by which numbers decide a paper's claims: exact tests of differences paired by seed.
 
-A claim is one or more one-sided comparisons. Each has an excess that is above zero on average where it is
-right, and the sign-flip test says how likely an excess as large would be if its mean were zero. A claim holds
-if all its comparisons do: its p-value is the largest of theirs, corrected by Holm's procedure over all claims
-of the page. It is refuted if one of its comparisons is the other way round, corrected likewise over all
-comparisons of the page.
+A claim is one or more one-sided comparisons. Each has an excess whose mean is above zero if the comparison is
+right, and the sign-flip test says how likely an excess at least as large would be if its mean were zero. A
+claim holds if all its comparisons do: its p-value is the largest of theirs, corrected by Holm's procedure
+over all claims of the page. It is refuted if one of its comparisons holds in the opposite direction,
+corrected likewise over all comparisons of the page.
 
 Source: Fisher (1935), The Design of Experiments (the test); Holm (1979), Scandinavian Journal of Statistics
 6:65-70; Schuirmann (1987), Journal of Pharmacokinetics and Biopharmaceutics 15:657-680 (equivalence by two
@@ -37,9 +37,9 @@ from timelocal.experiments.experiment import (
 )
 
 SEEDS = 3
-"""Comparisons with fewer seeds than these are not made."""
+"""Comparisons with fewer seeds are not made."""
 LEVEL = 0.05
-"""Of the tests of a page: how likely one claim or more is called wrongly."""
+"""The probability that at least one claim of a page is wrongly called true."""
 POINTS = 0.02
 """Accuracies that differ by less are on par."""
 
@@ -74,7 +74,7 @@ def at_most(
 def within(
     text: str, pairs: Iterable[tuple[Key, Key]], factor: float, measure: str | None = None
 ) -> Claim:
-    """Every two means are on par: neither is `factor` times the other. For losses; two tests a pair."""
+    """The two means are on par: neither is `factor` times the other. For losses; two tests per pair."""
     rule = f"the larger mean of each pair is less than {factor:g} times the smaller"
     return _of_pairs(
         text,
@@ -93,7 +93,7 @@ def no_worse(text: str, pairs: Iterable[tuple[Key, Key]], margin: float) -> Clai
 
 
 def on_par(text: str, pairs: Iterable[tuple[Key, Key]], margin: float = POINTS) -> Claim:
-    """Every two means differ by less than `margin`. For accuracies; two tests a pair."""
+    """The means of each pair differ by less than `margin`. For accuracies; two tests per pair."""
     rule = f"the means of each pair differ by less than {margin:g}"
     return _of_pairs(
         text,
@@ -115,7 +115,7 @@ def reaches(
 
     measure: what is compared, if it is another than the experiment's first.
     """
-    rule = f"each {told} is less than {margin:g} below the number beside it"
+    rule = f"each {told} is less than {margin:g} below the number given"
     comparisons = tuple(
         Comparison(key, goal, lambda ours, number: ours - number + margin) for key, goal in goals
     )
@@ -127,7 +127,7 @@ def stays_below(text: str, bounds: Iterable[tuple[Key, float]]) -> Claim:
     comparisons = tuple(
         Comparison(key, bound, lambda ours, number: number - ours) for key, bound in bounds
     )
-    return Claim(text, "each mean is below the number beside it", comparisons)
+    return Claim(text, "each mean is below the number given", comparisons)
 
 
 def fewer_errors(text: str, pairs: Iterable[tuple[Key, Key]], factor: float) -> Claim:
@@ -152,7 +152,7 @@ def _of_pairs(
 
 @dataclass(frozen=True)
 class Measured:
-    """The values of one measure: of every line, and by panel of the best predictor that learns nothing."""
+    """The values of one measure for every line, and by panel for the best predictor that learns nothing."""
 
     numbers: Numbers
     floors: Mapping[str, Mapping[int, float]]
@@ -161,7 +161,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class _Findings:
-    """What the tests of one claim say, before Holm's correction."""
+    """The results of the tests of one claim, before Holm's correction."""
 
     tests: tuple[Tested, ...]
     missing: tuple[Key, ...]
@@ -182,8 +182,8 @@ def verdicts(
     Args:
         claims: all claims of the page.
         measured: by the name of a measure, its values.
-        first: the measure of claims that name none; it also says whether a line has learned anything where
-            a claim's own measure has no floor.
+        first: the measure of claims that name none; it also decides whether a line has learned anything if
+            the claim's own measure has no floor.
     """
     strictest = LEVEL / max(1, len(claims))
     found = [
@@ -217,7 +217,7 @@ def _findings(claim: Claim, measured: Measured, first: Measured, strictest: floa
 
 
 def _learned_nothing(comparison: Comparison, measured: Measured) -> bool:
-    """Whether no line of a comparison is better than what takes no learning, by Student's one-sided test."""
+    """Whether no line of a comparison beats its floor, by Student's one-sided test."""
     sign = 1 if measured.higher_is_better else -1
     gains = []
     for key in comparison.keys:
@@ -261,7 +261,7 @@ def _verdict(found: _Findings, holds: float | None, fails: float, strictest: flo
     if found.nothing_learned:
         where = ", ".join(found.nothing_learned)
         lacking.append(
-            f"no line is shown to be better than a predictor that learns nothing on {where}"
+            f"no line is shown to be better than a predictor that learns nothing, on {where}"
         )
     if found.missing:
         names = ", ".join(dict.fromkeys(map(_name, found.missing)))

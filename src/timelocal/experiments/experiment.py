@@ -1,4 +1,4 @@
-"""What a table or a figure of a paper is made of: lines of runs, the paper's numbers, its claims."""
+"""The parts of a table or figure of a paper: lines of runs, the paper's numbers, its claims."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ Column = Literal[
 
 
 class PaperValue(NamedTuple):
-    """A number as the paper prints it (accuracies in %); `sd` None where it prints none."""
+    """A number as printed in the paper (accuracies in %); `sd` is None if it prints none."""
 
     mean: float
     sd: float | None = None
 
 
 class Key(NamedTuple):
-    """Where a line stands: panel (a data set, a size), label (a rule) and column."""
+    """The place of a line: panel (a data set, a size), label (a rule) and column."""
 
     panel: str
     label: str
@@ -33,12 +33,12 @@ class Key(NamedTuple):
 
 @dataclass(frozen=True)
 class Search:
-    """What is chosen on the validation part before a line's runs: each field over its values.
+    """The fields chosen on the validation part before a line's runs, and their values.
 
-    The candidates are all combinations, run with `epochs` epochs on every one of `seeds`; the one whose
-    mean `measure` over those seeds is best is taken. A candidate with a run that diverged is out, in its full
-    runs too. With more `finalists` than one, so many of the best run in full with the same seeds, and the
-    best of these is taken: what looks good after a few epochs need not stay so.
+    The candidates are all combinations, each run for `epochs` epochs with every one of `seeds`; the candidate
+    with the best mean `measure` over those seeds is taken. A candidate with a diverged run is excluded, also
+    if it diverges in its full runs. If `finalists` is more than one, this many of the best are run in full
+    with the same seeds, and the best of these is taken: what looks good after a few epochs need not stay so.
     """
 
     grid: Mapping[str, tuple[object, ...]]
@@ -58,7 +58,7 @@ class Line:
     search: Search | None = None
     paper: PaperValue | None = None
     x: float | None = None
-    """The place on the horizontal axis of a figure over sizes."""
+    """The position on the horizontal axis of a figure over sizes."""
 
 
 Numbers = Mapping[Key, Mapping[int, float]]
@@ -67,7 +67,7 @@ Numbers = Mapping[Key, Mapping[int, float]]
 
 @dataclass(frozen=True)
 class Comparison:
-    """One line beside another, or a number: right if the excess, in the mean over seeds, is above zero."""
+    """One line against another, or a number: right if the mean excess over seeds is above zero."""
 
     first: Key
     second: Key | float
@@ -81,25 +81,25 @@ class Comparison:
 
 
 WORDS = ("holds", "does not hold", "cannot be decided", "nothing learned", "untested at this size")
-"""What a verdict can say."""
+"""The possible verdicts."""
 
 
 @dataclass(frozen=True)
 class Tested:
-    """What the exact test says of a comparison."""
+    """The result of the exact test of a comparison."""
 
     told: str
     n: int
-    """Seeds that both lines have."""
+    """The number of seeds that both lines share."""
     excess: float
     interval: tuple[float, float]
     """95 %, Student's t."""
     p: float
     """One-sided, before any correction."""
     p_contrary: float
-    """That of the excess with the other sign."""
+    """The p-value of the excess with the opposite sign."""
     sees: float | None
-    """The smallest excess that four of five such studies would find; None where so few seeds never could."""
+    """The smallest excess that four of five such studies would detect; None if so few seeds never could."""
 
     @property
     def spread(self) -> str:
@@ -109,20 +109,20 @@ class Tested:
 
     @property
     def chance(self) -> str:
-        """The p-value, of whichever of the two directions is the likelier."""
+        """The p-value of the direction with the smaller one."""
         if self.p <= self.p_contrary:
             return f"{self.p:.2g}"
-        return f"{self.p_contrary:.2g} (the other way round)"
+        return f"{self.p_contrary:.2g} (opposite direction)"
 
     @property
     def power(self) -> str:
-        """What it can see."""
+        """The smallest detectable excess."""
         return "never" if self.sees is None else f"{self.sees:.2g}"
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the numbers say of a claim, the numbers, the tests, and the corrected p-value that decided.
+    """The verdict on a claim, its numbers, its tests, and the corrected p-value that decided.
 
     The words are "holds", "does not hold", "cannot be decided with n seeds", "nothing learned" (no line is
     better than a predictor that learns nothing: nothing is compared) and "untested at this size".
@@ -133,7 +133,7 @@ class Verdict:
     tests: tuple[Tested, ...] = ()
     p: float | None = None
     lacking: tuple[str, ...] = ()
-    """What keeps comparisons from being made."""
+    """What prevents comparisons from being made."""
 
     @property
     def summary(self) -> str:
@@ -143,13 +143,13 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Claim:
-    """A sentence of the paper, in our words, and the comparisons that all have to be right for it to hold."""
+    """A statement of the paper, in our words, and the comparisons that must all be right for it to hold."""
 
     text: str
     rule: str
     comparisons: tuple[Comparison, ...]
     measure: str | None = None
-    """What the numbers are; None for the experiment's first measure."""
+    """What is compared; None for the experiment's first measure."""
 
 
 @dataclass(frozen=True)
@@ -159,7 +159,7 @@ class Experiment:
     `measures` name entries of `timelocal.studies.measures`; the first decides claims that name none.
     `view` is how the page draws it: learning `curves` with bars of the final values, values over `sizes`,
     `costs` in time and memory, a `grid` search, or `settings` alone. `beside` names the experiment that
-    measures what updates of these lines cost: a page with both opens with accuracies against costs.
+    measures the cost of an update for these lines: a page with both opens with accuracies against costs.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""How near to BPTT, at what cost: one picture of an experiment and of the one that measures its costs."""
+"""Distance to BPTT against cost: one picture of an experiment and of the one that measures its costs."""
 
 from __future__ import annotations
 
@@ -47,7 +47,8 @@ def pairs(reproductions: Sequence[Reproduction]) -> list[tuple[Reproduction, Rep
 def points(one: Reproduction, costs: Reproduction) -> list[Point]:
     """A point for every rule on every cell that has runs and a cost.
 
-    Of lines that come to the same rule and cell (one cell's, and the better one of two) the first counts.
+    If several lines amount to the same rule and cell (a single cell, and the better of two), the first
+    counts.
     """
     main = one.experiment.measures[0]
     spent = {
@@ -79,13 +80,13 @@ def _as_run(line: LineResult) -> TrainConfig:
 
 
 def draw(one: Reproduction, costs: Reproduction, output: Path, columns: int = 2) -> Path | None:
-    """Write the picture of all panels where there is something to compare; None if there is none.
+    """Write the picture of all panels with something to compare; None if there are none.
 
     A dashed line is the best predictor that learns nothing over time.
 
     Args:
-        output: its suffix says the format.
-        columns: panels side by side, at most.
+        output: its suffix decides the format.
+        columns: the largest number of panels side by side.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
@@ -165,7 +166,7 @@ def _legend(figure: Figure, made: Sequence[Point], floored: bool, columns: int) 
         for cell in dict.fromkeys(point.cell for point in made)
     ]
     if any(point.frozen for point in made):
-        entries.append(entry("recurrence frozen", grey, "o", "white"))
+        entries.append(entry("frozen recurrence", grey, "o", "white"))
     if floored:
         entries.append(Line2D([], [], label="floor", color=TRIVIAL_COLOUR, linestyle="--"))
     figure.legend(handles=entries, loc="outside upper center", ncols=columns, frameon=False)

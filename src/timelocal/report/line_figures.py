@@ -59,7 +59,7 @@ Looks = Mapping[str, Series]
 
 
 def panels(reproduction: Reproduction) -> list[Panel]:
-    """What the page of an experiment draws, by its view; nothing where no run has come to an end."""
+    """The figures of an experiment's page, by its view; none before a run has ended."""
     experiment = reproduction.experiment
     lines = [one for one in reproduction.lines if one.values(experiment.measures[0]) or _early(one)]
     if not lines or experiment.view in {"settings", "grid"}:
@@ -101,7 +101,7 @@ def figures(reproduction: Reproduction) -> list[Figure]:
 
 
 def _early(one: LineResult) -> list[tuple[int, RunRecord]]:
-    """Seeds and runs that came to an end, but not to the right one."""
+    """Seeds and runs that ended without finishing."""
     return [
         (config.seed, run)
         for config, run in one.runs
@@ -267,7 +267,7 @@ def _logarithmic(measure: Measure, traces: Sequence[Mapping[str, Any]]) -> bool:
 def _scale(
     finished: Sequence[float], traces: Sequence[Mapping[str, Any]], log: bool
 ) -> dict[str, Any]:
-    """The range of an axis that shows all seeds, but of what grew out of all proportion only the start."""
+    """The range of an axis that shows all seeds, but only the start of what grew out of all proportion."""
     every = [y for trace in traces for y in trace["y"]]
     if not every:
         return {}
@@ -278,18 +278,18 @@ def _scale(
 
 
 def _beyond(lines: Sequence[LineResult], budget: int) -> str:
-    """The lines that go on where the axis ends, so that all are read over the same budget."""
+    """The lines that continue beyond the end of the axis, which shows the same budget for all."""
     longer = {
         _name(one): epochs
         for one in lines
         if (epochs := (one.chosen or one.line.config).epochs) > budget
     }
-    told = ", ".join(f"{name} goes on to epoch {epochs}" for name, epochs in longer.items())
-    return f"{told}: its end is among the final values." if told else ""
+    told = ", ".join(f"{name} continues to epoch {epochs}" for name, epochs in longer.items())
+    return f"{told}; the final values show where it ends." if told else ""
 
 
 def _note(lines: Sequence[LineResult]) -> str:
-    """Every line with runs that ended early, and how far these came."""
+    """Every line with runs that ended early, and after how many epochs."""
     told = []
     for one in lines:
         early = _early(one)
@@ -300,7 +300,7 @@ def _note(lines: Sequence[LineResult]) -> str:
                 f"{_name(one)}{_place(one, lines)}: {len(epochs)} of {len(one.line.seeds)} {status} after "
                 f"{after} {'epoch' if after == '1' else 'epochs'}"
             )
-    return f"✕ ended early, in no mean: {'; '.join(told)}." if told else ""
+    return f"✕ ended early, not in any mean: {'; '.join(told)}." if told else ""
 
 
 def _place(one: LineResult, lines: Sequence[LineResult]) -> str:
@@ -352,7 +352,7 @@ def _values_axis(measure: Measure, traces: Sequence[Mapping[str, Any]]) -> dict[
 
 
 def _finals(lines: Sequence[LineResult], panel: str, name: str, looks: Looks) -> Figure:
-    """Every line in a row of its own, with its name above it: there it takes no room from the plot."""
+    """Every line in its own row, with its name above, where it takes no room from the plot."""
     measure = MEASURES[name]
     labels = [_counted(one) for one in reversed(lines)]
     traces = [
@@ -386,7 +386,7 @@ def _finals(lines: Sequence[LineResult], panel: str, name: str, looks: Looks) ->
 
 
 def _by_panel(lines: Sequence[LineResult], where: str, name: str, looks: Looks) -> Figure:
-    """The lines of every panel below each other, told apart by their looks alone."""
+    """The lines of every panel, one below the other, distinguished only by their appearance."""
     measure = MEASURES[name]
     traces: list[dict[str, Any]] = []
     ticks: dict[str, float] = {}

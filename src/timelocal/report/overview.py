@@ -1,7 +1,7 @@
 """Every rule over all tasks of a paper: the interquartile mean and the performance profile of its runs.
 
-Tasks are made comparable by the skill score: 0 is the best predictor that learns nothing, 1 is without error,
-``(value − floor) / (perfect − floor)``, seed by seed; below 0 a run is worse than that predictor.
+Tasks are made comparable by the skill score ``(value − floor) / (perfect − floor)``, seed by seed: 0 is the
+best predictor that learns nothing, 1 is error-free; below 0 a run is worse than that predictor.
 
 Source: Agarwal et al. (2021), Deep Reinforcement Learning at the Edge of the Statistical Precipice.
 """
@@ -20,7 +20,7 @@ from timelocal.studies.measures import MEASURES
 from timelocal.studies.reproduction import Reproduction
 
 LEVELS = (0.0, 0.25, 0.5, 0.75, 0.9)
-"""Scores of the performance profile: what share of runs reaches each."""
+"""Scores of the performance profile, which gives the share of runs that reach each."""
 _RESAMPLES = 2000
 _ROUNDING = 1e-9
 
@@ -37,7 +37,7 @@ class OverviewRow:
     interval: tuple[float, float]
     """95 %, by resampling the seeds of every task."""
     profile: tuple[float, ...]
-    """The share of runs that reach each of `LEVELS`, every task counting the same."""
+    """The share of runs that reach each of `LEVELS`, with equal weight per task."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Overview:
 
 
 def overview(reproductions: Sequence[Reproduction]) -> Overview:
-    """The rules over all tasks of these experiments; a task of two experiments counts in the first."""
+    """The rules over all tasks of these experiments; a task in two experiments counts in the first."""
     scores: dict[tuple[str, Column], dict[str, list[float]]] = {}
     tasks: list[str] = []
     for one in reproductions:

@@ -13,9 +13,9 @@ from timelocal.studies.store import RunRecord
 
 @dataclass(frozen=True)
 class Measure:
-    """A number of a run: what it is called, how it is written, and how it is found.
+    """A number of a run: its name, its format, and how to read it.
 
-    `scale` and `digits` are for tables; `curve` is the key of the same thing in the epochs of a run.
+    `scale` and `digits` are for tables; `curve` is the key of the same number in the epochs of a run.
     """
 
     title: str
@@ -27,7 +27,7 @@ class Measure:
     curve: str | None = None
     log: bool = False
     trivial: Literal["accuracy", "loss", None] = None
-    """What the trivial predictors of a run must be scored in to stand beside it."""
+    """How the trivial predictors of a run are scored to be comparable with it."""
 
 
 def value(record: RunRecord, measure: str) -> float | None:
@@ -39,7 +39,7 @@ def value(record: RunRecord, measure: str) -> float | None:
 
 
 def trivial_scores(record: RunRecord | None, measure: str) -> dict[str, float]:
-    """What a run's trivial predictors reach in this measure, by their names; nothing if it is not theirs."""
+    """The scores of a run's trivial predictors in this measure, by name; empty if scored in another."""
     scores = ((record.result if record is not None else None) or {}).get("trivial") or {}
     kind = "accuracy" if scores.keys() & _ACCURATE else "loss"
     if MEASURES[measure].trivial != kind:
@@ -83,7 +83,7 @@ def _final(key: str) -> Callable[[RunRecord], float | None]:
 
 
 def _of_ridge(record: RunRecord) -> float | None:
-    """The test error over that of the regression that is among the run's trivial predictors."""
+    """The test error relative to that of the regression among the run's trivial predictors."""
     error = _result("metrics", "mse")(record)
     ridge = _result("trivial", "ridge on the past")(record)
     return None if error is None or not ridge else error / ridge
@@ -100,11 +100,11 @@ def _mean(key: str) -> Callable[[RunRecord], float | None]:
 
 
 _WAY = 0.9
-"""The share of the way from the first epoch to the end after which a run is said to have converged."""
+"""A run counts as converged after this share of the decrease from its first epoch to its end."""
 
 
 def _convergence(record: RunRecord) -> float | None:
-    """The first epoch whose training loss has made nine tenths of its whole way; None where it made none."""
+    """The first epoch after nine tenths of the training loss's decrease; None if it did not decrease."""
     losses = _curve(record, "train_loss")
     end = _final("train_loss")(record)
     if end is None or not end < losses[0]:
@@ -114,13 +114,13 @@ def _convergence(record: RunRecord) -> float | None:
 
 
 def _gap(record: RunRecord) -> float | None:
-    """How much larger the final loss is in testing than in training."""
+    """The final test loss minus the final training loss."""
     test, train = _final("test_loss")(record), _final("train_loss")(record)
     return None if test is None or train is None else test - train
 
 
 def _slope(epochs: int) -> Callable[[RunRecord], float | None]:
-    """The least-squares slope of the test accuracy over the first epochs, a hundred epochs."""
+    """The least-squares slope of the test accuracy over the first epochs, per hundred epochs."""
 
     def read(record: RunRecord) -> float | None:
         found = _curve(record, "test_accuracy")
@@ -136,7 +136,7 @@ def _accuracy(title: str, read: Callable[[RunRecord], float | None]) -> Measure:
 
 
 def _rise(epochs: int) -> Measure:
-    title = f"slope of the test accuracy over {epochs} epochs, points a hundred epochs"
+    title = f"slope of the test accuracy over {epochs} epochs, points per hundred epochs"
     return Measure(title, "", 100.0, 1, True, _slope(epochs))
 
 
@@ -162,10 +162,10 @@ MEASURES: dict[str, Measure] = {
     "train_loss": _loss("final training loss", "train_loss"),
     "validation_loss": _loss("final validation loss", "validation_loss"),
     "nrmse": Measure("test NRMSE", "", 1.0, 3, False, _result("metrics", "nrmse")),
-    "of_ridge": Measure("test error over that of ridge", "", 1.0, 3, False, _of_ridge),
+    "of_ridge": Measure("test error relative to ridge", "", 1.0, 3, False, _of_ridge),
     "bit_errors": Measure("bit errors", "", 1.0, 3, False, _result("metrics", "bit_errors")),
     "convergence": Measure(
-        "epochs to nine tenths of the fall of the training loss", "", 1.0, 1, False, _convergence
+        "epochs to nine tenths of the training-loss decrease", "", 1.0, 1, False, _convergence
     ),
     "generalization_gap": Measure("test loss minus training loss", "", 1.0, 5, False, _gap),
     "slope_50": _rise(50),
@@ -187,7 +187,7 @@ MEASURES: dict[str, Measure] = {
         "time for one sequence", " ms", 1.0, 2, False, _result("milliseconds"), log=True
     ),
     "peak_megabytes": Measure(
-        "peak memory above what stood before",
+        "peak memory above the level before",
         " MB",
         1.0,
         2,

@@ -1,7 +1,7 @@
-"""How the errors of a recall grow with its delay: DFA, e-prop and the exact gradient, on three cells.
+"""How recall errors grow with the delay: DFA, e-prop and the exact gradient, on three cells.
 
-The DFA paper reads from its table 1 that a GRU trained with DFA learns longer correlations than a tanh RNN.
-Here one symbol is shown and asked for after a number of blanks; nothing but the delay changes.
+The DFA paper concludes from its table 1 that a GRU trained with DFA learns longer correlations than a tanh
+RNN. Here one symbol is shown and has to be recalled after a number of blanks; only the delay changes.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def lines(profile: ProfileName) -> tuple[Line, ...]:
 
 
 def _less(text: str, first: tuple[str, str], second: tuple[str, str]) -> Claim:
-    """At every long delay the first rule and cell makes fewer errors than the second."""
+    """At every long delay, the first rule and cell make fewer errors than the second."""
     pairs = [(_key(delay, *first), _key(delay, *second)) for delay in LONG]
     return at_most(text, pairs, 1.0)
 
@@ -96,17 +96,17 @@ CLAIMS = (
         ("DFA", "rnn"),
     ),
     _less(
-        "The exact rule on an LRU, forward in time, recalls better than DFA on a GRU.",
+        "The exact rule (RTRL) on an LRU, forward in time, recalls better than DFA on a GRU.",
         ("RTRL", "lru"),
         ("DFA", "gru"),
     ),
     _less(
-        "It recalls better than BPTT on a GRU.",
+        "RTRL on an LRU recalls better than BPTT on a GRU.",
         ("RTRL", "lru"),
         ("BPTT", "gru"),
     ),
     _less(
-        "It recalls better than the readout alone of the same LRU.",
+        "RTRL on an LRU recalls better than the readout alone on the same LRU.",
         ("RTRL", "lru"),
         ("readout alone", "lru"),
     ),
@@ -117,21 +117,22 @@ def _how(profile: ProfileName) -> tuple[str, ...]:
     size = SIZES[profile]
     rates = ", ".join(map(str, size.rates))
     return (
-        "One of 8 symbols, then blanks, then a marker at which the symbol is due; the squared error counts "
-        "at every step, the errors of the symbol alone are shown. Chance is 7/8.",
-        f"{size.hidden} units and a readout with a hidden layer of as many, Adam, batches of 50, gradients "
-        f"clipped at norm 1, {size.epochs} epochs of 10,000 sequences. The rate of every line is chosen from "
-        f"{rates} by the loss on the validation part, in a run of {size.searched} epochs.",
-        "RTRL on the dense cells and BPTT on one layer of the LRU are left out: they give the gradients of "
-        "BPTT and of RTRL there, up to rounding.",
-        "The LRU begins with eigenvalues between 0.9 and 0.999 in modulus.",
+        "One of 8 symbols, then blanks, then a marker at which the symbol is due. The squared error counts "
+        "at every step; only the errors on the symbol are shown. Chance is 7/8.",
+        f"{size.hidden} units and a readout with a hidden layer of the same size, Adam, batches of 50, "
+        f"gradients clipped at norm 1, {size.epochs} epochs of 10,000 sequences. The learning rate of every "
+        f"line is chosen from {rates} by the loss on the validation part, in a run of {size.searched} "
+        "epochs.",
+        "RTRL on the dense cells and BPTT on one layer of the LRU are left out: up to rounding, they give "
+        "the same gradients as BPTT and RTRL, respectively.",
+        "The LRU is initialised with eigenvalues between 0.9 and 0.999 in modulus.",
     )
 
 
 EXPERIMENTS = (
     Experiment(
         "beyond/delays",
-        "Errors of a recall against its delay",
+        "Recall errors against the delay",
         "How long a delay does each rule learn to bridge, and on which cell?",
         "sizes",
         ("bit_errors", "test_loss"),

@@ -1,8 +1,9 @@
-"""Does the choice of the feedback matrix matter? Eight kinds of it under DFA, and two ways back through time.
+"""Does the choice of the feedback matrix matter? Eight kinds under DFA, and two rules that go back in time.
 
-The DFA paper calls the choice crucial. Here it is the only thing that changes: the same GRU, readout and
-search under every kind. Beside them stand feedback alignment through time, which keeps BPTT's way back and
-replaces the weights on it, weight mirrors, which learn those matrices, BPTT itself, and the readout alone.
+The DFA paper calls the choice crucial. Here it is the only thing that changes: the GRU, readout and search
+are the same for every kind. They are compared with feedback alignment through time, which keeps BPTT's
+backward pass but replaces its weights, with weight mirrors, which learn those matrices, with BPTT itself,
+and with the readout alone.
 """
 
 from __future__ import annotations
@@ -27,9 +28,9 @@ DATASETS = ("ecg200", "libras", "digits-rows")
 RANDOM = ("gaussian", "uniform", "orthogonal", "ternary", "sparse")
 """Drawn once and kept."""
 INFORMED = ("sign", "symmetric", "kolen_pollack")
-"""Made of the readout, or learned by its law."""
+"""Derived from the readout, or learned by the same updates."""
 LEARNING = {"feedback_lr": 0.1}
-"""Of matrices that learn by a law of their own: ten updates are to show."""
+"""For matrices with their own learning rule: fast enough to show after ten updates."""
 MARGIN = 0.03
 """Accuracies that differ by less are on par."""
 
@@ -101,7 +102,7 @@ def _line(size: _Size, key: Key, **values: Any) -> Line:
 
 
 def lines(profile: ProfileName) -> tuple[Line, ...]:
-    """BPTT and the readout alone, eight kinds of feedback, and the two ways back through other matrices."""
+    """BPTT, the readout alone, eight kinds of feedback, and two backward passes with other matrices."""
     size = SIZES[profile]
     found = []
     for dataset in size.datasets:
@@ -116,7 +117,7 @@ def lines(profile: ProfileName) -> tuple[Line, ...]:
 
 
 def _kinds(*kinds: str) -> list[tuple[Key, Key]]:
-    """Each kind beside the Gaussian one, on every data set."""
+    """Each kind paired with the Gaussian one, on every data set."""
     return [
         (_kind(dataset, kind), _kind(dataset, "gaussian")) for dataset in DATASETS for kind in kinds
     ]
@@ -132,30 +133,30 @@ def _gaussian(dataset: str) -> Key:
 
 CLAIMS: tuple[Claim, ...] = (
     on_par(
-        "How a random feedback is drawn makes no difference: every kind is within 3 points of the Gaussian.",
+        "The distribution of random feedback makes no difference: every kind is within 3 points of Gaussian.",
         _kinds(*RANDOM[1:]),
         MARGIN,
     ),
     no_worse(
-        "One entry a row is enough: sparse feedback is at most 3 points below the Gaussian.",
+        "One entry per row is enough: sparse feedback is at most 3 points below Gaussian feedback.",
         _kinds("sparse"),
         MARGIN,
     ),
     above(
-        "Feedback that follows the readout, W_outᵀ or its signs, is more accurate than a random one.",
+        "Feedback that follows the readout, W_outᵀ or its signs, is more accurate than random feedback.",
         _kinds("symmetric", "sign"),
     ),
     above(
-        "Feedback that learns by the readout's own law is more accurate than one that stays random.",
+        "Feedback that learns by the readout's own updates is more accurate than feedback that stays random.",
         _kinds("kolen_pollack"),
     ),
     above(
-        "The readout's own matrix brings DFA nearer to the gradient of BPTT than a random one does.",
+        "The readout's own matrix brings DFA closer to the gradient of BPTT than a random one does.",
         _kinds("symmetric"),
         measure="last_alignment",
     ),
     above(
-        "Through time the random matrices do better: feedback alignment is more accurate than DFA.",
+        "Random matrices do better through time: feedback alignment is more accurate than DFA.",
         _each(_alignment, _gaussian),
     ),
     no_worse(
@@ -164,7 +165,7 @@ CLAIMS: tuple[Claim, ...] = (
         MARGIN,
     ),
     above(
-        "Any of it is worth while: DFA with a Gaussian matrix is more accurate than the readout alone.",
+        "DFA is worthwhile at all: with a Gaussian matrix it is more accurate than the readout alone.",
         _each(_gaussian, _frozen),
     ),
 )
@@ -176,19 +177,19 @@ def _how(profile: ProfileName) -> tuple[str, ...]:
     batches = {name: _BATCHES[name] for name in size.datasets}
     return (
         f"A GRU of {size.hidden} units with a linear readout, the loss at the last step, Adam, gradients "
-        f"clipped at norm 1; batches: {listed(batches)}; epochs: {listed(size.epochs)}. Planned at half a "
-        "second of one core a run, a tenth of an hour in all.",
-        f"The rate of every line is chosen from {rates} by the accuracy on the validation part, in one run "
-        "of as many epochs with the first seed: the same budget for all.",
-        "Alignment is the cosine between the gradients of all recurrent parameters that the rule and BPTT "
-        "give on the first training batch, after every epoch: the mean over all epochs, and that of the last "
-        "tenth.",
-        "All matrices have the size of a fresh readout. Entries a row of F: all outputs (2 on ecg200, 15 on "
-        "libras, 10 on digits-rows) for the Gaussian, uniform and orthogonal kinds, two thirds of them on "
-        "average for the ternary one, a single one for the sparse one.",
-        "Kolen-Pollack feedback and weight mirrors learn at a rate of 0.1, which was set by hand; under Adam "
+        f"clipped at norm 1; batch sizes: {listed(batches)}; epochs: {listed(size.epochs)}. Planned for half "
+        "a second per run on one core, a tenth of an hour in all.",
+        f"The learning rate of every line is chosen from {rates} by the accuracy on the validation part, in "
+        "one run of the same number of epochs with the first seed: the same budget for all.",
+        "Alignment is the cosine between the gradients of all recurrent parameters from the rule and from "
+        "BPTT on the first training batch, after every epoch; given are the mean over all epochs and the "
+        "mean over the last tenth.",
+        "All matrices are scaled like a freshly initialised readout. Nonzero entries per row of F: all "
+        "outputs (2 on ecg200, 15 on libras, 10 on digits-rows) for Gaussian, uniform and orthogonal "
+        "feedback, two thirds of them on average for ternary feedback, a single one for sparse feedback.",
+        "Kolen-Pollack feedback and weight mirrors learn at a rate of 0.1, set by hand; under Adam "
         "the former does not follow the readout exactly.",
-        "The seed decides the split into parts, the weights, the batches and the feedback.",
+        "The seed determines the data split, the weights, the batches and the feedback.",
     )
 
 

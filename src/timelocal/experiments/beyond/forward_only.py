@@ -1,9 +1,9 @@
-"""Hardware that only runs forward: accuracy against how often the device is asked.
+"""Forward-only hardware: accuracy against the number of queries.
 
 A device answers a query with one noisy or clean run of a sequence and has no derivative. Rules spend queries
-in different ways: in pairs, in three runs with opposite noise, in many directions for one update, or one
-alone. All have as many queries for every sequence of the training part, so that a rule that asks more for
-an update makes fewer of them.
+in different ways: in pairs, in three runs with opposite noise, in many directions for one update, or singly.
+All have the same number of queries for every training sequence, so a rule that needs more queries per update
+makes fewer updates.
 
 Budget: about 1.5 hours of one core (11 lines with three numbers of queries, 13 runs each of 1 to 35 s).
 """
@@ -20,7 +20,7 @@ from timelocal.experiments.experiment import Claim, Experiment, Key, Line, Profi
 
 DATASET = "digits-rows"
 QUERIES = (30, 120, 480)
-"""Runs of every sequence over the whole training."""
+"""Runs of each sequence during the whole training."""
 
 
 class _Rule(NamedTuple):
@@ -45,7 +45,7 @@ BESIDE = {
     "BPTT": _Rule(1, "bptt", {}),
     "readout alone": _Rule(1, "bptt", {}),
 }
-"""What no such device can do, and what takes none of its queries to learn the recurrence."""
+"""What no such device can do, and what uses no queries to learn the recurrence."""
 
 
 def _panel(queries: int) -> str:
@@ -83,15 +83,18 @@ def _pairs(first: str, second: str) -> list[tuple[Key, Key]]:
 
 CLAIMS: tuple[Claim, ...] = (
     no_worse(
-        "Two noisy runs teach as much as a clean and a noisy one, to within 3 points.",
+        "Two noisy runs train as well as one clean and one noisy run, to within 3 points.",
         _pairs("ANP, two noisy runs", "ANP"),
         0.03,
     ),
-    above("Nodes are better perturbed than weights.", _pairs("NP", "WP")),
-    above("Many updates in one direction beat few in five.", _pairs("NP", "NP, 5 directions")),
-    above("Opposite noise is worth its third run.", _pairs("NP, antithetic", "NP")),
+    above("Perturbing nodes is better than perturbing weights.", _pairs("NP", "WP")),
     above(
-        "One run and a function in place of the derivative beat every perturbation.",
+        "Many updates along one direction beat few updates along five.",
+        _pairs("NP", "NP, 5 directions"),
+    ),
+    above("Antithetic noise is worth its third run.", _pairs("NP, antithetic", "NP")),
+    above(
+        "A single run with a fixed function in place of the derivative beats every perturbation.",
         [
             pair
             for rule in ("NP", "ANP", "WP", "NP, antithetic")
@@ -99,7 +102,7 @@ CLAIMS: tuple[Claim, ...] = (
         ],
     ),
     above(
-        "Perturbation teaches the recurrence: a readout alone is worse.",
+        "Perturbation trains the recurrence usefully: a readout alone is worse.",
         _pairs("NP", "readout alone"),
     ),
 )
@@ -109,21 +112,22 @@ def _how(profile: ProfileName) -> tuple[str, ...]:
     shown = lines(profile)[0]
     runs = ", ".join(f"{name} {one.runs}" for name, one in RULES.items())
     return (
-        "Every rule has as many runs of each training sequence as its panel says, and makes them into "
-        f"epochs; runs for one update: {runs}. A third of its epochs judges a candidate of the search.",
-        f"The device is a tanh RNN of {shown.config.hidden} units, simulated without faults of its own, with "
-        "a linear readout; the loss of the outputs' mean over the steps, Adam, gradients clipped at norm 1, "
+        "Every rule gets the number of runs per training sequence that its panel names, spent over as many "
+        f"epochs as they allow; runs per update: {runs}. Candidates of the search are judged after a third "
+        "of the epochs.",
+        f"The device is a simulated tanh RNN of {shown.config.hidden} units without faults, with a linear "
+        "readout; the loss is on the mean of the outputs over the steps; Adam, gradients clipped at norm 1, "
         f"batches of {shown.config.batch}, eight learning rates, seeds: {len(shown.seeds)}. Perturbations "
         "have σ = 0.01 and credit the change of the loss to the noise of every step.",
-        "DFA's slope is a function of the measured pre-activations and not the device's derivative.",
+        "DFA's slope is a function of the measured pre-activations, not the device's derivative.",
     )
 
 
 EXPERIMENTS = (
     Experiment(
         "beyond/forward-only",
-        "Accuracy against queries of a device that only runs forward",
-        "What is learned from so many runs of a device, and how are they best spent?",
+        "Accuracy against queries of forward-only hardware",
+        "What can be learned from a given number of runs of a device, and how are they best spent?",
         "sizes",
         ("accuracy", "last_accuracy"),
         lines,

@@ -1,8 +1,8 @@
-"""The accuracy of BPTT without BPTT: how near the rules without it come, with the same budget for all.
+"""The accuracy of BPTT without BPTT: how close other rules come, with the same budget for all.
 
 On the DFA paper's four data sets, dense cells are trained by BPTT, DFA and e-prop, and element-wise cells by
-RTRL, whose traces are exact on them and go forward in time. Beside these stands the same choice of cells with
-the recurrence frozen. All have the same readout, places of the loss and rates to choose from.
+RTRL, whose traces are exact on them and go forward in time. The baseline is the same choice of cells with
+the recurrence frozen. All have the same readout, and the same loss positions and rates to choose from.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _BATCHES = {"ecg200": 20, "libras": 20, "strawberry": 10, "row-mnist": 100}
 
 @dataclass(frozen=True, kw_only=True)
 class _Size:
-    """How large a profile is, by data set; `searched` are the epochs of a candidate, with so many seeds."""
+    """The size of a profile by data set; `searched`: epochs of each candidate, over `search_seeds` seeds."""
 
     epochs: dict[str, int]
     seeds: dict[str, int]
@@ -118,7 +118,7 @@ def _of(rule: str, cell: str, dataset: str) -> Key:
 
 
 def gap(profile: ProfileName) -> tuple[Line, ...]:
-    """BPTT first, what is exact without it, the same with a recurrence that is frozen, and cell by cell."""
+    """BPTT, the exact rule without it, the same with a frozen recurrence, and rule by rule on dense cells."""
     size = SIZES[profile]
     lines: list[Line] = []
     for dataset in DATASETS:
@@ -139,7 +139,7 @@ _REPEATS = 20
 
 
 def costs(profile: ProfileName) -> tuple[Line, ...]:
-    """What one update takes, of every rule with every cell that may be chosen for it."""
+    """The cost of one update for every rule and every cell that may be chosen for it."""
     size, lines = SIZES[profile], []
     columns: tuple[tuple[str, str, tuple[str, ...], Column, bool], ...] = (
         ("BPTT", "bptt", DENSE, "true BPTT", False),
@@ -162,18 +162,18 @@ def costs(profile: ProfileName) -> tuple[Line, ...]:
 def _costs_how(profile: ProfileName) -> tuple[str, ...]:
     repeats = 1 if profile == "quick" else _REPEATS
     return (
-        "One update with the first batch of the training part, on a processor's single thread: networks, "
-        "batches and optimizer as in the study, loss of the outputs' mean over the steps. The median of "
-        f"{repeats} updates after one that warms up; memory is the peak of resident memory above what stood "
-        "before.",
+        "One update with the first batch of the training part, on a single CPU thread: networks, "
+        "batches and optimizer as in the study, with the loss on the mean of the outputs over the steps. The "
+        f"median of {repeats} updates after one warm-up; memory is the peak of resident memory above the "
+        "level before.",
     )
 
 
 def _claims() -> tuple[Claim, ...]:
     nearest = [
         no_worse(
-            f"On {dataset} the exact rule on an element-wise cell is as accurate as BPTT on the better dense "
-            f"cell, to within {100 * margin:g} points.",
+            f"On {dataset}, the exact rule (RTRL) on an element-wise cell is as accurate as BPTT on the "
+            f"better dense cell, to within {100 * margin:g} points.",
             [(_exact(dataset), _bptt(dataset))],
             margin,
         )
@@ -182,12 +182,12 @@ def _claims() -> tuple[Claim, ...]:
     return (
         *nearest,
         above(
-            "Learning the element-wise recurrence is better than leaving it as it was drawn.",
+            "Training the element-wise recurrence is better than leaving it as initialised.",
             [(_exact(dataset), _frozen(dataset)) for dataset in DATASETS],
         ),
         *(
             no_worse(
-                f"{rule} on the DFA paper's own cells comes within 3 points of BPTT on the same cell.",
+                f"On the DFA paper's own cells, {rule} comes within 3 points of BPTT on the same cell.",
                 [
                     (_of(rule, cell, dataset), _of("BPTT", cell, dataset))
                     for dataset in DATASETS
@@ -204,16 +204,17 @@ def _how(profile: ProfileName) -> tuple[str, ...]:
     size = SIZES[profile]
     candidates = len(size.places) * len(size.rates)
     return (
-        f"{size.hidden} units in one layer and a readout with a hidden layer of as many, Adam, gradients "
-        f"clipped at norm 1; batches: {listed(_BATCHES)}; epochs: {listed(size.epochs)}.",
-        f"Chosen on the validation part: the place of the loss ({', '.join(size.places)}) and the learning "
-        f"rate ({', '.join(map(str, size.rates))}), {candidates} candidates for every cell and rule, in runs "
-        f"of {listed(size.searched)} epochs with so many seeds: {listed(size.search_seeds)}. Where the "
-        "better of two cells is taken, the choice is part of the same search, for BPTT as for its rivals.",
-        "The seed decides the split into parts, the weights, the batches and the feedback; seeds: "
+        f"One layer of {size.hidden} units and a readout with a hidden layer of the same size; Adam, "
+        f"gradients clipped at norm 1; batch sizes: {listed(_BATCHES)}; epochs: {listed(size.epochs)}.",
+        f"Chosen on the validation part: where the loss is taken ({', '.join(size.places)}) and the learning "
+        f"rate ({', '.join(map(str, size.rates))}), {candidates} candidates for every cell and rule. Epochs "
+        f"per candidate: {listed(size.searched)}; seeds per candidate: {listed(size.search_seeds)}. Where "
+        "the better of two cells is taken, the choice is part of the same search, for BPTT and for its "
+        "rivals.",
+        "The seed determines the data split, the weights, the batches and the feedback; seeds: "
         f"{listed(size.seeds)}. Intervals are of differences paired by seed. Splits of one data set share "
-        "sequences, which makes such intervals narrower than those of new data would be.",
-        "A frozen recurrence stays as it was drawn; its readout learns like all others.",
+        "sequences, so these intervals are narrower than they would be on new data.",
+        "A frozen recurrence is randomly initialised and never trained; its readout learns like all others.",
     )
 
 
@@ -221,7 +222,7 @@ EXPERIMENTS = (
     Experiment(
         "beyond/gap",
         "The accuracy of BPTT without BPTT",
-        "How near do rules that never go back through time come to BPTT?",
+        "How close to BPTT do rules come that never go back through time?",
         "curves",
         ("accuracy", "last_accuracy", "validation_accuracy"),
         gap,
@@ -231,8 +232,8 @@ EXPERIMENTS = (
     ),
     Experiment(
         COSTS,
-        "What an update costs",
-        "How long does an update take with every rule, and how much memory?",
+        "The cost of one update",
+        "How much time and memory does one update take with each rule?",
         "costs",
         ("milliseconds", "peak_megabytes"),
         costs,

@@ -1,7 +1,7 @@
 """The two papers meet: the rules of each on the tasks of the other.
 
 Perturbations on the DFA paper's four data sets, and direct feedback alignment on the perturbation paper's
-forecasts. BPTT, the recurrence as it was drawn and, of forecasts, a ridge regression stand beside both.
+forecasting tasks. Both are compared with BPTT, a frozen recurrence and, for forecasts, a ridge regression.
 
 Budget: about 7 hours of one core for the classes (8 lines on 4 data sets, 26 runs each of 2 s to 2 min; more
 than half of it is WP), 1 hour for the forecasts (7 new lines on 4 tasks, 20 runs each of 1 to 20 s).
@@ -38,7 +38,7 @@ RULES: Mapping[str, Mapping[str, Any]] = {
 
 
 def of_classes(profile: ProfileName) -> tuple[Line, ...]:
-    """Every rule on the tanh RNN, data set by data set; a quick look takes the first."""
+    """Every rule on the tanh RNN, data set by data set; the quick profile takes the first."""
     datasets = CLASSES[:1] if profile == "quick" else CLASSES
     return tuple(
         classified(profile, dataset, label, **values)
@@ -60,7 +60,7 @@ ONLINE: Mapping[str, Mapping[str, Any]] = {
 
 
 def of_forecasts(profile: ProfileName) -> tuple[Line, ...]:
-    """DFA and its likes beside the paper's own rules, task by task; a quick look takes the first."""
+    """DFA and related rules with the paper's own, task by task; the quick profile takes the first."""
     tasks = FORECASTS[:1] if profile == "quick" else FORECASTS
     found = []
     for task in tasks:
@@ -74,7 +74,7 @@ def _pairs(panels: Iterable[str], first: str, second: str) -> list[tuple[Key, Ke
 
 
 def _key(panel: str, label: str) -> Key:
-    """The rules of the perturbation paper's page stand in its column there."""
+    """The key of a line; rules of the perturbation paper's page have its column."""
     beside = panel in FORECASTS and label in ("BP", "ANP", "DANP")
     return Key(panel, label, "as corrected") if beside else key(panel, label)
 
@@ -91,13 +91,13 @@ def _class_claims(dataset: str) -> tuple[Claim, ...]:
             _pairs([dataset], "ANP", "DFA"),
             0.03,
         ),
-        more("ANP teaches the recurrence: a readout alone is worse", "ANP", "readout alone"),
+        more("ANP is more accurate than a readout alone", "ANP", "readout alone"),
         more("Decorrelation makes DFA more accurate", "DDFA", "DFA"),
     )
 
 
 LESS = 1.15
-"""How much larger a loss may be and still be as good: that of the perturbation paper's page."""
+"""How much larger a loss may be and still count as equally good, as on the perturbation paper's page."""
 
 
 def _forecast_claims(task: str) -> tuple[Claim, ...]:
@@ -106,10 +106,10 @@ def _forecast_claims(task: str) -> tuple[Claim, ...]:
 
     return (
         less("DFA forecasts as well as one step of backpropagation", "DFA", "BP", LESS),
-        less("DFA errs less than ANP", "DFA", "ANP"),
-        less("DFA teaches the recurrence: a readout alone errs more", "DFA", "readout alone"),
-        less("Decorrelation makes DFA better", "DDFA", "DFA"),
-        less("The exact rule on an LRU errs less than BPTT on the tanh RNN", "RTRL, LRU", "BPTT"),
+        less("DFA has a smaller error than ANP", "DFA", "ANP"),
+        less("DFA has a smaller error than a readout alone", "DFA", "readout alone"),
+        less("Decorrelation improves DFA", "DDFA", "DFA"),
+        less("RTRL on an LRU has a smaller error than BPTT on the tanh RNN", "RTRL, LRU", "BPTT"),
     )
 
 
@@ -117,7 +117,7 @@ EXPERIMENTS = (
     Experiment(
         "beyond/meet-classes",
         "Perturbations on the DFA paper's data sets",
-        "How accurate are rules that only run forward where DFA was shown, beside DFA and BPTT?",
+        "How accurate are forward-only rules on the tasks of the DFA paper, compared with DFA and BPTT?",
         "curves",
         ("accuracy", "last_accuracy"),
         of_classes,
@@ -126,15 +126,15 @@ EXPERIMENTS = (
     ),
     Experiment(
         "beyond/meet-forecasts",
-        "DFA on the perturbation paper's forecasts",
-        "How well does DFA forecast, beside perturbations, exact rules and ridge?",
+        "DFA on the perturbation paper's forecasting tasks",
+        "How well does DFA forecast, compared with perturbations, exact rules and ridge regression?",
         "curves",
         ("test_loss", "of_ridge"),
         of_forecasts,
         tuple(claim for task in FORECASTS for claim in _forecast_claims(task)),
         lambda profile: (
             *how_forecast(),
-            "Copying 100 symbols is left out: there BPTT itself is not better than a constant.",
+            "The copying task (100 symbols) is left out: even BPTT is no better there than a constant.",
         ),
     ),
 )

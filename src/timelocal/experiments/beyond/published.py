@@ -1,7 +1,7 @@
-"""Three published claims of how little of the past is enough, under their conditions and outside them.
+"""Three published claims about how little of the past is enough, under their conditions and outside them.
 
-Under them an error comes at every step; outside, once at the end of a sequence. The cell is a small GRU, of
-which RTRL, the exact gradient forward in time, is still to be had.
+Under these conditions an error arrives at every step; outside them, once at the end of a sequence. The cell
+is a small GRU, for which RTRL, the exact gradient forward in time, is still affordable.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ WITHIN, OUTSIDE = "an error at every step", "an error at the end"
 DATASETS = {WITHIN: "mackey-glass", OUTSIDE: "adding:steps=50"}
 RATES = (0.001, 0.003, 0.01)
 NEAR = 1.1
-"""A loss of at most so many times another's matches it."""
+"""A loss matches another if it is at most this many times as large."""
 MOST = 1.5
-"""With a loss of at most so many times the exact gradient's, most of it is recovered."""
+"""Most of the exact gradient is recovered if the loss is at most this many times that of the gradient."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Published:
-    """A claim: the rule that it is of, and what the rule leaves out, beside the exact gradient.
+    """A claim: its rule, and the same rule without what it keeps of the past, next to the exact gradient.
 
-    online: whether the weights move at every step where there is an error at every step.
+    online: whether the weights are updated at every step where there is an error at every step.
     """
 
     name: str
@@ -57,7 +57,7 @@ PUBLISHED = (
     Published(
         name="immediate",
         title="Immediate derivatives with RMSprop",
-        question="Do the derivatives of a step by itself match RTRL online, once they are normalised?",
+        question="Do the derivatives within one step, once normalised, match RTRL online?",
         said="Immediate derivatives with RMSprop match RTRL",
         ours="immediate derivatives",
         rule=IMMEDIATE,
@@ -65,13 +65,13 @@ PUBLISHED = (
         factor=NEAR,
         optimizer="rmsprop",
         online=True,
-        source="RMSprop divides by a running size of each weight's own derivative; a coarser group, such as "
-        "a matrix, is not tested here.",
+        source="RMSprop divides each weight's derivative by its own running magnitude; normalising coarser "
+        "groups, such as whole matrices, is not tested here.",
     ),
     Published(
         name="sparse",
         title="Sparse RTRL with four neighbours",
-        question="How much of RTRL is there if each unit follows only four others?",
+        question="How much of RTRL is left if each unit follows only four others?",
         said="Sparse RTRL with k = 4 recovers most of RTRL",
         ours="sparse RTRL, k = 4",
         rule={"rule": "sparse-rtrl", "rule_options": {"k": 4}},
@@ -79,13 +79,13 @@ PUBLISHED = (
         factor=MOST,
         optimizer="adam",
         online=True,
-        source="The neighbours are those of the strongest weights, chosen anew as a stream goes on.",
+        source="The neighbours are those with the strongest weights, re-chosen as the stream goes on.",
     ),
     Published(
         name="stationary",
         title="A fixed diagonal feedback of the state",
-        question="How near to BPTT does a trace come that decays by the same share at every step?",
-        said="A fixed diagonal feedback of the state comes near BPTT",
+        question="How close to BPTT is a trace that decays by the same factor at every step?",
+        said="A fixed diagonal feedback of the state comes close to BPTT",
         ours="stationary trace",
         rule={
             "rule": "dfa",
@@ -95,7 +95,7 @@ PUBLISHED = (
         factor=MOST,
         optimizer="adam",
         online=False,
-        source="The shares run from 0.5 to 0.99 over the units and are never learned.",
+        source="The decay factors range from 0.5 to 0.99 over the units and are never learned.",
     ),
 )
 
@@ -139,30 +139,33 @@ def lines(one: Published, profile: ProfileName) -> tuple[Line, ...]:
 
 def _claims(one: Published) -> tuple[Claim, ...]:
     found = []
-    for panel, where in ((WITHIN, "where errors come at every step"), (OUTSIDE, "elsewhere, too")):
+    for panel, where in (
+        (WITHIN, "with an error at every step"),
+        (OUTSIDE, "also with an error only at the end"),
+    ):
         exact = Key(panel, "exact gradient", "true BPTT")
         ours = Key(panel, one.ours, "best without BPTT")
         found.append(at_most(f"{one.said}, {where}.", [(ours, exact)], one.factor))
         if one.without is not None:
             less = Key(panel, one.without[0], "best without BPTT")
-            told = f"It does so by what it keeps of the past, {where}."
+            told = f"What it keeps of the past makes the difference, {where}."
             found.append(at_most(told, [(ours, less)], 1.0))
     return tuple(found)
 
 
 def _how(one: Published, profile: ProfileName) -> tuple[str, ...]:
     first, *_, last = lines(one, profile)
-    moves = "at every step" if one.online else "after every sequence"
+    when = "at every step" if one.online else "after every sequence"
     exact = "RTRL" if one.online else "BPTT"
     return (
         f"A GRU of {first.config.hidden} units with a linear readout; {one.optimizer}, gradients clipped at "
         "norm 1.",
-        f"With an error at every step: Mackey-Glass, 15 steps ahead, {first.config.epochs} epochs, weights "
-        f"move {moves}; the exact gradient is {exact}'s. With an error at the end: adding over 50 steps, "
-        f"{last.config.epochs} epochs in batches of {last.config.batch}; the exact gradient is BPTT's, which "
-        "is RTRL's there.",
-        f"The rate of every line is chosen from {', '.join(map(str, RATES))} by the loss on the validation "
-        "part, in one shorter run each.",
+        f"With an error at every step: Mackey-Glass, 15 steps ahead, {first.config.epochs} epochs, updates "
+        f"{when}; the exact gradient is computed by {exact}. With an error at the end: adding over 50 steps, "
+        f"{last.config.epochs} epochs in batches of {last.config.batch}; the exact gradient is computed by "
+        "BPTT, which equals RTRL there.",
+        f"The learning rate of every line is chosen from {', '.join(map(str, RATES))} by the loss on the "
+        "validation part, in one shorter run each.",
         one.source,
     )
 

@@ -1,8 +1,8 @@
-"""Late and sparse rewards: one number an episode, 10, 30 or 100 steps after what must have been stored.
+"""Late and sparse rewards: one number per episode, 10, 30 or 100 steps after what had to be stored.
 
-Node perturbation knows nothing but how the loss changed. Told once at the end, it may credit the noise of
-every step alike, of recent steps more, or of the last step alone; told at several steps, it may leave out
-what came before a step's noise.
+Node perturbation knows nothing but the change of the loss. If that comes once, at the end, it can credit the
+noise of all steps equally, of recent steps more, or of the last step alone; if it comes at several steps, it
+can leave out what was lost before a step's noise.
 
 Budget: a tenth of an hour of one core for the match (5 lines at three delays, 18 runs each of 0.5 to 3.5 s),
 half an hour for copying (6 lines at three delays, 13 runs each of 2 to 20 s).
@@ -22,7 +22,7 @@ DELAYS = (10, 30, 100)
 RATES = (1e-3, 3e-3, 1e-2)
 CREDITS = {"whole": "global", "to go": "to_go", "trace": "trace(0.95)", "last step": "local"}
 MATCH = ("whole", "trace", "last step")
-"""Where the loss comes once, at the end, all of it is to go at every step."""
+"""Where the loss comes once, at the end, the loss to go is the whole loss at every step."""
 
 
 def _panel(delay: int) -> str:
@@ -42,7 +42,7 @@ def _rules(*credits: str) -> Mapping[str, Mapping[str, Any]]:
 
 
 def match(profile: ProfileName) -> tuple[Line, ...]:
-    """Every credit on the delayed match; a quick look takes the shortest delay."""
+    """Every kind of credit on the delayed match; the quick profile takes the shortest delay."""
     return tuple(
         classified(profile, f"delayed-match:delay={delay}", rule, _panel(delay), at="last", **values)
         for delay in (DELAYS[:1] if profile == "quick" else DELAYS)
@@ -67,7 +67,7 @@ def _copying(profile: ProfileName, delay: int, rule: str, values: Mapping[str, A
 
 
 def copying(profile: ProfileName) -> tuple[Line, ...]:
-    """Every credit on the recall of one symbol, whose error counts at every step."""
+    """Every kind of credit on the recall of one symbol, with an error at every step."""
     return tuple(
         _copying(profile, delay, rule, values)
         for delay in (DELAYS[:1] if profile == "quick" else DELAYS)
@@ -82,28 +82,29 @@ def _at(delay: int, credit: str) -> Key:
 MATCH_CLAIMS = (
     *(
         above(
-            f"A reward {delay} steps late teaches a perturbed recurrence: a readout alone is worse.",
+            f"A reward delayed by {delay} steps trains a perturbed recurrence usefully: a readout alone is "
+            "worse.",
             [(_at(delay, "whole"), key(_panel(delay), "readout alone"))],
         )
         for delay in DELAYS
     ),
     above(
-        "Crediting the noise of every step beats crediting that of the last step alone.",
+        "Crediting the noise of every step beats crediting the noise of the last step alone.",
         [(_at(delay, "whole"), _at(delay, "last step")) for delay in DELAYS],
     ),
     above(
-        "A trace that forgets beats crediting the noise of every step alike.",
+        "A decaying trace beats crediting the noise of every step equally.",
         [(_at(delay, "trace"), _at(delay, "whole")) for delay in DELAYS],
     ),
 )
 COPYING_CLAIMS = (
     at_most(
-        "Crediting a step's noise with what is to go errs less than with the whole loss.",
+        "Crediting a step's noise with the loss to go gives fewer errors than with the whole loss.",
         [(_at(delay, "to go"), _at(delay, "whole")) for delay in DELAYS],
         1.0,
     ),
     at_most(
-        "Perturbation with what is to go errs less than a readout alone.",
+        "Perturbation credited with the loss to go makes fewer errors than a readout alone.",
         [(_at(delay, "to go"), key(_panel(delay), "readout alone")) for delay in DELAYS],
         1.0,
     ),
@@ -112,33 +113,34 @@ COPYING_CLAIMS = (
 EXPERIMENTS = (
     Experiment(
         "beyond/rewards-match",
-        "One reward an episode, many steps late",
-        "How late may the one reward of an episode be, and whose noise should it credit?",
+        "One delayed reward per episode",
+        "By how many steps may the only reward of an episode be delayed, and whose noise should it credit?",
         "curves",
         ("accuracy", "last_accuracy"),
         match,
         MATCH_CLAIMS,
         lambda profile: (
             *how_classified(profile, "delayed-match"),
-            "Here the loss is that of the last step alone. Two stimuli, as many steps apart as the panel "
-            "says; what the first one was must have been stored for so long when the loss comes.",
-            "The trace keeps 0.95 of itself at every step.",
+            "Here the loss is taken at the last step only. Two stimuli are shown, separated by the number of "
+            "steps that the panel names; the first must be remembered for that long.",
+            "The trace decays by a factor of 0.95 per step.",
         ),
     ),
     Experiment(
         "beyond/rewards-copying",
-        "Rewards at every step, the one that counts late",
-        "Does it help to leave out of a step's credit what was lost before it?",
+        "Rewards at every step, the decisive one late",
+        "Does it help to leave earlier losses out of a step's credit?",
         "curves",
         ("bit_errors", "test_loss"),
         copying,
         COPYING_CLAIMS,
         lambda profile: (
-            "One of 8 symbols, then as many blanks as the panel says, then a marker at which the symbol is "
-            "due. The squared error counts at every step; the errors of the symbol alone are shown, 7/8 by "
-            f"chance. {copying(profile)[0].config.hidden} units, Adam, gradients clipped at norm 1, "
-            f"{copying(profile)[0].config.epochs} epochs of 10,000 sequences; the rate of every line from "
-            f"{', '.join(map(str, RATES))} by the validation loss after one epoch, seed 0.",
+            "One of 8 symbols, then the number of blanks that the panel names, then a marker at which the "
+            "symbol is due. The squared error counts at every step; only the errors on the symbol are shown, "
+            f"7/8 by chance. {copying(profile)[0].config.hidden} units, Adam, gradients clipped at norm 1, "
+            f"{copying(profile)[0].config.epochs} epochs of 10,000 sequences; the learning rate of every "
+            f"line is chosen from {', '.join(map(str, RATES))} by the validation loss after one epoch with "
+            "seed 0.",
         ),
     ),
 )

@@ -1,7 +1,7 @@
-"""Spiking networks: rules with a surrogate derivative, a rule with none, and a recurrence that stays put.
+"""Spiking networks: rules with a surrogate derivative, a rule without one, and a frozen recurrence.
 
-Handwritten digits are read row by row, which takes eight steps, by leaky integrate-and-fire neurons and by
-such whose thresholds adapt.
+Handwritten digits are read row by row, in eight steps, by leaky integrate-and-fire neurons with and without
+adaptive thresholds.
 
 Budget: a tenth of an hour of one core (10 lines, 18 runs each of 1 to 3.5 s).
 """
@@ -18,7 +18,7 @@ from timelocal.experiments.experiment import Claim, Experiment, Key, Line, Profi
 DATASET = "digits-rows"
 CELLS = {"lif": "LIF", "alif": "adaptive LIF"}
 SIGMA = 0.3
-"""A spike changes only where the noise carries a membrane across its threshold: less would seldom do it."""
+"""A spike changes only if the noise carries a membrane across its threshold; less noise rarely does."""
 RULES: Mapping[str, Mapping[str, Any]] = {
     "BPTT": {"rule": "bptt"},
     "e-prop": {"rule": "eprop"},
@@ -44,7 +44,7 @@ def _pairs(first: str, second: str) -> list[tuple[Key, Key]]:
 CLAIMS: tuple[Claim, ...] = (
     *(
         above(
-            f"{rule} teaches spiking recurrences something: a readout alone is worse.",
+            f"{rule} trains spiking recurrences usefully: a readout alone is worse.",
             _pairs(rule, "readout alone"),
         )
         for rule in ("ANP", "DFA", "e-prop")
@@ -62,16 +62,16 @@ CLAIMS: tuple[Claim, ...] = (
 EXPERIMENTS = (
     Experiment(
         "beyond/spiking",
-        "Spiking networks with a surrogate derivative and without",
-        "How accurate does a spiking network become by rules that do not go back through time?",
+        "Spiking networks with and without a surrogate derivative",
+        "How accurate does a spiking network become under rules that do not go back through time?",
         "curves",
         ("accuracy", "last_accuracy"),
         lines,
         CLAIMS,
         lambda profile: (
             *how_classified(profile, DATASET),
-            f"ANP's noise on the currents has σ = {SIGMA} here, chosen by hand from one look. The surrogate "
-            "is the triangular one of e-prop's paper, under all rules but ANP, which asks for none.",
+            f"ANP's noise on the currents has σ = {SIGMA} here, chosen by hand after one trial. All rules "
+            "but ANP, which needs none, use the triangular surrogate of the e-prop paper.",
         ),
     ),
 )

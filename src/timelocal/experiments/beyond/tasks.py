@@ -1,4 +1,4 @@
-"""The tasks of both papers under settings that are the same for every rule and cell that is put there."""
+"""The tasks of both papers, with the same settings for every rule and cell."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from timelocal.experiments.experiment import Column, Key, Line, ProfileName, Sea
 from timelocal.experiments.papers import perturbation
 
 RATES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1)
-"""Eight candidates for every rule; one with matrices D has four of these with two rates of D."""
+"""Eight candidates for every rule; with decorrelation, four of these combined with two rates of D."""
 WITH_D: Mapping[str, tuple[object, ...]] = {
     "lr": (1e-3, 3e-3, 1e-2, 3e-2),
     "decorrelate": (1e-5, 1e-3),
 }
 PERTURBED = {"credit": "to_go", "sigma": 0.01}
-"""The one loss of a sequence is credited to the noise of all its steps."""
+"""The single loss of a sequence is credited to the noise of all its steps."""
 
 COLUMNS: dict[str, Column] = {"BPTT": "true BPTT", "readout alone": "recurrence frozen"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Size:
-    """How large a profile is, by data set; `searched` are the epochs of a candidate, with so many seeds."""
+    """The size of a profile by data set; `searched`: epochs of each candidate, over `search_seeds` seeds."""
 
     batch: Mapping[str, int]
     epochs: Mapping[str, int]
@@ -88,7 +88,7 @@ SIZES: dict[ProfileName, Size] = {
 
 
 def key(panel: str, label: str) -> Key:
-    """A line by its panel and label; BPTT, the readout alone and all others have their columns."""
+    """The key of a line; BPTT, the readout alone and all other rules have their own columns."""
     return Key(panel, label, COLUMNS.get(label.split(",")[0], "best without BPTT"))
 
 
@@ -124,24 +124,24 @@ def classified(
 
 
 def how_classified(profile: ProfileName, *datasets: str) -> tuple[str, ...]:
-    """What a page says of such lines."""
+    """How such lines were run, for their page."""
     size = SIZES[profile]
 
     def of(counts: Mapping[str, int]) -> str:
         return listed({name: counts[name] for name in datasets})
 
     return (
-        f"One layer of {size.hidden} units and a linear readout, for nothing else can be perturbed; the loss "
-        "of the outputs' mean over the steps, Adam, gradients clipped at norm 1; batches: "
+        f"One layer of {size.hidden} units and a linear readout, the only kind that can be perturbed; the "
+        "loss is on the mean of the outputs over the steps; Adam, gradients clipped at norm 1; batch sizes: "
         f"{of(size.batch)}; epochs: {of(size.epochs)}.",
-        f"Eight candidates for every line, chosen by the accuracy on the validation part in runs of "
-        f"{of(size.searched)} epochs with so many seeds: {of(size.search_seeds)}. They are eight learning "
-        f"rates ({', '.join(f'{rate:g}' for rate in RATES)}), or with matrices D four of these and two rates "
-        f"of D ({', '.join(f'{rate}' for rate in WITH_D['decorrelate'])}).",
-        "Rules that perturb have σ = 0.01, and credit the change of the loss to the noise of every step.",
-        f"Seeds: {size.seeds}. The seed decides the split into parts, the weights, the batches, the noise "
-        "and the feedback; differences are paired by seed. A frozen recurrence stays as it was drawn; its "
-        "readout learns by its own gradient.",
+        "Each line has eight candidates, chosen from by the accuracy on the validation part. Epochs per "
+        f"candidate: {of(size.searched)}; seeds per candidate: {of(size.search_seeds)}. They are eight "
+        f"learning rates ({', '.join(f'{rate:g}' for rate in RATES)}) or, with decorrelation, four of these "
+        f"with two rates of D ({', '.join(f'{rate}' for rate in WITH_D['decorrelate'])}).",
+        "Perturbation rules use σ = 0.01 and credit the change of the loss to the noise of every step.",
+        f"Seeds: {size.seeds}. The seed determines the data split, the weights, the batches, the noise "
+        "and the feedback; differences are paired by seed. A frozen recurrence is randomly initialised and "
+        "never trained; its readout learns by its own gradient.",
     )
 
 
@@ -153,7 +153,7 @@ def forecast(profile: ProfileName, task: str, label: str, like: str = "BP", **fi
 
 
 def paper_line(profile: ProfileName, task: str, label: str) -> Line:
-    """A line of the perturbation paper as corrected, or what stands beside it."""
+    """A line of the perturbation paper as corrected, or one of its baselines."""
     return next(
         line
         for line in perturbation.results(task, profile)
@@ -162,9 +162,9 @@ def paper_line(profile: ProfileName, task: str, label: str) -> Line:
 
 
 def how_forecast() -> tuple[str, ...]:
-    """What a page says of such lines."""
+    """How such lines were run, for their page."""
     return (
-        "Networks, parts, epochs, seeds and the search are those of the perturbation paper's reproduction, "
-        "whose own lines these are beside: SGD with an update at every step of ten streams, nine learning "
-        "rates, by the loss on the validation part.",
+        "Networks, data split, epochs, seeds and search are those of the perturbation paper's reproduction, "
+        "whose own lines are shown for comparison: SGD with an update at every step of ten streams, nine "
+        "learning rates, chosen by the loss on the validation part.",
     )

@@ -39,7 +39,7 @@ TABLE_1: dict[tuple[str, str, str], PaperValue] = {
     ("row-mnist", "RNN", "DFA"): PaperValue(87.48, 0.74),
     ("row-mnist", "RNN", "BPTT"): PaperValue(96.69, 0.24),
 }
-"""Test accuracy in %. The two numbers of the RNN on Strawberry are missing in the paper's text."""
+"""Test accuracy in %. The paper's text lacks the two numbers of the RNN on Strawberry."""
 
 APPENDIX_B: dict[tuple[str, str, str], tuple[int, float, int]] = {
     # hidden units, learning rate, batch size
@@ -66,7 +66,7 @@ HIDDEN, RATES, BATCHES = (50, 512), (0.0005, 0.001, 0.005, 0.01), (10, 100, 256)
 
 @dataclass(frozen=True, kw_only=True)
 class _Size:
-    """How large a profile is: by data set the epochs of a run and of the two searches, seeds, grids."""
+    """The size of a profile: epochs of a run and of the two searches by data set, seeds, grids."""
 
     epochs: dict[str, int]
     grid_epochs: dict[str, int]
@@ -175,7 +175,7 @@ def _line(size: _Size, dataset: str, cell: str, column: Column) -> Line:
         return Line(key, _config(size, dataset, cell, "dfa"), size.seeds, search, paper)
     others = {"hidden": size.hidden or (128 if dataset == "row-mnist" else 50), "clip": None}
     if dataset == "strawberry" and size.hidden is None:
-        others["batch"] = 10  # after so few epochs larger batches have learned nothing to choose by
+        others["batch"] = 10  # larger batches have learned too little in so few epochs to choose by
     config = _config(size, dataset, cell, "dfa", **others)
     search = Search(size.best_grid, size.best_epochs[dataset], measure=_MEASURE)
     return Line(Key(panel, "best DFA", column), config, size.seeds, search)
@@ -214,40 +214,40 @@ def appendix_b(profile: ProfileName) -> tuple[Line, ...]:
 def _deviations(profile: ProfileName) -> tuple[str, ...]:
     size = SIZES[profile]
     found = [
-        "One Gaussian feedback matrix a layer; no normalisation of the update; gradients clipped "
+        "One Gaussian feedback matrix per layer; no normalisation of the update; gradients clipped "
         "at norm 2.",
-        "The GRU resets before the product for DFA and BPTT alike; the authors' BPTT ran "
-        "torch's, which resets "
-        "after it.",
-        "The value is the test accuracy at the epoch that is best on the validation part; the "
-        "paper prints the "
-        "maximum over epochs of the test accuracy, which is a column of its own here.",
+        "For both DFA and BPTT, the GRU applies the reset gate before the matrix product; the authors' BPTT "
+        "ran torch's GRU, which applies it after the product.",
+        "The value reported is the test accuracy at the epoch with the best validation accuracy; the "
+        "paper prints the maximum test accuracy over epochs, which has its own column here.",
         f"Epochs: {listed(size.epochs)} (the paper: 300, 900, 500, and none given for Row-MNIST).",
         "DFA's hidden units, learning rate and batch size are chosen on the validation part from "
-        f"the paper's grid, with fewer epochs ({listed(size.grid_epochs)}), in the mean over so many "
-        f"seeds: {listed({name: len(seeds) for name, seeds in size.grid_seeds.items()})}; what "
-        "diverges in the full run of such a seed is passed over for the next best. Of so many of the "
-        "best the one is taken that is best after its full runs with those seeds: "
+        f"the paper's grid, with fewer epochs ({listed(size.grid_epochs)}), by the mean over this number of "
+        f"seeds: {listed({name: len(seeds) for name, seeds in size.grid_seeds.items()})}. A choice that "
+        "diverges in its full run with one of these seeds is skipped in favour of the next best. This "
+        "number of finalists is run in full with those seeds, and the best of them is taken: "
         f"{listed(size.finalists)}.",
-        "DFA as in the authors' code: states one step late (h_{t-2} where h_{t-1} is right, h_T at the first "
-        "step; the tanh RNN's slope is late, too), a feedback matrix for every weight matrix, every block of "
-        "the recurrent layer's update divided by its norm; in the GRU the reset gate's slope for the update "
-        "gate, W_c without its transpose towards the reset gate and before the candidate's slope, and biases "
-        "of both gates that stay. Whether what reaches the reset gate there has been through W_c twice is "
-        "not clear; here it has been once.",
-        "DFA as in the authors' code has the hyperparameters of Appendix B, and so has BPTT"
+        "DFA as in the authors' code: states are one step late (h_{t-2} for h_{t-1}, h_T at the first "
+        "step; the slope of the tanh RNN is also late), every weight matrix has its own feedback matrix, and "
+        "every block of the recurrent layer's update is divided by its norm. In the GRU the update gate gets "
+        "the reset gate's slope, W_c is applied to the reset gate's signal untransposed and before the "
+        "candidate's slope, and the biases of both gates stay fixed. The code leaves unclear whether the "
+        "signal of the reset gate passes through W_c twice; here it passes once.",
+        "DFA as in the authors' code uses the hyperparameters of Appendix B, and so does BPTT"
         + (
-            f" but on {', '.join(size.bptt_searched)}, where they are chosen as those of DFA."
+            f", except on {', '.join(size.bptt_searched)}, where they are chosen as for DFA."
             if size.bptt_searched
             else "."
         ),
         "Best without BPTT: DFA with feedback × trace × decorrelation × learning rate chosen on the "
-        f"validation part, seed 0 (epochs: {listed(size.best_epochs)}), with 50 hidden units "
-        "(Row-MNIST: 128) and the batch size of Appendix B (Strawberry: 10), no clipping.",
+        f"validation part with seed 0 (epochs: {listed(size.best_epochs)}), with 50 hidden units "
+        "(Row-MNIST: 128), the batch size of Appendix B (Strawberry: 10) and no clipping.",
         f"Seeds: {len(size.seeds)}; as in the authors' code {len(size.authors_seeds)}.",
     ]
     if size.hidden is not None:
-        found.insert(0, f"A check that everything runs: {size.hidden} hidden units and one epoch.")
+        found.insert(
+            0, f"Only a check that everything runs: {size.hidden} hidden units and one epoch."
+        )
     return tuple(found)
 
 
@@ -265,15 +265,15 @@ _PRINTED = [
 ]
 
 CLAIMS = (
-    reaches("The accuracies that the paper prints for DFA.", _PRINTED),
+    reaches("DFA reaches the accuracies printed in the paper.", _PRINTED),
     reaches(
-        "The same accuracies, measured as the paper does: the maximum over epochs.",
+        "DFA reaches these accuracies as the paper measures them: the maximum over epochs.",
         _PRINTED,
         "max_accuracy",
         "mean of the maximum over epochs",
     ),
     above(
-        "BPTT is more accurate than DFA on every data set, with both cells.",
+        "BPTT is more accurate than DFA on every data set and with both cells.",
         [(_bptt(d, n), _key(d, n)) for d, n in _PAIRS],
     ),
     on_par(
@@ -281,12 +281,12 @@ CLAIMS = (
         [(_key("ecg200", "GRU"), _bptt("ecg200", "GRU"))],
     ),
     above(
-        "On Row-MNIST DFA trains the tanh RNN better than the GRU.",
+        "On Row-MNIST, DFA trains the tanh RNN better than the GRU.",
         [(_key("row-mnist", "RNN"), _key("row-mnist", "GRU"))],
     ),
     above(
-        "A GRU trained with DFA learns longer dependencies than a tanh RNN: it is better on the "
-        "long sequences.",
+        "A GRU trained with DFA learns longer dependencies than a tanh RNN: it is more accurate on the "
+        "data sets with long sequences.",
         [(_key(d, "GRU"), _key(d, "RNN")) for d in ("strawberry", "libras", "ecg200")],
     ),
 )
@@ -294,8 +294,8 @@ CLAIMS = (
 
 def _as_steep(name: str, cell: str, epochs: int) -> Claim:
     return within(
-        f"On Libras with the {cell}, DFA has the same learning slope as BPTT over the first {epochs} epochs: "
-        "the least-squares slope of the test accuracy.",
+        f"On Libras with the {cell}, DFA learns as fast as BPTT over the first {epochs} epochs, by the "
+        "least-squares slope of the test accuracy.",
         [(_key("libras", name), _bptt("libras", name))],
         1.15,
         f"slope_{epochs}",
@@ -306,7 +306,7 @@ EXPERIMENTS = (
     Experiment(
         "dfa/table1",
         "Table 1: test accuracy of DFA and BPTT",
-        "How accurate is a recurrent network trained with direct feedback alignment, beside BPTT?",
+        "How accurate is a recurrent network trained with direct feedback alignment, compared with BPTT?",
         "curves",
         ("accuracy", "last_accuracy", "max_accuracy"),
         table1,
@@ -333,8 +333,8 @@ EXPERIMENTS = (
     ),
     Experiment(
         "dfa/appendix-b",
-        "Appendix B: the search for hyperparameters",
-        "Which hidden units, learning rate and batch size does the validation part choose for DFA?",
+        "Appendix B: the hyperparameter search",
+        "Which number of hidden units, learning rate and batch size are best for DFA on the validation part?",
         "grid",
         ("validation_accuracy", "accuracy"),
         appendix_b,

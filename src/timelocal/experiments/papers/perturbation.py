@@ -22,13 +22,13 @@ from timelocal.experiments.experiment import (
 from timelocal.kernels.orthogonal import period
 
 RULES = {"NP": "np", "WP": "wp", "ANP": "anp", "BP": "tbptt"}
-"""BP is what the paper calls so: one step back, with an update at every step."""
+"""BP is the paper's name for backpropagation through one step, with an update at every step."""
 LABELS = ("NP", "DNP", "WP", "DWP", "ANP", "DANP", "BP", "DBP")
 MANY = "ANP, a direction a node"
 MAIN = ("mackey-glass", "copying", "weather-48h")
 
 AUTHORS_TASK = {"mackey-glass": "mackey-glass-recall", "copying": "copying-fixed"}
-"""What the authors' code trains on where it is not what the paper says."""
+"""What the authors' code trains on, where that differs from the paper."""
 
 TABLE_2: dict[str, dict[str, tuple[float, float | None]]] = {
     # η, ε
@@ -69,13 +69,13 @@ COPYING_STEPS = 210
 BATCH = {"mackey-glass": 10, "copying": 1, "weather": 10}
 OUTPUTS = {"mackey-glass": 1, "copying": 10, "weather": 1}
 FROZEN_ON = ("weather-48h", "weather-1h", "weather-24h")
-"""Where a readout alone stands beside the rules; the other tasks have no runs of it yet."""
+"""Tasks that have runs of a readout alone; the others have none yet."""
 PAPER_HIDDEN = {"mackey-glass": 1000, "copying": 500, "weather": 1000}
 
 
 @dataclass(frozen=True)
 class _Size:
-    """How large a profile is; `epochs` by task, of runs as corrected, as in the code, and with BPTT."""
+    """The size of a profile; `epochs` by task, of runs as corrected, as in the code, and with BPTT."""
 
     hidden: dict[str, int]
     epochs: dict[str, int]
@@ -224,16 +224,16 @@ def _search(size: _Size, task: str, grid: dict[str, tuple[object, ...]]) -> Sear
 
 
 def _varied(line: Line, panel: str | None = None, x: float | None = None, **fields: Any) -> Line:
-    """A line with other fields of its configuration, in another panel where one is named."""
+    """A line with some fields of its configuration changed, in another panel if one is named."""
     key = line.key if panel is None else line.key._replace(panel=panel)
     return replace(line, key=key, config=TrainConfig(**line.config.model_dump() | fields), x=x)
 
 
 def _many_directions(size: _Size, task: str) -> Line:
-    """ANP without its noise: an orthogonal direction for every node, each lasting one step.
+    """ANP without variance: one orthogonal direction per node, each lasting one step.
 
-    What a single direction's variance costs, and what forward passes can buy: the paper has no such
-    line. σ is small beside the errors left in the end: δℓ = ⟨g, ξ⟩ + O(σ²) is the slope still.
+    It shows what the variance of a single direction costs and what more forward passes buy; the paper has
+    no such line. σ is small compared with the final errors, so δℓ = ⟨g, ξ⟩ + O(σ²) is still the slope.
     """
     line = _corrected(size, task, "ANP")
     nodes = size.hidden[_kind(task)] + OUTPUTS[_kind(task)]
@@ -257,7 +257,7 @@ def _rflo(size: _Size, task: str) -> Line:
 
 
 def _frozen(size: _Size, task: str) -> Line:
-    """The readout alone, by its own gradient, on a recurrence that stays as it was drawn."""
+    """The readout alone, by its own gradient, on a recurrence that is randomly initialised and frozen."""
     return replace(_varied(_corrected(size, task, "BP"), frozen=True), key=_frozen_key(task))
 
 
@@ -268,12 +268,12 @@ def _frozen_key(panel: str) -> Key:
 def _authors(size: _Size, task: str, label: str) -> Line:
     """The rule as in the authors' code, with the learning rates of table 2; BP with Adam.
 
-    On the copying task weights move once a sequence, by the sum over its steps: T times the mean.
+    On the copying task there is one update per sequence, by the sum over its steps: T times the mean.
     """
     rule, kind = _rule(label), _kind(task)
     lr, d = TABLE_2[kind][label]
     back, whole = rule == "tbptt", kind == "copying"
-    if whole and not back:  # Adam takes no notice of a factor
+    if whole and not back:  # Adam is invariant to a factor
         lr *= COPYING_STEPS
     config = _config(
         size,
@@ -310,7 +310,7 @@ def _bptt(size: _Size, task: str) -> Line:
 
 
 def results(task: str, profile: ProfileName) -> tuple[Line, ...]:
-    """The eight rules on one task as corrected and as in the authors' code; what stands beside them."""
+    """The eight rules on one task as corrected and as in the authors' code, with their baselines."""
     size = SIZES[profile]
     authors = LABELS if task in size.authors_on else ()
     return (
@@ -365,7 +365,7 @@ def decorrelation(profile: ProfileName) -> tuple[Line, ...]:
     size, task = SIZES[profile], "weather-1h"
     learned = (_corrected(size, task, label) for label in ("DNP", "DWP", "DANP", "DBP"))
     plain = (_corrected(size, task, label) for label in ("NP", "WP", "ANP", "BP"))
-    # there D stays the identity, but is there: so the loss is measured
+    # D stays the identity there, but exists, so that its loss is measured
     return (*learned, *(_varied(line, decorrelate=0.0) for line in plain))
 
 
@@ -431,7 +431,7 @@ D_RATES = (1e-7, 1e-6, 1e-5, 1e-4, 1e-3)
 
 
 def noises(profile: ProfileName) -> tuple[Line, ...]:
-    """The rules under noise of several variances, 48 hours ahead; a readout alone beside them."""
+    """The rules under noise of several variances, 48 hours ahead, and a readout alone."""
     size, task, lines = SIZES[profile], "weather-48h", []
     for variance in NOISES if profile != "quick" else NOISES[:1]:
         panel = _with_noise(variance)
@@ -448,7 +448,7 @@ def _with_noise(variance: float) -> str:
 
 
 def decorrelation_rates(profile: ProfileName) -> tuple[Line, ...]:
-    """How D's learning rate decides correlation and loss, 1 hour ahead; a readout alone beside them."""
+    """How D's learning rate affects correlation and loss, 1 hour ahead, with a readout alone."""
     size, task, lines = SIZES[profile], "weather-1h", []
     for rate in D_RATES if profile != "quick" else D_RATES[:1]:
         panel = _at_rate(rate)
@@ -464,7 +464,7 @@ def _at_rate(rate: float) -> str:
 
 
 def gradients(profile: ProfileName) -> tuple[Line, ...]:
-    """How near every rule's estimate of one batch is to the gradient, during training 48 hours ahead."""
+    """How close each rule's estimate on one batch is to the gradient, during training 48 hours ahead."""
     size, task = SIZES[profile], "weather-48h"
     watched = (_varied(_corrected(size, task, label), alignment=True) for label in LABELS)
     return (*watched, _bptt(size, task))
@@ -490,7 +490,7 @@ AS_GOOD = 1.15
 """How much larger a loss may be for "closely approaches" and the like."""
 
 
-_TIME = ": epochs until the training loss has made nine tenths of its way"
+_TIME = ", in epochs until the training loss has completed nine tenths of its decrease"
 
 
 def _claims(task: str) -> tuple[Claim, ...]:
@@ -502,9 +502,9 @@ def _claims(task: str) -> tuple[Claim, ...]:
             "ANP is superior to NP and WP.",
             [(_key(task, label), _key(task, "ANP")) for label in ("NP", "WP")],
         ),
-        within("Decorrelation makes no great difference to BP.", _beside_bp(task, "DBP"), AS_GOOD),
+        within("Decorrelation makes little difference to BP.", _beside_bp(task, "DBP"), AS_GOOD),
         at_most(
-            "The BP that is meant, one step back at every step, is as good as true BPTT.",
+            "The paper's BP, which goes back one step at every step, is as good as true BPTT.",
             [(_key(task, "BP"), _key(task, "BPTT", "true BPTT"))],
             AS_GOOD,
         ),
@@ -521,14 +521,14 @@ def _claims(task: str) -> tuple[Claim, ...]:
 
 def _teaches(task: str) -> Claim:
     return above(
-        "Ours, not the paper's: ANP and DANP teach the recurrence something: a readout alone is worse.",
+        "Our claim, not the paper's: ANP and DANP train the recurrence usefully: a readout alone is worse.",
         [(_frozen_key(task), _key(task, label)) for label in ("ANP", "DANP")],
     )
 
 
 def _many_reach(task: str) -> Claim:
     return at_most(
-        "Ours, not the paper's: with an orthogonal direction for every node ANP reaches BP.",
+        "Our claim, not the paper's: with one orthogonal direction per node, ANP is as good as BP.",
         [(_key(task, MANY, "best without BPTT"), _key(task, "BP"))],
         AS_GOOD,
     )
@@ -540,7 +540,7 @@ def _at_size(hidden: int) -> str:
 
 _SCALING = (
     within(
-        "At 1000 units ANP and DANP are on par with BP.",
+        "At 1000 units, ANP and DANP are on par with BP.",
         [
             (Key(_at_size(1000), one, "as corrected"), Key(_at_size(1000), "BP", "as corrected"))
             for one in ("ANP", "DANP")
@@ -548,7 +548,7 @@ _SCALING = (
         AS_GOOD,
     ),
     above(
-        "At 1000 units NP and WP are inferior to ANP.",
+        "At 1000 units, NP and WP are inferior to ANP.",
         [
             (Key(_at_size(1000), one, "as corrected"), Key(_at_size(1000), "ANP", "as corrected"))
             for one in ("NP", "WP")
@@ -556,7 +556,7 @@ _SCALING = (
         AS_GOOD,
     ),
     within(
-        "ANP and DANP scale to 3000 units on par with BP.",
+        "ANP and DANP scale to 3000 units and stay on par with BP.",
         [
             (Key(_at_size(3000), one, "as corrected"), Key(_at_size(3000), "BP", "as corrected"))
             for one in ("ANP", "DANP")
@@ -572,7 +572,7 @@ _COSTS_TIME = above(
 
 
 _NOISE_CHANGES_LITTLE = within(
-    "Ours, not the paper's: the variance of the noise makes no great difference below that of the paper.",
+    "Our claim, not the paper's: below the paper's value, the variance of the noise makes little difference.",
     [
         (
             Key(_with_noise(0.01), label, "as corrected"),
@@ -586,7 +586,7 @@ _NOISE_CHANGES_LITTLE = within(
 
 _COMPLETE_IS_NOT_BEST = (
     above(
-        "A larger rate of D leaves the units less correlated.",
+        "A larger learning rate of D leaves the units less correlated.",
         [
             (
                 Key(_at_rate(D_RATES[0]), label, "as corrected"),
@@ -597,8 +597,8 @@ _COMPLETE_IS_NOT_BEST = (
         measure="decorrelation_loss",
     ),
     above(
-        "Complete decorrelation is not optimal: the rate that decorrelates most has a larger loss than one "
-        "that leaves some correlation.",
+        "Complete decorrelation is not optimal: the learning rate that decorrelates most gives a larger loss "
+        "than one that leaves some correlation.",
         [
             (Key(_at_rate(1e-4), label, "as corrected"), Key(_at_rate(1e-6), label, "as corrected"))
             for label in ("DANP", "DBP")
@@ -607,7 +607,7 @@ _COMPLETE_IS_NOT_BEST = (
 )
 
 _NEARER = above(
-    "ANP approximates the gradient better than NP: its estimates have a larger cosine with that of BPTT.",
+    "ANP approximates the gradient better than NP: its estimates have a larger cosine with BPTT's gradient.",
     [(_key("weather-48h", "ANP"), _key("weather-48h", "NP"))],
     measure="alignment",
 )
@@ -627,35 +627,31 @@ def _deviations(profile: ProfileName) -> tuple[str, ...]:
     return (
         *found,
         "As corrected: per-sample changes of the loss, σ⁻² and N as derived, norms per sample "
-        "over all perturbed "
-        "nodes, σ = 0.01, prediction of Mackey-Glass and fresh copying sequences; SGD with an "
-        "update at every "
-        "step; learning rates chosen on the validation part from one grid for all rules, seed 0, "
-        f"{listed(size.search_epochs)} epochs; of the best "
-        f"({listed(size.finalists)}) that do not diverge in "
-        "full with that seed, the one that ends best is taken.",
+        "over all perturbed nodes, σ = 0.01, prediction of Mackey-Glass and fresh copying sequences; SGD "
+        "with an update at every step. Learning rates are chosen on the validation part from one grid for "
+        f"all rules, with seed 0 and this number of epochs: {listed(size.search_epochs)}. This number of "
+        f"finalists, skipping those that diverge, is run in full with that seed: {listed(size.finalists)}; "
+        "the one that ends best is taken.",
         "As in the authors' code: one scalar for the batch, 1/σ, their norms, σ = 0.001, recall "
-        "of Mackey-Glass, "
-        "one fixed copying sequence with one update a sequence by the sum over its steps (D by the mean), no "
-        "noise on the recurrent weights at a first step (WP), the learning rates of table 2 (chosen there "
-        "for more hidden units), BP with "
+        "of Mackey-Glass, one fixed copying sequence with one update per sequence by the sum over its steps "
+        "(D by the mean), no noise on the recurrent weights at the first step (WP), the learning rates of "
+        "table 2 (chosen there for more hidden units), BP with "
         f"Adam; epochs: {listed(size.authors_epochs)}, "
         f"{len(size.authors_seeds)} seeds, on {', '.join(size.authors_on)}.",
-        "BP is one step back with an update at every step, as in the authors' code. True BPTT "
-        "stands beside it: "
-        "Adam, clipped at norm 1, one update a batch of 10 whole sequences; epochs: "
-        f"{listed(size.bptt_epochs)}.",
-        f"{MANY} is ours: as many orthogonal directions of noise as nodes (the next power of two) at every "
-        "step, each lasting that step, so as many forward passes, with norms of each layer and σ = 0.0001.",
-        f"Readout alone, on {', '.join(FROZEN_ON)}: the recurrence stays as it was drawn, and the readout "
-        "learns by its own gradient, with the same search, epochs and seeds.",
-        "RFLO runs on a leaky network, τ = 10, and beside the others on all three tasks; the paper has it in "
-        "figure 11 alone.",
+        "BP goes back one step, with an update at every step, as in the authors' code. True BPTT "
+        "is shown for comparison: Adam, clipped at norm 1, one update per batch of 10 whole sequences; "
+        f"epochs: {listed(size.bptt_epochs)}.",
+        f"{MANY} (one direction of noise per node) is our addition: as many orthogonal directions as nodes, "
+        "rounded up to a power of two, at every step, each lasting one step, and so as many forward passes; "
+        "norms per layer and σ = 0.0001.",
+        f"Readout alone, on {', '.join(FROZEN_ON)}: the recurrence is randomly initialised and frozen, "
+        "and the readout learns by its own gradient, with the same search, epochs and seeds.",
+        "RFLO runs on a leaky network, τ = 10, and on all three tasks; the paper shows it only in figure 11.",
         f"Seeds: {listed({task: len(seeds) for task, seeds in size.seeds.items()})} (the paper: 5).",
-        "States begin at zero for every sequence, in training and in testing; the authors' test passes go on "
-        "from the last state of training. h* = D h is taken with D as the step before has left it; their "
-        "code takes the D of before that, which differs by the order of D's learning rate.",
-        "The final value is the mean over the last tenth of the epochs, as the paper's last 50 of 500.",
+        "States start at zero for every sequence, in training and in testing; the authors' test passes "
+        "continue from the last state of training. h* = D h uses D as the previous step left it; their "
+        "code uses D from one step earlier, a difference of the order of D's learning rate.",
+        "The final value is the mean over the last tenth of the epochs, like the paper's last 50 of 500.",
     )
 
 
@@ -681,12 +677,11 @@ def _gradients_deviations(profile: ProfileName) -> tuple[str, ...]:
 def _costs_deviations(profile: ProfileName) -> tuple[str, ...]:
     size = SIZES[profile]
     return (
-        f"{size.cost_hidden} hidden units (the paper: 500), on a processor's single thread (the "
-        f"paper: a GPU).",
+        f"{size.cost_hidden} hidden units (the paper: 500), on a single CPU thread (the paper: a GPU).",
         "One sequence of 210 steps, presented once; the median of "
-        f"{size.cost_repeats} presentations after one that warms up. Memory is the true peak of "
-        f"resident memory "
-        "above what stood before, alike for all; the paper's is what stayed allocated afterwards.",
+        f"{size.cost_repeats} presentations after one warm-up. Memory is the true peak of resident memory "
+        "above the level before, measured alike for all rules; the paper's is what stayed allocated "
+        "afterwards.",
         "All rules but BPTT update at every step.",
     )
 
@@ -696,7 +691,8 @@ def _figure(number: int, task: str, title: str, more: tuple[Claim, ...] = ()) ->
     return Experiment(
         f"perturbation/figure{number}",
         f"Figure {number}: {title}",
-        "How well do networks learn by random perturbations, beside one-step and true backpropagation?",
+        "How well do networks learn by random perturbations, compared with one-step backpropagation and "
+        "BPTT?",
         "curves",
         ("test_loss", "train_loss", *second, "convergence"),
         partial(results, task),
@@ -724,7 +720,7 @@ EXPERIMENTS = (
                 "convergence",
             ),
             above(
-                "DANP generalises better than ANP: its test loss is less above its training loss.",
+                "DANP generalises better than ANP: its test loss exceeds its training loss by less.",
                 [(_key("weather-48h", "ANP"), _key("weather-48h", "DANP"))],
                 measure="generalization_gap",
             ),
@@ -743,7 +739,7 @@ EXPERIMENTS = (
     Experiment(
         "perturbation/figure8",
         "Figure 8: the decorrelation loss during training",
-        "How correlated are the hidden units, with the decorrelation mechanism and without?",
+        "How correlated are the hidden units, with and without the decorrelation mechanism?",
         "curves",
         ("decorrelation_loss", "test_loss"),
         decorrelation,
@@ -780,8 +776,8 @@ EXPERIMENTS = (
     ),
     Experiment(
         "perturbation/gradients",
-        "How near the estimates are to the gradient",
-        "How well do single estimates by perturbation agree with the gradient during training?",
+        "How close the estimates are to the gradient",
+        "How well do single perturbation estimates agree with the gradient during training?",
         "curves",
         ("test_loss", "alignment"),
         gradients,
@@ -791,13 +787,13 @@ EXPERIMENTS = (
     Experiment(
         "perturbation/figure9",
         "Figure 9: conventional and local node perturbation",
-        "Is the loss of each step a better signal than that of the whole sequence?",
+        "Is the loss of each step a better signal than the loss of the whole sequence?",
         "curves",
         ("test_loss", "train_loss", "bit_errors"),
         node_perturbation,
         (
             above(
-                "Local node perturbation is clearly better than the conventional one.",
+                "Local node perturbation is clearly better than conventional node perturbation.",
                 [(_key("copying", "NP, conventional"), _key("copying", "NP, local"))],
             ),
         ),
@@ -816,7 +812,7 @@ EXPERIMENTS = (
     Experiment(
         "perturbation/figure11",
         "Figure 11: RFLO on weather, 48 hours ahead",
-        "How do perturbations compare with another rule that needs no gradient?",
+        "How do perturbation rules compare with another rule that needs no gradient?",
         "curves",
         ("test_loss", "train_loss", "nrmse"),
         with_rflo,
@@ -848,8 +844,8 @@ EXPERIMENTS = (
     _figure(14, "weather-24h", "weather, 24 hours ahead"),
     Experiment(
         "perturbation/table1",
-        "Table 1: hyperparameters that all rules share",
-        "With what noise, size, batch and number of epochs does every rule run?",
+        "Table 1: hyperparameters shared by all rules",
+        "With which noise, network size, batch size and number of epochs does every rule run?",
         "settings",
         ("test_loss",),
         _all_tasks,
@@ -859,7 +855,7 @@ EXPERIMENTS = (
     Experiment(
         "perturbation/table2",
         "Table 2: learning rates",
-        "Which learning rates of the weights and of D does the validation part choose?",
+        "Which learning rates of the weights and of D are best on the validation part?",
         "settings",
         ("test_loss",),
         _all_tasks,
