@@ -12,6 +12,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from timelocal.errors import ArgumentError, Problem
 from timelocal.precision import at_least_float32
 
 
@@ -103,3 +104,11 @@ def mirror(matrix: Tensor, weight: Tensor, noise: Tensor, lr: float, decay: floa
 
 LEARNED = ("kolen_pollack",)
 """Kinds that begin as "gaussian" and learn by a law of their own."""
+
+
+def check_width(matrix: Tensor, outputs: int) -> None:
+    """A feedback (…, h, o) has a column for each output of the readout, which may have been replaced."""
+    if matrix.shape[-1] != outputs:
+        got = f"a feedback with {matrix.shape[-1]} outputs and a readout with {outputs}"
+        remedy = "The readout was replaced: make the rule anew, and its optimizer."
+        raise ArgumentError(str(Problem("rule", got, "as many in both", remedy)))

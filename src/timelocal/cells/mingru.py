@@ -47,9 +47,10 @@ class MinGRUCell(ElementwiseCell):
         self, name: str, parameter: Tensor, hidden_size: int, generator: torch.Generator
     ) -> None:
         super().initialise(name, parameter, hidden_size, generator)
-        if name == "bias":
-            parameter[:hidden_size] = math.log(self.update / (1 - self.update))
-        if name == "bias" and self.update_max is not None:
+        if name != "bias":
+            return
+        parameter[:hidden_size] = math.log(self.update / (1 - self.update))
+        if self.update_max is not None:
             ends = math.log(self.update), math.log(self.update_max)
             updates = torch.linspace(*ends, hidden_size, dtype=torch.float64).exp()
             parameter[:hidden_size] = torch.logit(updates)

@@ -40,9 +40,9 @@ def _tbptt(rule: TBPTT, call: StreamCall, layers: Any) -> bool:
 
 def _feedback(rule: FeedbackRule, call: StreamCall, layers: Any) -> bool:
     exact = rule.feedback == EXACT or (rule.feedback == "symmetric" and call.layers == 1)
-    if rule.normalize is not None or rule.feedback_per != "layer" or rule.trace == "stationary":
+    if rule.normalize is not None or rule.slope is not None:
         return False
-    if rule.slope is not None:
+    if rule.feedback_per != "layer" or rule.trace == "stationary":
         return False
     if not (exact or rule.feedback in FIXED):
         return False

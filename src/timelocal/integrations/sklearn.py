@@ -383,12 +383,9 @@ class RecurrentClassifier(ClassifierMixin, _Recurrent):
         each is not known from some of the series.
         """
         if isinstance(self.class_weight, str):
-            got, remedy = (
-                f"{self.class_weight!r} with partial_fit",
-                (
-                    "Give sklearn.utils.class_weight.compute_class_weight('balanced', ...) of a large sample."
-                ),
-            )
+            got = f"{self.class_weight!r} with partial_fit"
+            weights = "sklearn.utils.class_weight.compute_class_weight('balanced', ...)"
+            remedy = f"Give {weights} of a large sample."
             raise_problems([Problem("class_weight", got, "weights by class", remedy)])
         return self._learn(X, y, classes, sample_weight, passes=1)
 

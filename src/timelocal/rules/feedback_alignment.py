@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from timelocal.cells import CellWeights
-from timelocal.errors import ArgumentError, Problem, UnsupportedError
+from timelocal.errors import Problem, UnsupportedError
+from timelocal.feedback import check_width
 from timelocal.losses import Loss
 from timelocal.network import Network, Weights
 from timelocal.rules.bptt import backpropagate, signal_at_inputs
@@ -108,7 +109,7 @@ class FeedbackAlignment(Rule):
     def recurrent_gradients(self, forward: ForwardPass) -> Gradients:
         network, trajectory, batch = self.network, forward.trajectory, forward.batch
         carriers, matrix = self._carriers(), self.get_buffer(feedback_name("readout.weight"))
-        _check_width(matrix, forward.errors)
+        check_width(matrix.t(), forward.errors.shape[-1])
         signal = forward.errors @ matrix
         deltas, at_start = backpropagate(network, trajectory, signal, batch.at, carriers)
         gradients = network.parameter_gradients(trajectory, deltas)
@@ -143,11 +144,3 @@ class FeedbackAlignment(Rule):
 def feedback_name(parameter: str) -> str:
     """`feedback_weight_hh_l0` of `recurrent.weight_hh_l0`, `feedback_readout_weight` of the readout's."""
     return "feedback_" + parameter.removeprefix("recurrent.").replace(".", "_")
-
-
-def _check_width(matrix: Tensor, errors: Tensor) -> None:
-    """B has a row for each output of the readout, which may have been replaced."""
-    if len(matrix) != errors.shape[-1]:
-        got = f"a feedback with {len(matrix)} outputs and a readout with {errors.shape[-1]}"
-        remedy = "The readout was replaced: make the rule anew, and its optimizer."
-        raise ArgumentError(str(Problem("rule", got, "as many in both", remedy)))

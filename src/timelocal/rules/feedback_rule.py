@@ -20,7 +20,6 @@ from timelocal.arguments import as_real, flag_problem, is_one_of
 from timelocal.cells import CellWeights, LayerTrajectory, Trace
 from timelocal.distributed import mean_over_ranks
 from timelocal.errors import (
-    ArgumentError,
     Problem,
     UnsupportedError,
     described,
@@ -191,7 +190,7 @@ class FeedbackRule(Rule):
         prefix = f"feedback_{kind}" if kind else "feedback"
         matrix: Tensor = getattr(self, parameter_name(prefix, layer, direction))
         if isinstance(readout, nn.Linear):
-            _check_width(matrix, readout.weight.shape[0])
+            matrices.check_width(matrix, readout.weight.shape[0])
         if (
             self.feedback in matrices.LEARNED
         ):  # what is like the readout reaches h as from the readout
@@ -247,7 +246,7 @@ class FeedbackRule(Rule):
 
     def _projected(self, direction: int, forward: ForwardPass, matrix: Tensor) -> Tensor:
         """G = F e, (b, h) or (t, b, h), in a direction's own time."""
-        _check_width(matrix, forward.errors.shape[-1])
+        matrices.check_width(matrix, forward.errors.shape[-1])
         projected = kernels.project(forward.errors, matrix)
         if forward.batch.at == "last":
             return projected
@@ -503,18 +502,6 @@ def _check_sloped(network: Network, feedback: str, trace: Followed) -> None:
         refused = f"{network.cell!r}, expected a cell whose features are its hidden state"
     if refused:
         raise UnsupportedError(f"slope: got one and {refused}. Use slope=None.")
-
-
-def _check_width(matrix: Tensor, outputs: int) -> None:
-    """A feedback (…, h, o) has a column for each output of the readout, which may have been replaced."""
-    if matrix.shape[-1] != outputs:
-        problem = Problem(
-            "rule",
-            f"a feedback with {matrix.shape[-1]} outputs and a readout with {outputs}",
-            "as many in both",
-            "The readout was replaced: make the rule anew, and its optimizer.",
-        )
-        raise ArgumentError(str(problem))
 
 
 def _the_one(signal: Tensor | None) -> Tensor:
