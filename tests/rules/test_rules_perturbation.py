@@ -10,6 +10,7 @@ from torch import Tensor
 
 import timelocal as tl
 from oracles import still_stream
+from timelocal.errors import ArgumentError
 from timelocal.rules.perturbation import draw_key
 from timelocal.testing import perturbation as oracle
 from timelocal.testing.cases import Case
@@ -149,6 +150,71 @@ def test_weight_perturbation_converges_to_its_target_and_no_other(cell: str, cre
     found = draws(rule, case, 64)
     assert slope(found, right) == pytest.approx(-1, abs=0.25)
     assert slope(found, -3 * right) > -0.75, "the test could not tell a wrong target"
+
+
+@pytest.mark.parametrize(
+    ("redraw", "noise"),
+    [
+        ("step", "low_rank(1)"),
+        ("step", "sparse(1)"),
+        pytest.param("step", "low_rank(3)", marks=slow),
+        pytest.param("step", "sparse(2)", marks=slow),
+        pytest.param("sequence", "low_rank(1)", marks=slow),
+        pytest.param("sequence", "sparse(2)", marks=slow),
+    ],
+)
+def test_cheap_noise_on_weights_converges_to_the_same_target(redraw: str, noise: str) -> None:
+    case = case_of("rnn")
+    network = case.network()
+    options = {"redraw": redraw, "noise": noise, "directions": 8, "antithetic": True}
+    rule = tl.WP(network, **TASK, sigma=SMALL, **options)
+    right = targets_of(network, case)["local" if redraw == "step" else "to_go"]
+    found = draws(rule, case, 64)
+    assert slope(found, right) == pytest.approx(-1, abs=0.25)
+    assert slope(found, -3 * right) > -0.75, "the test could not tell a wrong target"
+
+
+@pytest.mark.parametrize("noise", ["gaussian", "low_rank(2)", "sparse(2)"])
+def test_entries_of_noise_on_weights_are_uncorrelated_and_of_variance_one(noise: str) -> None:
+    rule = tl.WP(tl.RNN(2, 3, output_size=1), **TASK, noise=noise)
+    drawn = [rule._noise(7, step, 0)["recurrent.weight_hh_l0"].flatten() for step in range(4_000)]
+    entries = torch.stack(drawn).double()
+    assert entries.mean(0).abs().max() < 0.08  # 5 standard errors of a mean of 4,000
+    second = entries.t() @ entries / len(entries)
+    # at most 5 standard errors, with the fourth moment of the sparse kind
+    torch.testing.assert_close(second, torch.eye(9, dtype=torch.float64), rtol=0, atol=0.25)
+
+
+def test_cheap_noise_is_of_low_rank_and_sparse() -> None:
+    network = tl.RNN(40, 50, output_size=30)
+    drawn = tl.WP(network, **TASK, noise="low_rank(4)")._noise(7, 3, 0)
+    assert torch.linalg.matrix_rank(drawn["recurrent.weight_ih_l0"]) == 4
+    drawn = tl.WP(network, **TASK, noise="sparse(4)")._noise(7, 3, 0)
+    rows = (drawn["recurrent.weight_hh_l0"] != 0).sum(1)
+    assert 1 <= rows.min() <= rows.max() == 4
+    assert (drawn["recurrent.bias_hh_l0"] != 0).all()
+
+
+@pytest.mark.parametrize("noise", ["low_rank(2)", "sparse(1)"])
+def test_a_stream_has_the_cheap_noise_of_the_whole_sequence(noise: str) -> None:
+    case = case_of("rnn")
+    network = case.network()
+    whole = tl.WP(network, seed=3, noise=noise, **TASK)
+    key = draw_key(tl.WP(network, seed=3, **TASK).generator)
+    inputs, targets, _, _ = case.batch()
+    expected = whole.estimate(inputs, targets).gradients
+    stream = still_stream(tl.WP(network, noise=noise, **TASK), len(inputs))
+    stream.key = key
+    pairs = zip(inputs.unbind(1), targets.unbind(1), strict=True)
+    steps = [stream.step(x, y, gradients=True).gradients for x, y in pairs]
+    found = {name: sum(one[name] for one in steps) / len(steps) for name in expected}
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("noise", ["orthogonal", "low_rank", "low_rank(0)", "sparse(0.1)", 3, None])
+def test_unknown_noise_on_weights_is_refused(noise: object) -> None:
+    with pytest.raises(ArgumentError, match=r"low_rank\(4\)"):
+        tl.WP(tl.RNN(2, 3, output_size=1), **TASK, noise=noise)
 
 
 @pytest.mark.parametrize(

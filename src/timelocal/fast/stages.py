@@ -79,7 +79,8 @@ def _nodes(rule: NodeRule, call: StreamCall, layers: Any) -> bool:
 def _weights(rule: WP, call: StreamCall, layers: Any) -> bool:
     write_weights(rule, call)
     others = call.cell >= native_stream.FIRST_UNITS or call.readout_hidden
-    return rule.decay == 0 and rule.redraw == "step" and not others
+    drawn = rule.redraw == "step" and rule.noise == "gaussian"
+    return rule.decay == 0 and drawn and not others
 
 
 CREDITS: dict[type[Rule], _Write] = {

@@ -113,7 +113,7 @@ def _anp(rule: ANP, memory: Memory) -> Native | None:
 
 
 def _weights(rule: WP, memory: Memory, lr: float = 1.0) -> Native | None:
-    if rule.copies > 1:
+    if rule.copies > 1 or rule.noise != "gaussian":
         return None
     states = (memory[name].flatten(0, 3) for name in ("clean", "noisy"))
     return Native(OnlineSettings("wp", lr, sigma=rule.sigma), OnlineState(*states))

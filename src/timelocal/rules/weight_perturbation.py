@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import re
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Literal, get_args
@@ -30,6 +33,7 @@ from timelocal.rules.states import no_states, packed, unpacked
 from timelocal.typing import Gradients, LossFunction, Memory, Place, States
 
 Redraw = Literal["step", "sequence"]
+_CHEAP = re.compile(r"(low_rank|sparse)\((\d+)\)")
 
 
 class WP(PerturbationRule):
@@ -45,6 +49,11 @@ class WP(PerturbationRule):
         redraw: when the noise is drawn: anew at each "step", as in the perturbation paper, or once a
             "sequence" (Züge, Klos & Memmesheimer 2023), which is faster, has less variance, and whose mean is
             the gradient of BPTT.
+        noise: what Ξ is on a weight matrix (o, i). "gaussian": a number for each weight. "low_rank(r)":
+            U Vᵀ / √r with Gaussian U (o, r) and V (i, r). "sparse(k)": k Gaussian numbers times √(i / k) in
+            each row, at random places. Entries are always uncorrelated and of variance 1, so that the mean
+            is the same gradient; the last two need few random numbers for a large matrix and have more
+            variance. Biases have Gaussian noise.
         The rest: as in `NP`. There is no `reward`: the noise is the whole batch's.
 
     Raises:
@@ -88,11 +97,12 @@ class WP(PerturbationRule):
         sigma: float = 0.01,
         credit: str = "local",
         redraw: Redraw = "step",
+        noise: str = "gaussian",
         antithetic: bool = False,
         directions: int = 1,
         seed: int = 0,
     ) -> None:
-        problems = [unknown_name("redraw", redraw, get_args(Redraw))]
+        problems = [unknown_name("redraw", redraw, get_args(Redraw)), _noise_problem(noise)]
         if is_one_of(redraw, ("sequence",)) and not is_one_of(credit, ("local",)):
             remedy = "Noise that stays is credited with all the losses: leave credit out."
             problems.append(Problem("credit", described(credit), "'local' with 'sequence'", remedy))
@@ -112,6 +122,7 @@ class WP(PerturbationRule):
                 f"wp: got dropout={network.recurrent.dropout}, expected 0. Use dropout=0, or NP."
             )
         self.redraw = redraw
+        self.noise = noise
         if redraw == "sequence" and self.spec.estimates == "unbiased":
             self.spec = replace(self.spec, target="bptt")
 
@@ -119,7 +130,7 @@ class WP(PerturbationRule):
 
     def compute(self, batch: Batch) -> tuple[ForwardPass, Gradients]:
         key = draw_key(of_this_rank(self.generator))
-        if type(self) is WP and self.redraw == "step":
+        if type(self) is WP and self.redraw == "step" and self.noise == "gaussian":
             credit = partial(write_weights, self)
             native = noisy_call.perturbed(self.network, self.loss, batch, key, credit, self.decay)
             if native is not None:
@@ -215,13 +226,15 @@ class WP(PerturbationRule):
     def _noise(self, key: int, step: int, direction: int) -> Gradients:
         """Ξ of one step and direction, for every parameter."""
         parameters = dict(self.network.named_parameters())
+
+        def drawn(like: Tensor, place: int, *shape: int) -> Tensor:
+            at = key, step, 1, direction * len(parameters) + place
+            return kernels.normal(*at, shape, summing_type(like.dtype), like.device)[0]
+
         return {
-            name: kernels.normal(
-                key, step, 1, direction * len(parameters) + place, tuple(own.shape),
-                summing_type(own.dtype), own.device,
-            )[0]
-            for place, (name, own) in enumerate(parameters.items())
-        }  # fmt: skip
+            name: _entries(self.noise, partial(drawn, like, place), tuple(like.shape))
+            for place, (name, like) in enumerate(parameters.items())
+        }
 
     def _still(self, noise: Gradients, states: States | None) -> None:
         """Take out of a step's noise, in place, what is not to be: nothing here.
@@ -298,6 +311,31 @@ class WP(PerturbationRule):
             "noisy": packed(noisy, self.copies),
         }
         return clean, gradients, carried
+
+
+def _noise_problem(noise: object) -> Problem | None:
+    found = _CHEAP.fullmatch(noise) if isinstance(noise, str) else None
+    if is_one_of(noise, ("gaussian",)) or (found and int(found[2]) > 0):
+        return None
+    expected = (
+        "'gaussian', 'low_rank(r)' with r ≥ 1 such as 'low_rank(4)', or 'sparse(k)' with k ≥ 1"
+    )
+    return Problem("noise", described(noise), expected)
+
+
+def _entries(noise: str, draw: Callable[..., Tensor], shape: tuple[int, ...]) -> Tensor:
+    """Ξ of a kind of noise from draw(*shape), which gives standard normal numbers."""
+    found = _CHEAP.fullmatch(noise)
+    if found is None or len(shape) < 2:
+        return draw(*shape)
+    (rows, columns), count = shape, int(found[2])
+    if found[1] == "low_rank":
+        left, right = draw(rows + columns, count).split((rows, columns))
+        return (left @ right.t()).div_(math.sqrt(count))
+    values, chosen = draw(2, rows, count)
+    places = torch.special.ndtr(chosen).mul_(columns).long().clamp_(max=columns - 1)  # uniform
+    made = values.new_zeros(rows, columns)
+    return made.scatter_add_(1, places, values * math.sqrt(columns / count))
 
 
 def write_weights(rule: WP, call: NoisyCall) -> None:
