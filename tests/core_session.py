@@ -23,7 +23,7 @@ from timelocal.training import History
 EXTRAS = {
     "cli": ("typer", "rich", "pydantic", "sklearn"),
     "data": ("pooch", "requests"),
-    "report": ("plotly", "scipy", "pyarrow"),  # torch brings jinja2 along
+    "report": ("scipy", "pyarrow", "matplotlib"),  # torch brings jinja2 along
     "ray": ("ray",),
     "slurm": ("submitit",),
     "search": ("optuna",),

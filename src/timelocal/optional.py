@@ -14,7 +14,7 @@ def require(*packages: str, extra: str, for_: str) -> None:
     """Check that packages can be imported; imports nothing itself.
 
     Args:
-        packages: names to import, such as "plotly".
+        packages: names to import, such as "scipy".
         extra: of timelocal, that brings all of them.
         for_: the feature that needs them, as its user knows it.
 

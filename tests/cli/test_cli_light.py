@@ -27,7 +27,7 @@ VERBS = (
     *("doctor", "bench", "pack", "sweep", "backtest"),
     *("data", "data list", "data show", "data fetch"),
 )
-HEAVY = ("torch", "numpy", "sklearn", "plotly")
+HEAVY = ("torch", "numpy", "sklearn", "matplotlib")
 
 # In one process, since each call leaves what it has imported for the next: the first that is heavy is named.
 CALLS = """

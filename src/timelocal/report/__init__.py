@@ -6,7 +6,7 @@ load (`runs`) → groups, rows and statistics (`tables`) → curves (`figures`) 
 
 from timelocal.optional import require
 
-require("plotly", "jinja2", "markupsafe", "scipy", extra="report", for_="timelocal report")
+require("jinja2", "markupsafe", "scipy", extra="report", for_="timelocal report")
 
 from timelocal.report.page import write_report  # noqa: E402 — it imports what is checked above
 

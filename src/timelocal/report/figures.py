@@ -12,7 +12,7 @@ import statistics
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from timelocal.analysis.statistics import summarize
 from timelocal.report.runs import seed_of
@@ -31,6 +31,20 @@ from timelocal.studies.measures import is_number
 from timelocal.studies.store import RunRecord
 
 TRIVIAL_COLOUR = "#888888"
+
+_Value = TypeVar("_Value")
+
+LOWEST = 352
+"""Pixels of a figure with its axes: no plot is lower than 260."""
+
+POINTS = 150
+"""About so many epochs of a curve are drawn: as many as there are places for on a screen."""
+
+_FEWEST, _MOST, _PREDICTED = 3, 12, 20_000
+"""So many outputs of a network are drawn: the most of these that keep to so many points in a section."""
+
+_ROW, _AROUND = 68, 90
+"""Pixels of an output among several, and of what stands around the plot."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +70,27 @@ class Figure:
     """In pixels; None: the page's."""
 
 
+def rounded(value: float) -> float:
+    """Five digits: more than a screen shows, and a third of the bytes."""
+    return float(f"{value:.5g}")
+
+
+def thinned(
+    curve: Mapping[int, _Value], budget: int | None = None, points: int = POINTS
+) -> dict[int, _Value]:
+    """About so many epochs of a curve up to an epoch, the first and the last among them."""
+    epochs = [epoch for epoch in curve if budget is None or epoch <= budget]
+    step = -(-(budget or max(epochs, default=1)) // points)
+    return {
+        epoch: curve[epoch] for epoch in epochs if (epoch - 1) % step == 0 or epoch == epochs[-1]
+    }
+
+
+def whole_epochs(last: int) -> dict[str, Any]:
+    """What keeps the ticks of a short axis of epochs from standing between two of them."""
+    return {"dtick": 1} if last <= 8 else {}
+
+
 def band(values: Mapping[Any, Sequence[float]], colour: str) -> list[dict[str, Any]]:
     """The 95 % interval of the mean over places of an axis as a filled shape; none of single values."""
     known = {place: ends for place, some in values.items() if (ends := summarize(some).interval)}
@@ -75,7 +110,7 @@ def band(values: Mapping[Any, Sequence[float]], colour: str) -> list[dict[str, A
             "line": {"width": 0, "color": colour},
             "hoverinfo": "skip",
             "x": [*known, *reversed(known)],
-            "y": [float(f"{end:.4g}") for end in (*lows, *reversed(highs))],
+            "y": [rounded(end) for end in (*lows, *reversed(highs))],
         }
     ]
 
@@ -119,76 +154,66 @@ def learning_curves(section: Section) -> list[Figure]:
 def predictions(section: Section) -> list[Figure]:
     """What one network of each group said of the first test sequence, before and after training.
 
-    One run a group, the first that finished. Up to three outputs as lines, more of them as maps.
+    One run a group, the first that finished. Every output in a row of its own.
     """
     found = []
     for line, group in zip(legend(section), section.groups, strict=False):
-        for run in group.finished:
-            if run.predictions:
-                found.append(_prediction(section, line, run))
-                break
-    return found
+        run = next((run for run in group.finished if run.predictions), None)
+        if run is not None:
+            found.append((line, run))
+    return [_prediction(section, line, run, _PREDICTED // len(found)) for line, run in found]
 
 
-def _prediction(section: Section, line: Series, run: RunRecord) -> Figure:
+def _prediction(section: Section, line: Series, run: RunRecord, points: int) -> Figure:
     assert run.predictions is not None
     target, before, after = (run.predictions[name] for name in ("target", "before", "after"))
-    outputs = len(target[0])
-    caption = f"{line.label}, seed {seed_of(run)}: the first test sequence"
-    description = (
-        f"Target and prediction of {line.label} on {section.dataset}, before and after training, over "
-        f"{len(target)} steps."
-    )
-    axis = {"title": {"text": "Step"}, "zeroline": False}
-    layout: dict[str, Any] = {"margin": {"l": 52, "r": 12, "t": 8, "b": 44}, "xaxis": axis}
-    if outputs > 3:
-        rows = {"target": target, "before training": before, "after training": after}
-        traces = [
-            {
-                "type": "heatmap",
-                "z": [list(channel) for channel in zip(*values, strict=True)],
-                "zmin": 0,
-                "zmax": 1,
-                "colorscale": "Viridis",
-                "showscale": False,
-                "yaxis": f"y{index or ''}",
-                "meta": "prediction",
-                "hovertemplate": f"{name}, step %{{x}}, output %{{y}}: %{{z:.3f}}<extra></extra>",
-            }
-            for index, (name, values) in zip((0, 2, 3), rows.items(), strict=True)
-        ]
-        for index, name, domain in (
-            ("", "target", (0.7, 1.0)),
-            ("2", "before", (0.35, 0.65)),
-            ("3", "after", (0.0, 0.3)),
-        ):
-            layout["xaxis"] = axis | {"anchor": "y3"}  # below the lowest of the three
-            layout[f"yaxis{index}"] = {"domain": list(domain), "title": {"text": name}}
-        return Figure(caption, description, {"data": traces, "layout": layout})
     looks = (
         (target, "target", TRIVIAL_COLOUR, "solid", 3),
         (before, "before training", "#b08030", "dot", 1.5),
         (after, "after training", line.colour, "solid", 2),
     )
+    outputs = len(target[0])
+    shown = min(outputs, _MOST, max(_FEWEST, points // (len(looks) * len(target))))
+    names = [f"output {n + 1}" for n in range(shown)] if outputs > 1 else ["Output"]
     traces = [
         {
             "type": "scatter",
             "mode": "lines",
-            "y": [row[channel] for row in values],
+            "y": [rounded(row[n]) for row in values],
+            "yaxis": f"y{n + 1 if n else ''}",
             "name": name,
             "meta": "prediction",
-            "showlegend": channel == 0,
+            "legendgroup": name,
+            "showlegend": n == 0,
             "line": {"color": colour, "dash": dash, "width": width},
             "hovertemplate": f"{name}, step %{{x}}: %{{y:.4f}}<extra></extra>",
         }
+        for n in range(shown)
         for values, name, colour, dash, width in looks
-        for channel in range(outputs)
     ]
-    layout |= {
-        "yaxis": {"title": {"text": "Output"}, "zeroline": False},
+    axes = {
+        f"yaxis{n + 1 if n else ''}": {
+            "domain": [1 - (n + 0.85) / shown, 1 - n / shown] if outputs > 1 else [0, 1],
+            "title": {"text": name, "font": {"size": 11}},
+            "zeroline": False,
+        }
+        | ({"nticks": 3} if outputs > 1 else {})
+        for n, name in enumerate(names)
+    }
+    lowest = f"y{shown if shown > 1 else ''}"
+    layout = {
+        "margin": {"l": 52, "r": 12, "t": 8, "b": 44},
+        "xaxis": {"title": {"text": "Step"}, "zeroline": False, "anchor": lowest},
         "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom"},
     }
-    return Figure(caption, description, {"data": traces, "layout": layout})
+    return Figure(
+        f"{line.label}, seed {seed_of(run)}: the first test sequence",
+        f"Target and prediction of {line.label} on {section.dataset}, before and after training, over "
+        f"{len(target)} steps.",
+        {"data": traces, "layout": layout | axes},
+        f"The first {shown} of {outputs} outputs." if shown < outputs else "",
+        max(LOWEST, _ROW * shown + _AROUND) if outputs > 1 else None,
+    )
 
 
 def _curves(section: Section, metric: Metric) -> Figure:
@@ -198,18 +223,20 @@ def _curves(section: Section, metric: Metric) -> Figure:
         traces += [_seed_trace(line, run, metric) for run in group.runs]
     drawn = [value for trace in traces for value in trace["y"]]
     for line, group in zip(lines, section.groups, strict=False):
-        spread = _spread(group, metric)
+        spread = thinned(_spread(group, metric))
         scaled = {epoch: [metric.scale * value for value in some] for epoch, some in spread.items()}
         traces += [shape | {"meta": line.key} for shape in band(scaled, line.colour)]
     for line, group in zip(lines, section.groups, strict=False):
         traces += _mean_trace(line, group, metric)
     horizontals = section.trivial if metric is section.metric else ()
     title = metric.name.capitalize() + (f" ({metric.unit.strip()})" if metric.unit else "")
+    last = max((max(trace["x"], default=0) for trace in traces), default=0)
+    epochs = {"title": {"text": "Epoch"}, "rangemode": "tozero", "zeroline": False}
     layout = {
         "margin": {"l": 52, "r": 12, "t": 8, "b": 44},
         "showlegend": False,
         "hovermode": "closest",
-        "xaxis": {"title": {"text": "Epoch"}, "rangemode": "tozero", "zeroline": False},
+        "xaxis": epochs | whole_epochs(last),
         "yaxis": {"title": {"text": title}, "zeroline": False} | _scale(drawn, horizontals, metric),
         "shapes": [_horizontal(row, metric) for row in horizontals],
         "annotations": [_horizontal_label(i, row, metric) for i, row in enumerate(horizontals)],
@@ -228,7 +255,7 @@ def _curves(section: Section, metric: Metric) -> Figure:
 
 
 def _seed_trace(line: Series, run: RunRecord, metric: Metric) -> dict[str, Any]:
-    curve = _curve(run, metric)
+    curve = thinned(_curve(run, metric))
     trace = _trace(line, curve, metric, f"seed {seed_of(run)}", width=1)
     # A run that stopped early ends in a cross: its line must not look like one that goes on.
     stopped = run.status in ("diverged", "failed") and bool(curve)
@@ -242,7 +269,7 @@ def _seed_trace(line: Series, run: RunRecord, metric: Metric) -> dict[str, Any]:
 
 
 def _mean_trace(line: Series, group: Group, metric: Metric) -> list[dict[str, Any]]:
-    curve = _mean_curve(group, metric)
+    curve = thinned(_mean_curve(group, metric))
     if not curve:
         return []
     trace = _trace(line, curve, metric, f"mean of {len(group.finished)}", width=3)
@@ -258,7 +285,7 @@ def _trace(
     return {
         "type": "scatter",
         "x": list(curve),
-        "y": [metric.scale * value for value in curve.values()],
+        "y": [rounded(metric.scale * value) for value in curve.values()],
         "name": verbatim(line.label),
         "meta": line.key,
         "line": {"color": line.colour, "dash": line.dash, "width": width},

@@ -13,7 +13,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from timelocal.report.figures import TRIVIAL_COLOUR, Figure, Series, axis_range, band
+from timelocal.report.figures import (
+    LOWEST,
+    POINTS,
+    TRIVIAL_COLOUR,
+    Figure,
+    Series,
+    axis_range,
+    band,
+    rounded,
+    thinned,
+    whole_epochs,
+)
 from timelocal.report.lines import anchor, titled
 from timelocal.report.style import rule_colours, variant_look
 from timelocal.studies.measures import MEASURES, Measure, is_number
@@ -28,17 +39,14 @@ _CROSS = 8
 _ROOM = 100.0
 """How far above what finished a logarithmic axis may reach for what ended early: a factor."""
 
-_POINTS = 150
-"""About so many epochs of a curve are drawn: as many as there are places for on a screen."""
+_BEHIND, _FEWEST = 10_000, 20
+"""About so many points the seeds of a figure have together, and each curve of them at least."""
 
 _FOLDED = 3
 """From so many panels on, one figure shows the final values of all, and the curves of each are folded."""
 
 _ROW, _LEVEL, _AROUND = 34, 13, 90
 """Pixels of a line with its name above it, of one without, and of what stands around the plot."""
-
-_LOWEST = 352
-"""Pixels of a figure with its axes: no plot is lower than 260."""
 
 _LABEL = 34
 """So many letters of a title fit below an axis."""
@@ -186,21 +194,11 @@ def _budget(lines: Sequence[LineResult]) -> int:
     return max(others or epochs.values())
 
 
-def _drawn(curve: Mapping[int, float], budget: int) -> dict[int, float]:
-    """A curve within the budget, thinned to about `_POINTS` epochs, the first and the last among them."""
-    step = -(-budget // _POINTS)
-    inside = [epoch for epoch in curve if epoch <= budget]
-    return {
-        epoch: float(f"{curve[epoch]:.4g}")
-        for epoch in inside
-        if (epoch - 1) % step == 0 or epoch == inside[-1]
-    }
-
-
 def _curves(lines: Sequence[LineResult], panel: str, key: str, looks: Looks) -> Figure:
     """Every seed thin, the 95 % interval of the mean as a band, the mean in front."""
     measure = next(one for one in MEASURES.values() if one.curve == key)
     budget = _budget(lines)
+    points = max(_FEWEST, min(POINTS, _BEHIND // sum(len(one.runs) for one in lines)))
     behind: list[dict[str, Any]] = []
     bands: list[dict[str, Any]] = []
     front: list[dict[str, Any]] = []
@@ -208,11 +206,12 @@ def _curves(lines: Sequence[LineResult], panel: str, key: str, looks: Looks) -> 
     for one in lines:
         look, base = looks[one.line.key.label], _base(one, looks)
         line = {"color": look.colour, "dash": look.dash}
-        whole: list[dict[int, float]] = []
+        finished: list[dict[int, float]] = []
         for config, run in one.runs:
             if run is None or run.status not in ("finished", *_ENDED_EARLY):
                 continue
-            curve = _drawn(_curve(run, measure), budget)
+            whole = _curve(run, measure)
+            curve = thinned(whole, budget, points)
             if not curve:
                 continue
             told = f"seed {config.seed}, epoch %{{x}}: %{{y:.4g}}"
@@ -220,36 +219,40 @@ def _curves(lines: Sequence[LineResult], panel: str, key: str, looks: Looks) -> 
                 "mode": "lines",
                 "opacity": 0.25,
                 "x": list(curve),
-                "y": list(curve.values()),
+                "y": [rounded(value) for value in curve.values()],
                 "line": line | {"width": 1},
                 "hovertemplate": told,
             }
             if run.status == "finished":
-                whole.append(curve)
+                finished.append(thinned(whole, budget))
             else:
                 ends = [0] * (len(curve) - 1) + [_CROSS]
                 marker = {"color": look.colour, "symbol": "x", "size": ends}
                 trace |= {"mode": "lines+markers", "opacity": 0.8, "marker": marker}
                 trace["hovertemplate"] = f"{told}; {run.status} after epoch {max(curve)}"
             behind.append(trace)
-        shared = [epoch for epoch in whole[0] if all(epoch in c for c in whole)] if whole else []
-        if shared:
-            by_epoch = {epoch: [curve[epoch] for curve in whole] for epoch in shared}
-            means = [float(f"{statistics.fmean(values):.4g}") for values in by_epoch.values()]
+        by_epoch = {
+            epoch: [curve[epoch] for curve in finished]
+            for epoch in (finished[0] if finished else ())
+            if all(epoch in curve for curve in finished)
+        }
+        if by_epoch:
+            means = [rounded(statistics.fmean(values)) for values in by_epoch.values()]
             mean = {
-                "mode": "lines" if len(shared) > 1 else "markers",
-                "x": shared,
+                "mode": "lines" if len(by_epoch) > 1 else "markers",
+                "x": list(by_epoch),
                 "y": means,
                 "line": line | {"width": 2.5},
-                "hovertemplate": f"mean of {len(whole)}, epoch %{{x}}: %{{y:.4g}}",
+                "hovertemplate": f"mean of {len(finished)}, epoch %{{x}}: %{{y:.4g}}",
             }
             front.append(base | mean)
             bands += [base | trace for trace in band(by_epoch, look.colour)]
-        heights += [value for curve in whole for value in curve.values()]
+        heights += [value for curve in finished for value in curve.values()]
     log = _logarithmic(measure, [*behind, *front])
     title = key.replace("_", " ")
     layout = _layout("Epoch", title + (" (%)" if measure.scale == 100 else ""), log)
-    layout["yaxis"] |= _scale(heights, behind, log)
+    layout["xaxis"] |= whole_epochs(budget)
+    layout["yaxis"] |= _scale(heights, [*behind, *front], log)
     code = " as in the authors' code" if all(map(_as_in_code, lines)) else ""
     return Figure(
         f"{panel}: {title} per epoch{code}",
@@ -381,7 +384,7 @@ def _finals(lines: Sequence[LineResult], panel: str, name: str, looks: Looks) ->
         f"{measure.title} of every seed on {panel} for {_listed(lines)}.",
         {"data": traces, "layout": layout},
         _note(lines),
-        max(_LOWEST, _ROW * len(lines) + _AROUND),
+        max(LOWEST, _ROW * len(lines) + _AROUND),
     )
 
 
@@ -412,7 +415,7 @@ def _by_panel(lines: Sequence[LineResult], where: str, name: str, looks: Looks) 
         f"{measure.title} of every seed on {', '.join(ticks)} for {_listed(lines)}.",
         {"data": traces, "layout": layout},
         " ".join(filter(None, [code, _note(lines)])),
-        max(_LOWEST, int(_LEVEL * height) + _AROUND),
+        max(LOWEST, int(_LEVEL * height) + _AROUND),
     )
 
 

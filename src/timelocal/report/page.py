@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import jinja2
 from markupsafe import Markup
-from plotly.offline import get_plotlyjs
 
 from timelocal.errors import Problem, raise_problems
 from timelocal.files import make_folder, strict, to_json, write_text
@@ -58,7 +58,7 @@ def render(
 ) -> str:
     """Fill in a template of this package; `base.html` gives every page its style and its script.
 
-    charts: whether the page draws any, and so carries the library that draws them (4.8 MB), unless `library`
+    charts: whether the page draws any, and so carries the library that draws them (1.2 MB), unless `library`
     names a file beside the page that holds it.
     images: whether the page may show pictures that lie beside it.
     """
@@ -75,13 +75,20 @@ def render(
         "number": words.number,
         "cell": style.cell_label,
         "strict": strict,
+        "merged": provenance.merged,
     }
+    environment.policies["json.dumps_kwargs"] = {"sort_keys": True, "separators": (",", ":")}
     return environment.get_template(template).render(
-        plotly=Markup(get_plotlyjs() if charts and library is None else ""),
+        plotly=Markup(plotly() if charts and library is None else ""),
         library=library,
         images=images,
         **content,
     )
+
+
+def plotly() -> str:
+    """The library that draws the figures of a page: plotly.js with scatter, bar and pie."""
+    return (files("timelocal.report") / "plotly" / "plotly-basic.min.js").read_text("utf-8")
 
 
 def _content(found: Sequence[RunRecord], problems: Sequence[str]) -> dict[str, Any]:

@@ -118,11 +118,19 @@ def plain(text: str) -> str:
 
 
 def _draw(drawing: Drawing, figure: Figure) -> None:
-    traces, layout = figure.spec["data"], figure.spec["layout"]
-    if any(trace["type"] == "heatmap" for trace in traces):
-        _maps(drawing, traces, layout)
-        return
-    axes = drawing.subplots()
+    """Every vertical axis of the page in a plot of its own, above one horizontal axis."""
+    layout = figure.spec["layout"]
+    names = [name for name in layout if name.startswith("yaxis")]
+    rows = drawing.subplots(len(names), sharex=True, squeeze=False)[:, 0]
+    for axes, name in zip(rows, names, strict=True):
+        key = name.replace("axis", "")
+        own = [trace for trace in figure.spec["data"] if trace.get("yaxis", "y") == key]
+        _plot(axes, own, layout | {"yaxis": layout[name]})
+    _axis(rows[-1], "x", layout["xaxis"])
+    drawing.align_ylabels()
+
+
+def _plot(axes: Axes, traces: Sequence[Mapping[str, Any]], layout: Mapping[str, Any]) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(width=0.6)
     places = {name: n for n, name in enumerate(layout["yaxis"].get("categoryarray", ()))}
@@ -148,7 +156,6 @@ def _draw(drawing: Drawing, figure: Figure) -> None:
             verticalalignment="center",
             color=note["font"].get("color", "black"),
         )
-    _axis(axes, "x", layout["xaxis"])
     _axis(axes, "y", layout["yaxis"])
 
 
@@ -193,6 +200,8 @@ def _axis(axes: Axes, name: str, asked: Mapping[str, Any]) -> None:
     title = plain(asked["title"]["text"])
     axes.set(**{f"{name}label": title})
     own = axes.xaxis if name == "x" else axes.yaxis
+    if "font" in asked["title"]:
+        own.label.set_fontsize(_POINT * asked["title"]["font"]["size"])
     if log:
         axes.set(**{f"{name}scale": "log"})
         shown = (axes.get_xlim if name == "x" else axes.get_ylim)()
@@ -212,18 +221,8 @@ def _axis(axes: Axes, name: str, asked: Mapping[str, Any]) -> None:
         own.set_ticks(asked["tickvals"], labels=[plain(text) for text in asked["ticktext"]])
     elif not asked.get("showticklabels", True):
         own.set_ticks([])
-
-
-def _maps(drawing: Drawing, traces: Sequence[Mapping[str, Any]], layout: Mapping[str, Any]) -> None:
-    """Outputs over time as maps below each other."""
-    rows = drawing.subplots(len(traces), sharex=True)
-    for axes, trace in zip(rows, traces, strict=True):
-        axes.imshow(
-            trace["z"], aspect="auto", vmin=0, vmax=1, origin="lower", interpolation="nearest"
-        )
-        key = "yaxis" + trace["yaxis"].removeprefix("y")
-        axes.set(ylabel=layout[key]["title"]["text"], yticks=[])
-    rows[-1].set(xlabel=layout["xaxis"]["title"]["text"])
+    elif "nticks" in asked:
+        own.set_major_locator(MaxNLocator(asked["nticks"], steps=(1, 2, 5, 10)))
 
 
 def _legend(drawing: Drawing, figure: Figure, legend: Sequence[Series]) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,9 +69,18 @@ def dates(runs: Sequence[RunRecord]) -> dict[str, str]:
 
 def commands(runs: Sequence[RunRecord]) -> list[str]:
     """The command lines that make the runs again, each once: one for runs that differ in the seed alone."""
+    return merged(run.environment.get("command") or "" for run in runs)
+
+
+def merged(commands: Iterable[str]) -> list[str]:
+    """One command for those that differ in the seed alone.
+
+    >>> merged(["timelocal train --seeds 0, --threads 1", "timelocal train --seeds 1, --threads 1"])
+    ['timelocal train --seeds 0,1 --threads 1']
+    """
     seeds: dict[tuple[str, ...], dict[str, None]] = {}
-    for run in runs:
-        words = _SEED.split(run.environment.get("command") or "")
+    for command in commands:
+        words = _SEED.split(command)
         if words != [""]:
             seeds.setdefault((words[0], *words[2:]), {}).update(dict.fromkeys(words[1:2]))
     return [

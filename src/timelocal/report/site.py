@@ -7,15 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from plotly.offline import get_plotlyjs
-
 from timelocal.experiments.catalogue import EXPERIMENTS
 from timelocal.experiments.experiment import WORDS
 from timelocal.files import make_folder, replaced, to_json, write_text
 from timelocal.report import line_figures, lines, provenance
 from timelocal.report.citations import PAPERS, Paper
 from timelocal.report.overview import LEVELS, overview
-from timelocal.report.page import render
+from timelocal.report.page import plotly, render
 from timelocal.report.printed import thumbnail
 from timelocal.studies.reproduction import Reproduction
 from timelocal.studies.store import RunRecord
@@ -35,7 +33,7 @@ def write_site(reproductions: Sequence[Reproduction], output: Path) -> Path:
     """
     with replaced(output) as folder:
         make_folder(folder / "runs")
-        write_text(folder / LIBRARY, get_plotlyjs())
+        write_text(folder / LIBRARY, plotly())
         for run in runs_of(reproductions):
             write_text(folder / "runs" / f"{run.folder.name}.json", _record(run))
         for one in reproductions:

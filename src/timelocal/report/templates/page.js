@@ -8,23 +8,23 @@
   const theme = () => {
     const style = getComputedStyle(document.documentElement);
     const colour = (name) => style.getPropertyValue(name).trim();
-    const axis = { gridcolor: colour("--line"), linecolor: colour("--muted"), automargin: true };
     return {
       paper_bgcolor: "rgba(0,0,0,0)",
       plot_bgcolor: "rgba(0,0,0,0)",
       modebar: { bgcolor: "rgba(0,0,0,0)", color: colour("--muted"), activecolor: colour("--ink") },
       font: { family: colour("--sans"), size: 13, color: colour("--ink") },
-      xaxis: axis,
-      yaxis: axis,
+      axis: { gridcolor: colour("--line"), linecolor: colour("--muted"), automargin: true },
     };
   };
   const layoutOf = (spec) => {
-    const { xaxis, yaxis, ...rest } = theme();
+    const { axis, ...rest } = theme();
+    const axes = Object.entries(spec.layout)
+      .filter(([name]) => /^[xy]axis/.test(name))
+      .map(([name, own]) => [name, { ...own, ...axis }]);
     return {
       ...spec.layout,
       ...rest,
-      xaxis: { ...spec.layout.xaxis, ...xaxis },
-      yaxis: { ...spec.layout.yaxis, ...yaxis },
+      ...Object.fromEntries(axes),
       dragmode: touch ? false : "zoom", // a finger on a chart scrolls the page
     };
   };
