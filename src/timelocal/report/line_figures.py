@@ -45,11 +45,11 @@ _BEHIND, _FEWEST = 10_000, 20
 _FOLDED = 3
 """From so many panels on, one figure shows the final values of all, and the curves of each are folded."""
 
-_ROW, _LEVEL, _AROUND = 34, 13, 90
-"""Pixels of a line with its name above it, of one without, and of what stands around the plot."""
+_ROW, _WRITTEN, _LEVEL, _AROUND = 22, 15, 13, 90
+"""Pixels of a line, of each row of its name above it, of a line without one, and around the plot."""
 
-_LABEL = 34
-"""So many letters of a title fit below an axis."""
+_LABEL, _NARROW, _NAME = 34, 28, 44
+"""So many letters fit below an axis, below one with names on its left, and above a line."""
 
 
 @dataclass(frozen=True)
@@ -275,9 +275,15 @@ def _scale(
     if not every:
         return {}
     limit = _ROOM * max(finished) if log and finished else math.inf
-    low, high = axis_range([min(y, limit) for y in every], log)
-    # over two decades and more the powers of ten are enough
-    return {"range": [low, high]} | ({"dtick": 1} if log and high - low > 2 else {})
+    ends = axis_range([min(y, limit) for y in every], log)
+    return {"range": ends} | (_log_ticks(*ends) if log else {})
+
+
+def _log_ticks(low: float, high: float) -> dict[str, Any]:
+    """Powers of ten are enough over two decades and more, 1, 2 and 5 over most of one."""
+    if high - low > 2:
+        return {"dtick": 1}
+    return {"dtick": "D2", "tickformat": "~g"} if high - low > 0.7 else {"nticks": 5}
 
 
 def _beyond(lines: Sequence[LineResult], budget: int) -> str:
@@ -344,13 +350,16 @@ def _spread(one: LineResult, name: str, height: str | float, looks: Looks) -> li
     return [base | bar, base | mean]
 
 
-def _values_axis(measure: Measure, traces: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The layout of a figure whose values lie along the horizontal axis."""
-    written = textwrap.wrap(titled(measure), _LABEL)
+def _values_axis(
+    measure: Measure, traces: Sequence[Mapping[str, Any]], letters: int
+) -> dict[str, Any]:
+    """The layout of a figure whose values lie along the horizontal axis; so many letters fit below it."""
+    written = textwrap.wrap(titled(measure), letters)
     layout = _layout("<br>".join(written), "", False)
     layout["margin"]["b"] += 16 * (len(written) - 1)
-    if measure.log and traces and all(x > 0 for trace in traces for x in trace["x"]):
-        layout["xaxis"] |= _LOG
+    values = [x for trace in traces for x in trace["x"]]
+    if measure.log and values and min(values) > 0:
+        layout["xaxis"] |= _LOG | _log_ticks(math.log10(min(values)), math.log10(max(values)))
     return layout
 
 
@@ -363,17 +372,27 @@ def _finals(lines: Sequence[LineResult], panel: str, name: str, looks: Looks) ->
         for one, label in zip(reversed(lines), labels, strict=True)
         for trace in _spread(one, name, label, looks)
     ]
-    layout = _values_axis(measure, traces)
+    layout = _values_axis(measure, traces, _LABEL)
     layout["margin"]["l"] = 12
-    # a line without a value keeps its place
-    order = {"categoryorder": "array", "categoryarray": labels, "range": [-0.5, len(labels) - 0.3]}
-    layout["yaxis"] |= {"type": "category", "showticklabels": False, **order}
+    names = ["<br>".join(textwrap.wrap(label, _NAME)) for label in labels]
+    row = _ROW + _WRITTEN * max(name.count("<br>") + 1 for name in names)
+    below = _ROW / row / 2
+    layout["yaxis"] |= {
+        "type": "category",
+        "categoryorder": "array",
+        "categoryarray": labels,  # a line without a value keeps its place
+        "range": [-below, len(labels) - below],
+        "showticklabels": False,
+    }
 
     def text(said: str, label: str, side: str) -> dict[str, Any]:
         place = {"xref": "paper", "x": float(side == "right"), "xanchor": side, "y": label}
-        return {"text": said, "showarrow": False, "yshift": 14, "font": {"size": 12}} | place
+        look = {"showarrow": False, "yshift": 8, "yanchor": "bottom", "font": {"size": 12}}
+        return {"text": said, "align": "left"} | look | place
 
-    layout["annotations"] = [text(label, label, "left") for label in labels]
+    layout["annotations"] = [
+        text(name, label, "left") for name, label in zip(names, labels, strict=True)
+    ]
     layout["annotations"] += [
         text(f"✕ {len(_early(one))}", label, "right")
         for one, label in zip(reversed(lines), labels, strict=True)
@@ -384,7 +403,7 @@ def _finals(lines: Sequence[LineResult], panel: str, name: str, looks: Looks) ->
         f"{measure.title} of every seed on {panel} for {_listed(lines)}.",
         {"data": traces, "layout": layout},
         _note(lines),
-        max(LOWEST, _ROW * len(lines) + _AROUND),
+        max(LOWEST, row * len(lines) + _AROUND),
     )
 
 
@@ -401,7 +420,7 @@ def _by_panel(lines: Sequence[LineResult], where: str, name: str, looks: Looks) 
             traces += _spread(one, name, height, looks)
             height += 1
         height += 1
-    layout = _values_axis(measure, traces)
+    layout = _values_axis(measure, traces, _NARROW)
     layout["yaxis"] |= {
         "tickvals": list(ticks.values()),
         "ticktext": list(ticks),
@@ -491,7 +510,8 @@ def _sizes(lines: Sequence[LineResult], name: str, looks: Looks) -> Figure:
     points = [trace for trace in traces if "fill" not in trace]
     log = _logarithmic(measure, points)
     layout = _layout(_axis(lines[0]), titled(measure), log)
-    layout["xaxis"] |= {"type": "log"}
+    sizes = [math.log10(x) for trace in points for x in trace["x"]]
+    layout["xaxis"] |= {"type": "log"} | (_log_ticks(min(sizes), max(sizes)) if sizes else {})
     layout["yaxis"] |= _scale(heights, points, log)
     return Figure(
         f"{measure.title} over {_axis(lines[0])}",

@@ -153,7 +153,7 @@ def _plot(axes: Axes, traces: Sequence[Mapping[str, Any]], layout: Mapping[str, 
             xycoords=axes.get_yaxis_transform(),
             textcoords="offset points",
             horizontalalignment=note["xanchor"],
-            verticalalignment="center",
+            verticalalignment=note["yanchor"],
             color=note["font"].get("color", "black"),
         )
     _axis(axes, "y", layout["yaxis"])
@@ -221,7 +221,7 @@ def _axis(axes: Axes, name: str, asked: Mapping[str, Any]) -> None:
         own.set_ticks(asked["tickvals"], labels=[plain(text) for text in asked["ticktext"]])
     elif not asked.get("showticklabels", True):
         own.set_ticks([])
-    elif "nticks" in asked:
+    elif "nticks" in asked and not log:
         own.set_major_locator(MaxNLocator(asked["nticks"], steps=(1, 2, 5, 10)))
 
 
