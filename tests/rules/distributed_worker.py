@@ -47,6 +47,7 @@ def rules() -> dict[str, tl.Rule]:
         made[f"dfa, Kolen-Pollack, sync={sync}"] = tl.DFA(
             network(), feedback="kolen_pollack", feedback_lr=0.1, sync=sync, **task
         ).double()
+    made["np, running mean"] = tl.NP(network(), baseline_decay=0.5, **task)
     made["dfa, dropout"] = tl.DFA(network(num_layers=2, dropout=0.5), **task).double()
     return made
 

@@ -15,7 +15,7 @@ from timelocal.rules import RULES, Batch, ForwardPass, Rule, RuleSpec, readout_s
 from timelocal.rules.states import no_states, packed, unpacked
 from timelocal.testing import CELLS, CHECKS, Case, ContractReport, cases, check_case, check_rule
 from timelocal.testing.cases import ELEMENTWISE
-from timelocal.testing.measure import estimates, weight_transport
+from timelocal.testing.measure import clean, estimates, variance, weight_transport
 from timelocal.testing.setting import configured, make
 from timelocal.typing import Gradients, Memory
 
@@ -438,7 +438,8 @@ def test_a_report_reads_as_a_table() -> None:
     assert lines[0] == "OneStep: holds"
     assert lines[2].split() == ["property", "declared", "measured", "ok"]
     assert [finding.name for finding in report.findings] == [
-        "draws", "estimates", "weight_transport", "autograd_free", "derivative_free", "bidirectional",
+        "draws", "clean", "estimates", "weight_transport", "autograd_free", "derivative_free",
+        "bidirectional",
     ]  # fmt: skip
     assert all(len(line) <= 130 for line in lines if "such as" not in line)
     assert f"refused: {len(report.refused)} cases" in lines
@@ -488,6 +489,9 @@ def test_an_instance_declares_what_its_options_make_of_it(
         (tl.NP, {"credit": "global"}),
         (tl.NP, {"credit": "trace(0.5)"}),
         (tl.NP, {"antithetic": True, "directions": 2, "reward": "batch"}),
+        (tl.NP, {"baseline_decay": 0.9, "credit": "global"}),
+        (tl.NP, {"baseline_decay": 0.5, "noise": "orthogonal", "directions": 2}),
+        (tl.NP, {"baseline_decay": 0.5, "credit": "trace(0.5)", "antithetic": True}),
         (tl.WP, {"redraw": "sequence"}),
         (tl.WP, {"credit": "to_go"}),
         (tl.ANP, {"norm": "layer"}),
@@ -504,6 +508,9 @@ def test_options_are_measured_as_they_declare(rule: type[Rule], options: dict[st
     subject = configured(rule, options)
     assert estimates(subject).ok
     assert weight_transport(subject).ok
+    assert clean(subject).ok
+    spread = variance(subject)
+    assert spread is None or spread.ok
 
 
 def test_a_dfa_that_breaks_nothing_passes() -> None:

@@ -23,7 +23,15 @@ from timelocal.rules import (
 )
 from timelocal.testing import Case, batch_of, check_rule, reference
 from timelocal.testing.contract import _subject
-from timelocal.testing.measure import estimates, live_bytes, online, weight_transport
+from timelocal.testing.measure import (
+    clean,
+    estimates,
+    live_bytes,
+    online,
+    variance,
+    weight_transport,
+)
+from timelocal.testing.setting import configured
 from timelocal.typing import Gradients, Memory
 
 WAYS = ("negated", "times-1000", "shifted", "noise")
@@ -439,3 +447,31 @@ def test_an_oracle_that_is_brought_takes_the_place_of_the_inherited_one() -> Non
     assert caught(Doubled) == {"estimates"}
     assert caught(tl.DFA, oracle=doubled) == {"estimates"}
     assert estimates(_subject(Doubled, doubled, {})).ok
+
+
+@pytest.mark.parametrize(
+    ("rule", "options", "lie", "told"),
+    [
+        (tl.NP, {"baseline_decay": 0.9}, {"clean": True}, "no"),
+        (tl.NP, {}, {"clean": False}, "yes"),
+        (tl.ANP, {"clean": False}, {"clean": True}, "no"),
+        (tl.NP, {"baseline_decay": 0.9}, {"variance": "bounded"}, "1/sigma^2"),
+        (tl.ANP, {"clean": False}, {"variance": "1/sigma^2"}, "bounded"),
+        (tl.WP, {}, {"variance": "1/sigma^2"}, "bounded"),
+    ],
+    ids=str,
+)
+def test_a_rule_that_lies_about_its_runs_or_its_variance_is_caught(
+    rule: type[Rule], options: dict[str, object], lie: dict[str, object], told: str
+) -> None:
+    honest = configured(rule, options)
+
+    class Liar(honest):  # type: ignore[misc, valid-type]
+        spec = replace(honest.spec, **lie)
+
+    (what,) = lie
+    measure = {"clean": clean, "variance": variance}[what]
+    assert measure(honest).ok
+    found = measure(Liar)
+    assert not found.ok
+    assert found.measured.startswith(told)

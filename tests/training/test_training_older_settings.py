@@ -84,6 +84,25 @@ def test_an_object_that_it_told_by_its_type_alone_goes_on(tmp_path: Path) -> Non
     assert len(start(2).epochs) == 2
 
 
+def test_a_running_mean_came_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(epochs: int, **options: object) -> tl.History:
+        rule = tl.NP(tl.RNN(3, 4, 2), **options)
+        optimizer = torch.optim.SGD(rule.parameters(), lr=0.1)
+        return tl.fit(rule, optimizer, part(12, 1), epochs=epochs, batch_size=5, folder=tmp_path)
+
+    def without(made: object) -> dict[str, object]:
+        return {name: value for name, value in told(made).items() if name != "baseline_decay"}
+
+    told = saver.options
+    with monkeypatch.context() as then:
+        then.setattr(saver, "options", without)
+        start(1)
+    assert "baseline_decay" not in index(tmp_path)["settings"]["rule_options"]
+    assert len(start(2).epochs) == 2
+    with pytest.raises(tl.RunError, match=r"rule_options: .*'baseline_decay': 0.9"):
+        start(3, baseline_decay=0.9)
+
+
 def test_an_option_that_came_later_counts_where_it_is_made_use_of(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

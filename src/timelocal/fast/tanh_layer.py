@@ -90,7 +90,8 @@ def _columns(trace: Tensor) -> Tensor:
 def _nodes(kind: str, rule: NodeRule, memory: Memory, lr: float = 1.0) -> Native | None:
     """A rule that is `kind` of the kernel, times `lr`."""
     shares = rule.reward == "batch" and len(memory["states"]) > 1
-    if rule.decay != 0 or (rule.carry and rule.copies > 1) or (shares and not rule.carry):
+    several = rule.carry and rule.copies > 1
+    if rule.baseline_decay is not None or rule.decay != 0 or several or (shares and not rule.carry):
         return None
     settings = OnlineSettings(
         kind,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Literal, get_args
 
@@ -111,6 +112,7 @@ class ANP(NodeRule):
         )
         self.clean = bool(clean)
         self.norm = norm
+        self.spec = replace(self.spec, clean=self.clean)
 
     def native_credit(self) -> Callable[[NoisyCall], None] | None:
         known = type(self) is ANP and self.clean

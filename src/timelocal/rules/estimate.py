@@ -41,6 +41,11 @@ class RuleSpec:
     """Whether it trains a layer that only runs forward."""
     draws: bool = False
     """Whether an estimate is a draw: noise of its own, another one each time."""
+    clean: bool = True
+    """Whether the loss and the outputs of an estimate are those of a run without noise."""
+    variance: Literal["bounded", "1/sigma^2"] = "bounded"
+    """What becomes of the variance of a rule's draws as the `sigma` of its noise goes to 0: it stays bounded
+    where runs of one batch are compared, and grows where a run is compared with losses of before."""
     references: tuple[str, ...] = ()
     """Bibliography lines."""
 

@@ -29,6 +29,17 @@ class NP(NodeRule):
 
     Nothing is carried back, no weight is transposed, no derivative is needed: the cell may be a black box.
 
+    With a `baseline_decay` λ_b there is no clean run. The loss of the one noisy run is compared with what was
+    expected, a running mean of the losses of earlier calls (a reward-prediction error), and pre_t is what
+    entered the weight in that run:
+
+        δℓ_t = ℓ̃_t − b,    b ← λ_b b + (1 − λ_b) L̃ after each training call, L̃ its mean loss
+
+    b does not depend on the noise that is credited, so the mean of the estimates is the same. Their variance
+    is not: it grows as ⟨(ℓ_t − b)²⟩ / σ², so that a larger σ is better here. Before any loss was met, b is
+    the mean loss of the other sequences in the batch; where there are none, or with one reward for all of
+    them, nothing is learned from the first call.
+
     Args:
         network: one direction, any cell and layers, a linear readout.
         loss: "cross_entropy", "mse", "bce", a `timelocal.losses.Loss`, or a function of outputs (n, o) and
@@ -51,11 +62,17 @@ class NP(NodeRule):
             turned at random. A single direction is as good as Gaussian noise; K of them have a variance of
             N/K − 1 instead of N/K, and with as many as there are nodes (or the next power of two) and
             `carry=False` the estimate is the one-step gradient itself up to σ², for that many passes.
+        baseline_decay: None, each noisy run is compared with a clean one; or λ_b in [0, 1), 0.9 say: it is
+            compared with the running mean b, and each sequence runs once (twice if `antithetic`: the two are
+            then each other's baseline, and the variance is bounded again). Loss, outputs and accuracy of a
+            training call are those of the first noisy run; `evaluate` and `outputs` have no noise. b is the
+            ratio of the two numbers in the buffer `running_loss`, and moves at every step of a stream.
         seed: of the noise.
 
     Raises:
-        ArgumentError: for bad arguments, all at once.
-        UnsupportedError: for bidirectional networks and readouts that are not linear.
+        ArgumentError: for bad arguments, all at once, such as `carry=False` with a `baseline_decay`.
+        UnsupportedError: for bidirectional networks and readouts that are not linear; for a `baseline_decay`
+            with `at="mean"` and a credit that asks which step changed the one loss: "local", "trace(λ)".
 
     >>> import torch, timelocal as tl
     >>> network = tl.GRU(2, 16, output_size=1)
@@ -64,10 +81,16 @@ class NP(NodeRule):
     >>> rule(torch.randn(8, 20, 2), torch.randn(8, 20, 1)).backward()
     >>> optimizer.step()
 
+    One run of each sequence, and a single number for it at the end:
+
+    >>> rule = tl.NP(network, loss="mse", sigma=0.1, credit="global", baseline_decay=0.9)
+    >>> rule(torch.randn(8, 20, 2), torch.randn(8, 1)).backward()
+
     Source: the perturbation paper's equations 1 and 2, with u and x in their right places; Werfel, Xie &
-    Seung 2003; orthogonal directions: Choromanski et al. 2018. Differs from WP in perturbing H + O numbers a
-    step instead of H², and from ANP, which credits the change of activity that was measured instead of the
-    noise that was injected.
+    Seung 2003; orthogonal directions: Choromanski et al. 2018; baselines: Williams 1992; one noisy run: Fiete
+    & Seung 2006; compared with a running mean: Miconi 2017 (who keeps one for each kind of trial) and García
+    Fernández, Ahmad & van Gerven 2025. Differs from WP in perturbing H + O numbers a step instead of H², and
+    from ANP, which credits the change of activity that was measured instead of the noise that was injected.
     """
 
     spec = RuleSpec(
@@ -86,15 +109,24 @@ class NP(NodeRule):
             "feedforward networks. NeurIPS 16, 2003.",
             "K. Choromanski, M. Rowland, V. Sindhwani, R. Turner, A. Weller. Structured evolution with "
             "compact architectures for scalable policy optimization. ICML 2018.",
+            "R. J. Williams. Simple statistical gradient-following algorithms for connectionist "
+            "reinforcement learning. Machine Learning 8:229–256, 1992.",
+            "I. R. Fiete, H. S. Seung. Gradient learning in spiking neural networks by dynamic perturbation "
+            "of conductances. Physical Review Letters 97:048104, 2006.",
+            "T. Miconi. Biologically plausible learning in recurrent neural networks reproduces neural "
+            "dynamics observed during cognitive tasks. eLife 6:e20899, 2017.",
+            "J. García Fernández, N. Ahmad, M. van Gerven. Noise-based reward-modulated learning. "
+            "arXiv:2503.23972, 2025.",
         ),
     )
 
     def directions_of_credit(self, runs: Runs) -> Directions:
         precision = self.sigma**-2
         return Directions(
-            [at_least_float32(noise[:, 1:]) * precision for noise in runs.noise],
-            at_least_float32(runs.readout_noise[..., 1:, :, :]) * precision,
+            [at_least_float32(noise[:, -self.copies :]) * precision for noise in runs.noise],
+            at_least_float32(runs.readout_noise[..., -self.copies :, :, :]) * precision,
         )
 
     def native_credit(self) -> Callable[[NoisyCall], None] | None:
-        return partial(write_nodes, self) if type(self) is NP else None
+        known = type(self) is NP and self.baseline_decay is None
+        return partial(write_nodes, self) if known else None

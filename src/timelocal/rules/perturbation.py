@@ -1,7 +1,8 @@
 """What node and activity perturbation share: a clean and noisy runs in one batch, and credit over time.
 
 The rows of the one batch that runs are copies of the sequences, one after another: copy 0 is the
-reference (clean, or for activity perturbation on request noisy as well), copies 1 … m carry noise.
+reference (clean, or for activity perturbation on request noisy as well), copies 1 … m carry noise. Where
+losses are compared with a running mean there is no reference: copies 0 … m − 1 carry noise.
 """
 
 from __future__ import annotations
@@ -34,8 +35,9 @@ from timelocal.network import (
     parameter_name,
     step_shares,
 )
+from timelocal.network.readout import readout_gradients as linear_gradients
 from timelocal.precision import at_least_float32
-from timelocal.rules import noisy_call
+from timelocal.rules import baseline, noisy_call
 from timelocal.rules.batch import Batch
 from timelocal.rules.estimate import ForwardPass
 from timelocal.rules.forward import readout_gradients
@@ -131,6 +133,7 @@ class NodeRule(PerturbationRule):
         directions: int = 1,
         carry: bool = True,
         noise: Noise = "gaussian",
+        baseline_decay: float | None = None,
         seed: int = 0,
         silent: bool = False,
         problems: Iterable[Problem | None] = (),
@@ -148,13 +151,31 @@ class NodeRule(PerturbationRule):
             problems=[
                 unknown_name("reward", reward, get_args(Reward)),
                 unknown_name("noise", noise, get_args(Noise)),
-                _carry_problem(carry, credit),
+                _carry_problem(carry, credit, baseline_decay),
+                baseline.decay_problem(baseline_decay),
                 *problems,
             ],
         )
         self.reward = reward
         self.carry = bool(carry)
         self.noise = noise
+        self.baseline_decay = None if baseline_decay is None else as_real(baseline_decay)
+        if self.baseline_decay is None:
+            return
+        if at == "mean" and self.decay not in (1, None):
+            raise UnsupportedError(
+                f"{self.spec.name}: got credit={credit!r} with at='mean' and a baseline_decay, where no "
+                "clean run says what one step did to the loss of the mean. Use credit='to_go'."
+            )
+        self.register_buffer("running_loss", network.recurrent.like.new_zeros(2))
+        self.spec = replace(
+            self.spec, clean=False, variance="bounded" if self.antithetic else "1/sigma^2"
+        )
+
+    @property
+    def runs_per_sequence(self) -> int:
+        """The noisy copies and the reference that they are compared with, unless that is a running mean."""
+        return self.copies + (self.baseline_decay is None)
 
     def native_credit(self) -> Callable[[NoisyCall], None] | None:
         """What tells a native call how exactly this rule credits; None where none does it."""
@@ -178,7 +199,7 @@ class NodeRule(PerturbationRule):
         native = self._in_one_call(batch, key)
         if native is not None:
             return native
-        runs = self._run(batch, copied(batch.initial, 1 + self.copies), key, 0, generator)
+        runs = self._run(batch, copied(batch.initial, self.runs_per_sequence), key, 0, generator)
         learned = self._learn(batch, runs)
         return learned.forward, self._gradients(learned)
 
@@ -202,7 +223,7 @@ class NodeRule(PerturbationRule):
         generator: torch.Generator,
     ) -> Runs:
         """All copies in one batch; noise is a function of the key, the step and the place."""
-        network, copies, readout = self.network, 1 + self.copies, self.readout
+        network, copies, readout = self.network, self.runs_per_sequence, self.readout
         steps, sequences = batch.inputs.shape[:2]
         noise = [
             self._noise(key, first_step, steps, layer, (sequences, nodes), batch.inputs)
@@ -245,7 +266,7 @@ class NodeRule(PerturbationRule):
         shape: tuple[int, int],
         like: Tensor,
     ) -> Tensor:
-        """σ ξ (t, 1 + m, b, nodes); none in the reference copy."""
+        """σ ξ (t, runs, b, nodes); none in the reference copy."""
         at = (key, first_step, steps, place, (self.directions, *shape))
         kind = (like.dtype, like.device)
         if self.noise == "orthogonal":
@@ -267,12 +288,13 @@ class NodeRule(PerturbationRule):
         shape: tuple[int, int],
         like: Tensor,
     ) -> Tensor:
-        return like.new_zeros(steps, 1, *shape)
+        return like.new_zeros(steps, self.runs_per_sequence - self.copies, *shape)
 
     def _credit(self, batch: Batch, runs: Runs, losses: Tensor) -> tuple[Tensor, Tensor]:
         """c at the hidden nodes (t, m, b), and at the readout's, (t, m, b) or (m, b) at the last step."""
-        change = (losses[..., 1:, :] - losses[..., :1, :]).transpose(-1, -2)  # (…, b, m)
-        if batch.at == "mean":  # one weight for all steps of a sequence
+        change = self._changes(batch, losses).transpose(-1, -2)  # (…, b, m)
+        once = losses.dim() == 2  # the loss of a sequence comes at its end
+        if batch.at == "mean" and not once:  # one weight for all steps of a sequence
             by_sequence = change.transpose(0, 1)
             scaled = batch.scale_errors(by_sequence.flatten(1)).view(by_sequence.shape)
             shares = scaled.permute(1, 2, 0)
@@ -281,7 +303,7 @@ class NodeRule(PerturbationRule):
         if self.reward == "batch":
             shares = shares.sum(-1, keepdim=True).expand(shares.shape)
         at_readout = at_steps = shares / self.copies
-        if batch.at == "last":
+        if once:
             steps = len(runs.rows.outputs)
             at_steps = at_last_valid(shares.movedim(-1, 0), steps, batch.lengths) / self.copies
             at_steps = at_steps.movedim(1, -1)
@@ -290,48 +312,81 @@ class NodeRule(PerturbationRule):
             at_steps = at_steps * runs.rows.valid[:, None, : runs.sequences]
         return at_steps, at_readout if batch.at == "last" else at_steps
 
+    def _changes(self, batch: Batch, losses: Tensor) -> Tensor:
+        """What noise did to the losses of the noisy copies, (…, m, b)."""
+        if self.baseline_decay is None:
+            return losses[..., 1:, :] - losses[..., :1, :]
+        return baseline.changes(
+            self.get_buffer("running_loss"), batch, losses, shared=self.reward == "batch"
+        )
+
     def _learn(self, batch: Batch, runs: Runs) -> Learned:
-        losses = self._losses(batch, runs)  # (t, 1 + m, b), or (1 + m, b) at the last step
+        losses = self._losses(batch, runs)
         at_steps, at_readout = self._credit(batch, runs, losses)
         directions = self.directions_of_credit(runs)
-        errors = (at_readout[..., None] * directions.readout).sum(-3).to(runs.outputs.dtype)
-        features, outputs = runs.features, runs.outputs
-        if batch.at == "last":
-            features, outputs = features[: runs.sequences], outputs[0]
-        else:
-            features = features[:, : runs.sequences].flatten(0, 1)
-            outputs, errors = outputs[:, 0].flatten(0, 1), errors.flatten(0, 1)
+        errors = (at_readout[..., None] * directions.readout).to(runs.outputs.dtype)
+        features, outputs = runs.of_readout(slice(1))
+        of_readout = None
+        if self.baseline_decay is None:
+            errors = errors.sum(-3).flatten(0, -2)
+        else:  # every noisy run with what it read itself
+            every = runs.of_readout(slice(None))
+            of_readout = linear_gradients(self.readout, *every, errors.flatten(0, -2))
+            errors = errors[..., 0, :, :].flatten(0, -2)
+        first = losses[0, 0] if losses.dim() == 3 and batch.at == "mean" else losses[..., 0, :]
         forward = ForwardPass(
             batch,
             runs.copy(0),
             features,
             outputs,
             errors,
-            batch.mean(losses[0, 0] if batch.at == "mean" else losses[..., 0, :].flatten()),
+            batch.mean(first.flatten()),
             batch.accuracy(self.loss, batch.pooled(outputs)),
+            of_readout,
         )
-        return Learned(forward, at_steps, directions)
+        return Learned(forward, at_steps, directions, runs)
 
     def _gradients(self, learned: Learned) -> Gradients:
-        """Σ_t δ_t ⊗ pre_t with δ = Σ_m c d, and the readout's."""
+        """Σ_t δ_t ⊗ pre_t with δ = Σ_m c d, and the readout's; without a reference each run's own pre_t."""
         forward, credit = learned.forward, learned.credit[..., None]
         dtype = forward.outputs.dtype
-        deltas = [[(credit * own).sum(1).to(dtype)] for own in learned.directions.nodes]
-        recurrent = self.network.parameter_gradients(forward.trajectory, deltas)
+        credited = [(credit * own).to(dtype) for own in learned.directions.nodes]
+        if self.baseline_decay is None:
+            trajectory, deltas = forward.trajectory, [[own.sum(1)] for own in credited]
+        else:
+            trajectory, deltas = learned.runs.rows, [[own.flatten(1, 2)] for own in credited]
+        recurrent = self.network.parameter_gradients(trajectory, deltas)
         return readout_gradients(self.network, forward) | recurrent
 
     def _losses(self, batch: Batch, runs: Runs) -> Tensor:
-        """ℓ of every copy, (t, 1 + m, b), or (1 + m, b) at the last step.
+        """ℓ of every copy, (t, runs, b), or (runs, b) where it comes once, at the end.
 
-        At "mean" ℓ_t is the loss of the reference's mean with the outputs of step t exchanged for the copy's.
+        At "mean" ℓ_t is the loss of the reference's mean with the outputs of step t exchanged for the copy's;
+        without a reference ℓ is that of each copy's own mean.
         """
-        entries, outputs, targets = runs.outputs.shape[:-1], runs.outputs, batch.targets
+        outputs, targets = runs.outputs, batch.targets
         if batch.at == "every":
             targets = targets.unflatten(0, batch.inputs.shape[:2]).unsqueeze(1)
-        elif batch.at == "mean":
+        elif batch.at == "mean" and self.baseline_decay is None:
             outputs = _exchanged(outputs, batch.lengths)
+        elif batch.at == "mean":
+            rows_of_all = at_least_float32(outputs).flatten(1, 2)
+            means = mean_over_steps(rows_of_all, runs.rows.lengths)
+            outputs = means.unflatten(0, outputs.shape[1:3])
+        entries = outputs.shape[:-1]
         rows = targets.expand(*entries, *batch.targets.shape[1:]).flatten(0, len(entries) - 1)
         return batch.losses(self.loss, outputs.flatten(0, -2), rows).view(entries)
+
+    @property
+    def learns_locally(self) -> bool:
+        decorrelates = self.network.recurrent.decorrelate is not None
+        return decorrelates or self.baseline_decay is not None
+
+    def local_updates(self, forward: ForwardPass) -> dict[str, Tensor]:
+        if self.baseline_decay is None or not self.training or not forward.batch.count:
+            return {}
+        running = self.get_buffer("running_loss")
+        return {"running_loss": baseline.update(running, forward.loss, self.baseline_decay)}
 
     # --- a stream ---------------------------------------------------------------------------
 
@@ -354,16 +409,16 @@ class NodeRule(PerturbationRule):
     @property
     def _carried(self) -> int:
         """Runs whose state goes on: all, or the clean one alone."""
-        return 1 + self.copies if self.carry else 1
+        return self.runs_per_sequence if self.carry else 1
 
     def advance(
         self, memory: Memory, batch: Batch, key: int, step: int
     ) -> tuple[ForwardPass, Gradients, Memory]:
         states = unpacked(memory["states"])
-        initial = states if self.carry else copied(states, 1 + self.copies)
+        initial = states if self.carry else copied(states, self.runs_per_sequence)
         runs = self._run(batch, initial, key, step, of_this_rank(self.generator))
         learned = self._learn(batch, runs)
-        states = packed(runs.rows.final_states(), 1 + self.copies)
+        states = packed(runs.rows.final_states(), self.runs_per_sequence)
         after = {"states": states[:, : self._carried].contiguous()}
         if self.decay == 0:
             gradients = self._gradients(learned)
@@ -379,17 +434,24 @@ class NodeRule(PerturbationRule):
     def _traces(self, memory: Memory, learned: Learned) -> Gradients:
         """E ← λ E + d ⊗ pre of each sequence and copy, by parameter, (b, m, …)."""
         network, cell = self.network, self.network.cell
-        directions, forward = learned.directions, learned.forward
+        directions, runs = learned.directions, learned.runs
+        # the run that each direction's noise entered beside: the reference, or its own
+        own_runs = range(self.copies) if self.baseline_decay is not None else [0] * self.copies
         found: Gradients = {}
-        for layer, (own,) in enumerate(forward.trajectory.layers):
+        for layer in range(network.num_layers):
             weights = network.recurrent.weights(layer, 0)
-            noise = directions.nodes[layer].to(own.inputs.dtype)
+            beside = {run: runs.copy(run).layers[layer][0] for run in set(own_runs)}
+            noise = directions.nodes[layer].to(beside[0].inputs.dtype).unbind(1)
             for kind in network.recurrent.parameter_kinds:
-                each = [cell.gradient(weights, kind, own, d, outer_each) for d in noise.unbind(1)]
+                each = [
+                    cell.gradient(weights, kind, beside[run], d, outer_each)
+                    for run, d in zip(own_runs, noise, strict=True)
+                ]
                 name = f"recurrent.{parameter_name(kind, layer, 0)}"
                 found[name] = torch.cat(each).transpose(0, 1)
-        features = forward.features[None]
-        each = [outer_each(d, features) for d in directions.readout.unbind(1)]
+        features = runs.features.unflatten(1, (-1, runs.sequences))
+        noise = directions.readout.unbind(1)
+        each = [outer_each(d, features[:, run]) for run, d in zip(own_runs, noise, strict=True)]
         found["readout.weight"] = torch.cat(each).transpose(0, 1)
         found["readout.bias"] = directions.readout[0].transpose(0, 1)
         assert self.decay is not None
@@ -417,9 +479,9 @@ def write_nodes(rule: NodeRule, call: NoisyCall) -> None:
 class Runs:
     """All copies of a batch after one scan.
 
-    rows: the trajectory of all (1 + m)·b rows. noise[l] (t, 1 + m, b, g): as it was added.
-    features: what the readout read of all rows. outputs and readout_noise (t, 1 + m, b, o), or
-    (1 + m, b, o) at the last step. sequences: b.
+    rows: the trajectory of all runs·b rows. noise[l] (t, runs, b, g): as it was added.
+    features: what the readout read of all rows. outputs and readout_noise (t, runs, b, o), or
+    (runs, b, o) at the last step. sequences: b.
     """
 
     rows: Trajectory
@@ -433,6 +495,12 @@ class Runs:
         """The trajectory of one copy; 0 is the reference."""
         return self.rows.rows(slice(index * self.sequences, (index + 1) * self.sequences))
 
+    def of_readout(self, copies: slice) -> tuple[Tensor, Tensor]:
+        """What the readout read in some of the copies (n, f), and what it made of that (n, o)."""
+        features = self.features.unflatten(-2, (-1, self.sequences))
+        kept = features[..., copies, :, :], self.outputs[..., copies, :, :]
+        return kept[0].flatten(0, -2), kept[1].flatten(0, -2)
+
 
 @dataclass(frozen=True, slots=True)
 class Directions:
@@ -444,11 +512,12 @@ class Directions:
 
 @dataclass(frozen=True, slots=True)
 class Learned:
-    """What the runs say: the reference's forward pass, c at the hidden nodes (t, m, b), and d."""
+    """What the runs say: copy 0's forward pass, c at the hidden nodes (t, m, b), and d; the runs."""
 
     forward: ForwardPass
     credit: Tensor
     directions: Directions
+    runs: Runs
 
 
 def credit_over_time(changes: Tensor, decay: float | None) -> Tensor:
@@ -482,9 +551,12 @@ def _credit_problem(credit: object) -> Problem | None:
     return Problem("credit", described(credit), expected)
 
 
-def _carry_problem(carry: object, credit: object) -> Problem | None:
+def _carry_problem(carry: object, credit: object, baseline_decay: object) -> Problem | None:
     if not is_flag(carry):
         return flag_problem("carry", carry)
+    if not carry and baseline_decay is not None:
+        remedy = "Noise that lasts one step begins from a clean run, and there is none."
+        return Problem("carry", "False", "True with a baseline_decay", remedy)
     if carry or is_one_of(credit, ("local",)):
         return None
     expected = "True unless credit='local'"

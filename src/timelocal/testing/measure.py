@@ -40,6 +40,8 @@ _REACH = 0.5
 """|1 − 1/c| of the smallest factor c that must have been caught: ×2."""
 SMALL_SIGMA = 1e-4
 """The noise of a rule with a `sigma`: so small, in float64, that losses are linear in it."""
+LARGE_SIGMA = 0.1
+"""The noise where variance grows as 1/σ²: what is not linear is far less than a factor of two."""
 
 DETERMINISTIC_CASES = (
     *(Case(cell, at=at) for at in ("every", "last") for cell in CELLS),
@@ -106,7 +108,8 @@ def _cases(count: int) -> str:
 def estimates(rule: RuleFactory) -> Finding:
     """The estimate is what it says, or has it as its mean."""
     spec = rule.spec
-    small = {"sigma": SMALL_SIGMA} if takes(rule, "sigma") else {}
+    sigma = SMALL_SIGMA if spec.variance == "bounded" else LARGE_SIGMA
+    small = {"sigma": sigma} if takes(rule, "sigma") else {}
     cases = DRAWN_CASES if spec.draws else DETERMINISTIC_CASES
     details, wrong, smallest = [], False, 1.0
     for case, learner in taken(rule, cases, **small):
@@ -459,6 +462,44 @@ def draws(rule: RuleFactory) -> Finding:
     return Finding("draws", declared, measured, declared == measured)
 
 
+def clean(rule: RuleFactory) -> Finding:
+    """Loss and outputs of an estimate are those of the network without noise where the rule says so."""
+    cases = DRAWN_CASES if rule.spec.draws else DETERMINISTIC_CASES
+    equal = []
+    for case, learner in taken(rule, cases):
+        inputs, targets, lengths, mask = case.batch()
+        outputs = learner.evaluate(inputs, targets, lengths, mask=mask).outputs
+        equal.append(torch.allclose(estimate(learner, case).outputs, outputs, rtol=1e-9, atol=1e-9))
+    measured = {True: "yes", False: "no"}.get(all(equal), "") if equal else "every case was refused"
+    if len(set(equal)) > 1:
+        measured = "now and then"
+    declared = "yes" if rule.spec.clean else "no"
+    return Finding("clean", declared, measured, declared == measured)
+
+
+def variance(rule: RuleFactory) -> Finding | None:
+    """Draws with a tenth of the noise vary about as much, or, where the rule says so, 100 times as much."""
+    if not (rule.spec.draws and takes(rule, "sigma")):
+        return None
+    spreads = []
+    for sigma in (10 * SMALL_SIGMA, SMALL_SIGMA):
+        _, learner = next(taken(rule, DRAWN_CASES, sigma=sigma))
+        inputs, targets, lengths, _ = DRAWN_CASES[0].batch()
+        drawn = torch.stack(
+            [
+                torch.cat(
+                    list(_blocks(learner.estimate(inputs, targets, lengths).gradients).values())
+                )
+                for _ in range(_FIRST_DRAWS)
+            ]
+        )
+        spreads.append(float(drawn.var(0).sum()))
+    ratio = spreads[1] / spreads[0]
+    measured = "1/sigma^2" if 25 < ratio < 400 else "bounded" if ratio < 4 else "something else"
+    declared = rule.spec.variance
+    return Finding("variance", declared, f"{measured}: ×{ratio:.2g}", declared == measured)
+
+
 def autograd_free(rule: RuleFactory) -> Finding | None:
     """Trains with every way into autograd shut (linear readouts and named losses)."""
     if not rule.spec.autograd_free:
@@ -558,6 +599,8 @@ def bidirectional(rule: RuleFactory) -> Finding:
 
 MEASURES: tuple[Callable[[RuleFactory], Finding | None], ...] = (
     draws,
+    clean,
+    variance,
     estimates,
     weight_transport,
     online,

@@ -34,9 +34,9 @@ def check_late(rule: Rule, max_delay: int) -> None:
     """Raise an `UnsupportedError` where late targets meet what learns by a law of its own."""
     if max_delay and rule.learns_locally:
         raise UnsupportedError(
-            f"max_delay: got {max_delay} with the rule {rule.spec.name!r}, in which D or a feedback "
-            "learns by a law of its own at every step, expected 0: that cannot be made up for later. Use "
-            "max_delay=0, or a network without decorrelate and a fixed feedback."
+            f"max_delay: got {max_delay} with the rule {rule.spec.name!r}, in which D, a feedback or a mean "
+            "of losses learns by a law of its own at every step, expected 0: that cannot be made up for "
+            "later. Use max_delay=0, or no decorrelate, a fixed feedback and no baseline_decay."
         )
 
 
