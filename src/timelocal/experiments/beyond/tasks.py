@@ -18,6 +18,13 @@ WITH_D: Mapping[str, tuple[object, ...]] = {
 }
 PERTURBED = {"credit": "to_go", "sigma": 0.01}
 """The single loss of a sequence is credited to the noise of all its steps."""
+ONE_RUN = {"credit": "to_go", "sigma": 0.1, "baseline_decay": 0.9}
+"""As `PERTURBED`, with the mean of earlier losses in the place of a clean run."""
+WITH_SIGMA: Mapping[str, tuple[object, ...]] = {
+    "lr": (1e-3, 3e-3, 1e-2, 3e-2),
+    "rule_options.sigma": (0.03, 0.3),
+}
+"""Without a clean run the variance of an update depends on σ: it is chosen, from eight candidates as well."""
 
 COLUMNS: dict[str, Column] = {"BPTT": "true BPTT", "readout alone": "recurrence frozen"}
 
@@ -97,8 +104,11 @@ def classified(
 ) -> Line:
     """A line on sequences with one label each: the loss of the outputs' mean over the steps, Adam."""
     size, family = SIZES[profile], dataset.partition(":")[0]
-    decorrelates = "decorrelate" in values
-    grid: Mapping[str, tuple[object, ...]] = WITH_D if decorrelates else {"lr": RATES}
+    grid: Mapping[str, tuple[object, ...]] = {"lr": RATES}
+    if "decorrelate" in values:
+        grid = WITH_D
+    elif "baseline_decay" in values.get("rule_options", {}):
+        grid = WITH_SIGMA
     if size.quick:
         grid = {name: choices[:1] for name, choices in grid.items()}
     config = TrainConfig(
@@ -142,6 +152,16 @@ def how_classified(profile: ProfileName, *datasets: str) -> tuple[str, ...]:
         f"Seeds: {size.seeds}. The seed determines the data split, the weights, the batches, the noise "
         "and the feedback; differences are paired by seed. A frozen recurrence is randomly initialised and "
         "never trained; its readout learns by its own gradient.",
+    )
+
+
+def how_one_run(who: str) -> str:
+    """What a page says of a line without clean runs."""
+    rates, sigmas = (", ".join(map(str, choices)) for choices in WITH_SIGMA.values())
+    return (
+        f"{who} compares the loss of one noisy run of each sequence with the running mean of earlier losses "
+        f"(decay {ONE_RUN['baseline_decay']}). Its eight candidates are four learning rates ({rates}) with "
+        f"two σ ({sigmas})."
     )
 
 
