@@ -46,7 +46,7 @@ def test_a_module_in_the_working_folder_is_found_first(tmp_path: Path) -> None:
         (
             "nothing_here:Rule",
             (
-                "ModuleNotFoundError: No module named 'nothing_here'. Go to the folder",
+                "ModuleNotFoundError: No module named 'nothing_here'. Change to the folder",
                 "on PYTHONPATH",
             ),
         ),
@@ -76,7 +76,7 @@ def test_what_cannot_be_loaded_is_told(
 
 def test_an_unknown_name_is_near_to_built_in_and_installed_ones(tmp_path: Path) -> None:
     package(tmp_path / "site", "their-package", rules={"theirs": "their_module:Rule"})
-    assert "For a rule of your own give module:name." in refusal("xyz")
+    assert "For a rule of your own, give module:name." in refusal("xyz")
     sys.path.append(str(tmp_path / "site"))
     assert refusal("bptx") == (
         "rule: got 'bptx', expected one of 'bptt', 'dfa', 'theirs'. Did you mean 'bptt'?"

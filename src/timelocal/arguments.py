@@ -33,10 +33,13 @@ _NUMBERS = frozenset(
     }
 )  # fmt: skip
 _NOT_NUMBERS = {
-    "M": ("dates", "Use durations in a unit of yours: (x - x[0]) / np.timedelta64(1, 'h')."),
-    "m": ("durations", "Use numbers in a unit of yours: x / np.timedelta64(1, 'h')."),
+    "M": (
+        "dates",
+        "Convert to numbers in a unit of your choice: (x - x[0]) / np.timedelta64(1, 'h').",
+    ),
+    "m": ("durations", "Convert to numbers in a unit of your choice: x / np.timedelta64(1, 'h')."),
     "c": ("complex numbers", "Use the real and the imaginary part as two features."),
-    "V": ("records", "Use an array with an axis of features instead of fields."),
+    "V": ("records", "Use an array with a feature axis instead of fields."),
 }
 
 
@@ -120,7 +123,7 @@ def placement_problems(device: object, dtype: object) -> list[Problem]:
         torch.device("cpu" if device is None else device)  # type: ignore[call-overload]
     except (RuntimeError, TypeError, ValueError) as error:
         line = str(error).partition("\n")[0]
-        problems.append(Problem("device", described(device), f"a device of torch ({line})"))
+        problems.append(Problem("device", described(device), f"a torch device ({line})"))
     if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype in _FLOATS):
         expected = "a floating-point type such as torch.float32"
         problems.append(
@@ -272,7 +275,7 @@ def _joined(what: str, rows: list[Tensor]) -> tuple[Tensor, Tensor | None]:
         else Problem(
             f"{what}[{n}]",
             f"{described(row)} on {row.device}",
-            f"what {what}[0] has but for its first axis: {described(first)} on {first.device}",
+            f"what {what}[0] has, except in the first axis: {described(first)} on {first.device}",
         )
         for n, row in enumerate(rows)
     )
@@ -313,7 +316,7 @@ def as_positions(what: str, index: object, count: int) -> Tensor:
 def _numbers(what: str, value: object) -> NDArray[Any]:
     """An array of its own memory, in the machine's byte order: int64 or a floating type of up to 64 bits."""
     if np.ma.is_masked(value):
-        remedy = "Fill them, x.filled(0), and tell them apart by lengths or a mask."
+        remedy = "Fill them, x.filled(0), and mark them by lengths or a mask."
         raise_problems([Problem(what, "an array with masked values", "numbers", remedy)])
     problem = Problem(what, described(value), "numbers: a tensor, an array or a list")
     try:

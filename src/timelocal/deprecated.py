@@ -39,7 +39,7 @@ class Method:
     ...     Box().area()
     6
     >>> print(told[0].message)
-    Box.area is now math.prod(box). The old name goes in the next release.
+    Box.area is now math.prod(box). The old name will be removed in the next release.
     """
 
     def __init__(self, function: str, instead: str) -> None:
@@ -56,7 +56,8 @@ class Method:
         if instance is None:
             return self
         warnings.warn(
-            f"{owner.__name__}.{self.name} is now {self.instead}. The old name goes in the next release.",
+            f"{owner.__name__}.{self.name} is now {self.instead}. The old name will be removed in the next "
+            "release.",
             DeprecationWarning,
             stacklevel=2,
         )
@@ -84,7 +85,7 @@ def renamed(module: str, name: str) -> Any:
         raise AttributeError(f"module {module!r} has no attribute {name!r}", name=name)
     new = RENAMED[old]
     warnings.warn(
-        f"{old} is now called {new}. The old name goes in the next release.",
+        f"{old} is now called {new}. The old name will be removed in the next release.",
         DeprecationWarning,
         stacklevel=3,
     )

@@ -1,7 +1,7 @@
 """Feedback matrices F (h, o): how the output error e reaches the hidden units, G = F e.
 
-Every kind is scaled to the root mean square that a fresh readout of torch.nn has, 1/√(3H), so that the
-signal DFA sends back is as large as the one BPTT would send at the start, and learning rates carry over.
+Every kind is scaled to the root mean square of a freshly initialised torch.nn readout, 1/√(3H), so that the
+signal DFA sends back is initially as large as BPTT's, and learning rates carry over.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from timelocal.precision import at_least_float32
 
 
 def rms(hidden: int) -> float:
-    """The root mean square of U(−1/√H, 1/√H), torch.nn's initial readout."""
+    """The root mean square of U(−1/√H, 1/√H), torch.nn's initialisation of the readout."""
     return 1 / math.sqrt(3 * hidden)
 
 
@@ -42,14 +42,14 @@ def orthogonal(hidden: int, outputs: int, generator: torch.Generator) -> Tensor:
 
 
 def sparse(hidden: int, outputs: int, generator: torch.Generator) -> Tensor:
-    """Each hidden unit hears one output only, with a Gaussian weight (Crafton et al. 2019)."""
+    """Each hidden unit receives only one output, with a Gaussian weight (Crafton et al. 2019)."""
     heard = torch.randint(outputs, (hidden, 1), generator=generator)
     weights = torch.randn(hidden, 1, generator=generator) * (rms(hidden) * math.sqrt(outputs))
     return torch.zeros(hidden, outputs).scatter_(1, heard, weights)
 
 
 def ternary(hidden: int, outputs: int, generator: torch.Generator) -> Tensor:
-    """F_ij in {−1, 0, 1} with equal chances, then scaled."""
+    """F_ij in {−1, 0, 1} with equal probabilities, then scaled."""
     drawn = torch.randint(-1, 2, (hidden, outputs), generator=generator)
     return drawn * (rms(hidden) * math.sqrt(1.5))
 
@@ -65,12 +65,12 @@ FIXED: dict[str, Callable[[int, int, torch.Generator], Tensor]] = {
 
 
 def symmetric(readout_weight: Tensor) -> Tensor:
-    """F = W_outᵀ as it is now: the weight transport that random feedback avoids."""
+    """F = W_outᵀ, currently: the weight transport that random feedback avoids."""
     return readout_weight.t()
 
 
 def sign(readout_weight: Tensor) -> Tensor:
-    """F = s · sign(W_out)ᵀ as it is now: only the signs are transported (Liao et al. 2016)."""
+    """F = s · sign(W_out)ᵀ, currently: only the signs are transported (Liao et al. 2016)."""
     return readout_weight.t().sign() * rms(readout_weight.shape[1])
 
 
@@ -81,20 +81,20 @@ FOLLOWING: dict[str, Callable[[Tensor], Tensor]] = {"sign": sign, "symmetric": s
 def kolen_pollack(
     matrix: Tensor, features: Tensor, errors: Tensor, lr: float, decay: float
 ) -> Tensor:
-    """What F (h, o) learns from features (n, h) and errors (n, o): −lr (Σ feature ⊗ error + decay F).
+    """The update of F (h, o) from features (n, h) and errors (n, o): −lr (Σ feature ⊗ error + decay F).
 
-    That is what SGD with this rate and weight decay adds to W_outᵀ, so that their difference shrinks by
-    1 − lr · decay each time and no weight is transported (Kolen & Pollack 1994; Akrout et al. 2019).
+    This is the update of W_outᵀ by SGD with the same rate and weight decay, so that their difference shrinks
+    by 1 − lr · decay each time, and no weight is transported (Kolen & Pollack 1994; Akrout et al. 2019).
     """
     matrix, features, errors = map(at_least_float32, (matrix, features, errors))
     return torch.addmm(matrix, features.t(), errors, beta=decay).mul_(-lr)
 
 
 def mirror(matrix: Tensor, weight: Tensor, noise: Tensor, lr: float, decay: float) -> Tensor:
-    """What B (g, i) learns of a weight W (g, i) from noise ξ (n, i): lr (⟨W ξ ⊗ ξ⟩ − decay B).
+    """The update of B (g, i) towards a weight W (g, i) from noise ξ (n, i): lr (⟨W ξ ⊗ ξ⟩ − decay B).
 
-    ⟨ξ ⊗ ξ⟩ is the identity in the mean, and W ξ what the noise makes of it on its way forward: the mean of B
-    nears W / decay by a factor 1 − lr · decay each time (Akrout et al. 2019).
+    ⟨ξ ⊗ ξ⟩ is the identity on average, and W ξ is the response of the weights to the noise: the mean of B
+    approaches W / decay by a factor 1 − lr · decay each time (Akrout et al. 2019).
     """
     matrix, weight = map(at_least_float32, (matrix, weight))
     noise = noise.to(weight)
@@ -103,12 +103,12 @@ def mirror(matrix: Tensor, weight: Tensor, noise: Tensor, lr: float, decay: floa
 
 
 LEARNED = ("kolen_pollack",)
-"""Kinds that begin as "gaussian" and learn by a law of their own."""
+"""Kinds that start as "gaussian" and have their own learning rule."""
 
 
 def check_width(matrix: Tensor, outputs: int) -> None:
-    """A feedback (…, h, o) has a column for each output of the readout, which may have been replaced."""
+    """A feedback (…, h, o) must have one column per output of the readout, which may have been replaced."""
     if matrix.shape[-1] != outputs:
         got = f"a feedback with {matrix.shape[-1]} outputs and a readout with {outputs}"
-        remedy = "The readout was replaced: make the rule anew, and its optimizer."
-        raise ArgumentError(str(Problem("rule", got, "as many in both", remedy)))
+        remedy = "The readout was replaced: create the rule and its optimizer again."
+        raise ArgumentError(str(Problem("rule", got, "the same number in both", remedy)))

@@ -37,9 +37,9 @@ _SHA256 = "sha256"
 def run_error(path: Path, error: OSError, deed: str = "write") -> RunError:
     """A `RunError` that says why `path` cannot be written (or read) and what to do."""
     if error.errno in _FULL:
-        remedy = "Free some space, then give the same command again: it goes on where it stopped"
+        remedy = "Free some space, then give the same command again: it continues where it stopped"
     elif error.errno in _GONE:
-        remedy = "Choose another folder, or make this one again and leave it there"
+        remedy = "Choose another folder, or create this one again and leave it in place"
     else:
         remedy = "Choose another folder, or change the permissions of this one"
     return RunError(f"cannot {deed} {path}: {error.strerror or error}. {remedy}.")
@@ -213,10 +213,10 @@ def parse_index(data: bytes, name: str) -> tuple[dict[str, Any], dict[str, str] 
         return value, None
     digests = value.pop(_SHA256)
     if not isinstance(digests, dict) or not all(isinstance(one, str) for one in digests.values()):
-        raise ValueError("its sha256 are no words by name")
+        raise ValueError("its sha256 are not texts by name")
     own = digests.pop(name, None)
     if own != _own_sha256({**value, _SHA256: digests}):
-        raise ValueError("its sha256 is not that of what it holds")
+        raise ValueError("its sha256 does not match its content")
     return value, digests
 
 
@@ -267,7 +267,9 @@ def read_tensors(path: Path, expected: str | None = None) -> dict[str, Tensor]:
         raise _unusable(path, "is missing")
     data = read_bytes(path)
     if expected is not None and sha256(data) != expected:
-        raise _unusable(path, "is damaged, or another file (its sha256 is not the one it had)")
+        raise _unusable(
+            path, "is damaged, or another file (its sha256 differs from the recorded one)"
+        )
     try:
         return {name: tensor.clone() for name, tensor in load(data).items()}
     except (SafetensorError, LookupError, ValueError, TypeError, RuntimeError) as error:

@@ -1,6 +1,6 @@
 """Losses: ℓ per entry (one sample at one step), and the output error e = ∂ℓ/∂outputs.
 
-The loss that is reported is the mean over valid entries, Σ w ℓ / Σ w, with w from masks, lengths and
+The reported loss is the mean over valid entries, Σ w ℓ / Σ w, with w from masks, lengths and
 class weights; a rule sees e already divided by Σ w.
 """
 
@@ -26,32 +26,32 @@ class Loss(ABC):
     """A loss on rows: outputs (n, o) and targets (n, …) to losses (n,) and errors (n, o)."""
 
     classifies: ClassVar[bool] = False
-    """Whether an accuracy makes sense."""
+    """Whether accuracy is defined."""
     outputs_per_target: int = 1
-    """How many outputs of the readout belong to one target."""
+    """The number of readout outputs per target."""
     own_activation: ClassVar[str] = ""
-    """What it applies to the outputs itself, so that a readout should not."""
+    """The activation it applies to the outputs, which the readout must not apply."""
     target_axes: ClassVar[int] = 0
-    """How many axes the target of one entry has, each as long as the outputs: 0 for a class, 1 for values."""
+    """The number of axes of one entry's target, each as long as the outputs: 0 for a class, 1 for values."""
 
     @abstractmethod
     def losses_and_errors(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """ℓ (n,) and ∂ℓ/∂outputs (n, o), not divided by anything."""
+        """ℓ (n,) and ∂ℓ/∂outputs (n, o), without normalisation."""
 
     def losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """ℓ (n,) alone, for rules that ask for nothing else."""
+        """ℓ (n,) only, for rules that need nothing else."""
         return self.losses_and_errors(outputs, targets)[0]
 
     def entry_weights(self, targets: Tensor) -> Tensor | None:
-        """How much each entry counts in the mean's denominator, (n,); None for 1."""
+        """The weight of each entry in the mean's denominator, (n,); None for 1."""
         return None
 
     def correct(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Which entries are classified right, (n,)."""
+        """Which entries are classified correctly, (n,)."""
         raise NotImplementedError
 
     def point(self, outputs: Tensor) -> Tensor:
-        """One number for each target from outputs (…, o): themselves, a probability, a median, a mean."""
+        """One number per target from outputs (…, o): the outputs, a probability, a median or a mean."""
         return outputs
 
     @abstractmethod
@@ -63,7 +63,7 @@ class Loss(ABC):
         dtype: torch.dtype,
         counted: Tensor | None,
     ) -> list[Problem]:
-        """What is wrong with `targets` for entries of shape `entries`, (b,) or (b, t).
+        """Problems with `targets` for entries of shape `entries`, (b,) or (b, t).
 
         counted (of shape `entries`) or None: where False, the target is never read.
         """
@@ -88,9 +88,9 @@ def _shape_remedy(shape: tuple[int, ...], entries: tuple[int, ...], rest: tuple[
     if shape == entries:
         return "For class labels use loss='cross_entropy'."
     if len(entries) == 2 and shape == (entries[0], *rest):
-        return "For one target a sequence make the rule with at='last'."
+        return "For one target per sequence, make the rule with at='last'."
     if len(entries) == 1 and len(shape) == 2 + len(rest) and shape[0] == entries[0]:
-        return "For a target at every step make the rule with at='every'."
+        return "For a target at every step, make the rule with at='every'."
     return ""
 
 
@@ -98,7 +98,7 @@ def _finite_problems(targets: Tensor, counted: Tensor | None) -> list[Problem]:
     read = targets if counted is None else targets[counted]
     if math.isfinite(read.detach().sum().item()) or bool(read.isfinite().all()):
         return []
-    remedy = "Leave out what is missing by a mask."
+    remedy = "Exclude missing values by a mask."
     return [Problem("targets", "NaN or infinite values", "finite numbers", remedy)]
 
 
@@ -168,7 +168,7 @@ class CrossEntropy(Loss):
         counted: Tensor | None,
     ) -> list[Problem]:
         if tuple(targets.shape) == (*entries, outputs) and _are_shares(targets):
-            got, expected = f"shape {tuple(targets.shape)}, a share of each class", "class indices"
+            got, expected = f"shape {tuple(targets.shape)}, a share for each class", "class indices"
             return [Problem("targets", got, expected, "Use targets.argmax(-1).")]
         if targets.dtype != torch.int64:
             remedy = "Use targets.long()."
@@ -200,7 +200,7 @@ def _are_shares(targets: Tensor) -> bool:
 
 def _label_remedy(low: int, high: int, outputs: int) -> str:
     if low == -100:
-        return "Leave entries without a label out by mask=targets != -100."
+        return "Exclude unlabelled entries by mask=targets != -100."
     if low < 0:
         return TO_LABELS
     if low == 1 and high == outputs:
@@ -293,7 +293,7 @@ class _Distribution(_RealTargets):
         each = self.outputs_per_target
         if outputs % each:
             got, name = f"{outputs} outputs", type(self).__name__
-            return [Problem("readout", got, f"{each} for each target, as the loss {name} wants")]
+            return [Problem("readout", got, f"{each} for each target, as the loss {name} requires")]
         return super().target_problems(targets, entries, outputs // each, dtype, counted)
 
 
@@ -305,7 +305,7 @@ class Quantile(_Distribution):
     Outputs (n, k·q): the quantiles of the first target, then those of the second, …; targets (n, k).
 
     Args:
-        levels: q in (0, 1), rising.
+        levels: q in (0, 1), increasing.
 
     Source: R. Koenker, G. Bassett. Regression quantiles. Econometrica 46(1):33–50, 1978.
 
@@ -319,7 +319,7 @@ class Quantile(_Distribution):
         listed = list(map(as_real, levels)) if isinstance(levels, list | tuple) else []
         rising = all(low < high for low, high in pairwise([0.0, *listed, 1.0]))
         if not listed or not rising:
-            expected = "rising numbers between 0 and 1, such as (0.1, 0.5, 0.9)"
+            expected = "increasing numbers between 0 and 1, such as (0.1, 0.5, 0.9)"
             raise_problems([Problem("levels", described(levels), expected)])
         self.levels = tuple(listed)
         self.outputs_per_target = len(listed)
@@ -332,23 +332,23 @@ class Quantile(_Distribution):
         return losses, errors
 
     def point(self, outputs: Tensor) -> Tensor:
-        """The quantile whose level is nearest to one half."""
+        """The quantile whose level is closest to one half."""
         middle = min(range(len(self.levels)), key=lambda place: abs(self.levels[place] - 0.5))
         return self.quantiles(outputs)[..., middle]
 
     def quantiles(self, outputs: Tensor) -> Tensor:
-        """(…, k·q) as (…, k, q), in rising order."""
+        """(…, k·q) as (…, k, q), in increasing order."""
         return self._by_target(outputs).sort(-1).values
 
 
 class Gaussian(_Distribution):
-    """Negative log likelihood of a normal distribution for each target, mean over these.
+    """Negative log likelihood of a normal distribution per target, averaged over targets.
 
         ℓ = ln σ + (y − μ)² / (2 σ²) + ½ ln 2π
         e_μ = (μ − y) / σ² / K     e_{ln σ} = (1 − (y − μ)² / σ²) / K
 
     Outputs (n, 2k): μ and ln σ of the first target, then of the second, …; targets (n, k). ln σ is kept
-    within ±10, beyond which it gets no error.
+    within ±10, beyond which its error is zero.
 
     >>> import torch, timelocal as tl
     >>> tl.losses.Gaussian().losses(torch.tensor([[0.0, 0.0]]), torch.tensor([[1.0]]))
@@ -412,8 +412,8 @@ class Custom(Loss):
             if losses.requires_grad:
                 (errors,) = torch.autograd.grad(losses.sum(), leaf, allow_unused=True)
         if errors is None:
-            got = "losses that do not depend on the outputs by torch's operations"
-            remedy = "Leave out detach(), argmax and NumPy; rules that perturb can do without."
+            got = "losses that do not depend on the outputs through torch operations"
+            remedy = "Avoid detach(), argmax and NumPy; perturbation rules need no gradient."
             raise_problems([Problem("loss function", got, "a function with a gradient", remedy)])
         assert errors is not None
         return losses.detach(), errors
@@ -427,7 +427,7 @@ class Custom(Loss):
         counted: Tensor | None,
     ) -> list[Problem]:
         if tuple(targets.shape[: len(entries)]) != entries:
-            expected = f"shape {entries}, or more axes behind these"
+            expected = f"shape {entries}, or more axes after these"
             return [Problem("targets", f"shape {tuple(targets.shape)}", expected)]
         return _finite_problems(targets, counted)
 
@@ -472,8 +472,8 @@ def warn_of_activation(readout: nn.Module, loss: Loss) -> None:
     if loss.own_activation and isinstance(last, _ACTIVATIONS):
         warn(
             f"readout: ends in a {type(last).__name__}, and the loss {type(loss).__name__} applies a "
-            f"{loss.own_activation} itself: it takes logits. Leave the {type(last).__name__} out, and apply "
-            "it to predictions."
+            f"{loss.own_activation} itself: it expects logits. Leave the {type(last).__name__} out, and "
+            "apply it to predictions."
         )
 
 

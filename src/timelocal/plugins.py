@@ -88,7 +88,7 @@ def find(what: What, name: str, built_in: Mapping[str, Any]) -> Any:
     names = {*built_in, *(point.name for point in _entry_points(what))}
     problem = unknown_name(what, name, names)
     assert problem is not None
-    own = f"For a {what} of your own give module:name."
+    own = f"For a {what} of your own, give module:name."
     raise ArgumentError(str(replace(problem, remedy=problem.remedy or own)))
 
 
@@ -200,9 +200,7 @@ def attribute(given: str, name: str) -> Any:
     except (Exception, SystemExit) as error:
         remedy = ""
         if isinstance(error, ModuleNotFoundError) and f"{module}.".startswith(f"{error.name}."):
-            remedy = (
-                " Go to the folder that holds it, put that folder on PYTHONPATH, or install it."
-            )
+            remedy = " Change to the folder that contains it, put that folder on PYTHONPATH, or install it."
         raise ArgumentError(
             f"{given}, but module {module} cannot be imported: {_how(error)}.{remedy}"
         ) from error

@@ -1,7 +1,7 @@
-"""Seeds and generators: every source of chance is named and derived from one integer.
+"""Seeds and generators: every source of randomness is named and derived from one integer.
 
-Children are spawned with `numpy.random.SeedSequence`, so that seed 0's second stream is never
-seed 1's first one, as it would be with `seed + index`.
+Children are spawned with `numpy.random.SeedSequence`, so that the second stream of seed 0 is never the first
+of seed 1, as it would be with `seed + index`.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def derive_seed(seed: int, *names: str | int) -> int:
     False
 
     Raises:
-        ArgumentError: unless `seed` is a non-negative integer; None would mean another one each time.
+        ArgumentError: unless `seed` is a non-negative integer; None would give a different stream each time.
     """
     raise_problems([seed_problem(seed)])
     keys = tuple(zlib.crc32(str(name).encode(errors="surrogatepass")) for name in names)
@@ -61,11 +61,11 @@ def generator(seed: int, *names: str | int, device: torch.device | str = "cpu") 
 
 @contextmanager
 def everywhere(seed: int, *names: str | int, device: torch.device) -> Iterator[None]:
-    """What has no generator of its own draws from the stream called `names` for a while.
+    """Code without its own generator temporarily draws from the stream called `names`.
 
-    Torch's generators belong to the whole process. They are seeded, and put back afterwards: threads that
-    need them so take turns. Others may draw from them all the same, a `torch.nn.Linear` that is made
-    somewhere else for one; so that what asks for `own_draws` has a generator of this thread alone.
+    Torch's generators belong to the whole process. They are seeded and restored afterwards; threads that
+    need this take turns. Other threads may still draw from them, for instance by creating a
+    `torch.nn.Linear`, so code that requests `own_draws` gets a generator for this thread only.
     """
     with _TURN, torch.random.fork_rng([device] if device.type == "cuda" else []):
         own = derive_seed(seed, *names, "process")
@@ -81,11 +81,11 @@ def everywhere(seed: int, *names: str | int, device: torch.device) -> Iterator[N
 
 
 def own_draws() -> AbstractContextManager[object]:
-    """Inside of `everywhere`, what this thread draws on the CPU comes from a generator of its own.
+    """Inside `everywhere`, this thread's CPU draws come from its own generator.
 
-    For a `torch.nn.Dropout` in a readout, noise in a layer of the user's. It reaches what Python code
-    draws, not draws inside of torch's compiled modules (the dropout of a `torch.nn.GRU`). Every call of torch
-    takes a microsecond longer: keep it around little.
+    For a `torch.nn.Dropout` in a readout, or noise in a user's layer. It affects draws made by Python code,
+    not those inside torch's compiled modules (the dropout of a `torch.nn.GRU`). Every torch call takes a
+    microsecond longer, so keep its scope small.
     """
     return getattr(_OF_THREAD, "mode", _NOTHING)
 

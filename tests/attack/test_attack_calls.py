@@ -35,7 +35,7 @@ from torch import Tensor
 import timelocal as tl
 from damage import SCALE
 
-ANSWERS = ("optimizer: lacks", "readout: ends in", "a loss of this rule was thrown away")
+ANSWERS = ("optimizer: lacks", "readout: ends in", "a loss of this rule was discarded")
 """What the package itself warns of; what torch or NumPy warn of is no answer."""
 FAULT, NO_CALL = "FAULT", "no such call"
 MAKERS, DATA, TOOLS = makers(), data_calls(), tool_calls()

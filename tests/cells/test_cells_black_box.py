@@ -81,7 +81,7 @@ def test_what_is_no_report_at_all_is_told() -> None:
 
     network = tl.black_box(Silent(lambda h, a: (h, a)), 2, 8, 1)
     with pytest.raises(
-        ArgumentError, match="scan of device: got a Tensor, expected what `report` makes"
+        ArgumentError, match="scan of device: got a Tensor, expected what `report` returns"
     ):
         network(torch.ones(4, 6, 2))
 

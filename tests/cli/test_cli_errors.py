@@ -92,7 +92,7 @@ def test_ctrl_c_says_how_to_go_on(train, tmp_path, monkeypatch):
         patch.setattr("timelocal.experiments.run.fit", stop)
         result = train("--out", tmp_path)
     assert result.exit_code == 130
-    assert "Give the same command again" in result.stderr
+    assert "Run the same command again" in result.stderr
     assert train("--out", tmp_path).exit_code == 0
 
 

@@ -32,7 +32,7 @@ def test_what_ctrl_c_cut_off_ends_in_the_same_bits(call, train, tmp_path, ctrl_c
     assert train("--epochs", 4, "--out", parts).exit_code == 130
     (record,) = runs(parts)
     assert (record.status, len(record.epochs)) == ("running", 2)
-    assert "1 running (or cut off: the same command goes on)" in call("runs", parts).stdout
+    assert "1 running (or interrupted: the same command resumes it)" in call("runs", parts).stdout
     ctrl_c.undo()
     for out in (parts, whole):
         assert train("--epochs", 4, "--out", out).exit_code == 0
@@ -101,7 +101,7 @@ def test_another_runs_configuration_is_told(train, tmp_path):
     for name in ("status.json", "result.json", "history.json", "timing.json", "environment.json"):
         shutil.copy(other / name, one / name)  # the whole run: the name alone tells
     result = train("--seeds", 2, "--out", tmp_path)
-    assert f"config.json is that of {other.name}" in result.stderr
+    assert f"config.json belongs to {other.name}" in result.stderr
     assert "1 + 1 damaged" in _row(result.stdout)
 
 

@@ -301,7 +301,7 @@ def test_a_class_at_every_step(call, folder):
     )
     (run,) = (folder / "b").iterdir()
     assert (
-        "got labels of steps, expected one for each series"
+        "got labels per step, expected one for each series"
         in call("evaluate", run, "test.csv").output
     )
 

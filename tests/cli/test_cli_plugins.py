@@ -70,7 +70,7 @@ def test_a_data_set_is_shown_and_used_by_its_name(call, train, tmp_path: Path) -
     ("arguments", "text"),
     [
         (("--rule", "mine:Rul"), "Did you mean 'Rule'?"),
-        (("--rule", "min:Rule"), "No module named 'min'. Go to the folder that holds it"),
+        (("--rule", "min:Rule"), "No module named 'min'. Change to the folder that contains it"),
         (("--cell", "mine:pulses"), "a function that returns a Dataset, expected a subclass"),
         (("--dataset", "mine:Rule"), "expected a function that returns a timelocal.data.Dataset"),
         (("--rule", "mine:Rule", "--layers", "2"), "mine: got several layers"),

@@ -77,7 +77,7 @@ def test_a_network_that_decorrelates(train, tmp_path):
 def test_the_norm_of_no_decorrelation_is_refused(train, tmp_path):
     result = train("--out", tmp_path, "--decorrelate-norm", "preserve")
     assert result.exit_code != 0
-    assert "Give decorrelate" in result.output
+    assert "Also give decorrelate" in result.output
 
 
 def test_a_finished_run_is_not_done_again(train, tmp_path):

@@ -138,7 +138,7 @@ def test_a_file_of_ones_own_is_shown(call, tmp_path):
         "1 of 6 (x: 1)",
         "2 to 4",
         "1, such as 1 (line 5)",
-        "3 steps left out",
+        "3 steps missing",
         "down (1), up (1)",
     ):
         assert text in shown

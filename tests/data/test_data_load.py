@@ -379,7 +379,8 @@ def test_a_damaged_file_put_into_the_cache_by_hand(
 
 
 @pytest.mark.parametrize(
-    ("name", "reason"), [("wrong.zip", "values are not the known ones"), ("short.zip", "line 104")]
+    ("name", "reason"),
+    [("wrong.zip", "values differ from the known ones"), ("short.zip", "line 104")],
 )
 def test_wrong_values_are_not_cached(
     name: str,

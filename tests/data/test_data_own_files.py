@@ -346,7 +346,7 @@ BAD = {
     "empty": ("", {}, "empty file"),
     "a header alone": ("x,label\n", {}, "no rows"),
     "infinite": ("id,x,label\na,1,u\na,inf,u\n", ID, "line 3.*infinite"),
-    "months or days": ("t,x,label\n01/02/2026,1,u\n03/04/2026,2,u\n", {"time": "t"}, "tells the day"),
+    "months or days": ("t,x,label\n01/02/2026,1,u\n03/04/2026,2,u\n", {"time": "t"}, "month are unambiguous"),
     "zones in some": ("t,x,label\n2026-01-01,1,u\n2026-01-02T00:00Z,2,u\n", {"time": "t"}, "line 3.*zone"),
     "no time": ("t,x,label\n2026-01-01,1,u\nsoon,2,u\n", {"time": "t"}, "line 3.*'soon'"),
     "beyond float32": ("id,x,label\na,1e9,u\nb,1000000001,v\n", ID, "float32"),
@@ -368,9 +368,9 @@ BAD = {
     "behind quoted line ends": ('id,x,label\n"a\nz",1,u\n"a\nz",oops,u\n', ID, "line 4.*'oops'"),
     "weeks": ("t,x\n2026-W01,1\n2026-W02,2\n", WINDOWS, "line 2.*got '2026-W01'"),
     "classes of steps": ("id,x,label\na,1,0\na,2,1\n", ID, "change within a series.*task='values'"),
-    "a class of steps": ("id,x,label\na,1,u\na,2,v\n", ID, "one label a series. Say task='classes'"),
+    "a class of steps": ("id,x,label\na,1,u\na,2,v\n", ID, "one label per series. Say task='classes'"),
     "steps of one class": ("id,x,label\na,1,u\na,2,\n", {**ID, "task": "classes"}, "line 3.*a label"),
-    "one series": ("id,x,label\na,1,u\na,2,u\n", ID, "got one series, expected two or more classes"),
+    "one series": ("id,x,label\na,1,u\na,2,u\n", ID, "expected two or more different classes"),
     "a page of the web": ("<!DOCTYPE html>\n<html></html>\n", ID, "expected one of <!DOCTYPE html>"),
     "cells that are left out": ("id,x,label\na,1,u\na,2\n", ID, "line 3, column 'label'"),
     "zoned times twice": ("t,x\n2026-10-25T02:30+02:00,1\n2026-10-25T01:30+01:00,2\n", WINDOWS, "1 step at"),
@@ -378,11 +378,11 @@ BAD = {
     "beyond all numbers": ("id,x,label\na,1e400,u\nb,2,v\n", ID, "line 2.*infinite"),
     "classes that differ in a capital": ("id,x,label\na,1,u\na,2,U\nb,1,v\n", ID, "line 3.*got 'U'.*'u'"),
     "a class that is called nothing": ("id,x,label\na,1,NA\nb,2,v\n", ID, "line 2, column 'label'"),
-    "remarks above": ("# a logger\nid,x,label\na,1,u\n", ID, "row 2: got 3 cells.*Delete what stands above"),
+    "remarks above": ("# a logger\nid,x,label\na,1,u\n", ID, "row 2: got 3 cells.*Delete everything above"),
     "a second header": ("id,x,label\na,mV,u\na,1,u\nb,1,v\n", ID, "line 2, column 'x': got 'mV'"),
     "a thirteenth month": ("t,x\n2026-12-01,1\n2026-13-01,2\n", WINDOWS, "line 3.*got '2026-13-01'"),
     "months and two digits": ("t,x\nJan-20,1\nFeb-20,2\nJan-21,3\n", WINDOWS, "line 2.*with its year"),
-    "past midnight": ("t,x,label\n23:59,1,u\n00:01,2,u\n", {"time": "t"}, "line 3.*'00:01'.*a date besides"),
+    "past midnight": ("t,x,label\n23:59,1,u\n00:01,2,u\n", {"time": "t"}, "line 3.*'00:01'.*a date as well"),
     "text to forecast": ("t,x\n1,1\n2,calm\n", WINDOWS, "line 3, column 'x': got 'calm'"),
     "a target that is not there": ("t,x\n1,1\n2,2\n", {**WINDOWS, "target": "y"}, "got 'y'.*features x"),
     "a hole in a row": ("a,b,c,label\n1,,3,u\n4,5,6,v\n", {}, "1 missing value, the first in series '1'"),
@@ -507,7 +507,7 @@ BAD_TEXT = {
         "@classLabel true a\n@data\n1,2:a\n1,x:a\n",
         "line 4, value 2 of channel 1: got 'x'",
     ),
-    "data.ts": ("1,2:a\n", "no line @data"),
+    "data.ts": ("1,2:a\n", "no @data line"),
     "channels.ts": ("@classLabel true a\n@data\n1,2:1:a\n", "line 3: got channels of"),
     "own.arff": (
         "@attribute a numeric\n@attribute c {u,v}\n@data\n1,2,u\n",
@@ -539,7 +539,11 @@ def test_a_byte_order_mark_and_quoted_names_in_the_archives_forms(tmp_path):
 
 def test_what_is_no_table_is_told(tmp_path):
     for name, content, message in (
-        ("own.csv", b"PK\x03\x04\x14\x00", "got a zip file, as Excel's are.*Save it as .csv"),
+        (
+            "own.csv",
+            b"PK\x03\x04\x14\x00",
+            "got a zip file, such as an Excel file.*Save it as .csv",
+        ),
         ("own.xlsx", b"PK\x03\x04", "got a file '.xlsx'.*Save it as .csv"),
         ("own.json", b"[]", "got a file '.json', expected one of .csv"),
         ("own.parquet", b"PAR1", "own.parquet: "),
@@ -554,7 +558,9 @@ def test_what_is_no_table_is_told(tmp_path):
         read(folder)
     (folder / "a.csv").write_text("x\n1\n")
     (folder / "b.tsv").write_text("x\n1\n")
-    with pytest.raises(DataError, match=r"got files \.csv, \.tsv, expected data files of one form"):
+    with pytest.raises(
+        DataError, match=r"got files \.csv, \.tsv, expected data files of one formatat"
+    ):
         read(folder)
 
 

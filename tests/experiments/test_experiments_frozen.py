@@ -74,7 +74,7 @@ def test_a_recurrence_may_have_a_learning_rate_of_its_own() -> None:
     [
         ({"r_mn": 0.9}, "option of cell 'lru': got 'r_mn'.*Did you mean 'r_min'"),
         ({"r_min": 2.0}, "r_min and r_max: got 2"),
-        ({"r_min": [1, 2]}, "cell_options: r_min: got a value of another type"),
+        ({"r_min": [1, 2]}, "cell_options: r_min: got a value of the wrong type"),
     ],
 )
 def test_bad_options_of_a_cell_are_told(options: dict[str, object], told: str) -> None:

@@ -128,7 +128,7 @@ def test_what_the_forms_do_not_have_is_told(tmp_path):
         with pytest.raises(UnsupportedError, match="RNNCell"):
             write(leaky, tmp_path / "x")
     with pytest.raises(
-        UnsupportedError, match="the mean of what a readout with a hidden layer says"
+        UnsupportedError, match="the mean of the outputs of a readout with a hidden layer"
     ):
         write_onnx(model("hidden readout", at="mean"), tmp_path / "x")
     assert not (tmp_path / "x").exists()

@@ -161,7 +161,7 @@ def with_shapes(shapes: object) -> type[Cell]:
         (without("state_names")(), r"Wrong.state_names: got None"),
         (with_shapes([("u", 3)])(), r"Wrong.parameter_shapes: got \[\('u', 3\)\], expected a dict"),
         (with_shapes({"u": 3})(), r"Wrong.parameter_shapes: u: got 3, expected a tuple of sizes"),
-        (with_shapes({"lambda": (3,)})(), r"a parameter 'lambda', expected a name that can be"),
+        (with_shapes({"lambda": (3,)})(), r"a parameter 'lambda', expected a valid attribute name"),
         (with_shapes({"decorrelation": (3,)})(), r"a parameter 'decorrelation'"),
         (type("Wrong", (Cell,), {"biases": ("b",)})(), r"Wrong.biases: got \['b'\], expected some of v, u"),
         (

@@ -117,7 +117,7 @@ def test_lengths_of_any_integer_type(dtype: torch.dtype) -> None:
 def test_lengths_beside_a_packed_sequence() -> None:
     lengths = torch.tensor([5, 3, 2, 1])
     packed = pack_padded_sequence(X, lengths, batch_first=True)
-    raises(lambda: estimate(packed, Y, lengths), "A PackedSequence carries its own")
+    raises(lambda: estimate(packed, Y, lengths), "A PackedSequence has its own lengths")
     raises(lambda: NET(packed), "got a PackedSequence", "pad_packed_sequence")
 
 

@@ -156,9 +156,9 @@ def test_no_native_call_knows_another_slope(make) -> None:
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        ({"trace": "leak"}, "slope: got one and trace='leak', expected 'none'"),
-        ({"trace": "stationary"}, "slope: got one and trace='stationary'"),
-        ({"feedback": "exact"}, "slope: got one and feedback='exact'"),
+        ({"trace": "leak"}, "slope: got a slope and trace='leak', expected 'none'"),
+        ({"trace": "stationary"}, "slope: got a slope and trace='stationary'"),
+        ({"feedback": "exact"}, "slope: got a slope and feedback='exact'"),
     ],
 )
 def test_what_needs_a_derivative_besides_is_refused(options: dict[str, str], told: str) -> None:
@@ -167,7 +167,7 @@ def test_what_needs_a_derivative_besides_is_refused(options: dict[str, str], tol
 
 
 def test_cells_with_features_of_their_own_are_refused() -> None:
-    with pytest.raises(UnsupportedError, match="slope: got one and LRUCell"):
+    with pytest.raises(UnsupportedError, match="slope: got a slope and LRUCell"):
         tl.DFA(tl.LRU(2, 4, 2), slope="cos")
 
 
@@ -212,6 +212,8 @@ def test_a_file_keeps_names_and_runs_nothing_else(tmp_path: Path) -> None:
     assert tl.load(file).rule.slope == "cos"
     for slope in (tilted, "torch:sin"):
         tl.save(tl.DFA(network, slope=slope), file)
-        with pytest.raises(ArgumentError, match=r"slope: got .*, which is not of this package"):
+        with pytest.raises(
+            ArgumentError, match=r"slope: got .*, which is not part of this package"
+        ):
             tl.load(file)
         assert tl.load(file, slope=tilted).rule.slope is tilted

@@ -302,7 +302,7 @@ def test_a_frozen_recurrence_is_not_pushed() -> None:
         ({"dampening": math.nan}, "dampening: got nan"),
         ({"sharpness": "steep"}, "sharpness: got 'steep'"),
         ({"detach_reset": 1}, "detach_reset: got 1"),
-        ({"rate": 1.5}, r"rate: got 1.5, expected spikes a step, in \[0, 1\]"),
+        ({"rate": 1.5}, r"rate: got 1.5, expected spikes per step, in \[0, 1\]"),
         ({"rate_strength": 0}, "rate_strength: got 0"),
         ({"adaptation": -1}, "adaptation: got -1"),
         ({"adaptation_decay": 1}, "adaptation_decay: got 1"),

@@ -98,7 +98,7 @@ def test_a_file_of_another_run_is_told(store: Path, part: str) -> None:
     shutil.copy(other / f"{part}.json", one / f"{part}.json")
     found = read(one)
     assert found.status == DAMAGED
-    assert found.problems == (f"{part}.json is not what was written (its sha256 is another)",)
+    assert found.problems == (f"{part}.json is not as written (its sha256 differs)",)
     assert f"Delete {one / 'status.json'}" in found.message
     assert {entry["name"]: entry["status"] for entry in index(store)}[one.name] == (
         DAMAGED if part == "config" else "finished"
@@ -128,7 +128,7 @@ def test_a_run_in_the_folder_of_another_is_told(store: Path) -> None:
             (one / "status.json").write_text('{"status": "finished", "message": ""}')
         for found in (read(one), Records(store)[one.name]):
             assert found.status == DAMAGED
-            assert f"config.json is that of {other.name}" in found.problems[0]
+            assert f"config.json belongs to {other.name}" in found.problems[0]
         with pytest.raises(RunError, match=r"config\.json not as written"):
             run(small(), store)
 

@@ -285,7 +285,7 @@ def test_what_goes_on_is_left_out_and_what_is_damaged_refused(tmp_path: Path) ->
     store = a_store(tmp_path / "runs")
     going = folder_of(store, small(seed=7), {"status": {"status": "running", "message": ""}})
     packing = pack(store)
-    assert packing.left_out == (f"{going.name}: it has not come to an end (running)",)
+    assert packing.left_out == (f"{going.name}: it has not ended (running)",)
     assert going.name not in read_packed(packing.path)
     before = packing.path.read_bytes()
     (store / small().folder_name() / "result.json").write_text('{"seed": 0')

@@ -199,7 +199,7 @@ def test_a_noisy_one_that_takes_no_noise_is_told_what_trains_it(cell: tl.BlackBo
 
 def test_a_quiet_one_that_takes_no_noise_learns_without() -> None:
     found = check_black_box(Noisy(size=0)).findings[-1]
-    assert found.measured == "WP and DFA; it has no noise and takes none: no other rule learns"
+    assert found.measured == "WP and DFA; it has no noise and accepts none: no other rule learns"
 
 
 class Untamed(Noisy):
@@ -219,7 +219,7 @@ class Untamed(Noisy):
 
 def test_a_real_device_is_not_asked_what_noise_hides() -> None:
     text = str(check_black_box(Untamed()))
-    assert text.count("not measured: no two copies of it do the same") == 4
+    assert text.count("not measured: copies of it do not behave alike") == 4
 
 
 def test_a_converter_has_a_resolution() -> None:

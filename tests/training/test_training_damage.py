@@ -248,7 +248,7 @@ def test_a_folder_taken_away_is_told_and_not_made_again(problem: Any, tmp_path: 
         shutil.rmtree(folder)
         return {}
 
-    with pytest.raises(tl.RunError, match=r"run/checkpoint: No such file.*make this one again"):
+    with pytest.raises(tl.RunError, match=r"run/checkpoint: No such file.*create this one again"):
         tl.fit(
             rule, optimizer, problem.train, epochs=3, batch_size=16, folder=folder, watch=take_away
         )

@@ -228,7 +228,7 @@ def test_a_widened_readout_is_told_by_its_cause(kind: str, deep: bool) -> None:
     stream.step(x[:, 0], y[:, 0] - 1)
     before = copy.deepcopy((rule.state_dict(), stream.state_dict()))
     network.readout = readout(4)
-    told = "a feedback with 3 outputs and a readout with 4.*make the rule anew"
+    told = "a feedback with 3 outputs and a readout with 4.*create the rule and its optimizer again"
     for call in (lambda: stream.run(x, y), lambda: stream.step(x[:, 0], y[:, 0])):
         with pytest.raises(ArgumentError, match=told):
             call()
@@ -251,7 +251,9 @@ def test_traces_of_a_readout_that_is_gone_are_told() -> None:
     stream = stream_of(tl.NP(network, credit="to_go"))
     stream.step(torch.zeros(4, 2), torch.full((4,), 2))
     network.readout = torch.nn.Linear(8, 4)
-    with pytest.raises(ArgumentError, match=r"traces of the old one.*Make the stream anew"):
+    with pytest.raises(
+        ArgumentError, match=r"traces of the old one.*Create the stream and its optimizer again"
+    ):
         stream.step(torch.zeros(4, 2), torch.full((4,), 3))
 
 

@@ -134,11 +134,11 @@ def test_damage_anywhere_is_told(tmp_path):
     before = moved(stream)
     for place in [*range(0, len(whole), max(1, len(whole) // 60)), len(whole) - 1]:
         file.write_bytes(whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :])
-        with pytest.raises(RunError, match="is damaged, or not a file of"):
+        with pytest.raises(RunError, match="is damaged, or not a file written by"):
             stream.load(file)
     for size in (0, 7, 100, len(whole) // 2, len(whole) - 1):
         file.write_bytes(whole[:size])
-        with pytest.raises(RunError, match="is damaged, or not a file of"):
+        with pytest.raises(RunError, match="is damaged, or not a file written by"):
             stream.load(file)
     assert_same(moved(stream), before)
 
@@ -150,7 +150,7 @@ def test_damage_anywhere_is_told(tmp_path):
 )
 def test_a_foreign_file_is_told(content, tmp_path):
     (tmp_path / "a").write_bytes(content)
-    refused(a_stream(), tmp_path / "a", "is damaged, or not a file of")
+    refused(a_stream(), tmp_path / "a", "is damaged, or not a file written by")
 
 
 def test_what_is_not_there_or_no_path_is_told(tmp_path):

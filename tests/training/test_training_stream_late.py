@@ -102,7 +102,7 @@ def test_each_step_is_learned_from_once():
     stream.predict(x[1])
     stream.learn(y[0], delay=1)
     for delay, told in (
-        (1, "delay: got 1, expected a step that was predicted and not yet learned from"),
+        (1, "delay: got 1, expected a predicted step that was not yet learned from"),
         (2, "delay: got 2, expected a step that was predicted"),
         (3, r"delay: got 3, expected a number of steps between 0 and max_delay=2. Make the stream"),
         (-1, "delay: got -1, expected a number of steps between 0 and"),
@@ -219,7 +219,7 @@ def test_steps_that_wait_are_kept_with_the_stream(rule):
         one.learn(y[3], delay=1)
         one.learn(y[4])
     assert_same(moved(again), moved(stream))
-    with pytest.raises(ArgumentError, match=r"state: got a step that waits .* 3 steps"):
+    with pytest.raises(ArgumentError, match=r"state: got a step that has been waiting .* 3 steps"):
         a_stream(rule, max_delay=1).load_state_dict(state)
     del state["late.0.inputs"]
     with pytest.raises(ArgumentError, match=r"'late\.0\.inputs': got nothing"):

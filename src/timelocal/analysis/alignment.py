@@ -18,8 +18,11 @@ from timelocal.training.stream_checks import rule_problem
 
 
 class Alignment(NamedTuple):
-    """Of an estimate g beside BPTT's gradient b: ⟨g, b⟩ / ‖g‖‖b‖, the share of entries of one sign where b
-    is not zero, and ‖g‖ / ‖b‖. All are 0 where b is zero, the cosine also where g is."""
+    """An estimate g compared with BPTT's gradient b.
+
+    ⟨g, b⟩ / ‖g‖‖b‖, the fraction of entries with the same sign where b is not zero, and ‖g‖ / ‖b‖. All are 0
+    if b is zero; the cosine also if g is.
+    """
 
     cosine: float
     sign_agreement: float
@@ -34,26 +37,26 @@ HEADLINE = "recurrent"
 def alignment(
     rule: Rule, inputs: Tensor, targets: Tensor, lengths: Tensor | None = None
 ) -> dict[str, Alignment]:
-    """Compare what `rule` says of one batch with the gradient of BPTT, on the network as it is evaluated.
+    """Compare a rule's estimate for one batch with the gradient of BPTT, on the network in evaluation mode.
 
         cosine = ⟨g, b⟩ / ‖g‖‖b‖,    norm ratio = ‖g‖ / ‖b‖
 
-    Both see the network without dropout: masks of their own would make two networks of it. Nothing is
-    changed: the rule's generator is where it was, so watching a training run leaves it bit for bit what it
-    is. A rule that draws noise is measured by one draw.
+    Both see the network without dropout, since different masks would make it two networks. Nothing is
+    changed, including the rule's generator, so watching a training run leaves it bit for bit the same. A
+    rule that draws noise is measured by one draw.
 
     Args:
         rule: any rule on a network that BPTT can train.
         inputs, targets, lengths: a batch, as for `rule.estimate`.
 
     Returns:
-        An `Alignment` for the `"recurrent"` parameters taken as one vector, the headline; beside it one for
-        each layer, `"recurrent.l0"` …, and for each parameter, by `network.named_parameters()` names. It has
-        none for the whole network: most rules teach a linear readout by its exact gradient, which would hide
-        a rule that teaches the recurrent part nothing.
+        An `Alignment` for all `"recurrent"` parameters as one vector, the headline; one for each layer,
+        `"recurrent.l0"` …; and one for each parameter, by `network.named_parameters()` names. There is none
+        for the whole network: most rules train a linear readout by its exact gradient, which would hide a
+        rule that does not train the recurrent part.
 
     Raises:
-        ArgumentError: a wrong batch, or a network that has no gradient (a black box).
+        ArgumentError: an invalid batch, or a network without a gradient (a black box).
 
     >>> import torch, timelocal as tl
     >>> rule = tl.BPTT(tl.RNN(3, 8, 2))
@@ -103,10 +106,10 @@ def _layers(network: Network, known: Collection[str]) -> dict[str, list[str]]:
 
 
 def watch(rule: Rule, part: Sequences) -> Callable[[], dict[str, float]]:
-    """What a training run records after every epoch: the alignment on `part`, as flat numbers.
+    """A function for a training run to record after every epoch: the alignment on `part`, as flat numbers.
 
     Raises:
-        ArgumentError: at once, for a network that BPTT cannot train, a rule or a part that is none.
+        ArgumentError: immediately, for a network that BPTT cannot train, or an invalid rule or part.
     """
     raise_problems([rule_problem(rule), sequences_problem("part", part)])
     BPTT(rule.network, loss=rule.loss, at=rule.at)

@@ -1,7 +1,7 @@
 """Statistics for few seeds: Student-t intervals, differences paired by seed, an exact test.
 
-With five seeds a 95 % bootstrap interval covers the mean far less often than it says; Student's t
-is right for normal errors at any number of seeds, and the sign-flip test needs no normality at all.
+With five seeds, a 95 % bootstrap interval covers the mean far less often than 95 % of the time; Student's t
+is correct for normal errors with any number of seeds, and the sign-flip test needs no normality at all.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from timelocal.errors import ArgumentError, Problem, described, raise_problems, 
 from timelocal.optional import require
 
 MAX_SIGN_FLIPS = 40
-"""The most differences the exact test takes: it holds 2^(n/2) sums."""
+"""The largest number of differences for the exact test, which stores 2^(n/2) sums."""
 
 
 @dataclass(frozen=True)
@@ -49,8 +49,8 @@ def summarize(values: Sequence[float]) -> Summary:
         values: n ≥ 1 finite numbers, one per seed.
 
     Returns:
-        A `Summary`; with one value its `sd` and `interval` are None, since one run tells nothing
-        about the spread.
+        A `Summary`; with one value its `sd` and `interval` are None, since one run says nothing about the
+        spread.
 
     Raises:
         ArgumentError: no values, or one that is not finite.
@@ -80,17 +80,17 @@ def sign_flip_p(
 ) -> float:
     """p-value of the exact sign-flip test that paired differences centre on zero.
 
-    If neither of two methods is better, each difference is as likely with either sign; p is the
-    share of the 2ⁿ sign patterns s with ``|Σ s_k d_k| ≥ |Σ d_k|``, at least ``2^(1−n)``. Against the
-    alternative that the differences are greater than zero it is the share with ``Σ s_k d_k ≥ Σ d_k``,
-    at least ``2^(−n)``.
+    If neither of two methods is better, each difference is equally likely with either sign; p is the
+    fraction of the 2ⁿ sign patterns s with ``|Σ s_k d_k| ≥ |Σ d_k|``, at least ``2^(1−n)``. Against the
+    alternative that the differences are greater than zero, it is the fraction with ``Σ s_k d_k ≥ Σ d_k``, at
+    least ``2^(−n)``.
 
     ``scipy.stats.permutation_test`` computes the same, but it lists all 2ⁿ patterns (6 s for n = 20, where
-    this takes 0.3 ms), refuses n = 1, and misses a tie now and then that only rounding hides.
+    this takes 0.3 ms), refuses n = 1, and occasionally misses a tie that is hidden by rounding.
 
     Args:
         differences: 1 ≤ n ≤ 40 finite numbers.
-        alternative: what would count against a centre of zero: "two-sided" any other, "greater" one above.
+        alternative: to a centre of zero: "two-sided", any other centre; "greater", one above zero.
 
     Returns:
         The p-value, in (0, 1].
@@ -108,7 +108,7 @@ def sign_flip_p(
     if len(differences) > MAX_SIGN_FLIPS:
         raise ArgumentError(
             f"differences: got {len(differences)} of them, expected at most {MAX_SIGN_FLIPS}. "
-            "With so many the interval of `summarize` is enough"
+            "With more, use the interval of `summarize`"
         )
     values = np.asarray(differences)
     # Every sum is one sum of the left half plus one of the right: 2^(n/2) of each, not 2^n.
@@ -129,14 +129,14 @@ def sign_flip_p(
 
 
 def paired_difference(ours: Mapping[int, float], reference: Mapping[int, float]) -> Difference:
-    """The difference `ours − reference` over the seeds that both have.
+    """The difference `ours − reference` over the seeds that both share.
 
     Args:
         ours: seed to value.
         reference: seed to value.
 
     Returns:
-        A `Difference`; its `p` is None beyond 40 seeds, where the exact test is out of reach.
+        A `Difference`; its `p` is None beyond 40 seeds, where the exact test is infeasible.
 
     Raises:
         ArgumentError: the two have no seed in common, or a value is not finite.
@@ -163,9 +163,9 @@ def paired_difference(ours: Mapping[int, float], reference: Mapping[int, float])
 
 
 def student_p(values: Sequence[float]) -> float:
-    """One-sided p-value of Student's t-test that the mean is zero, against one above it.
+    """One-sided p-value of Student's t-test that the mean is zero, against a mean above zero.
 
-    Unlike the sign-flip test it can tell something of three values; it leans on normal errors instead.
+    Unlike the sign-flip test it is informative with three values, but it assumes normal errors.
 
     Args:
         values: 2 or more finite numbers.
@@ -193,14 +193,14 @@ def fewest_for_sign_flips(level: float) -> int:
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
-    """p-values corrected for how many there are, by Holm's step-down procedure.
+    """p-values corrected for their number by Holm's step-down procedure.
 
-    The k-th smallest of m is multiplied by m − k + 1, and none becomes smaller than the one before it. With
-    probability 1 − α no true null hypothesis gets a corrected value of α or less, however they depend on each
-    other.
+    The k-th smallest of m is multiplied by m − k + 1, and none becomes smaller than the previous one. With
+    probability at least 1 − α no true null hypothesis gets a corrected value of α or less, however the tests
+    depend on each other.
 
     Args:
-        p_values: None for what was not tested, which is left out of the count.
+        p_values: None for a test that was not made, which is not counted.
 
     >>> holm([0.01, None, 0.04, 0.03])
     [0.03, None, 0.06, 0.06]
@@ -217,10 +217,10 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
 
 
 def detectable(sd: float, n: int, level: float, power: float = 0.8) -> float | None:
-    """The smallest mean that n values of this spread would show to be above zero, one-sided, with this power.
+    """The smallest mean that n values with this spread would show as above zero, one-sided, at this power.
 
-    ``(t_{1−level, n−1} + t_{power, n−1}) · sd / √n``, the usual approximation for Student's t; None where the
-    sign-flip test of so few values cannot reach the level whatever they are.
+    ``(t_{1−level, n−1} + t_{power, n−1}) · sd / √n``, the usual approximation for Student's t; None if the
+    sign-flip test with so few values can never reach the level.
 
     >>> round(detectable(1.0, 25, 0.05), 3)
     0.514
@@ -238,7 +238,7 @@ def detectable(sd: float, n: int, level: float, power: float = 0.8) -> float | N
 def interquartile_mean(values: Sequence[float]) -> float:
     """The mean of the middle half: values below the first quartile and above the third are left out.
 
-    With weights where a quarter of n is not a whole number, so that it is continuous in the values.
+    If a quarter of n is not a whole number, the boundary values are weighted.
 
     >>> interquartile_mean([0.0, 1.0, 2.0, 100.0]), interquartile_mean([0.0, 1.0, 5.0])
     (1.5, 1.5)
@@ -263,7 +263,7 @@ def _numbers(what: str, values: object) -> list[float]:
     """One or more finite numbers (n,); an `ArgumentError` for anything else."""
     tensor = as_tensor(what, values, like=torch.empty(0, dtype=torch.float64), floating=True)
     if tensor.dim() != 1:
-        raise_problems([Problem(what, described(tensor), "numbers, one a seed")])
+        raise_problems([Problem(what, described(tensor), "numbers, one per seed")])
     found: list[float] = tensor.double().tolist()
     if not found:
         raise_problems([Problem(what, "none", "at least one number")])

@@ -82,8 +82,8 @@ def _measure(cell: str, optimizer: str, repeats: int) -> dict[str, float]:
     )
     if made is None:
         raise UnsupportedError(
-            "fit: got the torch path, expected native kernels: there is no bare call to compare with. "
-            "`timelocal doctor` tells why"
+            "fit: got the torch path, expected native kernels: there is no native call to compare with. "
+            "`timelocal doctor` says why"
         )
     _, bare_call = made
     epochs, bare = [], []

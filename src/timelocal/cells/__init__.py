@@ -1,4 +1,4 @@
-"""Recurrent cells: one step, its local Jacobian, and the way from node signals to gradients.
+"""Recurrent cells: one step, its local Jacobian, and how node signals become gradients.
 
 One file per cell. To add one, write its file and add it to `CELLS`.
 """
@@ -49,8 +49,10 @@ CELLS: dict[str, type[Cell]] = {
         ALIFCell,
     )
 }
-"""All cells by name: networks by name, cases of the contracts, the command line and reports read this. A new
-cell goes to the end: its dash in figures is by its place."""
+"""All cells by name; used to build networks by name, by the contracts, the command line and reports.
+
+Append new cells at the end: the position decides a cell's line style in figures.
+"""
 
 __all__ = [
     "CELLS",

@@ -3,7 +3,7 @@
     as cells/lif.py, with     z_t = 1 if v_t > θ + β a_t else 0     a_t = ρ a_{t-1} + z_{t-1}
     and                       ∂z_t/∂a_t ≈ −β ψ_t
 
-States: (z, v, f, a). A slow ρ gives the neuron a memory of seconds in a membrane of milliseconds.
+States: (z, v, f, a). A slow ρ gives the neuron a memory of seconds with a membrane of milliseconds.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A layer that only runs forward: hardware, a simulator, a cell with no derivative.
 
-It implements `scan`, which runs a whole sequence however it likes and reports what it measured. Rules
-that perturb (NP, WP, ANP) train it, and so does `DFA(slope=...)`; rules that need a derivative refuse it.
+It implements `scan`, which runs a whole sequence in any way and reports its measurements. It can be trained
+by perturbation rules (NP, WP, ANP) and by `DFA(slope=...)`; rules that need a derivative refuse it.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from timelocal.typing import State
 
 
 class BlackBox(Cell):
-    """A cell with one node a unit, whose inside is nobody's business.
+    """A cell with one node per unit and an unknown interior.
 
-    Subclass it, give it a `name` and a `scan`, and make a network with `timelocal.black_box`. The weights
-    it is run with are ordinary parameters, `weight_ih` (h, i), `weight_hh` (h, h) and two biases (h,): what
-    it makes of them is its own affair.
+    Subclass it, give it a `name` and a `scan`, and make a network with `timelocal.black_box`. The weights it
+    is run with are ordinary parameters, `weight_ih` (h, i), `weight_hh` (h, h) and two biases (h,); it may
+    use them in any way.
 
     >>> import torch, timelocal as tl
     >>> class Clipped(tl.BlackBox):
@@ -59,15 +59,15 @@ class BlackBox(Cell):
     ) -> LayerTrajectory:
         """Run over inputs (t, b, i) from the initial state, and `report`.
 
-        node_noise (t, b, h) is to be added to the pre-activations; a thing that cannot be given noise may
-        leave it, and be trained by `ANP(clean=False)` on the noise it has.
+        node_noise (t, b, h) must be added to the pre-activations. Hardware that cannot be given noise may
+        ignore it, and be trained by `ANP(clean=False)` on its own noise.
         """
 
     def report(self, inputs: Tensor, states: State | Tensor, measured: Tensor) -> LayerTrajectory:
-        """What a run leaves behind.
+        """The record of a run.
 
-        states: h or (h, …), each (t + 1, b, h), the initial one first; the first of them is what the
-        readout and the recurrent weights read. measured (t, b, h): the pre-activations, with all noise.
+        states: h or (h, …), each (t + 1, b, h), the initial one first; the first of them is read by the
+        readout and the recurrent weights. measured (t, b, h): the pre-activations, with all noise.
         """
         given = states if isinstance(states, tuple | list) else (states,)
         if not given or not all(isinstance(state, Tensor) for state in given):
@@ -82,18 +82,18 @@ class BlackBox(Cell):
         after: LayerTrajectory,
         noise: Tensor,
     ) -> Tensor:
-        """What was measured, whoever made the noise."""
+        """The difference of the measurements, whatever the source of the noise."""
         assert before.auxiliary is not None
         assert after.auxiliary is not None
         return after.auxiliary - before.auxiliary
 
     def pre_activations(self, weights: CellWeights, trajectory: LayerTrajectory) -> Tensor:
-        """What was measured."""
+        """The measurements."""
         assert trajectory.auxiliary is not None
         return trajectory.auxiliary
 
     def step(self, weights: CellWeights, drive: Tensor, state: State, out: StepBuffers) -> NoReturn:
-        raise NotImplementedError("a black box runs whole sequences: it has a scan")
+        raise NotImplementedError("a black box only runs whole sequences, by its scan")
 
     def local_jacobian(self, trajectory: LayerTrajectory) -> LocalJacobian:
         self.refuse("a derivative")
@@ -121,23 +121,23 @@ class BlackBox(Cell):
         self.refuse("a derivative")
 
     def refuse(self, what: str) -> NoReturn:
-        """Raise the `UnsupportedError` that says what trains a black box."""
+        """Raise the `UnsupportedError` that names the rules for black boxes."""
         raise UnsupportedError(
-            f"{self.name}: got {what}, expected a rule that needs none of the layer's derivatives: it is a "
+            f"{self.name}: got {what}, expected a rule that needs no derivatives of the layer, which is a "
             "black box. Use ANP, NP or WP, or DFA with a slope of your choice."
         )
 
 
 def check_report(cell: BlackBox, run: object, inputs: Tensor, initial: State) -> None:
-    """Raise an `ArgumentError` for what a scan cannot have left behind: nobody else looks at it.
+    """Raise an `ArgumentError` for an impossible report of a scan, which is checked nowhere else.
 
-    Numbers are taken as they are: where they are not finite the loss tells.
+    The numbers are not checked: if they are not finite, the loss shows it.
     """
     whose = f"scan of {cell.name}"
     if not isinstance(run, LayerTrajectory):
         remedy = "Return self.report(inputs, states, measured)."
         raise ArgumentError(
-            str(Problem(whose, f"a {type(run).__name__}", "what `report` makes", remedy))
+            str(Problem(whose, f"a {type(run).__name__}", "what `report` returns", remedy))
         )
     steps, (batch, hidden) = inputs.shape[0], initial[0].shape
     expected = {

@@ -1,10 +1,10 @@
 """A cell from its equations alone: every derivative of one step by autograd, none through time.
 
-    a_t = nodes(x_t, h*_{t-1}, …)          what the parameters make: pre-activations, one block of h a gate
-    s_t = update(a_t, s_{t-1})             what is left: nonlinearities, gates, leaks; no parameter in it
+    a_t = nodes(x_t, h*_{t-1}, …)          uses the parameters: pre-activations, one block of h per gate
+    s_t = update(a_t, s_{t-1})             the rest: nonlinearities, gates, leaks; no parameters
 
 The two functions are the whole cell. A rule sends a signal δ to the nodes; autograd of `update` leads to the
-nodes, autograd of `nodes` from there to the parameters, the inputs and the states before.
+nodes, and autograd of `nodes` from there to the parameters, the inputs and the previous states.
 """
 
 from __future__ import annotations
@@ -40,15 +40,14 @@ class AutogradCell(Cell):
 
     A cell has a `name`, `gate_names` (one block of nodes each), `parameter_shapes`, `nodes` and `update`. It
     may have other `state_names` than ("h",), its own way to `initialise` a parameter, and `features` of its
-    states (f of them, `features_size`) that the readout and the layer above see in place of h. The
-    functions see rows: inputs (n, i), each state (n, h), nodes (n, gates · h). They must not write into
-    these.
+    states (f of them, `features_size`) that the readout and the layer above see in place of h. The functions
+    get rows: inputs (n, i), each state (n, h), nodes (n, gates · h). They must not modify these.
 
-    What a cell may declare, and `timelocal.testing.check_cell` measures:
+    A cell may declare the following, measured by `timelocal.testing.check_cell`:
 
         acts_locally = False    a node acts on the new states of other units than its own
         elementwise = True      a unit's nodes see no other unit's past (there is no matrix W)
-        decorrelates = False    D h cannot take the place of h
+        decorrelates = False    h cannot be replaced by D h
         biases = ("bias",)      parameters that `bias=False` leaves out: `weights.bias` is then None
 
     >>> import torch, timelocal as tl
@@ -64,10 +63,10 @@ class AutogradCell(Cell):
     >>> rule = tl.EProp(network, feedback="symmetric", at="every")
     >>> rule(torch.randn(4, 9, 3), torch.randint(2, (4, 9))).backward()
 
-    Every rule trains it. Autograd runs through single steps only: the memory of a rule stays what it was. To
-    make a cell faster, override a derivative (`node_signal_of_states`, `backward_step`, …) by a closed form.
-    A weight that acts behind a nonlinearity, as W_n (r ⊙ h) in the GRU with reset before, does not fit into
-    `nodes`: such a cell is a `Cell`.
+    Every rule can train it. Autograd runs through single steps only, so the memory use of a rule does not
+    change. To make a cell faster, override a derivative (`node_signal_of_states`, `backward_step`, …) by a
+    closed form. A weight behind a nonlinearity, such as W_n (r ⊙ h) in the GRU with `reset_after=False`,
+    does not fit into `nodes`: write such a cell as a `Cell`.
     """
 
     leaks = True
@@ -75,19 +74,19 @@ class AutogradCell(Cell):
 
     @abstractmethod
     def parameter_shapes(self, input_size: int, hidden_size: int) -> dict[str, tuple[int, ...]]:
-        """The parameters by name; in `nodes` they are attributes of `weights`."""
+        """The shapes of the parameters by name; in `nodes` the parameters are attributes of `weights`."""
 
     @abstractmethod
     def nodes(self, weights: Any, inputs: Tensor, states: State) -> Tensor:
-        """a (n, gates · h) from inputs (n, i) and the states before, each (n, h).
+        """a (n, gates · h) from inputs (n, i) and the previous states, each (n, h).
 
-        states[0] is what the recurrent weights see of h: D h where the layer decorrelates, unless the cell
-        has features of its own, behind which D then stands.
+        states[0] is h as seen by the recurrent weights: D h if the layer decorrelates, unless the cell has
+        its own features, to which D is then applied.
         """
 
     @abstractmethod
     def update(self, nodes: Tensor, states: State) -> State:
-        """The new states, each (n, h), from the nodes and the states before."""
+        """The new states, each (n, h), from the nodes and the previous states."""
 
     def features_signal(self, states: State, signal: Tensor) -> State:
         if self.features_are_hidden:
@@ -102,7 +101,7 @@ class AutogradCell(Cell):
     def step_problems(
         self, weights: CellWeights, input_size: int, hidden_size: int
     ) -> list[Problem]:
-        """What is wrong with the shapes that one step makes, if anything."""
+        """Problems with the shapes that one step produces, if any."""
         like, rows = next(own for own in weights if own is not None), 2
         inputs = like.new_zeros(rows, input_size)
         states = tuple(like.new_zeros(rows, hidden_size) for _ in self.state_names)
@@ -148,7 +147,7 @@ class AutogradCell(Cell):
     def drives(
         self, weights: CellWeights, inputs: Tensor, node_noise: Tensor | None
     ) -> Sequence[tuple[Tensor, Tensor | None]]:
-        """x_t and the noise on the nodes, step by step: the nodes wait for the state."""
+        """x_t and the noise on the nodes, step by step, since the nodes depend on the state."""
         noises = [None] * len(inputs) if node_noise is None else node_noise.unbind(0)
         return list(zip(inputs.unbind(0), noises, strict=True))
 
@@ -168,7 +167,7 @@ class AutogradCell(Cell):
         after: LayerTrajectory,
         noise: Tensor,
     ) -> Tensor:
-        """The difference of the pre-activations themselves, which `gates` holds here."""
+        """The difference of the pre-activations, which `gates` holds here."""
         return after.gates - before.gates
 
     def pre_activations(self, weights: CellWeights, trajectory: LayerTrajectory) -> Tensor:
@@ -177,7 +176,7 @@ class AutogradCell(Cell):
     # --- the derivatives of one step --------------------------------------------------------
 
     def local_jacobian(self, trajectory: LayerTrajectory) -> LocalJacobian:
-        """Where the step was taken: x_t, a_t, h*_{t-1}, and the states before it."""
+        """The point at which the step was taken: x_t, a_t, h*_{t-1}, and the previous states."""
         before = tuple(state[:-1] for state in trajectory.states)
         entering = trajectory.recurrent_input if self.features_are_hidden else before[0]
         return trajectory.inputs, trajectory.gates, entering, *before
@@ -219,7 +218,7 @@ class AutogradCell(Cell):
     def reduced_jacobian(
         self, weights: CellWeights, jacobian: LocalJacobian, trace: Trace
     ) -> ReducedJacobian:
-        """Columns of the Jacobian: all units' own in one, where none reaches another; else unit by unit."""
+        """Columns of the Jacobian: all units at once if none affects another; otherwise unit by unit."""
         _, nodes, _, *before = jacobian
         zeros, still = [torch.zeros_like(state) for state in before], torch.zeros_like(nodes)
         diagonal = self.is_diagonal(weights.decorrelation is not None)

@@ -1,7 +1,7 @@
-"""What a recurrent cell is: one step, its local Jacobian, and the way from node signals to gradients.
+"""A recurrent cell: one step, its local Jacobian, and how node signals become gradients.
 
 A *node* is a gate pre-activation a: H of them for the tanh RNN, 3H for the GRU, 4H for the LSTM. A
-rule only says what signal δ reaches each node at each time; everything after that is here.
+rule only says what signal δ reaches each node at each time; the rest is here.
 
 `Cell` is the interface, with derivatives written out by hand. `AutogradCell` (cells/by_autograd.py) derives
 them all from the forward equations: start there.
@@ -25,14 +25,14 @@ from timelocal.typing import State
 
 @dataclass(frozen=True, slots=True)
 class LayerTrajectory:
-    """All that one layer did over a sequence, in its own time: what a rule may need later.
+    """The record of one layer over a sequence, in its own time: everything a rule may need later.
 
-    inputs (t, b, i): what entered weight_ih.
+    inputs (t, b, i): the inputs of weight_ih.
     states: (h,) or (h, c), each (t + 1, b, h); index 0 is the initial state.
     gates (t, b, g): the nodes after their nonlinearity (before it, for an `AutogradCell`).
-    auxiliary (t, b, h) or None: what else the cell must remember (its own file says what).
-    seen (t + 1, b, f) or None: what reads the layer sees of every state, where that is not h itself: the
-    cell's features, or D times these where the layer decorrelates.
+    auxiliary (t, b, h) or None: anything else the cell must remember (see the cell's file).
+    seen (t + 1, b, f) or None: every state as seen by the readers of the layer, if that is not h itself: the
+    cell's features, or D times these if the layer decorrelates.
     """
 
     inputs: Tensor
@@ -48,22 +48,22 @@ class LayerTrajectory:
 
     @property
     def previous(self) -> Tensor:
-        """h_0 … h_{T-1}, (t, b, h): the hidden state each step began with."""
+        """h_0 … h_{T-1}, (t, b, h): the hidden state from which each step started."""
         return self.states[0][:-1]
 
     @property
     def recurrent_input(self) -> Tensor:
-        """What entered weight_hh at each step, (t, b, h): h_{t-1}, or D h_{t-1}."""
+        """The inputs of weight_hh at each step, (t, b, h): h_{t-1}, or D h_{t-1}."""
         return self.leaving[:-1]
 
     @property
     def leaving(self) -> Tensor:
-        """What is seen of every state, (t + 1, b, f): h, or `seen`; index 0 is of the initial state."""
+        """Every state as seen by the layer's readers, (t + 1, b, f): h, or `seen`; index 0 is initial."""
         return self.states[0] if self.seen is None else self.seen
 
     @property
     def features(self) -> Tensor:
-        """What the layer above or the readout sees of the states after each step, (t, b, f)."""
+        """The states after each step as seen by the layer above or the readout, (t, b, f)."""
         return self.leaving[1:]
 
     def rows(self, rows: slice) -> LayerTrajectory:
@@ -81,7 +81,7 @@ class LayerTrajectory:
         return self.steps(t, t + 1)
 
     def steps(self, start: int, stop: int) -> LayerTrajectory:
-        """Steps start … stop − 1, as a run that began with the state before them."""
+        """Steps start … stop − 1, as a run that started from the state before them."""
         return LayerTrajectory(
             self.inputs[start:stop],
             tuple(state[start : stop + 1] for state in self.states),
@@ -92,7 +92,7 @@ class LayerTrajectory:
 
 
 class StepBuffers(NamedTuple):
-    """Where one step writes: views of the trajectory's tensors at time t."""
+    """The output buffers of one step: views of the trajectory's tensors at time t."""
 
     states: State
     gates: Tensor
@@ -100,19 +100,19 @@ class StepBuffers(NamedTuple):
 
 
 LocalJacobian = tuple[Tensor, ...]
-"""All that the derivatives of a step need, each (t, b, ·), or (b, ·) for a single step.
+"""Everything that the derivatives of a step need, each (t, b, ·), or (b, ·) for a single step.
 
-Elementwise factors of the Jacobian, (t, b, h), where a cell writes its derivatives out."""
+Element-wise factors of the Jacobian, (t, b, h), if a cell writes its derivatives by hand."""
 
 
 Trace: TypeAlias = Literal["none", "leak", "diagonal"]
-"""What of a unit's past is followed; `Cell.reduced_jacobian` says it in mathematics."""
+"""Which part of a unit's past is followed; `Cell.reduced_jacobian` defines it."""
 
 ReducedJacobian: TypeAlias = tuple[tuple[Tensor | None, ...], ...]
 """[new][old]: the kept part of ∂(new state at t)/∂(old state at t−1), elementwise, (t, b, h); None is 0."""
 
 Outer: TypeAlias = Callable[[Tensor, Tensor | None], Tensor]
-"""(post (t, b, g), pre (t, b, i), or None for a bias) -> what these make of a gradient."""
+"""(post (t, b, g), pre (t, b, i), or None for a bias) -> their contribution to a gradient."""
 
 
 def outer_sum(post: Tensor, pre: Tensor | None) -> Tensor:
@@ -131,7 +131,7 @@ class Cell(ABC):
     name: ClassVar[str]
     """The name in configs and on the command line."""
     label: ClassVar[str] = ""
-    """The name in text and figures, where it is another."""
+    """The name in text and figures, if different."""
     gate_names: ClassVar[tuple[str, ...]]
     """Gates in torch.nn's order; each owns one block of H nodes."""
     state_names: ClassVar[tuple[str, ...]] = ("h",)
@@ -142,19 +142,19 @@ class Cell(ABC):
     elementwise: ClassVar[bool] = False
     """Whether a unit's nodes see no other unit's past: the Jacobian of the states is then diagonal."""
     decorrelates: ClassVar[bool] = True
-    """Whether D h can take the place of h in what the nodes and the readout see."""
+    """Whether D h can replace h in what the nodes and the readout see."""
     pseudo_derivatives: ClassVar[bool] = False
-    """Whether the derivatives are surrogates: no difference quotient of the step knows them."""
+    """Whether the derivatives are surrogates, which difference quotients of the step do not show."""
     biases: ClassVar[tuple[str, ...]] = ("bias_ih", "bias_hh")
-    """The parameters that `bias=False` leaves out; the weights then hold None in their place."""
+    """The parameters that `bias=False` leaves out; the weights then hold None instead."""
     leaks: bool = True
-    """Whether something of a state reaches the next one past all weights."""
+    """Whether part of a state reaches the next one without passing a weight."""
     penalised: bool = False
-    """Whether the cell has a penalty on its `activity`, whose gradient joins that of any rule."""
+    """Whether the cell has a penalty on its `activity`, whose gradient is added to that of any rule."""
     gates_are_hidden: bool = False
     """Whether the gates are the new hidden state itself, so that one buffer serves both."""
     features_are_hidden: ClassVar[bool] = True
-    """Whether what reads the layer sees h itself: true unless a cell has `features` of its own."""
+    """Whether the layer's readers see h itself: true unless a cell has its own `features`."""
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -407,21 +407,21 @@ class Cell(ABC):
 
 
 def seen_of(cell: Cell, weights: CellWeights, states: State) -> Tensor | None:
-    """What reads a layer sees of its states (…, h), where that is not h itself: (…, f), else None."""
+    """The states (…, h) as seen by a layer's readers, (…, f), if that is not h itself; otherwise None."""
     if cell.features_are_hidden and weights.decorrelation is None:
         return None
     return weights.decorrelated(cell.features(states))
 
 
 def at_states(cell: Cell, states: State, signal: Tensor) -> State:
-    """A signal at the features of states (…, h), as signals at the first of these; the rest get none.
+    """A signal at the features of states (…, h), as a signal at the first state; the others get none.
 
-    Where the features are h, that is the signal itself, at h alone.
+    If the features are h, this is the signal itself, at h only.
     """
     return (signal,) if cell.features_are_hidden else cell.features_signal(states, signal)
 
 
 def zero_state(cell: Cell, inputs: Tensor, hidden_size: int) -> State:
-    """The state that sequences (t, b, i) begin with unless told otherwise, each (b, h)."""
+    """The default initial states of sequences (t, b, i), each (b, h)."""
     shape = (inputs.shape[1], hidden_size)
     return tuple(inputs.new_zeros(shape) for _ in cell.state_names)

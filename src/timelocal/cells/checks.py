@@ -1,4 +1,4 @@
-"""What a cell may be, looked at once where a network is made of it."""
+"""Checks of a cell, made once when a network is built from it."""
 
 from __future__ import annotations
 
@@ -11,13 +11,11 @@ from timelocal.errors import Problem
 
 
 def cell_problems(cell: object) -> list[Problem]:
-    """What is wrong with a cell and what it declares, if anything."""
+    """Problems with a cell and its declarations, if any."""
     if isinstance(cell, type) and issubclass(cell, Cell):
         return [Problem("cell", f"the class {cell.__name__}", f"a cell: {cell.__name__}()")]
     if not isinstance(cell, Cell):
-        remedy = (
-            "Subclass timelocal.AutogradCell, or timelocal.BlackBox for what only runs forward."
-        )
+        remedy = "Subclass timelocal.AutogradCell, or timelocal.BlackBox for a layer that only runs forward."
         return [Problem("cell", f"a {type(cell).__name__}", "a timelocal cell", remedy)]
     whose, problems = type(cell).__name__, []
     if not isinstance(getattr(cell, "name", None), str):
@@ -40,7 +38,7 @@ def _parameter_problems(cell: Cell) -> list[Problem]:
     problems = []
     for name, shape in shapes.items():
         if not isinstance(name, str) or not _can_be_a_field(name):
-            expected_name = "a name that can be an attribute, without an underscore in front"
+            expected_name = "a valid attribute name without a leading underscore"
             problems.append(Problem(where, f"a parameter {name!r}", expected_name))
         whole = isinstance(shape, tuple) and all(map(is_whole, shape))
         if not whole:

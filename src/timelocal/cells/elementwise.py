@@ -1,7 +1,7 @@
 """Element-wise cells: each unit sees its own past and the layer's input, and no other unit.
 
 The Jacobian of the states is diagonal, one small block for each unit. The diagonal eligibility trace is then
-the whole of RTRL's influence matrix: exact credit, forward in time, in as many numbers as parameters.
+the whole of RTRL's influence matrix: exact credit, forward in time, with as many numbers as parameters.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ class ElementwiseCell(Cell):
     """A cell with parameters `weight_ih` (g, i) and `bias` (g,), and per-unit derivatives.
 
     A subclass writes `step`, `local_jacobian`, and from that `by_state` and `by_node`; `gradient` for
-    parameters of its own. All derivatives of the step are made from these here. D, where the layer
-    decorrelates, stands between the features and what reads them, and not in the recurrence: the Jacobian
+    parameters of its own. All derivatives of the step are derived from these here. D, if the layer
+    decorrelates, is applied between the features and their readers, not in the recurrence: the Jacobian
     stays diagonal.
     """
 
@@ -51,7 +51,7 @@ class ElementwiseCell(Cell):
     def initialise(
         self, name: str, parameter: Tensor, hidden_size: int, generator: torch.Generator
     ) -> None:
-        """weight_ih by `torch.nn.Linear`'s law U(−1/√i, 1/√i); the bias is zero."""
+        """weight_ih from U(−1/√i, 1/√i), as in `torch.nn.Linear`; the bias is zero."""
         if name == "bias":
             parameter.zero_()
         else:
@@ -71,14 +71,14 @@ class ElementwiseCell(Cell):
         after: LayerTrajectory,
         noise: Tensor,
     ) -> Tensor:
-        """V (x' − x) + ξ: the nodes of a cell that sees its past behind them alone."""
+        """V (x' − x) + ξ, for a cell whose nodes do not see its past."""
         return self.input_tangent(weights, before, after.inputs - before.inputs).add_(noise)
 
     # --- the derivatives of one step --------------------------------------------------------
 
     @abstractmethod
     def by_state(self, weights: CellWeights, jacobian: LocalJacobian) -> ReducedJacobian:
-        """[new][old]: ∂(new state)/∂(state before), each unit's own, in whatever way."""
+        """[new][old]: ∂(new state)/∂(previous state) of each unit by itself, along every path."""
 
     @abstractmethod
     def by_node(self, weights: CellWeights, jacobian: LocalJacobian) -> ByNode:
@@ -121,7 +121,7 @@ class ElementwiseCell(Cell):
     def reduced_jacobian(
         self, weights: CellWeights, jacobian: LocalJacobian, trace: Trace
     ) -> ReducedJacobian:
-        """All of the Jacobian; a "leak" is what is left of it with the nodes held."""
+        """The whole Jacobian; a "leak" is the part of it with the nodes held constant."""
         if trace == "leak" and not self.leaks:
             return tuple(tuple(None for _ in self.state_names) for _ in self.state_names)
         return self.by_state(weights, jacobian)

@@ -125,7 +125,7 @@ class GRUResetAfter(Cell):
         tangents: State,
         node_tangent: Tensor | None = None,
     ) -> State:
-        """ȧ_n = W_n D v behind the reset gate, and what the reset gate itself has moved."""
+        """ȧ_n = W_n D v behind the reset gate, plus the effect of the change of the reset gate."""
         (moved,) = tangents
         by_candidate, by_update, by_reset, update, reset = jacobian
         r, z, n = (weights.decorrelated(moved) @ weights.hh.t()).chunk(3, -1)
@@ -155,7 +155,7 @@ def _gate_candidate(delta: Tensor, reset: Tensor) -> Tensor:
 
 
 class GRUResetBefore(Cell):
-    """The GRU of the DFA paper. Auxiliary: r ⊙ h_{t-1}, what entered W_n."""
+    """The GRU of the DFA paper. Auxiliary: r ⊙ h_{t-1}, the input of W_n."""
 
     name = "gru-reset-before"
     label = "GRU (reset before)"
@@ -183,7 +183,7 @@ class GRUResetBefore(Cell):
         after: LayerTrajectory,
         noise: Tensor,
     ) -> Tensor:
-        """r ⊙ h_{t-1}, not h_{t-1}, entered W_n."""
+        """The input of W_n is r ⊙ h_{t-1}, not h_{t-1}."""
         assert before.auxiliary is not None
         assert after.auxiliary is not None
         change = super().node_change(weights, before, after, noise)
@@ -194,7 +194,7 @@ class GRUResetBefore(Cell):
         return change
 
     def local_jacobian(self, trajectory: LayerTrajectory) -> LocalJacobian:
-        """∂h/∂a_n, ∂h/∂a_z, h_{t-1} r (1 − r), z, r; D h_{t-1} where the layer decorrelates."""
+        """∂h/∂a_n, ∂h/∂a_z, h_{t-1} r (1 − r), z, r; with D h_{t-1} if the layer decorrelates."""
         reset = trajectory.gates.chunk(3, -1)[0]
         by_candidate, by_update, update = _candidate_and_update(trajectory)
         return (
@@ -249,7 +249,7 @@ class GRUResetBefore(Cell):
     def reduced_jacobian(
         self, weights: CellWeights, jacobian: LocalJacobian, trace: Trace
     ) -> ReducedJacobian:
-        """A unit reaches itself through its reset gate, and through all others' reset gates and W_n."""
+        """A unit affects itself through its own reset gate, and through all others' reset gates and W_n."""
         by_candidate, by_update, by_reset, update, reset = jacobian
         if trace == "leak":
             return ((update,),)

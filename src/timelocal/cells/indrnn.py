@@ -2,8 +2,8 @@
 
     h_t = tanh(u ⊙ h_{t-1} + V x_t + b)
 
-Nodes: the pre-activations, one per unit. Gates: h itself. With decorrelation D h takes the place of h in
-u ⊙ h, as in W h elsewhere: the Jacobian diag(1 − h²) diag(u) D is then dense.
+Nodes: the pre-activations, one per unit. Gates: h itself. With decorrelation, D h replaces h in u ⊙ h, as it
+does in W h elsewhere: the Jacobian diag(1 − h²) diag(u) D is then dense.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from timelocal.typing import State
 class IndRNNCell(ElementwiseCell):
     """h_t = tanh(u ⊙ h_{t-1} + V x_t + b).
 
-    steps: over how many steps a signal may at most double on its way back, at the start: u ~
+    steps: at initialisation, a signal at most doubles over this many steps on its way back: u ~
     U(0, 2^{1/steps}).
     """
 

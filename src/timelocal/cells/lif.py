@@ -1,11 +1,11 @@
 """Leaky integrate-and-fire neurons: all-or-none spikes, and a surrogate in place of their derivative.
 
-    a_t = V x_t + W z_{t-1} + b               the node: the current that enters
+    a_t = V x_t + W z_{t-1} + b               the node: the input current
     v_t = α v_{t-1} + a_t − θ z_{t-1}         the membrane, reset by subtraction
     z_t = 1 if v_t > θ else 0                 ∂z_t/∂v_t ≈ ψ_t = (γ/θ) S(k (v_t − θ)/θ)
     f_t = κ f_{t-1} + (1 − κ) z_t             the features: what the readout and the layer above see
 
-States: (z, v, f). The spikes z are what the recurrent weights read. Rules that perturb never ask for ψ.
+States: (z, v, f). The recurrent weights read the spikes z. Perturbation rules never use ψ.
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ class LIFCell(Cell):
     """A layer of leaky integrate-and-fire neurons.
 
     membrane, readout_decay: α and κ, in [0, 1). threshold: θ. surrogate: S, of `SURROGATES`, with dampening γ
-    and sharpness k. detach_reset: whether no derivative goes through − θ z_{t-1}, as in e-prop's paper.
+    and sharpness k. detach_reset: whether to block the derivative through − θ z_{t-1}, as in the e-prop
+    paper.
     rate, rate_strength: f* and c of `activity`; None for no penalty.
     """
 
@@ -85,7 +86,7 @@ class LIFCell(Cell):
                 flag_problem("detach_reset", detach_reset),
                 None
                 if rate is None or 0 <= as_real(rate) <= 1
-                else Problem("rate", described(rate), "spikes a step, in [0, 1], or None"),
+                else Problem("rate", described(rate), "spikes per step, in [0, 1], or None"),
             ]
         )
         self.membrane, self.threshold = as_real(membrane), as_real(threshold)
@@ -102,7 +103,7 @@ class LIFCell(Cell):
     def initialise(
         self, name: str, parameter: Tensor, hidden_size: int, generator: torch.Generator
     ) -> None:
-        """Weights N(0, 1/n) with n the number of inputs, as in the code of e-prop's paper; no bias."""
+        """Weights from N(0, 1/n) with n inputs, as in the code of the e-prop paper; zero biases."""
         if name.startswith("bias"):
             parameter.zero_()
         else:
@@ -254,7 +255,7 @@ class LIFCell(Cell):
         return outer(delta, trajectory.previous)
 
     def differentiable(self) -> Cell:
-        """The same with the output γ/k ∫S(k u), whose derivative is the surrogate, and no reset detached."""
+        """The same cell with output γ/k ∫S(k u), whose derivative is the surrogate; reset not detached."""
         twin = copy.copy(self)
         twin.graded, twin.detach_reset = True, False
         return twin
@@ -273,14 +274,14 @@ def _factor(value: Tensor | float, like: Tensor) -> Tensor | None:
 
 
 def fraction_problem(name: str, value: object) -> Problem | None:
-    """What is wrong with a share that is kept from step to step, if anything."""
+    """A problem unless this is a fraction kept from step to step."""
     return (
         None if 0 <= as_real(value) < 1 else Problem(name, described(value), "a number in [0, 1)")
     )
 
 
 def positive_problem(name: str, value: object) -> Problem | None:
-    """What is wrong with a positive number, if anything."""
+    """A problem unless this is a positive number."""
     return (
         None
         if 0 < as_real(value) < math.inf

@@ -4,7 +4,7 @@
 
 States: re and im of h. Nodes: re and im of the whole right-hand side, 2H of them; the states are the nodes.
 Features: re and im side by side, 2H numbers. V and b are complex: the rows of re first, then those of im.
-γ is no parameter of its own: it follows ν, and its share of the gradient is in that of ν.
+γ is not a separate parameter: it follows from ν, and its gradient is part of that of ν.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from timelocal.typing import State
 class LRUCell(ElementwiseCell):
     """h_t = λ ⊙ h_{t-1} + γ ⊙ (V x_t + b), complex.
 
-    At the start λ is uniform on the ring r_min ≤ |λ| ≤ r_max, 0 ≤ arg λ ≤ max_phase, and the parts of V are
+    Initially λ is uniform on the ring r_min ≤ |λ| ≤ r_max, 0 ≤ arg λ ≤ max_phase, and the parts of V are
     N(0, 1 / 2i), as in the paper.
     """
 
@@ -131,7 +131,7 @@ class LRUCell(ElementwiseCell):
     # --- the derivatives of one step --------------------------------------------------------
 
     def local_jacobian(self, trajectory: LayerTrajectory) -> LocalJacobian:
-        """Nothing of a step but its shape: the Jacobian is λ at every one."""
+        """Only the shape of a step: the Jacobian is λ at every step."""
         return (trajectory.states[0][1:],)
 
     def by_state(self, weights: CellWeights, jacobian: LocalJacobian) -> ReducedJacobian:

@@ -97,7 +97,7 @@ class LSTMCell(Cell):
     def reduced_jacobian(
         self, weights: CellWeights, jacobian: LocalJacobian, trace: Trace
     ) -> ReducedJacobian:
-        """h_t depends on the states before through c_t, and on h_{t-1} through the output gate too."""
+        """h_t depends on the previous states through c_t, and on h_{t-1} also through the output gate."""
         by_cell, by_input, by_forget, by_candidate, by_output, forget = jacobian
         from_cell = by_cell * forget
         if trace == "leak":

@@ -1,9 +1,9 @@
-"""The minimal GRU (minGRU; Feng et al. 2024): gates that see the input alone.
+"""The minimal GRU (minGRU; Feng et al. 2024): gates that see only the input.
 
     z_t = σ(V_z x_t + b_z)        h_t = (1 − z_t) ⊙ h_{t-1} + z_t ⊙ (V_c x_t + b_c)
 
-Nodes: a_z and a_c in this order. Gates: z, c. Here z is the share that is written, as in the paper; in the
-GRU of torch.nn it is the share that is kept.
+Nodes: a_z and a_c in this order. Gates: z, c. Here z is the fraction that is written, as in the paper; in
+the GRU of torch.nn it is the fraction that is kept.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from timelocal.typing import State
 class MinGRUCell(ElementwiseCell):
     """h_t = (1 − z_t) ⊙ h_{t-1} + z_t ⊙ c_t.
 
-    update: z at the start, where the input is zero; a small one remembers 1/update steps.
-    update_max: that of the last unit, where the units differ: from `update` on it grows geometrically.
+    update: the initial z for zero input; a small value remembers for 1/update steps.
+    update_max: the value of the last unit if the units differ; it grows geometrically from `update`.
     """
 
     name = "mingru"
@@ -39,7 +39,7 @@ class MinGRUCell(ElementwiseCell):
         if not 0 < self.update < 1:
             problems.append(Problem("update", described(update), "a number between 0 and 1"))
         elif self.update_max is not None and not self.update <= self.update_max < 1:
-            expected = f"None, or a number from {self.update:g}, which is `update`, to below 1"
+            expected = f"None, or a number from {self.update:g}, the value of `update`, to below 1"
             problems.append(Problem("update_max", described(update_max), expected))
         raise_problems(problems)
 

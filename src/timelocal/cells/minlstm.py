@@ -1,8 +1,8 @@
-"""The minimal LSTM (minLSTM; Feng et al. 2024): gates that see the input alone, and whose sum is one.
+"""The minimal LSTM (minLSTM; Feng et al. 2024): gates that see only the input and sum to one.
 
     f, i = σ(V x_t + b)        h_t = (f ⊙ h_{t-1} + i ⊙ (V_c x_t + b_c)) / (f + i)
 
-Nodes: a_f, a_i and a_c in this order. Gates: f, i, c. Auxiliary: i / (f + i), the share that is written.
+Nodes: a_f, a_i and a_c in this order. Gates: f, i, c. Auxiliary: i / (f + i), the fraction that is written.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from timelocal.typing import State
 class MinLSTMCell(ElementwiseCell):
     """h_t = f' ⊙ h_{t-1} + i' ⊙ c_t with f' = f / (f + i) and i' = i / (f + i).
 
-    forget_bias: b_f at the start; a larger one remembers longer.
+    forget_bias: the initial b_f; a larger value remembers longer.
     """
 
     name = "minlstm"

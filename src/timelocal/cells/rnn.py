@@ -29,7 +29,7 @@ from timelocal.typing import State
 class RNNCell(Cell):
     """h_t = (1 − 1/τ) h_{t-1} + (1/τ) tanh(V x_t + W h_{t-1} + b).
 
-    orthogonal: whether a new W is drawn from the orthogonal matrices (Saxe et al. 2014).
+    orthogonal: whether W is initialised as a random orthogonal matrix (Saxe et al. 2014).
     """
 
     name = "rnn"
@@ -41,9 +41,7 @@ class RNNCell(Cell):
         fits = 1 <= self.tau < math.inf
         raise_problems(
             [
-                None
-                if fits
-                else Problem("tau", described(tau), "a number of at least 1, in steps"),
+                None if fits else Problem("tau", described(tau), "a number of steps, at least 1"),
                 flag_problem("orthogonal", orthogonal),
             ]
         )

@@ -1,8 +1,8 @@
-"""The recurrent trace unit (RTU; Elelimy et al. 2024): an LRU whose features pass a nonlinearity.
+"""The recurrent trace unit (RTU; Elelimy et al. 2024): an LRU with a nonlinearity on its features.
 
     h_t = λ ⊙ h_{t-1} + γ ⊙ (V x_t + b)        f_t = φ([Re h_t, Im h_t])
 
-The recurrence stays linear, so the credit of its past stays exact; layers that are stacked stay deep.
+The recurrence stays linear, so credit for the past stays exact; stacked layers remain nonlinear.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
     ∂z/∂u ≈ γ S(k u)        u: the distance of the membrane to its threshold, in units of the threshold
 
-Each shape S has the peak S(0) = 1. Its primitive is kept beside it: a unit with that output, graded in place
-of all or none, has the surrogate as its true derivative.
+Each shape S has the peak S(0) = 1. Its primitive is stored with it: a unit with that graded output, instead
+of all-or-none spikes, has the surrogate as its true derivative.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch import Tensor
 
 
 class Surrogate(NamedTuple):
-    """A shape S and its primitive ∫S, both elementwise."""
+    """A shape S and its primitive ∫S, both element-wise."""
 
     shape: Callable[[Tensor], Tensor]
     primitive: Callable[[Tensor], Tensor]

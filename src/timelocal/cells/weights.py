@@ -1,4 +1,4 @@
-"""The parameters of one layer and direction, as a cell reads them."""
+"""The parameters of one layer and direction, as read by a cell."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ TORCH_NAMES = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 class CellWeights(NamedTuple):
     """The parameters of a cell of torch.nn, in torch.nn's gate order, and D.
 
-    ih (g, i), hh (g, h), b_ih (g,) and b_hh (g,); the biases are None together. They can also be read by
-    the parameters' own names, `weight_ih` and so on. decorrelation: D (h, h), not a parameter; None stands
-    for the identity.
+    ih (g, i), hh (g, h), b_ih (g,) and b_hh (g,); the biases are None together. They can also be read by the
+    parameters' own names, `weight_ih` and so on. decorrelation: D (h, h), not a parameter; None means the
+    identity.
 
-    Cells with other parameters get the class that `weights_type` makes: the same methods, and one field for
-    each parameter under its own name, in the order of `Cell.parameter_shapes`. Code for any cell therefore
+    Cells with other parameters get a class made by `weights_type`: the same methods, and one field per
+    parameter under its own name, in the order of `Cell.parameter_shapes`. Code for arbitrary cells therefore
     goes by position: the parameters first, D last.
     """
 
@@ -47,15 +47,15 @@ class CellWeights(NamedTuple):
         return self.b_hh
 
     def decorrelated(self, hidden: Tensor) -> Tensor:
-        """h* = D h, what enters the recurrent weights and all that reads the layer: (…, h) -> (…, h)."""
+        """h* = D h, the input of the recurrent weights and of all readers of the layer: (…, h) -> (…, h)."""
         return hidden if self.decorrelation is None else hidden @ self.decorrelation.t()
 
     def carried_back(self, signal: Tensor) -> Tensor:
-        """Dᵀ G: from a signal at h* to the one at h, (…, h) -> (…, h)."""
+        """Dᵀ G: from a signal at h* to the signal at h, (…, h) -> (…, h)."""
         return signal if self.decorrelation is None else signal @ self.decorrelation
 
     def of_itself(self) -> Tensor:
-        """How much of each unit's own past state enters each of its gates: (W D)_ii, (gates, h)."""
+        """The weight of each unit's own past state in each of its gates: (W D)_ii, (gates, h)."""
         blocks = self.hh.unflatten(0, (-1, self.hh.shape[1]))
         if self.decorrelation is None:
             return blocks.diagonal(dim1=1, dim2=2)
@@ -63,7 +63,7 @@ class CellWeights(NamedTuple):
 
 
 RESERVED = frozenset({"decorrelation", "decorrelated", "carried_back", "count", "index"})
-"""Names that a parameter cannot have: those of the methods and of D."""
+"""Names that parameters cannot have: those of the methods and of D."""
 
 
 @cache

@@ -1,4 +1,4 @@
-"""`timelocal backtest`: how good forecasts would have been, block after block."""
+"""`timelocal backtest`: how good forecasts would have been, block by block."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def backtest(
-    file: Annotated[str, typer.Argument(help="File with a long series, or several.")],
+    file: Annotated[str, typer.Argument(help="A file with one or more long series.")],
     target: Annotated[str, typer.Option(help="The column to forecast.")],
     series: Series = None,
     time: Time = None,
@@ -21,28 +21,30 @@ def backtest(
     horizon: Horizon = 1,
     window: Window = None,
     missing: Missing = "refuse",
-    blocks: Annotated[int, typer.Option(help="How many, of equal time.")] = 5,
+    blocks: Annotated[int, typer.Option(help="Number of blocks, of equal duration.")] = 5,
     season: Annotated[
-        int | None, typer.Option(help="Steps of a season, for the seasonal naive forecast.")
+        int | None,
+        typer.Option(help="Length of a season in steps, for the seasonal naive forecast."),
     ] = None,
     cell: Annotated[str, typer.Option(help=f"Recurrent cell: {OWN}.")] = "gru",
     rule: Annotated[str, typer.Option(help=f"Learning rule: {OWN}.")] = "dfa",
     hidden: Annotated[int, typer.Option(help="Units per layer.")] = 128,
     optimizer: Annotated[str, typer.Option(help="See `timelocal list`.")] = "adam",
     lr: Annotated[float, typer.Option(help="Learning rate.")] = 1e-3,
-    batch: Annotated[int, typer.Option(help="Windows per step.")] = 32,
+    batch: Annotated[int, typer.Option(help="Windows per update.")] = 32,
     epochs: Annotated[int, typer.Option(help="Passes over the windows before a block.")] = 20,
     patience: Annotated[
-        int | None, typer.Option(help="End after so many epochs without a lower validation loss.")
+        int | None,
+        typer.Option(help="Stop after this many epochs without a lower validation loss."),
     ] = None,
     loss: Annotated[str, typer.Option(help="mse, quantile or gaussian.")] = "mse",
-    seed: Annotated[int, typer.Option(help="Of weights, feedback, noise and order.")] = 0,
-    as_json: Annotated[bool, typer.Option("--json", help="All of it as JSON.")] = False,
+    seed: Annotated[int, typer.Option(help="Seed of the weights, feedback, noise and order.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
 ) -> None:
-    """Forecast the second half of the time in blocks, each by a model of what came before it.
+    """Forecast the second half of a series in blocks, each by a model trained on everything before it.
 
-    Beside the model: the mean, the last value, a ridge regression on the window, the value a season before,
-    and exponential smoothing if statsforecast is installed.
+    Compared with the model are the mean, the last value, a ridge regression on the window, the value one
+    season earlier, and exponential smoothing if statsforecast is installed.
     """
     from dataclasses import asdict
 
@@ -75,7 +77,7 @@ def backtest(
     for number, block in enumerate(found, 1):
         title = (
             f"block {number} of {len(found)}: trained on {block.trained:,} windows, "
-            f"tested on {block.tested:,}, best of epoch {block.epochs}"
+            f"tested on {block.tested:,}, best epoch {block.epochs}"
         )
         _show(block.scores, title)
     show("")

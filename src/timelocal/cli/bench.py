@@ -15,36 +15,41 @@ from timelocal.cli.terminal import say, show, table
 def bench(
     shapes: Annotated[
         list[str] | None,
-        typer.Option("--shape", help="Which shapes; may be given again.", show_default="all"),
+        typer.Option("--shape", help="Which shapes; can be repeated.", show_default="all"),
     ] = None,
     cells: Annotated[
         list[str] | None,
-        typer.Option("--cell", help="rnn, gru or lstm; may be given again.", show_default="all"),
+        typer.Option("--cell", help="rnn, gru or lstm; can be repeated.", show_default="all"),
     ] = None,
-    threads: Annotated[int, typer.Option(min=1, help="Threads, for everyone alike.")] = 2,
-    repeats: Annotated[int, typer.Option(min=1, help="Samples of each.")] = 15,
+    threads: Annotated[int, typer.Option(min=1, help="Threads, the same for all.")] = 2,
+    repeats: Annotated[int, typer.Option(min=1, help="Samples per measurement.")] = 15,
     sweep: Annotated[bool, typer.Option(help="Also T from 100 to 10,000 at 50 units.")] = False,
     online: Annotated[
-        bool, typer.Option(help="Instead: learning at every step of a stream; writes online.json.")
+        bool,
+        typer.Option(
+            help="Measure learning at every step of a stream instead; writes online.json."
+        ),
     ] = False,
     sequences: Annotated[
         bool,
         typer.Option(
-            help="Instead: perturbations of whole sequences, and large cells; writes sequences.json."
+            help="Measure perturbations of whole sequences and large cells instead; writes sequences.json."
         ),
     ] = False,
     loop: Annotated[
-        bool, typer.Option("--fit", help="Instead: an epoch of training; writes fit.json.")
+        bool, typer.Option("--fit", help="Measure an epoch of training instead; writes fit.json.")
     ] = False,
     exact: Annotated[
         bool,
         typer.Option(
-            help="Instead: element-wise cells learned exactly, forward in time; writes exact.json."
+            help="Measure exact forward-in-time learning of element-wise cells instead; writes exact.json."
         ),
     ] = False,
     estimator: Annotated[
         bool,
-        typer.Option("--estimator", help="Instead: fits of estimators; writes estimator.json."),
+        typer.Option(
+            "--estimator", help="Measure fits of estimators instead; writes estimator.json."
+        ),
     ] = False,
     out: Annotated[Path, typer.Option(help="Folder for bench.json and bench.html.")] = Path(
         "bench"
@@ -130,7 +135,7 @@ def _estimators() -> Callable[..., dict[str, Any]]:
 
 
 def _print_judged(found: dict[str, Any]) -> None:
-    """What took how long, and how that is by the bars."""
+    """The measured times, and whether the goals are met."""
     columns = list(next(iter(found["microseconds"].values())))
     steps = table("", *columns, title=found.get("title", "microseconds a step"))
     for name, times in found["microseconds"].items():

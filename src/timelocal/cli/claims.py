@@ -15,17 +15,17 @@ def claims(
         Path, typer.Argument(help="Folder of the studies: reproduction, beyond, memory, published.")
     ] = Path("results"),
     markdown: Annotated[
-        Path | None, typer.Option(help="Also write them as one page of Markdown.")
+        Path | None, typer.Option(help="Also write them as one Markdown page.")
     ] = None,
 ) -> None:
-    """Say of every claim of both papers, and of every question beyond them, what the runs say."""
+    """Print the verdict of the runs on every claim of both papers and every question beyond them."""
     from timelocal.errors import Problem, raise_problems
     from timelocal.experiments.catalogue import EXPERIMENTS
     from timelocal.report.claims import decided, why, write_claims
 
     there = None
     if not results.is_dir():
-        remedy = "Make it by `timelocal reproduce NAME --out results/STUDY`."
+        remedy = "Create it by `timelocal reproduce NAME --out results/STUDY`."
         there = Problem("results", str(results), "a folder of studies that exists", remedy)
     raise_problems([there])
     found = list(decided(EXPERIMENTS.values(), results))

@@ -25,13 +25,13 @@ from timelocal.cli.options import (
 from timelocal.cli.terminal import say
 from timelocal.cli.terminal import show as show_all
 
-app = typer.Typer(cls=Group, help="The datasets: list, show, fetch.", no_args_is_help=True)
+app = typer.Typer(cls=Group, help="Data sets: list, show, fetch.", no_args_is_help=True)
 Name: TypeAlias = Annotated[str, typer.Argument(help=f"{OWN[0].upper()}{OWN[1:]}.")]
 
 
 @app.command("list")
 def list_() -> None:
-    """List the datasets."""
+    """List the data sets."""
     from timelocal.cli.tables import datasets_table, plugins_table
 
     own = plugins_table("dataset")
@@ -42,7 +42,7 @@ def list_() -> None:
 def show(
     name: Name,
     data_dir: DataDir = None,
-    seed: Annotated[int, typer.Option(help="Of the split.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the split.")] = 0,
     series: Series = None,
     time: Time = None,
     label: Label = None,
@@ -53,9 +53,9 @@ def show(
     missing: Missing = "refuse",
     task: Task = None,
 ) -> None:
-    """Show a dataset's card, its parts, the duplicates in two of them, the trivial errors.
+    """Show a data set's card, its parts, duplicates across parts, and the errors of trivial predictors.
 
-    Of a file of your own: what it holds, and whether it can be learned from.
+    For a file of your own: what it contains, and whether it can be used for training.
     """
     from timelocal import data
     from timelocal.data.preview import preview
@@ -80,7 +80,7 @@ def show(
         "citation": "\n".join(card.citation),
         "terms": card.terms,
         "notes": "\n".join(card.notes) or "none",
-        "where": data.locate(name, data_dir) or "not here; `timelocal data fetch` gets it",
+        "where": data.locate(name, data_dir) or "not here; `timelocal data fetch` downloads it",
     }
     if data.locate(name, data_dir):
         parts = data.split(data.load(name, data_dir), seed)
@@ -107,7 +107,7 @@ def _say_lines(lines: Mapping[str, str]) -> None:
 
 @app.command()
 def fetch(name: Name, data_dir: DataDir = None) -> None:
-    """Download a dataset into the cache if it is nowhere yet, and check its values."""
+    """Download a data set into the cache unless it is already there, and check its values."""
     from timelocal import data
 
     dataset = data.load(name, data_dir)

@@ -11,9 +11,9 @@ from timelocal.cli.terminal import say
 
 
 def demo(
-    out: Annotated[Path, typer.Option(help="Folder of the runs and the report.")] = Path("demo"),
+    out: Annotated[Path, typer.Option(help="Folder for the runs and the report.")] = Path("demo"),
 ) -> None:
-    """Train RNN and GRU by DFA and by BPTT on handwritten digits, and write a report."""
+    """Train an RNN and a GRU by DFA and BPTT on handwritten digits, and write a report."""
     from timelocal.cli.summary import do_runs, print_summary
     from timelocal.experiments.config import TrainConfig
     from timelocal.report import write_report

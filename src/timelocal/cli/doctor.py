@@ -12,7 +12,7 @@ from timelocal.errors import MissingExtraError
 
 
 def doctor(data_dir: DataDir = None) -> None:
-    """Show versions, threads, the torch build, the kernel path, the cache and the data found."""
+    """Show versions, threads, the torch build, the active kernels, the cache and the available data."""
     made = table("", "", show_header=False, box=None)
     for name, value in facts(data_dir):
         made.add_row(name, str(value))
@@ -20,7 +20,7 @@ def doctor(data_dir: DataDir = None) -> None:
 
 
 def facts(data_dir: Path | None = None) -> list[tuple[str, object]]:
-    """What there is to say, name by name."""
+    """The facts, by name."""
     import torch
 
     from timelocal import data, plugins
@@ -52,7 +52,7 @@ def facts(data_dir: Path | None = None) -> list[tuple[str, object]]:
 
 
 def _or_why_not(look: Callable[[], object]) -> object:
-    """What there is, or the error that says which extra brings it."""
+    """What is installed, or the error that names the missing extra."""
     try:
         return look()
     except MissingExtraError as error:

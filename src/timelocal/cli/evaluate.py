@@ -18,15 +18,18 @@ if TYPE_CHECKING:
 
 def evaluate(
     run: Annotated[Path, typer.Argument(help=RUN)],
-    data: Annotated[str, typer.Argument(help="File or folder with labels, as was trained on.")],
-    as_json: Annotated[bool, typer.Option("--json", help="All of it as JSON.")] = False,
+    data: Annotated[
+        str, typer.Argument(help="File or folder with labels, in the format of the training data.")
+    ],
+    as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
     cell: Annotated[str | None, typer.Option(help="The cell, if it is your own.")] = None,
     rule: Annotated[str | None, typer.Option(help="The rule, if it is your own.")] = None,
 ) -> None:
-    """Evaluate: of each class precision, recall and F1, confusions and calibration; or the errors of values.
+    """Evaluate: precision, recall and F1 by class, confusion matrix and calibration; or errors of values.
 
-    Beside them is what takes no learning over time: the most frequent class, the mean, the last value of a
-    forecast, a ridge regression. Of a run folder they are fitted to its training part, if that is there.
+    They are compared with what needs no learning over time: the most frequent class, the mean, the last
+    value of a forecast, a ridge regression. For a run folder these are fitted to its training part, if
+    available.
     """
     from timelocal.cli.models import model_at, more_for
     from timelocal.cli.terminal import say, show
@@ -45,7 +48,7 @@ def evaluate(
 
 
 def _floors(run: Path, more: More) -> dict[str, Tensor] | None:
-    """Floors of the training part of a run folder; None for a model in a file, or without its data."""
+    """The floors of a run folder's training part; None for a model file, or if the data are missing."""
     from timelocal.cli.terminal import say
     from timelocal.errors import DataError
     from timelocal.experiments.beside import floors_beside

@@ -19,14 +19,14 @@ def export(
     run: Annotated[Path, typer.Argument(help=RUN)],
     onnx: Annotated[Path | None, typer.Option(help="Write an ONNX file.")] = None,
     torch: Annotated[
-        Path | None, typer.Option(help="Write a folder: a Python file that needs torch alone.")
+        Path | None, typer.Option(help="Write a folder with a Python file that needs only torch.")
     ] = None,
     cell: Annotated[str | None, typer.Option(help="The cell, if it is your own.")] = None,
     rule: Annotated[str | None, typer.Option(help="The rule, if it is your own.")] = None,
 ) -> None:
-    """Export a model: inputs (batch, steps, features) and lengths (batch,) to probabilities, or to values.
+    """Export a model from inputs (batch, steps, features) and lengths (batch,) to probabilities or values.
 
-    Standardisation and the softmax are inside. What was written is run beside the model before it is told.
+    Standardisation and softmax are included. The written file is run and compared with the model.
     """
     from timelocal.cli.models import model_at
     from timelocal.cli.terminal import say
@@ -48,7 +48,7 @@ def export(
 
 
 def _compared(model: Model, other: Any) -> str:
-    """The largest difference on random series of several lengths; a `RunError` if it is no rounding."""
+    """The largest difference on random series of several lengths; a `RunError` beyond rounding."""
     import numpy as np
     import torch
 

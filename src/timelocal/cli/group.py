@@ -23,7 +23,7 @@ def _at_home(found: re.Match[str]) -> str:
 
 
 class Group(TyperGroup):
-    """Runs a verb. A mistake of the user's, a file that cannot be used, or Ctrl-C ends in a plain message."""
+    """Runs a verb. User errors, unusable files and Ctrl-C end in a plain message."""
 
     def main(self, *arguments: Any, **options: Any) -> Any:
         replace_what_has_no_code()
@@ -57,7 +57,7 @@ class Group(TyperGroup):
             say(f"error: {where}{error.strerror or error}", err=True)
             raise typer.Exit(MISTAKE) from None
         except KeyboardInterrupt:
-            say("\nStopped. Give the same command again to go on from here.", err=True)
+            say("\nStopped. Run the same command again to continue from here.", err=True)
             raise typer.Exit(INTERRUPTED) from None
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
@@ -68,7 +68,7 @@ class Group(TyperGroup):
 
 
 def _tell_misuse(error: Any) -> NoReturn:
-    """Say what Typer finds wrong with a command line, and where to read how it is written."""
+    """Report what Typer finds wrong with a command line, and which help to read."""
     ctx = getattr(error, "ctx", None)
     if "NoArgsIsHelp" in type(error).__name__:  # a call without anything: it has printed its help
         say(error.format_message())

@@ -15,7 +15,7 @@ RUN = "Run folder, or a model.safetensors."
 
 
 def model_at(run: Path, cell: str | None = None, rule: str | None = None) -> Model:
-    """The model of a run folder, or in a file. `cell` and `rule` as module:name, where they are one's own."""
+    """The model of a run folder or a file. `cell` and `rule` as module:name, if they are the user's own."""
     from timelocal.experiments.run import MODEL
     from timelocal.model import load
     from timelocal.model.build import find_cell, find_rule
@@ -33,7 +33,7 @@ def model_at(run: Path, cell: str | None = None, rule: str | None = None) -> Mod
 
 
 def more_for(model: Model, path: str, *, labelled: bool) -> More:
-    """A file read as the training data of the model were."""
+    """A file, read like the training data of the model."""
     from timelocal.data.own_files import read_more
     from timelocal.files import as_path
 

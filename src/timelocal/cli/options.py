@@ -10,7 +10,7 @@ import typer
 DataDir: TypeAlias = Annotated[
     Path | None,
     typer.Option(
-        help="Folder with the data files; else TIMELOCAL_DATA, the cache, a download.",
+        help="Folder with the data files; by default TIMELOCAL_DATA, the cache, or a download.",
         show_default=False,
     ),
 ]
@@ -18,7 +18,7 @@ Out: TypeAlias = Annotated[Path, typer.Option(help="Folder of run folders.")]
 
 Column: TypeAlias = str | None
 Series: TypeAlias = Annotated[
-    Column, typer.Option(help="Own file: the column that tells which series a row is of.")
+    Column, typer.Option(help="Own file: the column that names the series of each row.")
 ]
 Time: TypeAlias = Annotated[Column, typer.Option(help="Own file: the column of times.")]
 Label: TypeAlias = Annotated[
@@ -26,18 +26,18 @@ Label: TypeAlias = Annotated[
 ]
 Features: TypeAlias = Annotated[
     Column,
-    typer.Option(help="Own file: the columns of the inputs, commas between; else all others."),
+    typer.Option(help="Own file: the input columns, separated by commas; by default all others."),
 ]
 Target: TypeAlias = Annotated[Column, typer.Option(help="Own file: the column to forecast.")]
 Horizon: TypeAlias = Annotated[int, typer.Option(help="Own file: how many values to forecast.")]
 Window: TypeAlias = Annotated[
     int | None,
     typer.Option(
-        help="Own file: how many steps to forecast from, or of a piece of one labelled series."
+        help="Own file: how many steps to forecast from, or per piece of one labelled series."
     ),
 ]
 Missing: TypeAlias = Annotated[
-    str, typer.Option(help="Own file: what becomes of missing values: refuse, hold, interpolate.")
+    str, typer.Option(help="Own file: how to treat missing values: refuse, hold, interpolate.")
 ]
 Task: TypeAlias = Annotated[
     Column, typer.Option(help="Own file: whether labels are classes or values.")
@@ -76,20 +76,20 @@ def _column(name: Column) -> str | int | None:
 
 
 EngineName: TypeAlias = Annotated[
-    str, typer.Option(help="What does the runs: in-process, processes, ray or slurm.")
+    str, typer.Option(help="What executes the runs: in-process, processes, ray or slurm.")
 ]
 Workers: TypeAlias = Annotated[
     int | None,
-    typer.Option(help="Runs at a time (processes, slurm).", show_default="one a core; 500 jobs"),
+    typer.Option(help="Runs at a time (processes, slurm).", show_default="one per core; 500 jobs"),
 ]
 Address: TypeAlias = Annotated[
-    str | None, typer.Option(help="The Ray cluster.", show_default="a new one, here")
+    str | None, typer.Option(help="The Ray cluster.", show_default="a new local one")
 ]
 Slurm: TypeAlias = Annotated[
     list[str] | None,
     typer.Option(
-        help="NAME=VALUE for the jobs: partition, time (minutes), memory (GB), and others of sbatch, such as "
-        "account; repeat it."
+        help="NAME=VALUE for the jobs: partition, time (minutes), memory (GB), and other sbatch options, "
+        "such as account; can be repeated."
     ),
 ]
 OWN = "a name of `timelocal list`, or your own as package.module:Name"

@@ -18,14 +18,14 @@ def pack(
         Path | None,
         typer.Option(
             help="The packed file; with --unpack, the folder.",
-            show_default="runs.parquet beside runs; with --unpack, runs",
+            show_default="runs.parquet next to runs; with --unpack, runs",
         ),
     ] = None,
     reverse: Annotated[
         bool, typer.Option("--unpack", help="Write the runs of a packed file as run folders.")
     ] = False,
 ) -> None:
-    """Pack runs into one small file that every verb reads in place of their folders, or unpack it."""
+    """Pack runs into one small file that every verb reads in place of run folders, or unpack it."""
     from timelocal.errors import Problem, raise_problems
     from timelocal.studies.packing import pack as do_pack
     from timelocal.studies.packing import unpack
@@ -38,7 +38,10 @@ def pack(
         file = packed_beside(store)
         folder = out or file.with_suffix("")
         written, there = unpack(file, folder)
-        say(f"{written} runs unpacked into {folder}" + (f", {there} were there" * bool(there)))
+        say(
+            f"{written} runs unpacked into {folder}"
+            + (f", {there} were already there" * bool(there))
+        )
         return
     packing = do_pack(store, out)
     for text in packing.left_out:

@@ -12,16 +12,19 @@ from timelocal.cli.models import RUN
 
 def predict(
     run: Annotated[Path, typer.Argument(help=RUN)],
-    data: Annotated[str, typer.Argument(help="File or folder, of the form that was trained on.")],
+    data: Annotated[
+        str, typer.Argument(help="File or folder, in the format of the training data.")
+    ],
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="A .csv to write, else the screen.")
+        Path | None,
+        typer.Option("--out", "-o", help="A .csv file to write; by default, print to the screen."),
     ] = None,
     cell: Annotated[str | None, typer.Option(help="The cell, if it is your own.")] = None,
     rule: Annotated[str | None, typer.Option(help="The rule, if it is your own.")] = None,
 ) -> None:
-    """Predict: a row for each series, with its class and probabilities, or its values; or for each step.
+    """Predict: one row per series with its class and probabilities, or its values; or one row per step.
 
-    Labels are not needed. Of a series that is forecast, the values that follow its last step.
+    Labels are not needed. For forecasts, these are the values that follow the last step of a series.
     """
     import csv
     import io

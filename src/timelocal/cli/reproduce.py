@@ -30,7 +30,8 @@ def reproduce(
         str, typer.Option(help="How large: quick (minutes), laptop (hours) or paper.")
     ] = "laptop",
     show_list: Annotated[
-        bool, typer.Option("--list", help="Name every table and figure with what its paper claims.")
+        bool,
+        typer.Option("--list", help="List every table and figure with the claims of its paper."),
     ] = False,
     engine: EngineName = "processes",
     workers: Workers = None,
@@ -47,24 +48,24 @@ def reproduce(
         str, typer.Option(help="How hyperparameters are chosen: grid, or optuna on the same space.")
     ] = "grid",
     search_trials: Annotated[
-        int, typer.Option(help="Candidates a search tries with optuna.")
+        int, typer.Option(help="Candidates that each optuna search tries.")
     ] = OPTUNA_TRIALS,
     report_only: Annotated[
-        bool, typer.Option("--report-only", help="Make the pages from the runs that are there.")
+        bool, typer.Option("--report-only", help="Make the pages from the existing runs only.")
     ] = False,
     markdown: Annotated[
-        Path | None, typer.Option(help="Also write the numbers as one page of Markdown.")
+        Path | None, typer.Option(help="Also write the numbers as one Markdown page.")
     ] = None,
     figures: Annotated[
         Path | None,
         typer.Option(help="Also write figures (SVG, PDF), LaTeX tables, a CSV and BibTeX there."),
     ] = None,
     data_dir: DataDir = None,
-    out: Annotated[Path, typer.Option(help="Folder of the runs and the pages.")] = Path(
+    out: Annotated[Path, typer.Option(help="Folder for the runs and the pages.")] = Path(
         "reproduction"
     ),
 ) -> None:
-    """Do what is missing of an experiment and write its page. What is done is not repeated."""
+    """Run what is missing of an experiment and write its page. Finished runs are not repeated."""
     from timelocal.experiments.catalogue import EXPERIMENTS
     from timelocal.experiments.experiment import PROFILES
 
@@ -118,13 +119,13 @@ def reproduce(
 
 ENGINES = ("in-process", "processes", "ray", "slurm")
 OLD_ENGINES = {"joblib": "processes"}
-"""Names of the release before, and what they are called now."""
+"""Names of the previous release, and their replacements."""
 
 
 def engine_named(
     name: str, workers: int | None, address: str | None, slurm: Sequence[str] | None = None
 ) -> Engine:
-    """The engine of a name that is known. slurm: NAME=VALUE, arguments of `SlurmEngine`."""
+    """The engine of this name, which must be known. slurm: NAME=VALUE, arguments of `SlurmEngine`."""
     from timelocal.cli.rule_options import rule_options
     from timelocal.errors import Problem, raise_problems
     from timelocal.studies import engines
@@ -142,7 +143,7 @@ def engine_named(
 def _chosen(
     names: list[str], experiments: Mapping[str, Experiment]
 ) -> tuple[list[Experiment], list[Problem | None]]:
-    """The experiments that names and papers stand for, each once."""
+    """The experiments that names and papers refer to, each once."""
     from timelocal.errors import unknown_name
 
     problems: list[Problem | None] = []

@@ -11,7 +11,7 @@ from contextlib import suppress
 from timelocal.errors import Problem, raise_problems
 
 DECORRELATION_RATE = 1e-4
-"""The learning rate of D where a rule's D is asked for by name alone."""
+"""The learning rate of D where decorrelation is requested only by the rule's name."""
 
 
 def rule_options(
@@ -54,7 +54,7 @@ def rule_options(
 
 
 def plain_value(text: str) -> object:
-    """A value in the words of JSON, Python or YAML; what is none of these is text.
+    """A value in the syntax of JSON, Python or YAML; anything else is text.
 
     >>> plain_value("1e-3"), plain_value("none"), plain_value("dfa")
     (0.001, None, 'dfa')
@@ -87,7 +87,7 @@ def _value(text: str, default: object) -> object:
 
 
 def decorrelated(rule: str, rate: float | None) -> tuple[str, float | None]:
-    """ "danp" is "anp" with decorrelation, and so for every rule: its name, and the learning rate of D.
+    """ "danp" is "anp" with decorrelation, likewise for every rule: its name, and the learning rate of D.
 
     A rule of an installed package keeps its name, and `module:name` has no such form.
 

@@ -24,12 +24,12 @@ def runs(
     status: Annotated[
         str | None, typer.Option(help="finished, running, diverged, failed, stopped or damaged.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object per line.")] = False,
     as_csv: Annotated[
         bool, typer.Option("--csv", help="Configurations and results without times, as CSV.")
     ] = False,
     renamed: Annotated[
-        bool, typer.Option("--rename", help="Give run folders of before the names of today first.")
+        bool, typer.Option("--rename", help="First rename the run folders of earlier versions.")
     ] = False,
 ) -> None:
     """List the runs of a store."""
@@ -88,5 +88,5 @@ def runs(
         )
     )
     counts = Counter(entry["status"] for entry in found)
-    told = {"running": "running (or cut off: the same command goes on)"}
+    told = {"running": "running (or interrupted: the same command resumes it)"}
     show(", ".join(f"{count} {told.get(name, name)}" for name, count in sorted(counts.items())))

@@ -6,7 +6,7 @@ from timelocal.errors import ArgumentError, Problem
 
 _MOST = 10_000
 _DIGITS = 18
-"""Of a seed: it is below 2⁶³, as those of torch."""
+"""The digits of a seed: it is below 2⁶³, as in torch."""
 
 
 def parse_seeds(text: str) -> list[int]:

@@ -22,7 +22,7 @@ from timelocal.studies.study import run_study
 def do_runs(
     configs: Sequence[TrainConfig], out: Path, data_dir: Path | None = None, workers: int = 1
 ) -> list[RunRecord]:
-    """Do the runs, one after the other here or `workers` at a time in processes; a line for each.
+    """Execute the runs, one by one here or `workers` at a time in processes; prints one line per run.
 
     Raises:
         RunError: runs of workers have failed; the others are done.
@@ -115,7 +115,7 @@ def _floors(sound: Sequence[RunRecord], measured: str = "trivial") -> dict[str, 
 
 
 def told_floors(floors: Mapping[str, float]) -> str:
-    """Predictors that learn nothing over time, and what each of them reaches."""
+    """Predictors that learn nothing over time, and their scores."""
     told = (f"{name.replace('_', ' ')} {value:.3g}" for name, value in floors.items())
     return ", ".join(told) or "–"
 

@@ -27,14 +27,14 @@ def sweep(
     slurm: Slurm = None,
     proposals: Annotated[
         int | None,
-        typer.Option(help="Try so many combinations, which Optuna proposes, instead of all."),
+        typer.Option(help="Try this many combinations proposed by Optuna, instead of all."),
     ] = None,
     data_dir: DataDir = None,
     out: Out = Path("runs"),
 ) -> None:
-    """Train every combination, and rank them by the validation part. What is done is not repeated.
+    """Train every combination and rank them by the validation part. Finished runs are not repeated.
 
-    Any field of `config.json` may be given: rules and cells of your own as module:Name.
+    Any field of `config.json` can be given; rules and cells of your own as module:Name.
     """
     from timelocal.cli.reproduce import ENGINES, engine_named
     from timelocal.cli.rule_options import plain_value

@@ -29,7 +29,7 @@ def datasets_table() -> Table:
 
 def rules_table() -> Table:
     """What every rule does and declares of itself."""
-    table = listing("name", "what it does, and declares of itself", title="rules")
+    table = listing("name", "what it does and declares", title="rules")
     for name, rule in RULES.items():
         table.add_row(name, _declared(rule.spec))
     return table

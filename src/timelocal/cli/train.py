@@ -31,40 +31,45 @@ def train(
     rule: Annotated[str, typer.Option(help=f"Learning rule: {OWN}.")] = "dfa",
     at: Annotated[
         str | None,
-        typer.Option(help="Where the loss is: last, every, ramp or mean; by default, as the data."),
+        typer.Option(
+            help="Where the loss is taken: last, every, ramp or mean; by default as the data need it."
+        ),
     ] = None,
     cell_option: Annotated[
         list[str] | None,
-        typer.Option(help="NAME=VALUE, an argument of the cell, such as r_min=0.9; repeat it."),
+        typer.Option(
+            help="NAME=VALUE, an argument of the cell, such as r_min=0.9; can be repeated."
+        ),
     ] = None,
     hidden: Annotated[int, typer.Option(help="Units per layer.")] = 128,
     readout_hidden: Annotated[
-        int | None, typer.Option(help="Units of a hidden layer of the readout; else it is linear.")
+        int | None,
+        typer.Option(help="Units in a hidden layer of the readout; by default it is linear."),
     ] = None,
     layers: Annotated[int, typer.Option(help="Recurrent layers.")] = 1,
     layer_norm: Annotated[
-        bool, typer.Option("--layer-norm", help="Normalise what enters each layer but the first.")
+        bool, typer.Option("--layer-norm", help="Normalise the input of each layer but the first.")
     ] = False,
     skip: Annotated[
-        bool, typer.Option("--skip", help="Pass what enters a layer but the first on, past it.")
+        bool, typer.Option("--skip", help="Add a skip connection around each layer but the first.")
     ] = False,
     optimizer: Annotated[str, typer.Option(help="See `timelocal list`.")] = "adam",
     lr: Annotated[float, typer.Option(help="Learning rate.")] = 1e-3,
     recurrent_lr: Annotated[
         float | None, typer.Option(help="Learning rate of the recurrence, if it has its own.")
     ] = None,
-    batch: Annotated[int, typer.Option(help="Sequences per step.")] = 32,
+    batch: Annotated[int, typer.Option(help="Sequences per update.")] = 32,
     epochs: Annotated[int, typer.Option(help="Passes over the training part.")] = 20,
     seeds: Annotated[str, typer.Option(help="How many (5), or which (0,3,7).")] = "1",
     workers: Annotated[
-        int, typer.Option(min=1, help="Runs at a time, each in a process of its own.")
+        int, typer.Option(min=1, help="Runs at a time, each in its own process.")
     ] = 1,
-    threads: Annotated[int, typer.Option(help="Threads of torch.")] = 1,
+    threads: Annotated[int, typer.Option(help="Number of torch threads.")] = 1,
     feedback: Annotated[
         str | None, typer.Option(help="Kind of feedback matrix, for rules that have one.")
     ] = None,
     feedback_per: Annotated[
-        str | None, typer.Option(help="What has a feedback matrix of its own.")
+        str | None, typer.Option(help="What has its own feedback matrix.")
     ] = None,
     normalize: Annotated[
         str | None, typer.Option(help="Normalisation of the update, such as frobenius.")
@@ -72,7 +77,7 @@ def train(
     option: Annotated[
         list[str] | None,
         typer.Option(
-            help="NAME=VALUE, any other argument of the rule, such as sigma=0.01; repeat it."
+            help="NAME=VALUE, any other argument of the rule, such as sigma=0.01; can be repeated."
         ),
     ] = None,
     online: Annotated[
@@ -88,12 +93,12 @@ def train(
     standardize: Annotated[
         bool | None,
         typer.Option(
-            help="Zero mean, unit variance on the training part; by default of own files.",
+            help="Zero mean, unit variance on the training part; by default for own files.",
             show_default=False,
         ),
     ] = None,
     decorrelate: Annotated[
-        float | None, typer.Option(help="Decorrelate the hidden units; the learning rate of that.")
+        float | None, typer.Option(help="Decorrelate the hidden units, with this learning rate.")
     ] = None,
     decorrelate_norm: Annotated[
         str | None, typer.Option(help="preserve: keep the norms of the rows of D.")
@@ -103,7 +108,10 @@ def train(
     ] = False,
     frozen: Annotated[
         bool,
-        typer.Option("--frozen", help="Let the readout alone learn, on the recurrence as drawn."),
+        typer.Option(
+            "--frozen",
+            help="Train only the readout, on a randomly initialised and frozen recurrence.",
+        ),
     ] = False,
     loss: Annotated[
         str | None,
@@ -111,21 +119,21 @@ def train(
     ] = None,
     patience: Annotated[
         int | None,
-        typer.Option(help="End after so many epochs without a lower validation loss."),
+        typer.Option(help="Stop after this many epochs without a lower validation loss."),
     ] = None,
     scheduler: Annotated[
         str | None, typer.Option(help="Learning rate over the epochs: cosine, plateau or step.")
     ] = None,
     class_weight: Annotated[
-        str | None, typer.Option(help="balanced: all classes count the same.")
+        str | None, typer.Option(help="balanced: all classes get the same total weight.")
     ] = None,
     metric: Annotated[
         str | None,
-        typer.Option(help="Measured besides: balanced_accuracy, macro_f1; mae, rmse, r2."),
+        typer.Option(help="Measured in addition: balanced_accuracy, macro_f1; mae, rmse, r2."),
     ] = None,
-    device: Annotated[str, typer.Option(help="Of torch, such as cuda.")] = "cpu",
+    device: Annotated[str, typer.Option(help="A torch device, such as cuda.")] = "cpu",
     test: Annotated[
-        str | None, typer.Option(help="Own file: another one, whose sequences are the test part.")
+        str | None, typer.Option(help="Own file: a second file, used as the test part.")
     ] = None,
     series: Series = None,
     time: Time = None,
@@ -139,9 +147,9 @@ def train(
     data_dir: DataDir = None,
     out: Out = Path("runs"),
 ) -> None:
-    """Train one network per seed. A finished run is not repeated; a stopped one goes on.
+    """Train one network per seed. A finished run is not repeated; a stopped one is resumed.
 
-    The data set may be a file of your own, or a folder: `timelocal data show FILE` shows what is read.
+    The data set can be your own file or folder; `timelocal data show FILE` shows how it is read.
     """
     from timelocal.cli.rule_options import decorrelated, rule_options
     from timelocal.cli.seeds import parse_seeds

@@ -1,4 +1,4 @@
-"""adding: the sum of two marked numbers out of many, to be told at the end."""
+"""adding: the sum of two marked numbers out of many, reported at the end."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ PARTS = (10_000, 1000, 1000)
 def adding_sequences(count: int, steps: int = 200, seed: int = 0) -> Sequences:
     """Numbers of which two are marked, one in each half; the target is the sum of these two.
 
-    inputs:  (u_t, m_t), u uniform in [0, 1), m 1 at two steps and else 0
+    inputs:  (u_t, m_t), u uniform in [0, 1), m 1 at two steps and 0 elsewhere
     targets: Σ_t m_t u_t
 
     Args:
-        count: N, 1 or more; sequence n depends on the seed and on n alone.
+        count: N, 1 or more; sequence n depends only on the seed and on n.
         steps: T, 2 or more.
         seed: 0 or more.
 
@@ -30,7 +30,7 @@ def adding_sequences(count: int, steps: int = 200, seed: int = 0) -> Sequences:
         Sequences with inputs (N, T, 2) and targets (N, 1), float32.
 
     Raises:
-        ArgumentError: a count or number of steps that is too small, or a bad seed.
+        ArgumentError: a count or number of steps that is too small, or an invalid seed.
 
     Source: S. Hochreiter, J. Schmidhuber, Long Short-Term Memory, Neural Computation 1997, in the form of
     Q. V. Le, N. Jaitly, G. E. Hinton, arXiv:1504.00941, 2015: all sequences have one length. Always

@@ -1,4 +1,4 @@
-"""copying: symbols to be kept in mind, and said again in order once all are read."""
+"""copying: symbols to be remembered, and repeated in order after all are read."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ def copying_sequences(
     inputs:  s₁ … s_L, `delay` blanks, L markers
     targets: L + `delay` blanks, s₁ … s_L
 
-    A delay that is drawn anew for each sequence, uniformly from a span, is followed by as many blanks as all
-    sequences need to end together.
+    If each sequence draws its own delay, uniformly from a range, it is followed by as many blanks as are
+    needed for all sequences to end together.
 
     Classes are 0 for the blank, 1..8 for the symbols and 9 for the marker, one-hot in inputs and
     targets alike. The symbols are drawn uniformly and independently.
 
     Args:
-        count: N, 1 or more; sequence n depends on the seed and on n alone.
+        count: N, 1 or more; sequence n depends only on the seed and on n.
         length: L, 1 or more.
         delay: 0 or more steps; or the least and the most of them.
         seed: 0 or more.
@@ -48,7 +48,7 @@ def copying_sequences(
         ArgumentError: a count, length or delay that is too small, or a bad seed.
 
     Source: M. Arjovsky, A. Shah, Y. Bengio, Unitary Evolution Recurrent Neural Networks, ICML 2016,
-    whose marker shows once, not for as long as the answer lasts.
+    where the marker appears once, not throughout the answer.
 
     >>> part = copying_sequences(1, length=2, delay=1)
     >>> part.inputs.argmax(-1).tolist(), part.targets.argmax(-1).tolist()
@@ -144,11 +144,11 @@ ENTRIES = (
         "100 symbols, to be repeated after a delay of 10 steps",
         1000,
         None,
-        "Fresh sequences in every part: nothing of the test can be learned by heart.",
+        "Fresh sequences in every part: nothing in the test part can be memorised.",
     ),
     _entry(
         "copying-fixed",
-        "One sequence of 100 symbols, to be learned by heart",
+        "One sequence of 100 symbols, to be memorised",
         3,
         (1, 1, 1),
         "One sequence to train, one to validate, one to test; only the first can be learned.",
@@ -183,7 +183,7 @@ def _memory(name: str, length: int, delay: int | tuple[int, int]) -> BuiltIn:
             source="computed here: timelocal.data.copying_sequences"
             f"({sum(_PARTS)}, {length}, {delay}, seed=0)",
             notes=(
-                "Fresh sequences in every part: nothing of the test can be learned by heart.",
+                "Fresh sequences in every part: nothing in the test part can be memorised.",
                 f"{length} symbols out of 8, {told} blanks, {length} markers; one-hot over blank, "
                 "symbols, marker.",
                 "The targets are blank until the markers come, and then the symbols in order.",

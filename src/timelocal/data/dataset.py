@@ -1,4 +1,4 @@
-"""What a dataset is to the reader: arrays and a card."""
+"""Data sets: arrays and a card."""
 
 from __future__ import annotations
 
@@ -19,16 +19,15 @@ Arrays: TypeAlias = tuple[NDArray[np.float32], NDArray[Any]]
 
 @dataclass(frozen=True)
 class Card:
-    """What one should know of a dataset before using it.
+    """What to know about a data set before using it.
 
     `shape` is (sequences, steps, features). `classes` and `class_counts` are in the order of the
-    labels 0, 1, …, and None where the targets are values. `parts` are the numbers of sequences
-    for training, validation and test, in this order, where they are given with the data; `split`
-    then keeps to them, and draws otherwise. `between` each two of them so many sequences are in no
-    part. `lengths` are the valid steps of each sequence, where they differ. `stepwise` is whether targets
-    are of every step, not of the whole sequence; None: of every step if they are values. `one_hot` is whether
-    these values are classes, one-hot. `features` and `outputs` are the names of inputs and of values to
-    predict, if they have any.
+    labels 0, 1, …, and None where the targets are values. `parts` are the numbers of sequences for training,
+    validation and test, in this order, if the data define them; `split` then uses them, and draws parts
+    otherwise. `between` is the number of sequences between two parts that are in neither. `lengths` are the
+    valid steps of each sequence, if they differ. `stepwise` is whether there is a target per step, not per
+    sequence; None: per step if they are values. `one_hot` is whether these values are one-hot classes.
+    `features` and `outputs` are the names of inputs and of values to predict, if they have any.
     """
 
     name: str
@@ -72,13 +71,13 @@ Floors: TypeAlias = Callable[[Split], dict[str, float]]
 
 
 def no_floors(split: Split) -> dict[str, float]:
-    """Of a dataset of classes, whose floor is the majority class."""
+    """For a data set of classes, whose floor is the majority class."""
     return {}
 
 
 @runtime_checkable
 class Entry(Protocol):
-    """What the registry holds: a card, and the way to the arrays it describes."""
+    """An entry of the registry: a card, and access to the arrays it describes."""
 
     @property
     def card(self) -> Card: ...
@@ -87,15 +86,15 @@ class Entry(Protocol):
     def floors(self) -> Floors: ...
 
     def locate(self, data_dir: Path | None) -> str | None:
-        """Where the data are at hand now, or None if they would have to be fetched."""
+        """Where the data are available now, or None if they would have to be fetched."""
 
     def read(self, data_dir: Path | None) -> Arrays:
-        """The arrays, fetched first if need be."""
+        """The arrays, fetched first if necessary."""
 
 
 @dataclass(frozen=True)
 class BuiltIn:
-    """A dataset that needs no file: an installed library carries it, or a formula makes it."""
+    """A data set that needs no file: it ships with an installed library, or is computed from a formula."""
 
     card: Card
     make: Callable[[], Arrays]
@@ -110,7 +109,7 @@ class BuiltIn:
 
 @dataclass(frozen=True)
 class Derived:
-    """A dataset made of the arrays of another, which are found and checked as those."""
+    """A data set derived from the arrays of another, which are found and checked like those."""
 
     source: Entry
     card: Card

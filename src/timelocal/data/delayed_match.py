@@ -22,7 +22,7 @@ def delayed_match_sequences(count: int, delay: int = 10, seed: int = 0) -> Seque
     inputs:  x_t = s_t + 0.1 n_t, s one-hot at the first and at the last step, else 0; n ~ N(0, 1)
     targets: 1 if the first stimulus is the last, else 0
 
-    Nothing but the last step shows what was asked for, and half of the answers are right by chance.
+    Only the last step decides the answer, and half of all guesses are right by chance.
 
     Args:
         count: N, 1 or more; sequence n depends on the seed and on n alone; it matches if n is odd.
@@ -36,7 +36,8 @@ def delayed_match_sequences(count: int, delay: int = 10, seed: int = 0) -> Seque
         ArgumentError: a count or delay that is too small, or a bad seed.
 
     Source: T. Miconi, Biologically plausible learning in recurrent neural networks reproduces neural dynamics
-    observed during cognitive tasks, eLife 2017, whose stimuli last and whose answer is asked for later.
+    observed during cognitive tasks, eLife 2017, where the stimuli last longer and the answer is requested
+    later.
 
     >>> part = delayed_match_sequences(4, delay=3)
     >>> same = part.inputs[:, 0].argmax(-1) == part.inputs[:, -1].argmax(-1)

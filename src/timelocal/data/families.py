@@ -1,4 +1,4 @@
-"""Data sets that differ in a few numbers, told in the name: `copying-memory:length=10,delay=25-75`."""
+"""Data sets that differ in a few numbers, given in the name: `copying-memory:length=10,delay=25-75`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from timelocal.data.dataset import Entry
 from timelocal.errors import Problem, raise_problems, unknown_name
 
 Number: TypeAlias = int | tuple[int, int]
-"""A whole number, or the least and the most of numbers that are drawn anew for each sequence."""
+"""A whole number, or the smallest and largest of numbers drawn for each sequence."""
 
 
 @dataclass(frozen=True)
@@ -18,10 +18,10 @@ class Family:
     """One task in many sizes.
 
     Args:
-        name: what stands before the colon; alone it is the task with its defaults.
-        defaults: the options that may stand behind it, `option=value`, separated by commas.
+        name: the part before the colon; by itself it is the task with its defaults.
+        defaults: the options that may follow it, `option=value`, separated by commas.
         make: from the whole name and the value of each option to the entry; it checks the values.
-        spans: the options whose value may be a span, `25-75`.
+        spans: the options whose value may be a range, `25-75`.
     """
 
     name: str
@@ -30,10 +30,10 @@ class Family:
     spans: frozenset[str] = frozenset()
 
     def entry(self, name: str) -> Entry:
-        """The entry of `name`, which begins with that of the family.
+        """The entry of `name`, which starts with the name of the family.
 
         Raises:
-            ArgumentError: an unknown option, one given twice, or a value that is none; all at once.
+            ArgumentError: an unknown option, a duplicate one, or an invalid value; all at once.
         """
         told = name.partition(":")[2]
         values, problems = dict(self.defaults), []
@@ -62,7 +62,7 @@ def _number(text: str, span: bool) -> Number | None:
 
 
 class Registry(dict[str, Entry]):
-    """Entries by name, those of the families by their bare names; others of a family when asked for.
+    """Entries by name: families by their bare names, and other members of a family on request.
 
     >>> from timelocal.data.adding import FAMILY
     >>> registry = Registry([], [FAMILY])

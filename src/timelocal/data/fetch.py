@@ -1,4 +1,4 @@
-"""Download data files with pooch, and keep them only once they are known to be right."""
+"""Download data files with pooch, and keep them only after they were verified."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ from timelocal.optional import require
 T = TypeVar("T")
 
 SLOWEST = 1000.0
-"""Bytes per second below which a server is given up."""
+"""Bytes per second below which a download is abandoned."""
 
 LARGEST = 2**27
-"""Bytes above which a download, or what is packed in it, is given up: no file of ours has half as many."""
+"""Bytes above which a download, or its unpacked content, is abandoned: no file of ours is half as large."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """One file and where it can be had.
+    """One file and where to get it.
 
     Args:
         file: its name.
         urls: addresses, tried in this order, of the file itself or of a .zip that holds it.
-        sha256: of the file itself (not of the .zip), or None where it could not be established:
-            such a file is pinned by the values parsed from it alone.
+        sha256: of the file itself (not of the .zip), or None if it could not be established: such a file is
+            only verified by the values parsed from it.
     """
 
     file: str
@@ -69,14 +69,14 @@ def sha256_of(path: Path) -> str:
 def fetch(
     sources: Iterable[Source], folder: Path, verify: Callable[[Path], T], timeout: float = 30.0
 ) -> T:
-    """Download the files into `folder`, if they are right.
+    """Download the files into `folder`, if they are correct.
 
-    They first go into a folder of their own, beside `folder`; each is checked against its sha256,
-    if that is known, and `verify` checks the whole. Only then are they moved.
+    They first go into a separate folder next to `folder`; each is checked against its sha256, if known, and
+    `verify` checks the whole. Only then are they moved.
 
     Args:
         sources: the files.
-        folder: where they shall be; made if need be. What is there already is replaced.
+        folder: their destination, created if necessary. Existing files are replaced.
         verify: called with the folder of the downloads; raises a DataError if they are wrong.
         timeout: seconds a server may stay silent, and seconds until its mean speed is judged.
 
@@ -99,7 +99,7 @@ def fetch(
                 result = verify(scratch)
             except DataError as error:
                 text = str(error).replace(f"{scratch}{os.sep}", "")
-                raise DataError(f"what was downloaded is wrong: {text}") from None
+                raise DataError(f"the download is wrong: {text}") from None
             folder.mkdir(exist_ok=True)
             for source in sources:
                 os.replace(scratch / source.file, folder / source.file)
@@ -108,13 +108,13 @@ def fetch(
         raise DataError(f"{error}\nNothing was kept. {by_hand(sources, folder)}") from None
     except OSError as error:
         raise DataError(
-            f"{folder}: {error.strerror or error}. Free the disk, or set TIMELOCAL_CACHE to a "
-            f"folder that can be written. {by_hand(sources, folder)}"
+            f"{folder}: {error.strerror or error}. Free disk space, or set TIMELOCAL_CACHE to a writable "
+            f"folder. {by_hand(sources, folder)}"
         ) from error
 
 
 def by_hand(sources: Iterable[Source], folder: Path) -> str:
-    """What the reader has to fetch, from where, and where to put it."""
+    """Instructions to fetch the files by hand: what, from where, and where to put it."""
     lines = [f"  {source.file}  from  {'  or  '.join(source.urls)}" for source in sources]
     return f"To get the files yourself, put them into {folder}:\n" + "\n".join(lines)
 
@@ -198,9 +198,9 @@ def _download(url: str, target: Path, timeout: float) -> None:
 
 
 def too_large() -> DataError:
-    """What is told of a file that would fill the disk."""
+    """The message about a file that would fill the disk."""
     return DataError(
-        f"too large: more than {LARGEST:,} bytes, and no file of ours has half as many"
+        f"too large: more than {LARGEST:,} bytes, and no file of ours is half as large"
     )
 
 
@@ -236,7 +236,7 @@ def _is(member: zipfile.ZipInfo, name: str) -> bool:
 
 
 def read_at_most(stream: IO[bytes] | BufferedIOBase) -> bytes:
-    """All that a stream unpacks to; a `DataError` if that is more than `LARGEST`, and no more is read."""
+    """The unpacked content of a stream; a `DataError` if it exceeds `LARGEST`, without reading more."""
     data = stream.read(LARGEST + 1)
     if len(data) > LARGEST:
         raise too_large()

@@ -23,9 +23,9 @@ class Form:
     """One way in which the data are published.
 
     Args:
-        files: every file of it, with its sha256 where it is known (None otherwise). The checksum
-            names the damaged file; the judge is the fingerprint of the parsed arrays, so that a
-            file with other line ends is as good as the original.
+        files: every file of it, with its sha256 if known (None otherwise). The checksum identifies a damaged
+            file; the decision is made by the fingerprint of the parsed arrays, so that a file with other
+            line endings is as good as the original.
         read: from the paths, in the order of `files`, to the arrays.
     """
 
@@ -85,7 +85,7 @@ class FileDataset:
             try:
                 arrays = self._fetch(cached)
             except DataError as error:
-                raise DataError(f"{wrong}\nIt was to be replaced, but {error}") from None
+                raise DataError(f"{wrong}\nReplacing it failed: {error}") from None
             # Files of another form than the one downloaded would be preferred to it for ever.
             for name in form.files.keys() - {source.file for source in self.sources}:
                 try:
@@ -152,7 +152,7 @@ class FileDataset:
             for name, expected in form.files.items()
             if expected is not None and (got := sha256_of(folder / name)) != expected
         ] or [
-            f"{', '.join(str(folder / n) for n in form.files)}: the values are not the known ones"
+            f"{', '.join(str(folder / n) for n in form.files)}: the values differ from the known ones"
         ]
         return DataError(
             f"{self.card.name}: got inputs {inputs.shape}, expected {self.card.shape} with the "

@@ -1,4 +1,4 @@
-"""Forecasting: windows of the past of a series, and the values that followed. Parts are cut by time."""
+"""Forecasting: windows of the past of a series, and the values that follow. The parts are split by time."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from timelocal.data.own_series import Series
 from timelocal.errors import Problem, raise_problems
 
 FRACTIONS = (0.6, 0.8)
-"""Where the validation and the test part begin, as shares of the time."""
+"""Where the validation and the test part begin, as fractions of the time."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,12 +41,12 @@ class Windows:
 def windows(series: Series, target: str, horizon: int, window: int, *, cut: bool = True) -> Windows:
     """Every window of `window` steps with the next `horizon` values of the feature `target`.
 
-    The part of a window is the part of the time in which all its targets lie; windows whose targets reach
-    over a cut are in none. So no target is seen before its part; inputs may reach back into the part before.
-    Without `cut` all windows are of the test part.
+    A window belongs to the part in which all its targets lie; windows whose targets cross a boundary are in
+    no part. So no target is seen before its part; inputs may reach back into the previous part. Without
+    `cut` all windows belong to the test part.
 
-    The windows of one series are views of its rows, whatever their number. Those of several are copied, and
-    those in no part left out.
+    The windows of one series are views of its rows, whatever their number. Those of several series are
+    copied, without those in no part.
 
     Raises:
         ArgumentError: no such feature, or no series of window + horizon steps.
@@ -123,7 +123,7 @@ def _of_several(
 
 
 def last_windows(series: Series, window: int) -> NDArray[np.float32]:
-    """(N, W, I): the last `window` steps of each series, from which to forecast what is not known yet."""
+    """(N, W, I): the last `window` steps of each series, from which to forecast the unknown future."""
     shortest = int(series.lengths.min())
     if shortest < window:
         name = series.names[int(series.lengths.argmin())]

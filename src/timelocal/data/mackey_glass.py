@@ -1,4 +1,4 @@
-"""mackey-glass: a chaotic curve, to be foretold 15 steps ahead; and its recall, 15 steps back."""
+"""mackey-glass: a chaotic curve, to be predicted 15 steps ahead; and its recall, 15 steps back."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def mackey_glass_streams(
     A stream starts from a history drawn uniformly from 1.1..1.3; its first 1000 units are dropped.
 
     Args:
-        streams: N, 1 or more; stream n depends on the seed and on n alone.
+        streams: N, 1 or more; stream n depends only on the seed and on n.
         steps: T, 1 or more.
         horizon: h, from inputs to targets; if negative the targets lie in the past.
         seed: 0 or more.
@@ -42,11 +42,11 @@ def mackey_glass_streams(
         Sequences with inputs x(t) and targets x(t+h), both (N, T, 1) float32.
 
     Raises:
-        ArgumentError: no stream, no step, or a bad seed.
+        ArgumentError: no stream, no step, or an invalid seed.
 
-    Source: A. R. Voelker, I. Kajić, C. Eliasmith, Legendre Memory Units, NeurIPS 2019, from whom
-    this differs in the washout (theirs, of 100, leaves streams that begin alike) and in the mean
-    (they subtract that of all streams, training and test).
+    Source: A. R. Voelker, I. Kajić, C. Eliasmith, Legendre Memory Units, NeurIPS 2019, from which this
+    differs in the washout (theirs, of 100, leaves streams that start alike) and in the mean (they subtract
+    that of all streams, training and test).
 
     >>> part = mackey_glass_streams(streams=2, steps=100)
     >>> part.inputs.shape, bool((part.inputs[:, 15:] == part.targets[:, :-15]).all())
@@ -73,8 +73,8 @@ def mackey_glass_streams(
 def solve(histories: NDArray[np.float64], steps: int) -> NDArray[np.float64]:
     """The solution at the times 1..T.
 
-    Only sums, products and quotients are used, which are the same to the last bit on every machine:
-    of a chaotic curve nothing else would be.
+    Only sums, products and quotients are used, which are the same to the last bit on every machine; anything
+    else would not be reproducible for a chaotic curve.
 
     Args:
         histories: (171, N), x at the times −17, −16.9, …, 0.
@@ -164,6 +164,6 @@ ENTRIES = (
         "mackey-glass-recall",
         "The chaotic Mackey-Glass curve, to be recalled 15 steps back",
         -HORIZON,
-        "Inputs x(t + 15), targets x(t): no prediction, but what some published results are of.",
+        "Inputs x(t + 15), targets x(t): not a prediction, but the task of some published results.",
     ),
 )

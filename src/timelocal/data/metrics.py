@@ -1,4 +1,4 @@
-"""How far outputs are from targets, where these are values and not classes."""
+"""Metrics for targets that are values, not classes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def mse(outputs: Tensor, targets: Tensor) -> float:
         mean (outputs − targets)², in the square of the unit of the targets.
 
     Raises:
-        ArgumentError: shapes that differ, or nothing in them.
+        ArgumentError: for shapes that differ, or empty arrays.
 
     >>> import torch
     >>> mse(torch.zeros(1, 2, 1), torch.tensor([[[1.0], [3.0]]]))
@@ -32,7 +32,7 @@ def mse(outputs: Tensor, targets: Tensor) -> float:
 def nrmse(outputs: Tensor, targets: Tensor) -> float:
     """Root mean squared error in units of the standard deviation of the targets.
 
-    The mean of the targets, as a constant prediction, has 1.
+    Predicting the mean of the targets gives 1.
 
     Args:
         outputs: any shape.
@@ -57,9 +57,9 @@ def nrmse(outputs: Tensor, targets: Tensor) -> float:
 
 
 def bit_errors(outputs: Tensor, targets: Tensor) -> float:
-    """The share of symbols that come out wrong, in the copying task.
+    """The fraction of wrong symbols in the copying task.
 
-    A "bit" of that task is one of 8 symbols. The symbol given at a step is the one with the largest
+    A "bit" of that task is one of 8 symbols. The predicted symbol at a step is the one with the largest
     output; steps whose target is the blank, class 0, do not count. Chance is 7/8.
 
     Args:

@@ -1,4 +1,4 @@
-"""Windows of the same rows as a view of them: a sequence a row, in the memory of the rows alone."""
+"""Overlapping windows as views of the same rows: one sequence per window, in the memory of the rows."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def rows_under(inputs: Tensor) -> Tensor | None:
 
 
 def times_seen(inputs: Tensor) -> Tensor:
-    """In how many of the windows `inputs` (N, T, I) each of their rows (N + T − 1,) is.
+    """The number of windows in `inputs` (N, T, I) that contain each of their rows (N + T − 1,).
 
     >>> times_seen(windows_over(torch.arange(4.0)[:, None], 3))
     tensor([1, 2, 2, 1])

@@ -20,11 +20,11 @@ from timelocal.errors import Problem, raise_problems
 def own_entry(name: str, found: Any) -> Entry:
     """The entry of a data set that `plugins.find` found.
 
-    A function is called once in a process, without arguments; where its files lie is its own business. An
-    `Entry` of its own has `locate` and `read`, which are told the `data_dir` of the user.
+    A function is called once per process, without arguments; it must find its files itself. An `Entry` has
+    `locate` and `read`, which get the user's `data_dir`.
 
     Raises:
-        ArgumentError: for what is neither, and a data set whose parts do not fit together.
+        ArgumentError: for anything else, and for a data set whose parts do not match.
     """
     if not isinstance(found, type):
         if isinstance(found, Entry):
@@ -96,7 +96,7 @@ def _problems(what: str, made: Dataset) -> list[Problem]:
         fits = fits and targets.shape[:-1] == entries
     else:
         last = len(card.classes) - 1
-        expected = f"({told}) torch.int64 from 0 to {last}, the numbers of card.classes"
+        expected = f"({told}) torch.int64 from 0 to {last}, indices into card.classes"
         fits = isinstance(targets, Tensor) and targets.dtype == torch.int64
         fits = fits and targets.shape == entries
         fits = fits and bool(((targets >= 0) & (targets <= last)).all())

@@ -1,4 +1,4 @@
-"""A file of one's own in the place of a named data set, and more of the same kind for a trained model."""
+"""User files in place of named data sets, and further files of the same kind for a trained model."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class OwnFile:
 
     @property
     def dataset(self) -> Dataset:
-        """The data set, read again where the file has changed."""
+        """The data set, read again if the file has changed."""
         return _dataset(self.path, self.options, _stamp(self.path))
 
     @property
@@ -94,7 +94,7 @@ def digest(name: str) -> str:
 
 @dataclass(frozen=True, eq=False)
 class More:
-    """Sequences of a file read as those that a model was trained on: `targets` None where it has none.
+    """Sequences of a file read like those that a model was trained on; `targets` is None if there are none.
 
     names (N,) of the series; steps (N,) of the last input of each in its series.
     """
@@ -115,19 +115,19 @@ def read_more(
     labelled: bool,
     stepwise: bool,
 ) -> More:
-    """A file with the features and the classes that are known, in the same form.
+    """Read a file with known features and classes, in the same form as the training data.
 
     Args:
         options: arguments of `timelocal.data.read` by which the training data were read.
         features: the names of the inputs; other columns are left out.
         classes: the names of the classes, None for values.
-        labelled: True for every sequence with its target, of a series to forecast every window; False for
-            inputs alone, of a series to forecast the last window.
-        stepwise: whether targets are of every step.
+        labelled: True for every sequence with its target (every window of a series to forecast); False for
+            inputs only (the last window of a series to forecast).
+        stepwise: whether there is a target per step.
 
     Raises:
-        DataError: features that are not there, labels that are not among the classes, and labels of steps
-            where one of each series is wanted.
+        DataError: for missing features, labels that are not among the classes, and labels per step where one
+            per series is needed.
         ArgumentError: as `read`.
     """
     reading = reading_of(options)
@@ -147,7 +147,7 @@ def read_more(
     if labelled:
         if series.stepwise and not stepwise:
             raise DataError(
-                f"{path}: got labels of steps, expected one for each series, as in training"
+                f"{path}: got labels per step, expected one for each series, as in training"
             )
         series = series.with_labels_of_steps() if stepwise else series
         targets = values_of(series) if classes is None else class_indices(series, classes)

@@ -1,4 +1,4 @@
-"""Series of unequal length, one after the other: what every form of a user's own file becomes."""
+"""Series of unequal length, one after the other: the common form of all user files."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MISSING: tuple[Missing, ...] = ("refuse", "hold", "interpolate")
 CUT = "or cut the series where the class changes"
 
 MANY = 50
-"""Whole numbers of more kinds than this are asked about: they may be values, not classes."""
+"""With more different whole numbers than this, the user must say whether they are values or classes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,9 +98,7 @@ def filled(series: Series, missing: Missing) -> Series:
     row, column = np.argwhere(gone)[0]
     first = f"series {_name_at(series, int(row))!r}, feature {series.features[int(column)]!r}"
     if missing == "refuse":
-        remedy = (
-            "Give missing='hold', or 'interpolate' where nothing is forecast; or fill them first."
-        )
+        remedy = "Give missing='hold', or 'interpolate' if nothing is forecast; or fill them first."
         count = int(gone.sum())
         values = "value" if count == 1 else "values"
         got = f"{count:,} missing {values}, the first in {first}"
@@ -163,7 +161,9 @@ def are_values(series: Series, task: str | None) -> bool:
         if (whole == np.round(whole)).all():
             got = "whole numbers that change within a series"
             remedy = f"Say task='values' or task='classes', one at every step, {CUT}."
-            raise_problems([Problem(f"{series.source}: label", got, "one class a series", remedy)])
+            raise_problems(
+                [Problem(f"{series.source}: label", got, "one class per series", remedy)]
+            )
         return True
     kinds = np.unique(series.labels)
     if not np.isfinite(kinds).all() or (kinds != np.round(kinds)).any():

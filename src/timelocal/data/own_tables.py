@@ -81,8 +81,8 @@ def read_delimited(
         if len(row) > len(names):
             raise DataError(
                 f"{path}, row {number}: got {len(row)} cells, expected {len(names)} as in the first row. "
-                f"The delimiter is taken to be {delimiter!r}"
-                + (". Delete what stands above the header" if len(names) == 1 else "")
+                f"The delimiter was detected as {delimiter!r}"
+                + (". Delete everything above the header" if len(names) == 1 else "")
             )
     twice = [name for name, count in Counter(names).items() if count > 1 and name]
     if named and twice:
@@ -420,7 +420,7 @@ def _numbers(table: Table, name: Column) -> NDArray[Any]:
         if table.decimal_comma:  # 1.234 may be a thousand
             point = column.astype("str").str.contains(".", regex=False)
             wrong = wrong | point.fillna(False).to_numpy(bool)
-            expected = "a number with a decimal comma and no other signs"
+            expected = "a number with a decimal comma and no other separators"
         if wrong.any():
             row = int(wrong.argmax())
             _refuse(
@@ -488,8 +488,8 @@ def _one_a_series(
     row = int(differs.argmax())
     _refuse(
         table, row, label or "", repr(str(kinds[labels[row]])),
-        f"{str(kinds[first[codes[row]]])!r} as in the rows before of series {str(names[codes[row]])!r}: "
-        f"one label a series. Say task='classes' for a class at every step, {CUT}",
+        f"{str(kinds[first[codes[row]]])!r} as in the earlier rows of series {str(names[codes[row]])!r}: "
+        f"one label per series. Say task='classes' for a class at every step, {CUT}",
     )  # fmt: skip
     raise AssertionError
 
@@ -545,7 +545,9 @@ def _refuse_midnight(table: Table, name: Column, codes: NDArray[Any], times: NDA
     back = (np.diff(times) < 0) & (np.diff(codes) == 0)
     if back.any():
         row = int(back.argmax()) + 1
-        _refuse(table, row, name, repr(str(column.iloc[row])), "a date besides, or times that rise")
+        _refuse(
+            table, row, name, repr(str(column.iloc[row])), "a date as well, or increasing times"
+        )
 
 
 def _parsed(table: Table, name: Column, column: Any) -> Any:
@@ -571,7 +573,7 @@ def _parsed(table: Table, name: Column, column: Any) -> Any:
         elif not (two > 12).any():
             _refuse(
                 table, 0, name, repr(text.iloc[0]),
-                "a date that tells the day from the month, such as 2026-01-31",
+                "a date whose day and month are unambiguous, such as 2026-01-31",
             )  # fmt: skip
     try:
         with warnings.catch_warnings():

@@ -30,7 +30,9 @@ def text_of(path: Path, most: int | None = None) -> tuple[str, str]:
     """
     data = _head(path, most) if most else read_bytes(path)
     if data.startswith(b"PK\x03\x04"):
-        raise DataError(f"{path}: got a zip file, as Excel's are, expected text. Save it as .csv")
+        raise DataError(
+            f"{path}: got a zip file, such as an Excel file, expected text. Save it as .csv"
+        )
     wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     for encoding in ("utf-16",) if wide else ("utf-8-sig", "cp1252"):
         with suppress(UnicodeDecodeError):
@@ -61,9 +63,7 @@ def read_ts(path: Path) -> Series:
     header, body = _parts(path, comment="#")
     told = {words[0].lower(): words[1:] for _, line in header if (words := line[1:].split())}
     if told.get("timestamps", ["false"])[0].lower() == "true":
-        raise DataError(
-            f"{path}: got time stamps in a .ts file, expected values alone. Give a .csv"
-        )
+        raise DataError(f"{path}: got time stamps in a .ts file, expected only values. Give a .csv")
     classes = _is_true(told.get("classlabel"))
     values = _is_true(told.get("targetlabel"))
     cases, labels = [], []
@@ -131,7 +131,7 @@ def _parts(path: Path, comment: str) -> tuple[list[tuple[int, str]], Iterator[tu
     for place, (_, line) in enumerate(lines):
         if line.lower() == "@data":
             return lines[:place], iter(lines[place + 1 :])
-    raise DataError(f"{path}: got no line @data, expected one before the series")
+    raise DataError(f"{path}: got no @data line, expected one before the series")
 
 
 def _case(path: Path, number: int, channels: list[str]) -> NDArray[np.float64]:
@@ -140,7 +140,7 @@ def _case(path: Path, number: int, channels: list[str]) -> NDArray[np.float64]:
     lengths = sorted({len(one) for one in found})
     if len(lengths) > 1:
         raise DataError(
-            f"{path}, line {number}: got channels of {lengths} values, expected as many in each"
+            f"{path}, line {number}: got channels of {lengths} values, expected the same number in each"
         )
     return np.stack(found, 1)
 
@@ -170,7 +170,9 @@ def _joined(
         raise DataError(f"{path}: got no series after @data, expected at least one")
     widths = sorted({case.shape[1] for case in cases})
     if len(widths) > 1:
-        raise DataError(f"{path}: got series of {widths} channels, expected as many in each")
+        raise DataError(
+            f"{path}: got series of {widths} channels, expected the same number in each"
+        )
     # values that are missing at the end of all channels are how the archive pads shorter series
     cases = [without_empty_end(case) for case in cases]
     empty = [n for n, case in enumerate(cases, 1) if not len(case)]
@@ -181,7 +183,7 @@ def _joined(
         try:
             told = told.astype(np.float64)
         except ValueError as error:
-            raise DataError(f"{path}: got a label that is no number: {error}") from None
+            raise DataError(f"{path}: got a label that is not a number: {error}") from None
     width = widths[0]
     return Series(
         rows=np.concatenate(cases),

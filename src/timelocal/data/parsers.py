@@ -147,7 +147,7 @@ def join(parts: Iterable[Labelled]) -> Labelled:
     shapes = {v.shape[1:] for v in values}
     if len(shapes) > 1:
         raise DataError(
-            f"the files hold series of different shapes {sorted(shapes)}, expected one and the same"
+            f"the files hold series of different shapes {sorted(shapes)}, expected the same for all"
         )
     return np.concatenate(values), np.concatenate(labels)
 

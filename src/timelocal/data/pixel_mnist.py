@@ -63,7 +63,7 @@ def _permuted(name: str, seed: int) -> Derived:
         images, labels = _pixels(arrays)
         return images[:, permutation(seed).numpy()], labels
 
-    title = "MNIST handwritten digits, read pixel by pixel in one order drawn at random"
+    title = "MNIST handwritten digits, read pixel by pixel in a random but fixed order"
     card = _card(name, title, f"The order is drawn with the seed {seed}.")
     return Derived(row_mnist.ENTRY, card, change)
 

@@ -35,10 +35,10 @@ def preview(path: Path, reading: Reading) -> dict[str, str]:
         "duplicated times": ", ".join(
             f"{n:,}, such as {text}" for text, n in series.duplicates.items()
         )
-        or ("none" if series.times is not None else "unknown: no column of times"),
-        "gaps in time": "unknown: no column of times"
+        or ("none" if series.times is not None else "unknown: no time column"),
+        "gaps in time": "unknown: no time column"
         if series.times is None
-        else (f"{series.gaps:,} steps left out" if series.gaps else "none"),
+        else (f"{series.gaps:,} steps missing" if series.gaps else "none"),
     }
     if series.labels is not None:
         lines |= _labels(series, reading)

@@ -87,7 +87,7 @@ class Reading:
                     "missing",
                     "'interpolate'",
                     "'hold' or 'refuse' with target=",
-                    "A straight line to the next value tells the past of what is to be forecast.",
+                    "Interpolation would leak the values to be forecast into the past.",
                 ),
                 None
                 if self.target is None or self.label is None
@@ -127,39 +127,39 @@ def read(
     missing: Missing = "refuse",
     task: Literal["classes", "values"] | None = None,
 ) -> Dataset:
-    """The series in a file of your own, with a class or a value each, or with what is to be forecast.
+    """Read your own file: series with a class or a value each, or series to forecast.
 
-    Tables (`.csv`, `.tsv`, `.parquet`) are read in long form, a row a step, if `series`, `time` or `target`
-    is given; else in wide form, a row a series. Delimiter, decimal sign, encoding and header of a text table
-    are told from its first lines. `.ts` and `.arff` are those of the UEA and UCR archives. An `.npz` holds
-    `inputs` (N, T, I), `targets` and, if need be, `lengths`. A folder holds a file for each series, in
-    folders named as their classes, or the files of one table.
+    Tables (`.csv`, `.tsv`, `.parquet`) are read in long form, one row per step, if `series`, `time` or
+    `target` is given; otherwise in wide form, one row per series. Delimiter, decimal sign, encoding and
+    header of a text table are detected from its first lines. `.ts` and `.arff` are those of the UEA and UCR
+    archives. An `.npz` holds `inputs` (N, T, I), `targets` and optionally `lengths`. A folder holds one file
+    per series, in folders named after their classes, or the files of one table.
 
     Args:
         path: the file, or the folder.
-        series: the column that tells which series a row is of.
-        time: the column of times, numbers or time stamps: rows are brought in its order.
+        series: the column that names the series of each row.
+        time: the column of times, numbers or time stamps; rows are sorted by it.
         label: the column of the class or the value of a series; if not given, the one called label, class,
             target or y. In a table without names columns are numbered from 0, and the first of a `.tsv` is
             the label.
         features: the columns of the inputs; None for all others.
         target: the column to forecast. Each window of the past is then a sequence and the next values its
-            target; parts are cut by time: 60 % training, 20 % validation, 20 % test.
+            target; parts are split by time: 60 % training, 20 % validation, 20 % test.
         horizon: how many values to forecast. window: how many steps to forecast from; None for twice the
-            horizon, at least 24. Of one series with a label at every step: how many steps a piece has. Pieces
-            follow each other, and parts are cut by time as well.
-        missing: what becomes of missing values: "refuse"; "hold" the last value; "interpolate". Those behind
-            the end of a row in wide form make it shorter.
+            horizon, at least 24. For one series with a label at every step: the number of steps per piece.
+            Pieces follow each other, and parts are also split by time.
+        missing: how to treat missing values: "refuse"; "hold" the last value; "interpolate". Missing values
+            at the end of a row in wide form make the series shorter.
         task: whether labels are "classes" or "values" (numbers to predict); None: values if one has a
-            fraction. Labels that change within a series are of its steps; of classes this has to be told.
+            fraction. Labels that change within a series belong to its steps; for classes this must be stated.
 
     Returns:
         A `Dataset`: inputs (N, T, I) float32, padded with zeros; targets (N,) int64 classes or (N, K) float32
-        values of a sequence, (N, T) or (N, T, 1) of its steps; names in `card.classes` and `card.features`.
+        values per sequence, (N, T) or (N, T, 1) per step; names in `card.classes` and `card.features`.
 
     Raises:
         ArgumentError: for options that do not fit the file.
-        DataError: for what cannot be read, with its line and column.
+        DataError: for anything that cannot be read, with line and column.
         MissingExtraError: tables need the extra `data`.
 
     >>> import pathlib, tempfile
@@ -202,7 +202,7 @@ def read_frame(
 
 
 def is_file(name: str) -> bool:
-    """Whether the name of a data set is a path: it ends as a table does, or a file or a folder is there."""
+    """Whether the name of a data set is a path: it has a table's suffix, or such a file or folder exists."""
     path = Path(name).expanduser()
     return (
         path.suffix.lower() in SUFFIXES + _SHEETS
@@ -222,7 +222,7 @@ def series_of(
     features: of a table in which other columns are left out, as they are called in `Series.features`.
     """
     if not is_there(path):
-        raise DataError(f"{path}: there is no such file. Check its name, and the folder you are in")
+        raise DataError(f"{path}: no such file. Check its name and the current folder")
     if path.is_dir():
         return _folder(path, reading, needs_label, features)
     suffix = path.suffix.lower()
@@ -289,7 +289,7 @@ def _folder(
     kinds = sorted({file.suffix.lower() for file in files})
     if len(kinds) != 1:
         got = f"files {', '.join(kinds)}" if kinds else "no data file"
-        raise DataError(f"{path}: got {got}, expected data files of one form")
+        raise DataError(f"{path}: got {got}, expected data files of one format")
     if kinds[0] not in (".csv", ".tsv", ".txt", ".parquet"):
         raise DataError(f"{path}: got files {kinds[0]}, expected tables. Give one file: {files[0]}")
     named = [str(file.relative_to(path).with_suffix("")) for file in files]
@@ -415,7 +415,7 @@ def dataset_of(series: Series, reading: Reading) -> Dataset:
             got = f"one class, {classes[0]!r}, in all {len(series):,} series"
             if len(series) == 1:
                 got = "one series"
-            raise_problems([Problem(series.source, got, "two or more classes to tell apart")])
+            raise_problems([Problem(series.source, got, "two or more different classes")])
     inputs = torch.from_numpy(whole.padded(whole.rows, np.float32))
     made = _dataset(series, inputs, torch.from_numpy(targets), classes, lengths=series.lengths)
     return made if reading.window is None else _in_order_of_time(made)
@@ -429,7 +429,10 @@ def _in_order_of_time(pieces: Dataset) -> Dataset:
         got, remedy = f"{len(pieces)} pieces", "Give a longer series, or a shorter window."
         expected = "3 or more, for training, validation and test"
         raise_problems([Problem(pieces.name, got, expected, remedy)])
-    notes = (*pieces.card.notes, "Pieces of one series. Parts are cut by time, whatever the seed.")
+    notes = (
+        *pieces.card.notes,
+        "Pieces of one series. The parts are split by time, whatever the seed.",
+    )
     return replace(pieces, card=replace(pieces.card, parts=parts, notes=notes))
 
 
@@ -474,7 +477,8 @@ def _forecasts(series: Series, reading: Reading) -> Dataset:
     notes = (
         *dataset.card.notes,
         f"Forecasts of {reading.target}, {reading.horizon} steps from {reading.steps}.",
-        "Parts are cut by time, whatever the seed; a window whose targets reach over a cut is in none.",
+        "The parts are split by time, whatever the seed; a window whose targets cross a boundary is in no "
+        "part.",
     )
     outputs = tuple(f"{reading.target} +{step}" for step in range(1, reading.horizon + 1))
     card = replace(
@@ -488,8 +492,8 @@ def refuse_duplicates(series: Series) -> None:
     if series.duplicates:
         count, (first, _) = sum(series.duplicates.values()), next(iter(series.duplicates.items()))
         steps = "step" if count == 1 else "steps"
-        got = f"{count:,} {steps} at the time of the step before, the first {first}"
-        remedy = "Leave out all but one, or give series= if they are of several."
+        got = f"{count:,} {steps} with the same time as the step before, the first {first}"
+        remedy = "Keep only one, or give series= if they belong to several."
         raise_problems([Problem(series.source, got, "each time once in a series", remedy)])
 
 
@@ -505,7 +509,7 @@ def refuse_coarse(series: Series) -> None:
         got = f"values up to {largest[column]:.6g} that differ by at most {spread[column]:.3g}"
         remedy = "Subtract a constant first, such as the first value."
         what = f"{series.source}: feature {series.features[column]!r}"
-        raise_problems([Problem(what, got, "numbers that float32 can tell apart", remedy)])
+        raise_problems([Problem(what, got, "numbers that are distinct in float32", remedy)])
 
 
 def _extremes(rows: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

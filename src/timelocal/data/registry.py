@@ -59,9 +59,9 @@ ENTRIES = Registry(_ENTRIES, _FAMILIES)
 
 
 def names() -> tuple[str, ...]:
-    """The names of the data sets that come with this package, those of classes first.
+    """The names of the data sets that come with this package, classification first.
 
-    Some stand for a family: `adding` for `adding:steps=200`, beside which there is `adding:steps=400`.
+    Some stand for a family: `adding` is `adding:steps=200`, and there is also `adding:steps=400`.
     `load` also knows those of installed packages, and `module:name` (`timelocal.plugins`).
 
     >>> names()[0]
@@ -71,7 +71,7 @@ def names() -> tuple[str, ...]:
 
 
 def card(name: str, reading: Mapping[str, Any] | None = None) -> Card:
-    """What to know of a dataset before using it; reads and fetches nothing but a file of your own.
+    """What to know about a data set before using it; reads and fetches nothing, except your own file.
 
     Raises:
         ArgumentError: an unknown name.
@@ -83,7 +83,7 @@ def card(name: str, reading: Mapping[str, Any] | None = None) -> Card:
 
 
 def locate(name: str, data_dir: str | os.PathLike[str] | None = None) -> str | None:
-    """Where `load` would read the dataset now, or None if its files are not there.
+    """Where `load` would read the data set now, or None if its files are missing.
 
     Raises:
         ArgumentError: an unknown name.
@@ -100,16 +100,16 @@ def load(
     *,
     reading: Mapping[str, Any] | None = None,
 ) -> Dataset:
-    """Load a dataset by name, in full; the values are always checked against known ones.
+    """Load a data set by name; the values are always checked against known ones.
 
-    The files are looked for in `data_dir`, else in the folder that TIMELOCAL_DATA names: in a
-    sub-folder named after the dataset or in the folder itself. If neither is given they are read
-    from the cache (TIMELOCAL_CACHE, or the system's usual place) and downloaded when not there.
+    The files are looked for in `data_dir`, or else in the folder named by TIMELOCAL_DATA: in a sub-folder
+    named after the data set or in the folder itself. If neither is given, they are read from the cache
+    (TIMELOCAL_CACHE, or the system's usual place) and downloaded if missing.
 
     Args:
         name: one of `names()`, of an installed package, or `module:name`; or a file or folder of your own.
         data_dir: a folder with data files.
-        reading: of a file of your own the further arguments of `read`.
+        reading: for your own file, the further arguments of `read`.
 
     Returns:
         Dataset with inputs (N, T, I) float32 and targets: (N,) int64 in 0..C−1 for classes,
@@ -139,14 +139,14 @@ def load(
 
 
 def floors(name: str, split: Split) -> dict[str, float]:
-    """The test errors of the predictors that learn next to nothing: the floor under every result.
+    """The floors of a data set: test errors of predictors that learn next to nothing.
 
     Args:
         name: one of `names()`.
-        split: of that dataset; what is to be fitted is fitted to its training part.
+        split: of that data set; predictors are fitted to its training part.
 
     Returns:
-        By predictor and metric; nothing for a dataset of classes.
+        By predictor and metric; empty for a data set of classes.
 
     Raises:
         ArgumentError: an unknown name, or what is no `Split`.

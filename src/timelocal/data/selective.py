@@ -1,4 +1,4 @@
-"""selective-copying: symbols scattered among blanks, to be said again in order once all are read."""
+"""selective-copying: symbols scattered among blanks, to be repeated in order after all are read."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ PARTS = (10_000, 1000, 1000)
 def selective_copying_sequences(
     count: int, length: int = 16, steps: int = 128, seed: int = 0
 ) -> Sequences:
-    """Symbols at random steps among blanks, then markers during which they are due in their order.
+    """Symbols at random steps among blanks, then markers during which they are due in order.
 
     inputs:  `length` symbols at random places among `steps`, blanks elsewhere; then `length` markers
     targets: `steps` blanks, s₁ … s_L
 
-    Classes, and one-hot, as in `copying_sequences`. When a symbol comes is drawn anew for each sequence: no
-    fixed delay serves, what is read must be told from what is not.
+    Classes and one-hot encoding as in `copying_sequences`. The times of the symbols are drawn for each
+    sequence, so no fixed delay helps: symbols must be told apart from blanks.
 
     Args:
-        count: N, 1 or more; sequence n depends on the seed and on n alone.
+        count: N, 1 or more; sequence n depends only on the seed and on n.
         length: L, 1 or more.
         steps: L or more.
         seed: 0 or more.

@@ -27,25 +27,25 @@ from timelocal.precision import at_least_float32
 PARTS = ("train", "validation", "test")
 
 Values: TypeAlias = Tensor | ArrayLike | SequenceOf[Tensor] | SequenceOf[ArrayLike]
-"""A tensor, or what becomes one: an array, a list, a data frame, a list of series."""
+"""A tensor, or something convertible: an array, a list, a data frame, a list of series."""
 
 
 @dataclass(frozen=True, eq=False)
 class Sequences:
-    """N sequences, what should come out of each, and how long each is.
+    """N sequences with their targets and lengths.
 
     Tensors are kept as they are. Arrays of any strides, byte order and precision, lists and data frames
-    become tensors: floating-point values and all inputs of torch's default type, other integers of 64
-    bits. Series of unequal length, as a list, are padded with zeros on the right, and their lengths kept.
+    become tensors: floating-point values and all inputs in torch's default dtype, other integers in 64 bits.
+    Series of unequal length, as a list, are padded with zeros on the right, and their lengths kept.
 
     Args:
         inputs: (N, T, I), floating point; or N series (T_n, I).
-        targets: N rows of anything: (N,) labels, (N, T) labels at every step, (N, T, O) values.
+        targets: N rows: (N,) labels, (N, T) labels at every step, (N, T, O) values.
         lengths: (N,) integers in 1..T, the number of valid steps, counted from the first; what
             follows is padding. None if every sequence has T steps.
 
     Raises:
-        ArgumentError: shapes that do not agree, and what is no numbers.
+        ArgumentError: shapes that do not match, and data that are not numbers.
 
     >>> part = Sequences(torch.zeros(5, 3, 2), torch.tensor([0, 1, 0, 1, 1]))
     >>> len(part), len(part[[0, 4]])
@@ -134,7 +134,7 @@ class Sequences:
 
 
 def valid(targets: Tensor, lengths: Tensor | None) -> Tensor:
-    """Targets without those behind the end of a sequence, where these are of unequal length.
+    """Targets without those after the end of a sequence, if lengths are unequal.
 
     Classes (n, t), which are whole numbers, become (m,) and values (n, t, o) become (m, o). All others are of
     whole sequences and stay as they are.
@@ -212,7 +212,7 @@ class Split:
     def duplicates(self) -> dict[str, int]:
         """How many pairs of equal inputs lie in two different parts, by pair of parts.
 
-        Such a pair lets a network recall an answer that it should have had to work out.
+        Such a pair lets a network memorise an answer that it should have to work out.
 
         >>> one = Sequences(torch.ones(1, 2, 1), torch.tensor([0]))
         >>> Split(one, one, Sequences(torch.zeros(1, 2, 1), torch.tensor([0]))).duplicates

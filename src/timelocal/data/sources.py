@@ -1,4 +1,4 @@
-"""Whatever holds sequences and their targets, as `Sequences`."""
+"""Conversion of data sources to `Sequences`."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ _EXPECTED = (
 
 
 def sequences_from(source: object, like: Tensor) -> Sequences:
-    """The sequences that a source holds, all of them in memory.
+    """All sequences of a source, in memory.
 
-    `Sequences` and tensors are taken as they are. All else becomes tensors on the device of `like`, its
-    floating-point values of the type of `like`. The items of a torch `Dataset` are (inputs, targets) or
-    (inputs, targets, length) of one sequence; those of a `DataLoader` are batches of these. Batches of
-    different numbers of steps are padded with zeros, and each is as long as it was where it tells no lengths.
-    A loader that shuffles is read in the order of its data set: what trains on the sequences shuffles them.
+    `Sequences` and tensors are used as they are. Everything else becomes tensors on the device of `like`,
+    with floating-point values in its dtype. The items of a torch `Dataset` are (inputs, targets) or (inputs,
+    targets, length) of one sequence; those of a `DataLoader` are batches of these. Batches with different
+    numbers of steps are padded with zeros; without lengths, all steps of a batch are valid. A shuffling
+    loader is read in the order of its data set: training shuffles the sequences itself.
 
     Raises:
-        ArgumentError: for what is none of these, and for sequences that do not fit together.
+        ArgumentError: for anything else, and for sequences that do not match.
     """
     if isinstance(source, Sequences):
         return source

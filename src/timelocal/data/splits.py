@@ -1,4 +1,4 @@
-"""Cut a dataset into training, validation and test parts, seeded; and put it on a common scale."""
+"""Split a data set into training, validation and test parts, seeded; and standardize it."""
 
 from __future__ import annotations
 
@@ -26,26 +26,26 @@ def split(
     fractions: tuple[float, float, float] = FRACTIONS,
     stratified: bool = False,
 ) -> Split:
-    """Cut at random, but the same for the same seed, into training, validation and test parts.
+    """Split at random, reproducibly by seed, into training, validation and test parts.
 
     The sizes follow from N and the fractions alone: the cuts are at N·f₁ and N·(f₁ + f₂), each
     rounded to the nearest whole number, halves up. So 200 sequences give 120, 40, 40 and 983 give
-    590, 196, 197. A dataset that comes divided (`card.parts`) stays so, in its order, whatever the
-    seed; each part is cut to its longest sequence.
+    590, 196, 197. A data set that comes already split (`card.parts`) stays so, in its order, whatever the
+    seed; each part is cropped to its longest sequence.
 
     Args:
-        dataset: what to cut.
+        dataset: the data set to split.
         seed: 0 or more.
         fractions: of the three parts; they sum to 1.
-        stratified: keep the shares of the classes: every part gets its share of each class up to
-            less than two sequences. The sizes of the parts stay the same.
+        stratified: keep the class proportions: every part gets its share of each class to within two
+            sequences. The sizes of the parts stay the same.
 
     Returns:
         Split: every sequence is in exactly one part.
 
     Raises:
-        ArgumentError: bad fractions or seed, too few sequences, no class to stratify by, or other
-            fractions for a dataset that comes divided.
+        ArgumentError: invalid fractions or seed, too few sequences, no class to stratify by, or other
+            fractions for a data set that comes already split.
 
     >>> parts = split(Sequences(torch.zeros(10, 3, 2), torch.arange(10)), seed=0)
     >>> len(parts.train), len(parts.validation), len(parts.test)
@@ -86,7 +86,7 @@ def split(
             else Problem(
                 "fractions",
                 _told(fractions),
-                f"none: the dataset comes divided into {given}",
+                f"none: the data set is already split into {given}",
                 "Omit them",
             ),
         ]
@@ -170,10 +170,10 @@ def _evenly(items: Tensor, size: int) -> Tensor:
 def moments(sequences: Sequences, weights: object = None) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation (I,) of each feature over all valid steps.
 
-    weights: (N,) not negative, how often each sequence counts; None if each counts once.
+    weights: (N,) non-negative weights of the sequences; None if each counts once.
 
-    A feature that is constant, up to rounding, has its value as the mean and a deviation of 1. What
-    rounding may make of equal values is bounded as in scikit-learn: var ≤ n ε var + (n ε mean)².
+    A feature that is constant up to rounding has its value as the mean and a deviation of 1. Rounding is
+    bounded as in scikit-learn: var ≤ n ε var + (n ε mean)².
 
     >>> mean, deviation = moments(Sequences(torch.tensor([[[1.0], [3.0]]]), torch.zeros(1)))
     >>> mean.item(), deviation.item()
@@ -229,11 +229,11 @@ def _shares(sequences: Sequences, weights: object) -> NDArray[np.float64]:
 def standardize(split: Split) -> Split:
     """Shift and scale each feature to mean 0 and standard deviation 1 over the training part.
 
-    Only the training part is looked at; the three are changed alike. Padding stays 0. To treat
-    other data the same way use `moments(split.train)`.
+    Only the training part is used; all three parts are transformed alike. Padding stays 0. To transform
+    other data in the same way, use `moments(split.train)`.
 
     Args:
-        split: the parts; left as they are.
+        split: the parts; not modified.
 
     Returns:
         Split with new inputs.

@@ -28,7 +28,7 @@ ENTRY = FileDataset(
         notes=(
             "The archive's training and test files (613 + 370, edition of 2018) are merged.",
             "Every series is z-normalised already. Labels in the files are 1 and 2.",
-            "Two of the spectra are equal although of different classes.",
+            "Two of the spectra are equal although they belong to different classes.",
         ),
     ),
     folders=("strawberry", "Strawberry"),

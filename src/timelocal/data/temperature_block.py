@@ -1,4 +1,4 @@
-"""temperature-block: the temperature hours ahead in one of six blocks of time, all before it known."""
+"""temperature-block: the temperature hours ahead in one of six blocks, with everything before it known."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def _lengths(horizon: int, block: int) -> tuple[int, ...]:
 
 
 def block_pairs(rows: np.ndarray, horizon: int, block: int) -> Arrays:
-    """Inputs now, and by how much the temperature will have changed `horizon` rows later.
+    """Inputs, and the change of the temperature over the next `horizon` rows.
 
     Args:
         rows: (35064, I).
@@ -98,10 +98,10 @@ def _block(name: str, horizon: int, block: int) -> Derived:
         shape=(len(lengths), max(lengths), len(FEATURES)),
         notes=(
             *SERIES.card.notes,
-            f"Target: by how much DryBulbFarenheit will have changed {horizon} hours later.",
-            "The blocks share the second half of the time. What is before a block is known: its last fifth "
-            "validates, the rest trains, in 10 consecutive streams.",
-            "Of mean 0 and deviation 1 over what trains.",
+            f"Target: the change of DryBulbFarenheit over the next {horizon} hours.",
+            "The blocks share the second half of the time. Everything before a block is known: its last "
+            "fifth is for validation, the rest for training, in 10 consecutive streams.",
+            "Standardised over the training part.",
         ),
         parts=(_STREAMS, 1, 1),
         lengths=lengths,

@@ -1,4 +1,4 @@
-"""What can be had without learning: the floor under every result."""
+"""Trivial predictors, which learn next to nothing: the floors of every result."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ def majority_class(train_targets: Tensor, test_targets: Tensor) -> float:
     """Accuracy on the test part of always answering the most frequent class of the training part.
 
     Args:
-        train_targets: labels, int64, any shape; of equally frequent classes the smallest is taken.
+        train_targets: labels, int64, any shape; ties are broken by the smallest label.
         test_targets: labels, int64, any shape.
 
     Returns:
-        The share of test labels that equal it, in 0..1.
+        The fraction of test labels that equal it, in 0..1.
 
     Raises:
         ArgumentError: a part is empty, or its targets are not classes.
@@ -44,11 +44,11 @@ def majority_class(train_targets: Tensor, test_targets: Tensor) -> float:
 
 
 def persistence(part: Sequences, feature: int = 0) -> Tensor:
-    """Predict that nothing changes: at every step, the input of that step.
+    """Predict no change: at every step, the input of that step.
 
     Args:
         part: inputs (N, T, I).
-        feature: the input that the targets are of.
+        feature: the input feature that is to be predicted.
 
     Returns:
         Predictions (N, T, 1).
@@ -66,16 +66,16 @@ def linear_on_lags(train: Sequences, test: Sequences, lags: int, ridge: float) -
     """Predict by a linear map of the last inputs, fitted to the training part by ridge regression.
 
     The weights minimise Σ ‖y_t − c − Σ_k W_k x_{t−k}‖² + ridge ‖W‖², k from 0 to lags − 1, over the
-    steps that have as many inputs behind them in their own sequence.
+    steps with enough inputs before them in their own sequence.
 
     Args:
         train: inputs (N, T, I), targets (N, T, O), of one length.
         test: the same, T and N its own.
-        lags: how many inputs, the present one among them; 1 or more.
+        lags: the number of inputs, including the current one; 1 or more.
         ridge: above 0, in the unit of squared inputs, summed over sequences and steps.
 
     Returns:
-        Predictions (N, T − lags + 1, O) in the type of the test inputs; the first is for step
+        Predictions (N, T − lags + 1, O) in the dtype of the test inputs; the first is for step
         lags − 1.
 
     Raises:
@@ -139,9 +139,9 @@ def chosen_ridge(
     lags: tuple[int, ...],
     penalties: tuple[float, ...],
 ) -> Tensor:
-    """As `linear_on_lags`, with the lags and the ridge that are best on the validation part.
+    """Like `linear_on_lags`, with the lags and the ridge penalty that are best on the validation part.
 
-    All are fitted and judged on the same steps, those with the most lags behind them.
+    All are fitted and judged on the same steps, those with the largest number of lags before them.
 
     Args:
         train, validation, test: inputs (N, T, I), targets (N, T, O), T each their own.
@@ -188,7 +188,7 @@ def _windows(inputs: Tensor, lags: int) -> Tensor:
 
 
 def blank_then_uniform(part: Sequences) -> Tensor:
-    """What one can say in the copying task without memory: when, but not which symbol.
+    """The best prediction for the copying task without memory: when a symbol is due, but not which.
 
     Args:
         part: targets (N, T, C), one-hot, of which class 0 is the blank and class C − 1 the marker,

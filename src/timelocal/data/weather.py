@@ -171,7 +171,7 @@ def _entry(horizon: int, fingerprint: str) -> FileDataset:
                 f"Features: {', '.join(FEATURES)} (the file's spelling).",
                 f"Target: DryBulbFarenheit, {hours} later. One step is one hour.",
                 "Rows 0-30,239 train, in 10 consecutive streams; 30,240-33,599 validate; the last "
-                "1,464 (two months) test. In time order: no draw, whatever the seed.",
+                "1,464 (two months) test. Split by time, whatever the seed.",
                 "Scaled to 0..1 by the training rows alone; 1 is 101 °F of temperature.",
             ),
             parts=(_STREAMS, 1, 1),
@@ -196,7 +196,7 @@ SERIES = replace(
     card=replace(
         ENTRIES[0].card,
         name="weather",
-        title="Hourly weather at one place, as it was measured",
+        title="Hourly weather at one place, as measured",
         shape=(1, ROWS, len(FEATURES)),
         notes=ENTRIES[0].card.notes[:1],
         parts=None,

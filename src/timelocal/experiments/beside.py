@@ -32,7 +32,7 @@ def floors_beside(run: Path, more: More) -> dict[str, Tensor]:
     recorded = read_object(run / "config.json")
     for name in (recorded["dataset"], recorded.get("test")):
         if name is not None and data.locate(name) is None:
-            raise DataError(f"{name}: not there any more")
+            raise DataError(f"{name}: no longer there")
     config = TrainConfig(**recorded)
     told = changes(config, read_object(run / "environment.json"))
     if told:

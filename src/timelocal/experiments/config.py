@@ -261,7 +261,7 @@ class TrainConfig(BaseModel):
     @classmethod
     def _between_layers(cls, value: bool, info: ValidationInfo) -> bool:
         if value and info.data.get("layers") == 1:
-            remedy = "It acts between layers: more of them, or none of it."
+            remedy = "It acts between layers: use more layers, or leave it out."
             raise _RefusedError(
                 [Problem(str(info.field_name), True, "False for one layer", remedy)]
             )
@@ -279,7 +279,7 @@ class TrainConfig(BaseModel):
     @classmethod
     def _norm_of_something(cls, value: str | None, info: ValidationInfo) -> str | None:
         if value is not None and info.data.get("decorrelate", 0.0) is None:
-            remedy = "Give decorrelate, the learning rate of D, besides."
+            remedy = "Also give decorrelate, the learning rate of D."
             raise _RefusedError([Problem("decorrelate_norm", repr(value), "None", remedy)])
         return value
 
@@ -307,10 +307,10 @@ class TrainConfig(BaseModel):
             problem = Problem(
                 "online",
                 f"True for the data set {info.data['dataset']!r}",
-                "False: it has one label a sequence, and an update at every step needs a target at "
+                "False: it has one label per sequence, and an update at every step needs a target at "
                 "every step",
-                "Leave it out, ask the label at every step by at='every', or take a data set of values at "
-                f"every step, such as {stepwise[0]!r}.",
+                "Leave it out, ask for the label at every step by at='every', or choose a data set with "
+                f"values at every step, such as {stepwise[0]!r}.",
             )
             raise _RefusedError([problem])
         try:
@@ -459,8 +459,8 @@ def _texts(item: ErrorDetails) -> list[str]:
         return [str(problem) for problem in cause.problems]
     if name in ("rule_options", "cell_options") and len(item["loc"]) > 1:
         # each member of a union has its own finding
-        remedy = "Give a number, a text, a list of texts, True, False or None."
-        return [f"{name}: {item['loc'][1]}: got a value of another type. {remedy}"]
+        remedy = "Give a number, a string, a list of strings, True, False or None."
+        return [f"{name}: {item['loc'][1]}: got a value of the wrong type. {remedy}"]
     expected = item["msg"].removeprefix("Input should be ")
     return [str(Problem(name, described(item["input"]), expected))]
 

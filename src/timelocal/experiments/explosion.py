@@ -17,7 +17,7 @@ def explosion(
     has room to explode in.
 
     >>> explosion([{"train_loss": 0.1}, {"train_loss": 2e12}], "mse", {"persistence": 0.2})
-    'the training loss ended at 2e+12, 2e+13 times what it should be below'
+    'the training loss ended at 2e+12, 2e+13 times the bound it should stay below'
     >>> explosion([{"train_loss": 0.1}, {"train_loss": 0.3}], "mse", {"persistence": 0.2})
     """
     losses = [epoch["train_loss"] for epoch in epochs if "train_loss" in epoch]
@@ -26,6 +26,6 @@ def explosion(
     if not above or not losses[-1:] or not losses[-1] > EXPLODED * above:
         return None
     return (
-        f"the training loss ended at {losses[-1]:.1g}, {losses[-1] / above:.1g} times what it should "
-        "be below"
+        f"the training loss ended at {losses[-1]:.1g}, {losses[-1] / above:.1g} times the bound it should "
+        "stay below"
     )

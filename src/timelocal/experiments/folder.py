@@ -38,7 +38,7 @@ def already_done(config: TrainConfig, folder: Path) -> bool:
         changed = ["config.json"]
     if changed:
         raise RunError(
-            f"{folder}: {', '.join(changed)} not as written by this run. Delete {path} and do it again."
+            f"{folder}: {', '.join(changed)} not as written by this run. Delete {path} and run it again."
         )
     return True
 

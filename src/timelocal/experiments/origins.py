@@ -90,8 +90,8 @@ def changes(config: TrainConfig, environment: Mapping[str, Any]) -> list[str]:
             continue
         told.append(
             f"{what} {now['name']}: {now['file']} has changed since the run {config.folder_name()} began "
-            f"(sha256 {_short(then.get('sha256'))} then, {_short(now['sha256'])} now). To do the run by the "
-            "new source alone, delete its folder."
+            f"(sha256 {_short(then.get('sha256'))} then, {_short(now['sha256'])} now). To repeat the run "
+            "with the new source only, delete its folder."
         )
     return told
 

@@ -1,12 +1,12 @@
-"""The classifier of `timelocal.integrations.sklearn` as one of aeon's, for its pipelines and benchmarks.
+"""The classifier of `timelocal.integrations.sklearn` as an aeon classifier, for its pipelines and benchmarks.
 
     from timelocal.integrations.aeon import RecurrentClassifier
     from timelocal.integrations.sklearn import RecurrentClassifier as Estimator
 
     RecurrentClassifier(Estimator(rule="dfa", hidden=64)).fit(X, y)
 
-aeon's own arrays (n, features, t) and lists of unequal series (features, t) also go into the estimators of
-`timelocal.integrations.sklearn` as they are, with `layout="nct"`.
+aeon's arrays (n, features, t) and lists of series of unequal length (features, t) can also be passed
+unchanged to the estimators of `timelocal.integrations.sklearn`, with `layout="nct"`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ __all__ = ["RecurrentClassifier"]
 
 
 class RecurrentClassifier(Wrapped, BaseClassifier):
-    """A classifier of aeon around one of `timelocal.integrations.sklearn`.
+    """An aeon classifier that wraps one from `timelocal.integrations.sklearn`.
 
     Args:
         estimator: a `timelocal.integrations.sklearn.RecurrentClassifier`, whose options are `estimator__…`

@@ -104,14 +104,14 @@ class RecurrentClassifier(_Recurrent, base.Classifier):
         cell: "gru", "lstm" or "rnn". hidden: its units.
         rule: the name of a rule that learns online, such as "snap1", "dfa", "eprop", "tbptt" or "np".
         optimizer: "adam", "adamw", "rmsprop" or "sgd". lr: its learning rate.
-        missing: what takes the place of a feature that is missing, None or NaN: its "mean" so far, or "hold":
-            its last value.
+        missing: what replaces a missing feature (None or NaN): its "mean" so far, or, with "hold", its last
+            value.
         seed: of initial weights, feedback and noise.
         clip: the largest norm of a step's gradient; None does not clip.
 
     Raises:
         ArgumentError: for unknown names and sizes that are not positive; from its methods, for features that
-            are no finite numbers, and nothing has moved then.
+            are not finite numbers; nothing is changed then.
 
     >>> model = RecurrentClassifier()
     >>> for _ in range(20):
@@ -130,7 +130,7 @@ class RecurrentClassifier(_Recurrent, base.Classifier):
         return True
 
     def learn_one(self, x: Sample, y: Hashable) -> None:
-        """Make one step with these features, and learn that it was of class `y`."""
+        """Make one step with these features, and learn that its class was `y`."""
         known = numbers(x)
         index = self._classes.setdefault(y, len(self._classes))
         self._stream.widen_outputs(len(self._classes))
@@ -148,9 +148,9 @@ class RecurrentClassifier(_Recurrent, base.Classifier):
 
 
 class RecurrentRegressor(_OfNumbers, base.Regressor):
-    """A recurrent network that predicts a number for each sample in the light of those before it.
+    """A recurrent network that predicts a number for each sample, given the previous ones.
 
-    Features and target are standardized by running means and deviations. For the rest see
+    Features and target are standardized by running means and standard deviations. For the rest see
     `RecurrentClassifier`.
 
     Args:
@@ -168,20 +168,20 @@ class RecurrentRegressor(_OfNumbers, base.Regressor):
         self._learn(numbers(x), np.array([number("y", y)]))
 
     def predict_one(self, x: Sample) -> float:
-        """The target that is expected; the running mean before anything was learned."""
+        """The predicted target; the running mean before anything was learned."""
         return self._told(self._stream.outputs(x))
 
 
 class RecurrentForecaster(_OfNumbers, Forecaster):
     """A recurrent network that forecasts a series from its past values, and from features if there are any.
 
-    As in river's SNARIMAX the series is differenced first, and forecasts are summed up again. The network
-    sees the last `p` differences, beside the features of the step, and forecasts the next difference;
-    farther steps are forecast from those before. It begins by forecasting the mean difference.
+    As in river's SNARIMAX, the series is differenced first, and forecasts are summed up again. The network
+    sees the last `p` differences and the features of the step, and forecasts the next difference; further
+    steps are forecast from earlier forecasts. It starts by forecasting the mean difference.
 
     Args:
-        p: how many past differences the network sees beside its own state.
-        d: how often the series is differenced; 0 for a series that stays where it is.
+        p: the number of past differences that the network sees besides its own state.
+        d: how often the series is differenced; 0 for a stationary series.
         m: the length of a season in steps. sd: how often it is differenced at that distance.
         The rest: as in `RecurrentClassifier`.
 

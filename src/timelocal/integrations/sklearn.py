@@ -198,7 +198,9 @@ class _Recurrent(BaseEstimator):
         wrong = [n for n, row in enumerate(rows) if row.ndim != 2]
         if wrong:
             got = f"shape {rows[wrong[0]].shape}"
-            raise_problems([Problem(f"X[{wrong[0]}]", got, "(t, features) or (t,), as all others")])
+            raise_problems(
+                [Problem(f"X[{wrong[0]}]", got, "(t, features) or (t,), like all others")]
+            )
         if len({row.shape for row in rows}) == 1:
             return list(self._turned(np.stack(rows)))
         alike = [len({row.shape[axis] for row in rows}) == 1 for axis in (0, 1)]
@@ -215,8 +217,8 @@ class _Recurrent(BaseEstimator):
         layout = self.layout
         if layout is None and 1 not in X.shape[1:]:
             remedy = "Give layout='ntc' for (series, steps, features), 'nct' for (series, features, steps)."
-            got = f"an array {X.shape} that may be read both ways"
-            raise_problems([Problem("X", got, "to be told which axis is time", remedy)])
+            got = f"an array {X.shape} that can be read either way"
+            raise_problems([Problem("X", got, "to know which axis is time", remedy)])
         if layout is None:
             layout = "ntc" if X.shape[2] == 1 else "nct"
         return X if layout == "ntc" else X.swapaxes(1, 2)
@@ -315,19 +317,21 @@ def _is_list_of_series(X: Any) -> bool:
 
 
 class RecurrentClassifier(ClassifierMixin, _Recurrent):
-    """A recurrent network that tells the class of a series, trained by a rule of this package.
+    """A recurrent network that classifies series, trained by a rule of this package.
 
     Args:
-        cell: name of a cell, such as "gru", "lstm", "rnn"; or module:name. hidden: its units. layers: of it.
+        cell: name of a cell, such as "gru", "lstm", "rnn"; or module:name. hidden: its units. layers: their
+            number.
         rule: name of a rule, such as "dfa", "bptt", "np"; or module:name. rule_options: further arguments.
         optimizer: "adam", "adamw", "rmsprop", "sgd", … lr: its learning rate.
         batch_size: series per update; "auto" is 200, or all if there are fewer. epochs: passes over the data.
         clip: largest norm of the gradient.
         standardize: shift and scale each feature to mean 0 and deviation 1 over the training data.
-        patience: end after so many epochs without a lower loss on `validation_fraction` of the data, which is
-            held out for that, and keep the weights of the best epoch.
+        patience: stop after this many epochs without a lower loss on `validation_fraction` of the data,
+            which is held out for this, and keep the weights of the best epoch.
         class_weight: None, "balanced" or weights by class.
-        layout: of arrays with three axes: "ntc" (series, steps, features) or "nct" (series, features, steps).
+        layout: for arrays with three axes: "ntc" (series, steps, features) or "nct" (series, features,
+            steps).
         dtype: of the network. device: of training. random_state: of weights, feedback, noise and order.
 
     Attributes:
@@ -379,13 +383,13 @@ class RecurrentClassifier(ClassifierMixin, _Recurrent):
     ) -> RecurrentClassifier:
         """One pass over these series from where the last call ended; the first call needs `classes`.
 
-        The scale of the inputs is that of the first call. Balanced classes are refused: how many there are of
-        each is not known from some of the series.
+        The scale of the inputs is that of the first call. Balanced class weights are refused, since the
+        class counts are not known from part of the series.
         """
         if isinstance(self.class_weight, str):
             got = f"{self.class_weight!r} with partial_fit"
             weights = "sklearn.utils.class_weight.compute_class_weight('balanced', ...)"
-            remedy = f"Give {weights} of a large sample."
+            remedy = f"Give {weights} on a large sample."
             raise_problems([Problem("class_weight", got, "weights by class", remedy)])
         return self._learn(X, y, classes, sample_weight, passes=1)
 
@@ -406,7 +410,7 @@ class RecurrentClassifier(ClassifierMixin, _Recurrent):
             known = np.unique(y if classes is None else np.asarray(classes))
             if len(known) < 2:
                 got = f"one class, {known.tolist()[0]!r}"
-                raise_problems([Problem("y", got, "two classes or more to tell apart")])
+                raise_problems([Problem("y", got, "two or more different classes")])
         else:
             known = self.classes_
         unknown = np.setdiff1d(y, known)
@@ -439,9 +443,9 @@ class RecurrentClassifier(ClassifierMixin, _Recurrent):
 
 
 class RecurrentRegressor(RegressorMixin, _Recurrent):
-    """A recurrent network that tells a value of a series, or several, trained by a rule of this package.
+    """A recurrent network that predicts one or more values per series, trained by a rule of this package.
 
-    Values are learned in units of their deviation and told in their own.
+    Values are learned in units of their standard deviation and predicted in their original units.
 
     Args:
         The same as those of `RecurrentClassifier`, without `class_weight`.
@@ -504,11 +508,11 @@ class RecurrentRegressor(RegressorMixin, _Recurrent):
 class RecurrentForecaster(_Recurrent):
     """A recurrent network that forecasts the next values of a series from a window of its past.
 
-    Every window of the series is an example; with `patience` the last `validation_fraction` of them, by time,
-    is held out.
+    Every window of the series is a training example; with `patience`, the last `validation_fraction` of
+    them, by time, is held out.
 
     Args:
-        horizon: how many values to forecast. window: how many steps to forecast from.
+        horizon: the number of values to forecast. window: the number of steps to forecast from.
         The rest: as in `RecurrentRegressor`.
 
     >>> import numpy as np

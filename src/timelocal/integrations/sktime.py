@@ -1,4 +1,4 @@
-"""The classifier of `timelocal.integrations.sklearn` as one of sktime's, for its pipelines and benchmarks.
+"""The classifier of `timelocal.integrations.sklearn` as a sktime classifier, for pipelines and benchmarks.
 
 from timelocal.integrations.sklearn import RecurrentClassifier as Estimator
 from timelocal.integrations.sktime import RecurrentClassifier
@@ -24,7 +24,7 @@ __all__ = ["RecurrentClassifier"]
 
 
 class RecurrentClassifier(Wrapped, BaseClassifier):
-    """A classifier of sktime around one of `timelocal.integrations.sklearn`.
+    """A sktime classifier that wraps one from `timelocal.integrations.sklearn`.
 
     Args:
         estimator: a `timelocal.integrations.sklearn.RecurrentClassifier`, whose options are `estimator__…`

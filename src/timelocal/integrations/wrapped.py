@@ -1,4 +1,4 @@
-"""What classifiers of aeon and of sktime have in common: an estimator of this package does their work."""
+"""The common base of the aeon and sktime classifiers, which wrap an estimator of this package."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from timelocal.integrations import sklearn
 
 
 class Wrapped:
-    """A `timelocal.integrations.sklearn.RecurrentClassifier` under the base class of another library.
+    """A `timelocal.integrations.sklearn.RecurrentClassifier` behind the base class of another library.
 
-    That base class checks X and makes of it an array (n, features, t) or a list of series (features, t).
+    That base class checks X and converts it to an array (n, features, t) or a list of series (features, t).
     """
 
     def __init__(self, estimator: sklearn.RecurrentClassifier | None = None) -> None:

@@ -29,5 +29,5 @@ def agree(what: str, ours: Sequence[type[ctypes.Structure]], theirs: Sequence[in
     sizes = [ctypes.sizeof(own) for own in ours]
     if sizes != list(theirs):
         raise ImportError(
-            f"{what} calls have {sizes} bytes here and {list(theirs)} in the kernels: build them anew"
+            f"{what} calls have {sizes} bytes here and {list(theirs)} in the kernels: rebuild them"
         )

@@ -260,7 +260,7 @@ def named_gradients(made: list[Tensor], weights: CellWeights) -> CellWeights:
 def kind_of(cell: Cell) -> tuple[int, float]:
     """The cell as the kernels know it: its code, and how far its state moves in one step, 1/τ."""
     if _module is None or type(cell) not in _CODES:
-        why = _reason if _module is None else f"no native kernel knows {cell!r}"
+        why = _reason if _module is None else f"no native kernel supports {cell!r}"
         raise UnsupportedError(f"{why}. Use the torch twin")
     return _CODES[type(cell)], 1 / cell.tau if isinstance(cell, RNNCell) else 1.0
 

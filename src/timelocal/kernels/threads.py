@@ -38,11 +38,11 @@ def about_threads(gain: float | None, threads: int) -> str:
     if threads == 1:
         return "one"
     if gain is None:
-        return f"{threads}, of torch alone: not measured"
+        return f"{threads}, torch only: not measured"
     if gain < _WORTH:
         return (
-            f"{threads} threads do {gain:.1f} times the work of one: the kernels wait for them rarely, and "
-            "OMP_NUM_THREADS=1 is as fast"
+            f"{threads} threads do {gain:.1f} times the work of one: the kernels rarely wait for the others, "
+            "and OMP_NUM_THREADS=1 is as fast"
         )
     return f"{threads} threads do {gain:.1f} times the work of one"
 

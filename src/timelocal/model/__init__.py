@@ -1,4 +1,4 @@
-"""A trained network with all that its predictions need: made, used, saved in one file and loaded again."""
+"""A trained network with everything its predictions need: built, used, saved in one file and loaded again."""
 
 from timelocal.model.file import load, save
 from timelocal.model.model import Model

@@ -1,4 +1,4 @@
-"""Names of cells and optimizers, and what they stand for."""
+"""Cells, rules, optimizers and schedules by name."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from timelocal.rules import RULES, Rule, RuleSpec
 
 
 def find_rule(name: str) -> type[Rule]:
-    """The class of a rule: built in, of an installed package, or `module:name`.
+    """The class of a rule: built in, from an installed package, or `module:name`.
 
     Raises:
-        ArgumentError: as `plugins.find`; for what is no rule, or has an argument without a default, which a
-            configuration could not leave out.
+        ArgumentError: as `plugins.find`; for anything that is not a rule, or has an argument without a
+            default, which a configuration could not omit.
 
     >>> find_rule("dfa").__name__
     'DFA'
@@ -54,10 +54,10 @@ def find_rule(name: str) -> type[Rule]:
 
 
 def find_cell(name: str) -> Callable[..., cells.Cell]:
-    """What makes a cell: a class, or a function. Named as rules are; an instance makes itself.
+    """What makes a cell: a class or a function. Named like rules; an instance makes itself.
 
     Raises:
-        ArgumentError: as `plugins.find`; for what is no cell and makes none without arguments.
+        ArgumentError: as `plugins.find`; for anything that is not a cell and makes none without arguments.
 
     >>> find_cell("rnn")(tau=2.0)
     RNNCell(tau=2.0)
@@ -90,7 +90,7 @@ def make_network(
     output_size: int,
     **options: Any,
 ) -> Network:
-    """A network of a kind of cell; options that its class takes go there, the rest to `from_cell`."""
+    """A network of a kind of cell; options of the cell's class go there, the rest to `from_cell`."""
     known = inspect.signature(cell).parameters
     own = {name: options.pop(name) for name in list(options) if name in known}
     return from_cell(cell(**own), input_size, hidden_size, output_size, **options)
@@ -122,12 +122,12 @@ validation loss; a tenth after each third of the epochs."""
 
 
 def make_scheduler(name: str | None, optimizer: Optimizer, epochs: int) -> LRScheduler | None:
-    """The schedule of this name; None for none."""
+    """The schedule of this name; None for no name."""
     return None if name is None else SCHEDULERS[name](optimizer, epochs)
 
 
 def cell_defaults(name: str) -> dict[str, Any]:
-    """What one may choose when making the cell `name`: arguments and their defaults.
+    """The arguments of the cell `name`, with their defaults.
 
     >>> cell_defaults("mingru")
     {'update': 0.5, 'update_max': None}
@@ -137,7 +137,7 @@ def cell_defaults(name: str) -> dict[str, Any]:
 
 
 def rule_defaults(name: str) -> dict[str, Any]:
-    """What one may choose when making the rule `name`: arguments and their defaults.
+    """The arguments of the rule `name`, with their defaults.
 
     >>> rule_defaults("bptt")
     {'loss': 'cross_entropy', 'at': 'last', 'seed': 0}

@@ -1,4 +1,4 @@
-"""A model on labelled data, beside what takes no learning at all."""
+"""A model's scores on labelled data, and those of predictors without learning."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ def evaluated(
 ) -> dict[str, Any]:
     """The scores of a model, and under `floors` those of predictors without learning over time.
 
-    Of a model of quantiles also how many targets lie between the lowest and the highest (of a normal
-    distribution those of 0.1 and 0.9), how many should, and how wide that is.
+    For a quantile model, also how many targets lie between the lowest and the highest quantile (0.1 and 0.9
+    for a normal distribution), how many should, and the width of that range.
 
     Args:
-        floors: predictions by name, as the targets are. None: the most frequent class
-            of these data; their mean, and of a forecast the last value before.
+        floors: predictions by name, in the form of the targets. None: the most frequent class of these data,
+            or their mean and, for a forecast, the last value before.
 
     Raises:
         ArgumentError: for data without targets.
@@ -72,7 +72,7 @@ def evaluated(
 
 
 def coverage(ends: NDArray[Any], targets: NDArray[Any], expected: float) -> dict[str, float | None]:
-    """The share of targets (n, o) between two quantiles (n, o, 2), how large it should be, their distance.
+    """The fraction of targets (n, o) between two quantiles (n, o, 2), its expected value, and their distance.
 
     >>> coverage(np.array([[[0.0, 2.0]], [[0.0, 4.0]]]), np.array([[1.0], [5.0]]), 0.8)
     {'coverage': 0.5, 'expected_coverage': 0.8, 'mean_width': 3.0}

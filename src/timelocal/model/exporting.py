@@ -1,4 +1,4 @@
-"""A model for those who have torch alone: its weights, and a Python file that reads them."""
+"""Export to plain torch: the weights, and a Python file that reads them."""
 
 from __future__ import annotations
 
@@ -60,9 +60,9 @@ def layers_of(readout: nn.Module) -> tuple[nn.Linear, ...]:
 
 
 def write_torch(model: Model, folder: Path) -> None:
-    """Write `model.py` and `weights.safetensors`, which need torch and safetensors alone, into a folder.
+    """Write `model.py` and `weights.safetensors`, which need only torch and safetensors, into a folder.
 
-    `import model; model.load()` is then what `Model.to_torch` gives.
+    `import model; model.load()` then returns what `Model.to_torch` returns.
 
     Raises:
         UnsupportedError: for cells that torch.nn does not have, and readouts of your own.

@@ -1,4 +1,4 @@
-"""A model in one safetensors file: its tensors, and all else as JSON in the metadata. Nothing is pickled."""
+"""A model in one safetensors file: its tensors, and the rest as JSON in the metadata. Nothing is pickled."""
 
 from __future__ import annotations
 
@@ -38,18 +38,18 @@ _WORDS = ("classes", "features", "outputs")
 
 
 def save(model: Model | Rule, path: str | os.PathLike[str]) -> None:
-    """Write a model in one safetensors file, whole or not at all.
+    """Write a model to one safetensors file, completely or not at all.
 
     It holds the network, the rule with its options and state, names, scales and how data are read. Cells,
-    rules and losses that are not of this package, and readouts that are not linear, are kept by name
-    alone: `load` asks for them.
+    rules and losses from outside this package, and nonlinear readouts, are stored only by name: `load` asks
+    for them.
 
     Args:
         model: a `Model`, or a rule.
-        path: the file; its folder has to be there.
+        path: the file; its folder must exist.
 
     Raises:
-        ArgumentError: for what is no model, and options that are no numbers or texts.
+        ArgumentError: for anything that is not a model, and options that are not numbers or texts.
         RunError: for a file that cannot be written.
 
     >>> import pathlib, tempfile, timelocal as tl
@@ -89,20 +89,19 @@ def load(
     loss: Loss | LossFunction | None = None,
     slope: Slope | None = None,
 ) -> Model:
-    """The model in a file that `save` wrote, on the CPU. What the file names is never imported or run.
+    """Load a model file written by `save`, on the CPU. Nothing named in the file is imported or run.
 
     Args:
         path: the file.
-        cell, rule, readout, loss, slope: the objects of your own that the model was made with, if there were
-            any.
+        cell, rule, readout, loss, slope: your own objects that the model was made with, if any.
 
     Raises:
-        DataError: for a file that is missing, damaged, or no model.
-        ArgumentError: for a model of your own cell, rule, readout, loss or slope, which has to be given.
+        DataError: for a file that is missing, damaged, or not a model.
+        ArgumentError: for a model with your own cell, rule, readout, loss or slope that is not given.
     """
     file = as_path(path, "path")
     if not file.is_file():
-        raise DataError(f"{file}: got no such file, expected a model that tl.save wrote")
+        raise DataError(f"{file}: got no such file, expected a model written by tl.save")
     data = read_bytes(file)
     recipe, tensors = _checked(file, data)
     parts = Parts(cell, rule, readout, loss, slope)
@@ -139,15 +138,17 @@ def _checked(file: Path, data: bytes) -> tuple[dict[str, Any], dict[str, Tensor]
         tensors = {name: tensor.clone() for name, tensor in tensors_from(data).items()}
         metadata = _metadata(data)
     except (SafetensorError, LookupError, ValueError, TypeError, RuntimeError) as error:
-        raise DataError(f"{file}: got no sound safetensors file ({error}). Save it again") from None
+        raise DataError(
+            f"{file}: got an invalid safetensors file ({error}). Save it again"
+        ) from None
     if _RECIPE not in metadata:
-        raise DataError(f"{file}: got tensors without a model, expected a file that tl.save wrote")
+        raise DataError(f"{file}: got tensors without a model, expected a file written by tl.save")
     text = metadata[_RECIPE]
     if sha256(text.encode()) != metadata.get(_RECIPE_SHA256) or tensors_sha256(
         tensors
     ) != metadata.get(_TENSORS_SHA256):
         raise DataError(
-            f"{file}: its sha256 is not that of what it holds. It is damaged: save it again"
+            f"{file}: its sha256 does not match its content. It is damaged: save it again"
         )
     recipe = parse_json(text.encode())
     if recipe.get("format") != FORMAT:

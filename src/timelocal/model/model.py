@@ -1,4 +1,4 @@
-"""A network that predicts in the words and units of its user: classes by name, values in their own scale."""
+"""A trained model: predicts classes by name and values in their original units."""
 
 from __future__ import annotations
 
@@ -21,31 +21,31 @@ from timelocal.rules import Rule
 from timelocal.rules.batch import STEPWISE
 
 Scale: TypeAlias = tuple[Tensor, Tensor]
-"""Mean and standard deviation, one each for every feature, as `timelocal.data.moments` gives them."""
+"""Mean and standard deviation per feature, as returned by `timelocal.data.moments`."""
 
 _BATCH = 256
 
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """A trained rule with its network, and what its inputs and outputs mean.
+    """A trained rule with its network, and the meaning of its inputs and outputs.
 
         y = mean_y + deviation_y ⊙ network((x − mean_x) / deviation_x)
 
     Args:
-        rule: with the network as it was trained.
-        classes: the names of the outputs, in their order, of a network that tells classes.
+        rule: the trained rule, with its network.
+        classes: the names of the outputs, in order, of a classifier.
         features: the names of the inputs (I of them).
-        outputs: the names of the values that are predicted (O of them).
+        outputs: the names of the predicted values (O of them).
         inputs_scale: mean and deviation (I,) that inputs were standardized by.
         outputs_scale: mean and deviation (O,) that targets were standardized by.
         reading: how the training data were read from a file: arguments of `timelocal.data.read`.
-        stepwise: whether it predicts at every step; None: if the rule's loss is there. False for a network of
-            one label that was asked at every step: it predicts what it says at the last valid one.
+        stepwise: whether it predicts at every step; None: if the rule's loss is at every step. False for a
+            network with one label that was used at every step: it predicts its output at the last valid step.
 
     Raises:
-        ArgumentError: numbers of names or moments that are not those of the network; a prediction at every
-            step by a rule whose loss is of the whole sequence.
+        ArgumentError: for numbers of names or moments that do not match the network, or a prediction at
+            every step by a rule with one loss for the whole sequence.
 
     >>> import torch, timelocal as tl
     >>> rule = tl.DFA(tl.GRU(1, 8, output_size=2))
@@ -104,7 +104,7 @@ class Model:
         return self.rule.loss
 
     def predict(self, inputs: Values, lengths: object = None) -> NDArray[Any]:
-        """The most probable class of each sequence by its name, or the values in their own units.
+        """The most probable class of each sequence by name, or the values in their original units.
 
         Args:
             inputs: (b, t, i), in the units of the training data; a tensor, an array, or a list of b series of
@@ -112,11 +112,11 @@ class Model:
             lengths: (b,) valid steps of each, None if all are valid or `inputs` is a list.
 
         Returns:
-            (b,) names of classes, or their numbers where they have none; or values (b, o); or whether each of
-            them is the case (b, o), with the loss BCE. Of a `stepwise` model (b, t) and (b, t, o).
+            (b,) class names, or class numbers without names; or values (b, o); or, with the loss BCE,
+            whether each output is true (b, o). For a `stepwise` model (b, t) and (b, t, o).
 
         Raises:
-            ArgumentError: for inputs of other features, and values that are not finite.
+            ArgumentError: for inputs with other features, or values that are not finite.
         """
         values = self._outputs(inputs, lengths)
         if self.loss.outputs_per_target > 1:
@@ -139,22 +139,22 @@ class Model:
         values = self._outputs(inputs, lengths)
         if not isinstance(self.loss, CrossEntropy | BCE):
             name = type(self.loss).__name__
-            raise UnsupportedError(f"predict_proba: got a model of loss {name}. Use predict")
+            raise UnsupportedError(f"predict_proba: got a model with loss {name}. Use predict")
         probabilities = values.softmax(-1) if self.loss.classifies else values.sigmoid()
         return probabilities.numpy()
 
     def predict_quantiles(
         self, inputs: Values, lengths: object = None, levels: Sequence[float] = (0.1, 0.5, 0.9)
     ) -> NDArray[Any]:
-        """The quantiles of each value in its own units, (b, o, levels).
+        """The quantiles of each value in its original units, (b, o, levels).
 
         Args:
             inputs, lengths: as in `predict`.
-            levels: in (0, 1), rising; of a model of the loss `Quantile` those that it has learned.
+            levels: in (0, 1), increasing; for a model with the loss `Quantile`, those that it has learned.
 
         Raises:
-            UnsupportedError: for a model of another loss than `Quantile` and `Gaussian`.
-            ArgumentError: as `predict`, and for levels that there are not.
+            UnsupportedError: for a model with a loss other than `Quantile` and `Gaussian`.
+            ArgumentError: as `predict`, and for unknown levels.
         """
         values = self._outputs(inputs, lengths)
         if isinstance(self.loss, Gaussian):
@@ -169,16 +169,16 @@ class Model:
         else:
             name = type(self.loss).__name__
             raise UnsupportedError(
-                f"predict_quantiles: got a model of loss {name}, expected Quantile or Gaussian"
+                f"predict_quantiles: got a model with loss {name}, expected Quantile or Gaussian"
             )
         own = in_own_units(found.transpose(-1, -2), self.outputs_scale)
         return own.transpose(-1, -2).numpy()
 
     def to_torch(self) -> nn.Module:
-        """A module of torch.nn alone that takes (b, t, i) and lengths (b,), and gives what this predicts.
+        """A plain torch.nn module that takes (b, t, i) and lengths (b,) and returns this model's predictions.
 
-        Standardisation and the softmax are inside: probabilities (b, classes), or values (b, o). It shares
-        the parameters of the network.
+        Standardisation and softmax are included: probabilities (b, classes), or values (b, o). It shares the
+        parameters of the network.
 
         Raises:
             UnsupportedError: for cells that torch.nn does not have.
@@ -186,7 +186,7 @@ class Model:
         if self.loss.outputs_per_target > 1:
             name = type(self.loss).__name__
             raise UnsupportedError(
-                f"to_torch: got a model of loss {name}, which gives several numbers for each value, expected "
+                f"to_torch: got a model with loss {name}, which predicts several numbers per value, expected "
                 "one number. Use predict_quantiles or `timelocal predict`"
             )
         recurrent, readout = to_torch(self.network)
@@ -248,7 +248,7 @@ class Model:
 
 
 def in_own_units(values: Tensor, scale: Scale | None) -> Tensor:
-    """Standardized values (…, o) in the units that the targets had; scale None: they have them."""
+    """Standardized values (…, o) in the original units of the targets; unchanged if scale is None."""
     if scale is None:
         return values
     mean, deviation = (one.to(values.device) for one in scale)

@@ -1,4 +1,4 @@
-"""A model as an ONNX graph: ONNX has the recurrent layers of torch.nn as operators, lengths included."""
+"""A model as an ONNX graph: ONNX has the recurrent layers of torch.nn as operators, including lengths."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ _ORDER: dict[type[nn.RNNBase], tuple[str, tuple[int, ...]]] = {
 def write_onnx(model: Model, file: Path) -> None:
     """Write a graph from `inputs` (b, t, i) and `lengths` (b,) int64 to `outputs`: what `to_torch` gives.
 
-    Outputs at every step are (b, t, o); those behind the end of a sequence mean nothing.
+    Outputs at every step are (b, t, o); those after the end of a sequence are meaningless.
 
     Raises:
-        UnsupportedError: for cells that torch.nn does not have, readouts of your own, and other types than
+        UnsupportedError: for cells that torch.nn does not have, readouts of your own, and dtypes other than
             float32.
         MissingExtraError: the extra `onnx` is not installed.
     """
@@ -47,7 +47,7 @@ def _graph(model: Model) -> Any:
         raise UnsupportedError(f"export to ONNX: got {dtype}, expected torch.float32. Use --torch")
     layers = layers_of(plain.readout)
     refused = {
-        "the mean of what a readout with a hidden layer says": plain.at == "mean"
+        "the mean of the outputs of a readout with a hidden layer": plain.at == "mean"
         and len(layers) > 1,
         "the last of the outputs at every step, in both directions": plain.at == "end"
         and recurrent.bidirectional,

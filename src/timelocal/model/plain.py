@@ -1,4 +1,4 @@
-"""A model as torch.nn alone would write it: what leaves this package, for torch and for ONNX."""
+"""A model in plain torch.nn: the form in which it is exported, for torch and for ONNX."""
 
 from __future__ import annotations
 

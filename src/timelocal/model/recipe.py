@@ -1,4 +1,4 @@
-"""How a network and a rule were made, as JSON, and making them again from that."""
+"""How a network and a rule were made, as JSON, and how to make them again from that."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _DTYPES = {
 
 @dataclass(frozen=True)
 class Parts:
-    """What a file does not bring along: objects that are not of this package."""
+    """What a file does not contain: objects from outside this package."""
 
     cell: Cell | None = None
     rule: type[Rule] | None = None
@@ -79,7 +79,7 @@ def made_from(recipe: Mapping[str, Any], parts: Parts) -> Rule:
     """The rule and its network, with fresh parameters.
 
     Raises:
-        ArgumentError: for what is not of this package and not among `parts`.
+        ArgumentError: for anything from outside this package that is not among `parts`.
     """
     net, own = recipe["network"], recipe["rule"]
     options, slope = own["options"], own["options"].get("slope")
@@ -94,7 +94,7 @@ def made_from(recipe: Mapping[str, Any], parts: Parts) -> Rule:
             else _missing("slope", slope, SLOPES, parts.slope, "slope=my_function"),
             None
             if net["linear"] or net.get("readout_hidden") or parts.readout is not None
-            else Problem("readout", "a module of your own", "readout=, one made the same way"),
+            else Problem("readout", "a module of your own", "readout=, built the same way"),
         ]
     )
     D = net["decorrelate"]
@@ -162,8 +162,8 @@ def _missing(
 ) -> Problem | None:
     if given is not None or name in known:
         return None
-    got = f"{name}, which is not of this package"
-    return Problem(what, got, f"the object itself: {remedy}", "A file imports nothing.")
+    got = f"{name}, which is not part of this package"
+    return Problem(what, got, f"the object itself: {remedy}", "Loading a file imports nothing.")
 
 
 def _rule_options(rule: Rule) -> dict[str, Any]:

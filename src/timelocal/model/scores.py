@@ -1,4 +1,4 @@
-"""How good the predictions of a model are: of classes one by one, and of values in their own units."""
+"""Scores of a model's predictions: class by class, and for values in their original units."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ _BINS = 10
 
 
 def class_scores(probabilities: object, targets: object, classes: Sequence[str]) -> dict[str, Any]:
-    """What there is to say of probabilities and the classes that were right.
+    """The scores of predicted probabilities against the true classes.
 
         precision_c = TP_c / (TP_c + FP_c)    recall_c = TP_c / (TP_c + FN_c)    F1_c: their harmonic mean
         Brier = mean Σ_c (p_c − [c is right])²    calibration error = Σ_bins N_bin / N |accuracy − confidence|
 
     Args:
         probabilities: (n, c), rows that sum to 1.
-        targets: (n,) places of the right classes.
+        targets: (n,) indices of the true classes.
         classes: c names.
 
     Returns:
         `accuracy`, `balanced_accuracy` (the mean recall of the classes that occur), `macro_f1`, `log_loss`,
-        `brier`, `calibration_error` over 10 bins of the confidence, those `bins`, `confusion` (rows: what is
-        right; columns: what was predicted), and `classes`: precision, recall, F1 and count of each. A class
-        that was never predicted has a precision of 0, one that never occurs a recall of None.
+        `brier`, `calibration_error` over 10 bins of the confidence, those `bins`, `confusion` (rows: true
+        classes; columns: predicted classes), and `classes`: precision, recall, F1 and count of each. A class
+        that was never predicted has precision 0, one that never occurs has recall None.
 
     Raises:
-        ArgumentError: for shapes that do not fit together, and targets that are no places of classes.
+        ArgumentError: for shapes that do not match, and targets that are not class indices.
 
     >>> class_scores([[0.9, 0.1], [0.2, 0.8]], [0, 0], ["a", "b"])["confusion"]
     [[1, 1], [0, 0]]
@@ -105,10 +105,10 @@ def value_scores(values: object, targets: object) -> dict[str, float | None]:
         values, targets: of one shape (n, …, o), every entry of which counts.
 
     Returns:
-        `mae`, `rmse` in the units of the targets, and `r2`, None where all targets are equal.
+        `mae`, `rmse` in the units of the targets, and `r2`, None if all targets are equal.
 
     Raises:
-        ArgumentError: shapes that differ, or nothing in them.
+        ArgumentError: for shapes that differ, or empty arrays.
 
     >>> value_scores([[1.0], [2.0]], [[1.0], [4.0]])["mae"]
     1.0

@@ -1,4 +1,4 @@
-"""Networks: layers of cells and a readout; `scan` runs one forward and keeps what rules need."""
+"""Networks: layers of cells and a readout; `scan` runs them forward and keeps what rules need."""
 
 from timelocal.network.build import GRU, LSTM, RNN, black_box, from_cell, from_torch, to_torch
 from timelocal.network.checks import initial_problems, input_problems

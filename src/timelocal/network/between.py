@@ -1,9 +1,9 @@
-"""What stands between the layers of a stack: layer normalisation, and paths past the layers.
+"""Between the layers of a stack: layer normalisation and skip connections.
 
     y_l = f_l, or f_l + y_{l-1} with skip        x_{l+1} = y_l, or (y_l − mean) / √(var + ε) with layer_norm
 
-f_l: the features of layer l; x_{l+1}: what enters the layer above it; the readout sees y of the top layer.
-The normalisation has no parameters: V x + b behind it absorbs a scale and a shift of x.
+f_l: the features of layer l; x_{l+1}: the inputs of the layer above; the readout sees y of the top layer.
+The normalisation has no parameters: a scale and shift of x would be absorbed by V x + b.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ def normalised(values: Tensor) -> Tensor:
 def through_norm(values: Tensor, signal: Tensor) -> Tensor:
     """J g, with J the Jacobian of `normalised` at `values`: J = (1 − 1 1ᵀ/n − x xᵀ/n) / √(var + ε).
 
-    J is symmetric: a signal goes back as a tangent goes forward. Leading axes broadcast.
+    J is symmetric: signals going back and tangents going forward are transformed alike. Leading axes
+    broadcast.
     """
     centred = values - values.mean(-1, keepdim=True)
     scale = centred.square().mean(-1, keepdim=True).add(EPSILON).rsqrt()

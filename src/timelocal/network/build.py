@@ -1,4 +1,4 @@
-"""Making networks: `RNN`, `GRU`, `LSTM`, of a cell of your own, and to and from torch.nn."""
+"""Making networks: `RNN`, `GRU`, `LSTM`, networks of your own cells, and conversion from and to torch.nn."""
 
 from __future__ import annotations
 
@@ -51,19 +51,20 @@ def RNN(  # noqa: N802 — named as the torch.nn class it stands in for
 
     Args:
         input_size, hidden_size, output_size: I, H and O.
-        tau: time constant in steps, at least 1; 1 is `torch.nn.RNN`, more is a leaky RNN.
-        orthogonal: whether W is drawn from the orthogonal matrices, which keep the length of a state.
+        tau: time constant in steps, at least 1; 1 is `torch.nn.RNN`, larger values give a leaky RNN.
+        orthogonal: whether W is initialised as a random orthogonal matrix, which preserves the norm of a
+            state.
         num_layers, bias, bidirectional, dropout: as in `torch.nn.RNN`.
-        layer_norm: whether what enters each layer but the first is normalised over its units, to mean 0 and
-            variance 1, without parameters: V and b would absorb them.
-        skip: whether each layer adds to what entered from below, before it is normalised: the readout and
-            the layers above then see the sum of all layers' features. Not with decorrelate.
-        decorrelate: None, a `Decorrelation`, or its learning rate alone: whether D h takes the place of h in
-            W h and in the readout, with a D that learns beside any rule.
-        seed: of the initial parameters, drawn from U(−1/√H, 1/√H) as torch.nn does.
+        layer_norm: whether the inputs of each layer but the first are normalised over the units, to mean 0
+            and variance 1, without parameters, which V and b would absorb.
+        skip: whether each layer adds its features to its inputs from below, before normalisation: the
+            readout and the layers above then see the sum of all layers' features. Not with decorrelate.
+        decorrelate: None, a `Decorrelation`, or just its learning rate: whether D h replaces h in W h and in
+            the readout, with a D that learns under any rule.
+        seed: of the initial parameters, drawn from U(−1/√H, 1/√H) as in torch.nn.
 
     Raises:
-        ArgumentError: for sizes that are not positive integers, and the like.
+        ArgumentError: for sizes that are not positive integers and other invalid arguments.
 
     >>> import torch, timelocal as tl
     >>> network = tl.RNN(2, 16, output_size=3)
@@ -165,7 +166,7 @@ def black_box(
     device: torch.device | str | None = None,
     dtype: torch.dtype | None = None,
 ) -> Network:
-    """A network over layers that only run forward, and a linear readout.
+    """A network of layers that only run forward, with a linear readout.
 
     Args:
         cell: your `timelocal.BlackBox`.
@@ -201,21 +202,22 @@ def from_cell(
     device: torch.device | str | None = None,
     dtype: torch.dtype | None = None,
 ) -> Network:
-    """A network of any cell, your own too, with a linear readout or one of a hidden layer.
+    """A network of any cell, including your own, with a linear readout or one with a hidden layer.
 
     Args:
-        cell: a cell, such as your `timelocal.AutogradCell`; it says which parameters each layer has and how
-            they are drawn.
-        bias: False leaves out what the cell calls its `biases`.
-        decorrelate: as in `RNN`, for cells in which D h can take the place of h.
-        readout_hidden: units of a hidden layer of the readout, W₂ relu(W₁ h + b₁) + b₂, which learns by its
-            own exact gradient within the step; None for a linear readout. An LRU is linear without it.
+        cell: a cell, such as your `timelocal.AutogradCell`; it defines the parameters of each layer and
+            their initialisation.
+        bias: False leaves out the cell's `biases`.
+        decorrelate: as in `RNN`, for cells in which D h can replace h.
+        readout_hidden: units in a hidden layer of the readout, W₂ relu(W₁ h + b₁) + b₂, which learns by its
+            own exact gradient within the step; None for a linear readout. Without it, an LRU network is
+            linear.
         The rest: as in `RNN`.
 
     Raises:
-        ArgumentError: for a cell that is none, or whose equations make other shapes than it declares; for
-            sizes that are not positive integers, and the like.
-        UnsupportedError: for decorrelation of a cell that declares that it cannot have it.
+        ArgumentError: for a cell that is not one, or whose equations give other shapes than it declares; for
+            sizes that are not positive integers and other invalid arguments.
+        UnsupportedError: for decorrelation of a cell that declares it unsupported.
 
     >>> import torch, timelocal as tl
     >>> class Decay(tl.AutogradCell):
@@ -286,15 +288,15 @@ def from_torch(
     *,
     decorrelate: Decorrelation | float | None = None,
 ) -> Network:
-    """A network over modules you already have, sharing their parameters.
+    """A network that wraps modules you already have and shares their parameters.
 
-    The very same tensors: your optimizer, your `state_dict`, your checkpoints go on working.
+    The tensors are the same: your optimizer, your `state_dict` and your checkpoints keep working.
 
     Args:
         recurrent: a `torch.nn.RNN` (tanh), `GRU` or `LSTM`; its `batch_first` is respected.
         readout: `nn.Linear`, or any module from (n, h·directions) to (n, o). It is applied to one step at
-            a time; one that is not linear is trained by ordinary autograd, never through time.
-        decorrelate: as in `RNN`; the matrices D belong to the network alone.
+            a time; a nonlinear one is trained by ordinary autograd, never through time.
+        decorrelate: as in `RNN`; the matrices D belong only to the network.
 
     Raises:
         UnsupportedError: for ReLU RNNs and `proj_size`.
@@ -334,8 +336,8 @@ def from_torch(
     named = dict(recurrent.named_parameters())
     if len(named) < sum(map(len, recurrent.all_weights)):
         raise UnsupportedError(
-            "recurrent: got weights that are one tensor under several names, expected a tensor for each. "
-            "Use a copy of it for the others."
+            "recurrent: got one tensor under several names, expected a separate tensor for each. Use a copy "
+            "of it for the others."
         )
     stack = Recurrent(
         TORCH_CELLS[type(recurrent)](),
@@ -358,7 +360,7 @@ def _way_in(recurrent: object) -> str:
     """How something that is not one of torch.nn's recurrent modules becomes a network."""
     name = type(recurrent).__name__
     if isinstance(recurrent, nn.RNNCellBase):  # torch.nn's own single steps
-        return f"Use torch.nn.{name.removesuffix('Cell')} of one layer, whose step it is."
+        return f"Use torch.nn.{name.removesuffix('Cell')} with one layer, which has the same step."
     if not isinstance(recurrent, nn.Module):
         return "Pass the module itself."
     name = name.removesuffix("Cell")
@@ -366,11 +368,11 @@ def _way_in(recurrent: object) -> str:
 
 
 def to_torch(network: Network) -> tuple[nn.RNNBase, nn.Module]:
-    """The torch.nn module and readout that compute the same, sharing the network's parameters.
+    """The torch.nn module and readout that compute the same function and share the network's parameters.
 
     Raises:
-        UnsupportedError: for cells that torch.nn does not have (leaky RNN, GRU with reset before), and
-            for networks that decorrelate.
+        UnsupportedError: for cells that torch.nn does not have (leaky RNN, GRU with `reset_after=False`),
+            and for networks that decorrelate.
 
     >>> import timelocal as tl
     >>> recurrent, readout = tl.to_torch(tl.GRU(3, 8, output_size=2))
@@ -394,7 +396,7 @@ def to_torch(network: Network) -> tuple[nn.RNNBase, nn.Module]:
     if stack.decorrelate is not None:
         raise UnsupportedError(
             "to_torch: got a network that decorrelates, expected one that does not: torch.nn has no D "
-            "between a state and what reads it. Use the timelocal network for inference."
+            "between a state and its readers. Use the timelocal network for inference."
         )
     make: Any = kinds[0]
     with torch.device("meta"):

@@ -1,4 +1,4 @@
-"""What may enter a network: every problem that can be seen, told at once."""
+"""Checks of a network's inputs: all problems are reported at once."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def input_problems(
         )
     elif inputs.shape[-1] != recurrent.input_size:
         features_first = inputs.shape[1] == recurrent.input_size
-        remedy = "If its second axis is the features, use inputs.transpose(1, 2)."
+        remedy = "If the second axis holds the features, use inputs.transpose(1, 2)."
         got = f"shape {tuple(inputs.shape)}"
         problems.append(Problem("inputs", got, expected, remedy if features_first else ""))
     elif 0 in inputs.shape:
@@ -73,8 +73,8 @@ def initial_problems(recurrent: Recurrent, initial: object, batch: int) -> list[
     one = weight.new_empty(shape)
     found, wanted = _described(initial), _described(one if len(names) == 1 else [one] * len(names))
     form = names[0] if len(names) == 1 else f"({', '.join(names)})"
-    expected = f"{form}, as torch.nn has it: {wanted} (layers · directions, batch, hidden)"
-    remedy = "Use what final_states() of an earlier run gives."
+    expected = f"{form}, as in torch.nn: {wanted} (layers · directions, batch, hidden)"
+    remedy = "Use the final_states() of an earlier run."
     return [] if found == wanted else [Problem("initial", found, expected, remedy)]
 
 
@@ -85,7 +85,7 @@ def _axis_remedy(inputs: Tensor, input_size: int, batch_first: bool) -> str:
         batch = 0 if batch_first else 1
         return f"Add an axis of length 1 for a single sequence: inputs.unsqueeze({batch})."
     if input_size == 1:
-        return "Add an axis for the one feature: inputs.unsqueeze(-1)."
+        return "Add an axis for the single feature: inputs.unsqueeze(-1)."
     return ""
 
 

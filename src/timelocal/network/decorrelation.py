@@ -1,4 +1,4 @@
-"""Decorrelation of the hidden units: h* = D h, where D learns by a local law of its own."""
+"""Decorrelation of the hidden units: h* = D h, where D has its own local learning rule."""
 
 from __future__ import annotations
 
@@ -22,26 +22,26 @@ Norm = Literal["preserve"]
 class Decorrelation:
     """How the decorrelation matrix D of a layer learns.
 
-    h* = D h feeds the recurrent weights and everything that reads the layer; D is the identity at the
-    start and makes one step for each estimate in training mode, whatever the rule:
+    h* = D h feeds the recurrent weights and every reader of the layer. D starts as the identity and is
+    updated once per estimate in training mode, under any rule:
 
         D ← D − lr ⟨h* h*ᵀ − diag(h*²)⟩ D        ⟨·⟩: the mean over all valid steps of the batch
 
-    A stream makes an estimate, and so a step of D, at every step. D is a constant within an estimate, no
-    gradient flows into it; and what a gate carries from step to step (z ⊙ h, the LSTM's c, the leak) is
-    never decorrelated.
+    A stream makes an estimate, and so an update of D, at every step. D is constant within an estimate and
+    receives no gradient; what a gate carries from step to step (z ⊙ h, the LSTM's c, the leak) is never
+    decorrelated.
 
     Args:
         lr: the learning rate of D, at least 0.
-        norm: None, the law as it is, under which the size of h* only falls (for given h, ⟨‖h*‖²⟩ changes by
-            −2 lr Σ_{i≠j} ⟨h*_i h*_j⟩² to first order); or "preserve": after its step each row of D is scaled
-            back to the norm it had.
-        sync: under DDP, whether the ranks' steps are averaged, so that D learns from the joint batch, as
-            `torch.nn.SyncBatchNorm` does. False: every rank takes over D of rank 0, as of a BatchNorm. In a
-            process group all ranks must train in step.
+        norm: None, the update as it is, under which the size of h* only decreases (for given h, ⟨‖h*‖²⟩
+            changes by −2 lr Σ_{i≠j} ⟨h*_i h*_j⟩² to first order); or "preserve": after an update each row of
+            D is scaled back to its previous norm.
+        sync: under DDP, whether the ranks' updates are averaged, so that D learns from the joint batch, as
+            in `torch.nn.SyncBatchNorm`. False: every rank copies D from rank 0, as for a BatchNorm. In a
+            process group all ranks must train in lockstep.
 
     Raises:
-        ArgumentError: for a learning rate that is not one, and an unknown norm.
+        ArgumentError: for an invalid learning rate or an unknown norm.
 
     >>> import torch, timelocal as tl
     >>> network = tl.RNN(2, 16, output_size=3, decorrelate=tl.Decorrelation(1e-3, norm="preserve"))
@@ -51,8 +51,9 @@ class Decorrelation:
     False
 
     Source: the perturbation paper's equation 6, after N. Ahmad, E. Schrader, M. van Gerven. Constrained
-    parameter inference as a principle for learning. arXiv:2203.13203, 2022. The paper steps at each time
-    of a stream; over a whole sequence its T steps of size ε are one of lr = T ε here, to first order.
+    parameter inference as a principle for learning. arXiv:2203.13203, 2022. The paper updates D at each step
+    of a stream; over a whole sequence, its T updates of size ε correspond to one with lr = T ε here, to
+    first order.
     """
 
     lr: float
@@ -76,7 +77,7 @@ class Decorrelation:
         )
 
     def step(self, matrix: Tensor, features: Tensor) -> Tensor:
-        """What is added to D (h, h), from decorrelated states h* (n, h)."""
+        """The update of D (h, h) from decorrelated states h* (n, h)."""
         matrix, features = at_least_float32(matrix), at_least_float32(features)
         # In whichever order costs less: never more than O(n h²).
         outer = torch.linalg.multi_dot([features.t(), features, matrix])
@@ -93,19 +94,19 @@ class Decorrelation:
 
 
 def resolve(decorrelate: object) -> Decorrelation | None:
-    """A `Decorrelation`, from itself or from its learning rate alone."""
+    """A `Decorrelation`, from itself or from just its learning rate."""
     if decorrelate is None or isinstance(decorrelate, Decorrelation):
         return decorrelate
     return Decorrelation(decorrelate)  # type: ignore[arg-type]
 
 
 def decorrelation_loss(features: Tensor) -> Tensor:
-    """How correlated hidden units are: the mean squared covariance of two of them, a scalar.
+    """How correlated the hidden units are: the mean squared covariance of pairs of units, a scalar.
 
         2 / (h (h − 1)) Σ_{i<j} cov(h*_i, h*_j)²,   cov with 1/n
 
     Args:
-        features: h* (n, h), n states of h units; leading axes are taken together.
+        features: h* (n, h), n states of h units; leading axes are flattened.
 
     Zero for a single unit or a single state. O(n h²).
 

@@ -14,7 +14,7 @@ from timelocal.network.network import Network
 
 
 class LayerOptions(TypedDict, total=False):
-    """What every network of a cell may be told besides its sizes: as in `timelocal.from_cell`."""
+    """The options of every network besides its sizes: as in `timelocal.from_cell`."""
 
     num_layers: int
     bias: bool
@@ -42,11 +42,11 @@ def IndRNN(  # noqa: N802 — a class to its users, as RNN
 
     Args:
         input_size, hidden_size, output_size: I, H and O.
-        steps: how far back the past should reach at the start: u ~ U(0, 2^{1/steps}), so that no signal more
-            than doubles over so many steps.
+        steps: the initial reach of the past: u ~ U(0, 2^{1/steps}), so that no signal more than doubles over
+            this many steps.
         options: num_layers, bias, bidirectional, dropout, layer_norm, skip, decorrelate, seed, device, dtype,
-            as in `RNN`. With decorrelate D h enters in place of h: the Jacobian is then dense, and RTRL
-            carries all of it.
+            as in `RNN`. With decorrelate, D h replaces h: the Jacobian is then dense, and RTRL carries all
+            of it.
 
     Raises:
         ArgumentError: as `RNN`, and for steps below 1.
@@ -57,7 +57,7 @@ def IndRNN(  # noqa: N802 — a class to its users, as RNN
     >>> rule(torch.randn(4, 30, 2), torch.randint(3, (4, 30))).backward()
 
     Source: S. Li, W. Li, C. Cook, C. Zhu, Y. Gao. Independently recurrent neural network (IndRNN). CVPR,
-    2018; there with ReLU units. Differs from `RNN` in a vector in place of the matrix W.
+    2018; there with ReLU units. Differs from `RNN` in having a vector in place of the matrix W.
     """
     return from_cell(IndRNNCell(steps), input_size, hidden_size, output_size, **options)
 
@@ -79,13 +79,13 @@ def LRU(  # noqa: N802
 
     Args:
         hidden_size: H complex units, which have 2H states, nodes and features.
-        r_min, r_max, max_phase: λ is uniform on the ring r_min ≤ |λ| ≤ r_max, 0 ≤ arg λ ≤ max_phase at the
-            start. For long memories r_min = 0.9, r_max = 0.999 and a small phase.
-        options: as in `IndRNN`. With decorrelate a D of 2H × 2H stands between the features and what reads
-            them; the recurrence does not see it, and its Jacobian stays diagonal.
+        r_min, r_max, max_phase: λ is initialised uniformly on the ring r_min ≤ |λ| ≤ r_max, 0 ≤ arg λ ≤
+            max_phase. For long memories use r_min = 0.9, r_max = 0.999 and a small phase.
+        options: as in `IndRNN`. With decorrelate, a D of 2H × 2H is applied between the features and their
+            readers; the recurrence does not see it, and its Jacobian stays diagonal.
 
     Raises:
-        ArgumentError: as `RNN`, and for a ring that is none.
+        ArgumentError: as `RNN`, and for an invalid ring.
 
     >>> import torch, timelocal as tl
     >>> network = tl.LRU(2, 16, output_size=3, r_min=0.9, r_max=0.999)
@@ -95,7 +95,7 @@ def LRU(  # noqa: N802
     torch.Size([3, 32])
 
     Source: A. Orvieto et al. Resurrecting recurrent neural networks for long sequences. ICML, 2023; there
-    with a direct path from the inputs, and an MLP after each layer. A stack of LRUs alone is linear: see
+    with a direct path from the inputs, and an MLP after each layer. A stack of LRUs by itself is linear: see
     `RTU`.
     """
     cell = LRUCell(r_min, r_max, max_phase)
@@ -113,7 +113,7 @@ def RTU(  # noqa: N802
     nonlinearity: str = "relu",
     **options: Unpack[LayerOptions],
 ) -> Network:
-    """A recurrent trace unit network: an `LRU` whose features pass a nonlinearity, and a linear readout.
+    """A recurrent trace unit network: an `LRU` with a nonlinearity on its features, and a linear readout.
 
         h_t as in `LRU`     f_t = φ([Re h_t, Im h_t])     y_t = W_out f_t + b_out
 
@@ -145,19 +145,19 @@ def MinGRU(  # noqa: N802
     update_max: float | None = None,
     **options: Unpack[LayerOptions],
 ) -> Network:
-    """A minimal GRU network, whose gates see the input alone, and a linear readout.
+    """A minimal GRU network, whose gates see only the input, with a linear readout.
 
         z_t = σ(V_z x_t + b_z)     h_t = (1 − z_t) ⊙ h_{t-1} + z_t ⊙ (V_c x_t + b_c)
         y_t = W_out h_t + b_out
 
     Args:
-        update: z at the start, where the input is zero; the memory is then about 1/update steps long.
-        update_max: that of the last unit: from `update` on it grows geometrically from unit to unit, so that
-            there are memories of all lengths between. None: all units begin alike.
-        options: as in `IndRNN`. D stands between h and what reads it, and not in the recurrence.
+        update: the initial z for zero input; the memory is then about 1/update steps long.
+        update_max: the value of the last unit; it grows geometrically from `update` over the units, which
+            gives memories of all lengths in between. None: all units start alike.
+        options: as in `IndRNN`. D is applied between h and its readers, not in the recurrence.
 
     Raises:
-        ArgumentError: as `RNN`, and for updates that are not between 0 and 1, or whose order is wrong.
+        ArgumentError: as `RNN`, and for updates that are not between 0 and 1 or in the wrong order.
 
     >>> import torch, timelocal as tl
     >>> network = tl.MinGRU(2, 16, output_size=3, update=1 / 500)
@@ -180,13 +180,13 @@ def MinLSTM(  # noqa: N802
     forget_bias: float = 0.0,
     **options: Unpack[LayerOptions],
 ) -> Network:
-    """A minimal LSTM network, whose gates see the input alone and sum to one, and a linear readout.
+    """A minimal LSTM network, whose gates see only the input and sum to one, with a linear readout.
 
         f, i = σ(V x_t + b)     h_t = (f ⊙ h_{t-1} + i ⊙ (V_c x_t + b_c)) / (f + i)
         y_t = W_out h_t + b_out
 
     Args:
-        forget_bias: b_f at the start; a larger one remembers longer.
+        forget_bias: the initial b_f; a larger value remembers longer.
         options: as in `MinGRU`.
 
     Raises:

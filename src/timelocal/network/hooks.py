@@ -1,4 +1,4 @@
-"""Whether a module has forward hooks, seen by public means."""
+"""Whether a module has forward hooks, found through the public API."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _SEEN: WeakKeyDictionary[nn.Module, tuple[dict[int, Any], ...]] = WeakKeyDiction
 
 
 def has_forward_hooks(module: nn.Module) -> bool:
-    """Whether anything of a user's is called before or after the module's forward.
+    """Whether any user hook is called before or after the module's forward.
 
     >>> import torch
     >>> layer = torch.nn.Linear(2, 2)
@@ -31,7 +31,7 @@ def has_forward_hooks(module: nn.Module) -> bool:
 
 
 def behind(*handles: RemovableHandle) -> tuple[dict[int, Any], ...]:
-    """The dictionaries that handles of hooks refer to; the hooks, `no_hook`, are removed from them."""
+    """The dictionaries that hook handles refer to; the probing hooks, `no_hook`, are removed from them."""
     found = [handle.hooks_dict_ref() for handle in handles]
     for handle in handles:
         handle.remove()

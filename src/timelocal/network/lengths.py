@@ -1,6 +1,6 @@
 """Sequences of unequal length: right-padded tensors, time first, and `lengths` (b,).
 
-`lengths=None` means that every sequence fills all the steps; nothing here then costs anything.
+`lengths=None` means that every sequence fills all steps; nothing here then has any cost.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def mean_over_steps(values: Tensor, lengths: Tensor | None) -> Tensor:
 
 
 def step_shares(steps: int, lengths: Tensor | None, like: Tensor) -> Tensor:
-    """What each step counts in such a mean, 1 / T if valid and else 0: (t, b, 1), or (t, 1, 1)."""
+    """The weight of each step in such a mean, 1 / T if valid and 0 otherwise: (t, b, 1), or (t, 1, 1)."""
     if lengths is None:
         return like.new_full((steps, 1, 1), 1 / steps, dtype=summing_type(like.dtype))
     valid = valid_steps(lengths, steps, like.device)
@@ -38,9 +38,9 @@ def masked(values: Tensor, valid: Tensor) -> Tensor:
 
 
 def flip(values: Tensor, lengths: Tensor | None) -> Tensor:
-    """Reverse each sequence's valid steps in place of themselves; padding stays behind them.
+    """Reverse the valid steps of each sequence; padding stays at the end.
 
-    Its own inverse: it leads into a backward direction's own time and back. values (t, b, …).
+    Its own inverse: it converts to the time of a backward direction and back. values (t, b, …).
     """
     if lengths is None:
         return values.flip(0)

@@ -1,7 +1,7 @@
-"""A recurrent network: layers of one cell and a readout. It runs forward; rules say what it learns.
+"""A recurrent network: layers of one cell and a readout. It runs forward; rules decide what it learns.
 
-Data enters batch first and is turned time first at the door (`scan`); everything behind the door,
-`unroll` and below, is time first and unchecked.
+Data comes in batch first; `scan` checks it and converts it to time first. Everything from `unroll` down is
+time first and unchecked.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Network(nn.Module):
     """A recurrent stack and a readout, made by `RNN`, `GRU`, `LSTM`, `from_torch` or `from_cell`.
 
     Attributes:
-        recurrent: the stack; its `state_dict` is that of the torch.nn module, and D where it decorrelates.
+        recurrent: the stack; its `state_dict` is that of the torch.nn module, plus D if it decorrelates.
         readout: any module from (n, f·directions) to (n, o); f is h unless the cell has other features.
         batch_first: whether sequences enter as (b, t, i), the default, or (t, b, i).
     """
@@ -59,12 +59,12 @@ class Network(nn.Module):
 
     @property
     def features_size(self) -> int:
-        """f: how many numbers a layer and direction shows to what reads it."""
+        """f: the number of features of a layer and direction that its readers see."""
         return self.recurrent.features_size
 
     @property
     def output_size(self) -> int:
-        """O: from a linear readout's sizes, else by asking the readout once.
+        """O: from a linear readout's sizes, otherwise by calling the readout once.
 
         Raises:
             ArgumentError: for a readout that does not fit, or no longer does.
@@ -84,7 +84,7 @@ class Network(nn.Module):
     def forward(self, inputs: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Outputs at every step, (b, t, i) -> (b, t, o), for inference: no autograd graph is built.
 
-        lengths (b,): of right-padded sequences; outputs at padded steps mean nothing.
+        lengths (b,): of right-padded sequences; outputs at padded steps are meaningless.
 
         Raises:
             ArgumentError: as `scan`.
@@ -96,7 +96,7 @@ class Network(nn.Module):
         return outputs.transpose(0, 1) if self.batch_first else outputs
 
     def features(self, inputs: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """What a readout at the last step sees: (b, t, i) -> (b, f·directions).
+        """The features a readout sees at the last step: (b, t, i) -> (b, f·directions).
 
         Raises:
             ArgumentError: as `scan`.
@@ -119,7 +119,7 @@ class Network(nn.Module):
             initial: h, or (h, c) for the LSTM, each (l·directions, b, h) as in torch.nn; zeros if None.
 
         Raises:
-            ArgumentError: for whatever of this does not hold, all at once.
+            ArgumentError: for every violated condition, all at once.
 
         >>> import torch, timelocal as tl
         >>> network = tl.GRU(3, 8, output_size=2)
@@ -157,12 +157,12 @@ class Network(nn.Module):
         weights: Weights | None = None,
         copies: int = 1,
     ) -> Trajectory:
-        """`scan` behind the door: inputs (t, b, i), already checked.
+        """`scan` without checks: inputs (t, b, i), already checked.
 
         generator: draws the dropout masks between layers; none are drawn without it, or in eval mode.
         node_noise[l][d] (t, b, g): added to the pre-activations of a layer and direction.
-        weights[l][d]: to run with instead of the network's own.
-        copies: how many copies of the same sequences the batch holds, one after another: they share masks.
+        weights[l][d]: weights to use instead of the network's own.
+        copies: the number of copies of the same sequences in the batch, one after another; they share masks.
         """
         recurrent = self.recurrent
         if lengths is not None:
@@ -196,7 +196,7 @@ class Network(nn.Module):
         return Trajectory(tuple(layers), outputs, lengths, valid, tuple(masks), recurrent.skip)
 
     def start(self, inputs: Tensor, initial: States | None, layer: int, direction: int) -> State:
-        """The state (h,) or (h, c), each (b, h), that one layer and direction begins with."""
+        """The initial state (h,) or (h, c), each (b, h), of one layer and direction."""
         if initial is None:
             return zero_state(self.recurrent.cell, inputs, self.recurrent.hidden_size)
         states = (initial,) if isinstance(initial, Tensor) else initial
@@ -215,7 +215,7 @@ class Network(nn.Module):
         return kept if copies == 1 else kept.repeat(1, copies, 1)
 
     def leaving(self, trajectory: Trajectory, layer: int) -> Tensor:
-        """What left a layer for the next, in the sequence's time (t, b, f·directions): y of `between`."""
+        """The outputs of a layer to the next, in the sequence's time (t, b, f·directions): y of `between`."""
         total: Tensor | None = None
         for forward, *backward in trajectory.layers[
             0 if self.recurrent.skip else layer : layer + 1
@@ -227,7 +227,7 @@ class Network(nn.Module):
         return total
 
     def signal_between(self, trajectory: Trajectory, layer: int, signal: Tensor) -> Tensor:
-        """From a signal at what entered a layer to the one at what left those below it.
+        """From a signal at the inputs of a layer to the signal at the outputs of the layers below.
 
         signal (t, b, f·directions): at the first t steps, or at all; or at the step of a run of one.
         """
@@ -238,7 +238,7 @@ class Network(nn.Module):
         return through_norm(self.leaving(trajectory, layer - 1)[: len(signal)], signal)
 
     def tangent_between(self, trajectory: Trajectory, layer: int, tangent: Tensor) -> Tensor:
-        """How what enters a layer moves by what left those below: the transpose of `signal_between`."""
+        """The change of a layer's inputs with the outputs below it: the transpose of `signal_between`."""
         if self.recurrent.layer_norm:
             tangent = through_norm(self.leaving(trajectory, layer - 1), tangent)
         mask = trajectory.dropout[layer - 1]
@@ -339,6 +339,6 @@ def _refuse_tied_weights(recurrent: nn.Module, readout: nn.Module) -> None:
     for name, parameter in readout.named_parameters():
         if id(parameter) in owned:
             raise UnsupportedError(
-                f"readout: got a {name} that is the recurrent stack's own {owned[id(parameter)]}, "
-                "expected parameters of its own. Use a copy of it for the readout."
+                f"readout: got a {name} that is also the recurrent stack's {owned[id(parameter)]}, "
+                "expected separate parameters. Use a copy of it for the readout."
             )

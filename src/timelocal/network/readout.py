@@ -1,7 +1,7 @@
 """The readout: from the recurrent stack's features to the outputs, one step at a time.
 
-A plain `nn.Linear` in closed form. Any other module by ordinary autograd on its own input, where every
-step is a row of one batch: never through time.
+A plain `nn.Linear` is handled in closed form, any other module by ordinary autograd on its own input, in
+which every step is a row of one batch: never through time.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def as_mlp(readout: nn.Module) -> tuple[nn.Linear, nn.Linear] | None:
 
 
 def output_size(readout: object, features: int, like: Tensor) -> int:
-    """O of a readout of (n, features) in the type and on the device of `like`; one not linear is asked once.
+    """O of a readout of (n, features), dtype and device as `like`; a nonlinear readout is called once.
 
     Raises:
         ArgumentError: for a readout that cannot read such features.
@@ -84,9 +84,9 @@ def read(
 ) -> tuple[Tensor, Tensor]:
     """The features (n, h) as they enter, and the outputs (n, o).
 
-    Unless the readout is linear they carry the autograd graph of this one call, for
-    `readout_gradients`: a readout with chance in it (dropout) is asked once only; and it sees only
-    `valid` rows (n,), for padding may have no meaning to it. Its outputs there are zero.
+    Unless the readout is linear, they carry the autograd graph of this one call, for `readout_gradients`: a
+    random readout (dropout) is called only once. It sees only `valid` rows (n,), since padding may be
+    meaningless to it. Its outputs at padding are zero.
     """
     if is_linear(readout):
         return features, readout(features)
@@ -135,7 +135,7 @@ def readout_signal(readout: nn.Module, features: Tensor, outputs: Tensor, error:
 
 @contextmanager
 def as_if_unread(readout: nn.Module) -> Iterator[None]:
-    """What a readout draws and keeps while it reads, such as running means, is then as it was before."""
+    """Restores what a readout draws and updates while it reads, such as running means."""
     if is_linear(readout):
         yield
         return
@@ -149,7 +149,7 @@ def as_if_unread(readout: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def evaluation_mode(module: nn.Module) -> Iterator[None]:
-    """The module in eval mode for a while; every part of it then returns to the mode it was in."""
+    """The module in eval mode temporarily; every part of it then returns to its previous mode."""
     modes = [(part, part.training) for part in module.modules()]
     module.eval()
     try:

@@ -41,9 +41,8 @@ def _parameter_names(kinds: tuple[str, ...], layer: int, direction: int) -> tupl
 class Recurrent(nn.Module):
     """Layers of one cell. Its `state_dict` is that of the `torch.nn` module of the same sizes.
 
-    Parameters are those of `Cell.parameter_shapes`, `u_l0` and the like for a cell of your own. Where it
-    decorrelates it has a buffer D besides, `decorrelation_l0` (f, f) and the like, for each layer
-    and direction.
+    The parameters are those of `Cell.parameter_shapes`, such as `u_l0` for a cell of your own. If it
+    decorrelates, it also has a buffer D, such as `decorrelation_l0` (f, f), for each layer and direction.
     """
 
     def __init__(
@@ -64,7 +63,7 @@ class Recurrent(nn.Module):
         dtype: torch.dtype | None = None,
         parameters: Mapping[str, nn.Parameter] | None = None,
     ) -> None:
-        """Draw parameters by the cell's law, torch.nn's U(−1/√H, 1/√H) as a rule, or adopt those given."""
+        """Initialise the parameters as the cell defines, usually U(−1/√H, 1/√H), or adopt those given."""
         super().__init__()
         raise_problems(cell_problems(cell))
         problems = [
@@ -95,13 +94,13 @@ class Recurrent(nn.Module):
         raise_problems(problems)
         if decorrelate is not None and not cell.decorrelates:
             raise UnsupportedError(
-                f"decorrelate: got {decorrelate!r}, expected None: the cell {cell.name!r} declares that "
-                "D h cannot take the place of h. Use decorrelate=None, or another cell."
+                f"decorrelate: got {decorrelate!r}, expected None: the cell {cell.name!r} declares that D h "
+                "cannot replace h. Use decorrelate=None, or another cell."
             )
         if decorrelate is not None and skip:
             raise UnsupportedError(
-                "skip: got True in a network that decorrelates, expected False: the sum of layers that are "
-                "decorrelated each by itself is not. Use skip=False, or decorrelate=None."
+                "skip: got True in a network that decorrelates, expected False: a sum of separately "
+                "decorrelated layers is not decorrelated. Use skip=False, or decorrelate=None."
             )
         self.cell = cell
         self.input_size = int(input_size)
@@ -131,7 +130,7 @@ class Recurrent(nn.Module):
 
     @property
     def features_size(self) -> int:
-        """f: how many numbers a layer and direction shows to what reads it; h unless its cell says more."""
+        """f: the number of features per layer and direction; h unless the cell defines others."""
         return self.cell.features_size(self.hidden_size)
 
     @property
@@ -160,21 +159,21 @@ class Recurrent(nn.Module):
 
     @property
     def is_frozen(self) -> bool:
-        """Whether no parameter is to learn: the readout learns alone."""
+        """Whether no parameter is trained: only the readout learns."""
         return not any(own.requires_grad for own in self.parameters())
 
     @property
     def like(self) -> Tensor:
-        """One of the parameters: the dtype and the device of all."""
+        """One of the parameters, which gives the dtype and device of all."""
         first = getattr(
             self, self._declared[0][0], None
         )  # soon found, unless it is computed or gone
         return first if isinstance(first, nn.Parameter) else next(self.parameters())
 
     def is_as_declared(self, like: Tensor) -> bool:
-        """Whether every parameter has the shape that the cell declares, and the type and place of `like`.
+        """Whether every parameter has the shape that the cell declares, and the dtype and device of `like`.
 
-        What reads weights by their addresses has to ask: a parameter may have been replaced.
+        Code that reads weights by address must check this: a parameter may have been replaced.
         """
         dtype, device = like.dtype, like.device
         for name, shape in self._declared:
@@ -184,7 +183,7 @@ class Recurrent(nn.Module):
         return True
 
     def parameter_problems(self) -> list[Problem]:
-        """The parameters that were replaced by ones of another shape than the cell declares."""
+        """Problems with parameters that were replaced by ones of another shape than the cell declares."""
         return [
             Problem(name, "none" if own is None else f"shape {tuple(own.shape)}", f"{tuple(shape)}")
             for name, shape in self._declared
@@ -203,7 +202,7 @@ class Recurrent(nn.Module):
     def parameter_names(self, layer: int, direction: int) -> tuple[str, ...]:
         """The names of one layer and direction's parameters, in the order of `CellWeights`.
 
-        Those of biases too, where it has none.
+        Includes those of biases, even if it has none.
         """
         return _parameter_names(self.cell.parameter_names, layer, direction)
 

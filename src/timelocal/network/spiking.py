@@ -11,7 +11,7 @@ from timelocal.network.network import Network
 
 
 class SpikeOptions(TypedDict, total=False):
-    """What a spiking cell may be told of its readout, its surrogate derivative and its rate: as in `LIF`."""
+    """The options of a spiking cell for its readout, surrogate derivative and firing rate: as in `LIF`."""
 
     readout_decay: float
     surrogate: str
@@ -23,7 +23,7 @@ class SpikeOptions(TypedDict, total=False):
 
 
 class SpikingOptions(SpikeOptions, LayerOptions, total=False):
-    """The options of the cell beside those of every network."""
+    """The options of the cell and those of every network."""
 
 
 _OF_THE_CELL = SpikeOptions.__annotations__
@@ -43,20 +43,21 @@ def LIF(  # noqa: N802 — a class to its users, as RNN
         v_t = α v_{t-1} + V x_t + W z_{t-1} + b − θ z_{t-1}     z_t = 1 if v_t > θ else 0
         f_t = κ f_{t-1} + (1 − κ) z_t                           y_t = W_out f_t + b_out
 
-    The spikes z have no derivative. Rules that perturb (ANP, NP, WP) need none; for the others it is
-    ∂z_t/∂v_t = (γ/θ) S(k (v_t − θ)/θ), so that BPTT here is what is called surrogate-gradient learning.
+    The spikes z have no derivative. Perturbation rules (ANP, NP, WP) need none; for the others it is
+    ∂z_t/∂v_t = (γ/θ) S(k (v_t − θ)/θ), so that BPTT here is surrogate-gradient learning.
 
     Args:
         input_size, hidden_size, output_size: I, H and O.
-        membrane: α, what the membrane keeps from step to step, in [0, 1): exp(−step / time constant).
-        threshold: θ, positive; what a spike takes from the membrane in the next step.
-        options: readout_decay is κ, in [0, 1), 0.8 unless told; 0 lets the readout see the spikes. surrogate
+        membrane: α, the fraction the membrane keeps from step to step, in [0, 1): exp(−step / time constant).
+        threshold: θ, positive; a spike subtracts it from the membrane in the next step.
+        options: readout_decay is κ, in [0, 1), by default 0.8; with 0 the readout sees the spikes. surrogate
             is S: "triangular" max(0, 1 − |u|), the default, "sigmoid", "fast_sigmoid" or "arctan", of
             `timelocal.cells.SURROGATES`; dampening is γ, 0.3, and sharpness k, 1. detach_reset=True takes no
-            derivative through − θ z_{t-1}, as e-prop's paper; False does. rate=f* adds, under every rule, the
-            local gradient of (c/2) Σ_j (f_j − f*)² over a batch's mean rates f_j in spikes a step, with c =
-            rate_strength; it is no part of the loss. The rest: num_layers, bias, bidirectional, dropout,
-            decorrelate, seed, device, dtype, as in `IndRNN`. D stands between f and what reads it.
+            derivative through − θ z_{t-1}, as in the e-prop paper; False does. rate=f* adds, under every
+            rule, the local gradient of (c/2) Σ_j (f_j − f*)² over a batch's mean rates f_j in spikes per
+            step, with c = rate_strength; it is not part of the loss. The rest: num_layers, bias,
+            bidirectional, dropout, decorrelate, seed, device, dtype, as in `IndRNN`. D is applied between f
+            and its readers.
 
     Raises:
         ArgumentError: as `RNN`, and for constants outside their range.
@@ -70,9 +71,9 @@ def LIF(  # noqa: N802 — a class to its users, as RNN
     (torch.Size([30, 4, 16]), [0.0, 1.0])
 
     Source: G. Bellec et al. A solution to the learning dilemma for recurrent networks of spiking neurons.
-    Nature Communications 11:3625, 2020; here without a refractory period, and with a weight of each neuron to
-    itself (there zero), which the traces of `EProp` follow and those of `RFLO` do not. Surrogates: E. O.
-    Neftci, H. Mostafa, F. Zenke. Surrogate gradient learning in spiking neural networks. IEEE Signal
+    Nature Communications 11:3625, 2020; here without a refractory period, and with a weight from each neuron
+    to itself (zero in the paper), which the traces of `EProp` follow and those of `RFLO` do not. Surrogates:
+    E. O. Neftci, H. Mostafa, F. Zenke. Surrogate gradient learning in spiking neural networks. IEEE Signal
     Processing Magazine 36(6), 2019.
     """
     own = {name: options.pop(name) for name in _OF_THE_CELL if name in options}  # type: ignore[misc]
@@ -97,8 +98,9 @@ def ALIF(  # noqa: N802
 
     Args:
         membrane, threshold, options: as in `LIF`.
-        adaptation: β, by how much a spike raises the threshold, at least 0; 0 is `LIF`.
-        adaptation_decay: ρ, what of that is left a step later, in [0, 1): the memory is 1/(1 − ρ) steps long.
+        adaptation: β, the rise of the threshold after a spike, at least 0; 0 is `LIF`.
+        adaptation_decay: ρ, the fraction of it left one step later, in [0, 1): the memory is 1/(1 − ρ) steps
+            long.
 
     Raises:
         ArgumentError: as `LIF`.

@@ -1,4 +1,4 @@
-"""What a forward run leaves behind: everything that any rule needs, and nothing else."""
+"""The record of a forward run: everything that any rule needs, and nothing else."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ class Trajectory:
 
     layers[l][d]: the trajectory of layer l in direction d, in that direction's own time (the backward
     direction's step 0 is each sequence's last valid one).
-    outputs (t, b, f·directions): what leaves the top layer, its features or D times these where it
-    decorrelates, in the sequence's time; zero at padding.
-    lengths (b,) and valid (t, b), or None if nothing is padded.
+    outputs (t, b, f·directions): the outputs of the top layer, its features or D times these if it
+    decorrelates, in the sequence's time; zero at padding. lengths (b,) and valid (t, b), or None if nothing
+    is padded.
     dropout: the mask on the output of each layer but the top one, (t, b, f·directions) or None.
-    skip: whether the top layer leaves the sum of all layers' features.
+    skip: whether the top layer outputs the sum of all layers' features.
     """
 
     layers: tuple[tuple[LayerTrajectory, ...], ...]
@@ -57,8 +57,8 @@ class Trajectory:
     def final_states(self) -> States:
         """The states after each direction's own last valid step, as torch.nn returns them.
 
-        h, or (h, c) for the LSTM, each (l·directions, b, h); the `initial` of a next call. Never
-        decorrelated.
+        h, or (h, c) for the LSTM, each (l·directions, b, h); to be passed as `initial` of the next call.
+        Never decorrelated.
         """
         if self.lengths is None and len(self.layers) == 1 and len(self.layers[0]) == 1:
             (own,) = self.layers[0]  # one copy, where slicing and stacking would take three calls
@@ -73,7 +73,7 @@ class Trajectory:
         return stacked[0] if len(stacked) == 1 else stacked
 
     def valid_features(self) -> list[Tensor]:
-        """What left each layer and direction at all valid steps, (n, f), layer by layer."""
+        """The outputs of each layer and direction at all valid steps, (n, f), layer by layer."""
         return [
             own.features.flatten(0, 1) if self.valid is None else own.features[self.valid]
             for directions in self.layers
@@ -81,7 +81,7 @@ class Trajectory:
         ]
 
     def last(self) -> Tensor:
-        """What leaves the top layer at the last valid step, directions side by side, (b, f·d).
+        """The outputs of the top layer at the last valid step, directions side by side, (b, f·d).
 
         For the backward direction that is the state after its own last step, the sequence's first,
         as in torch's `h_n`.

@@ -1,8 +1,8 @@
-"""A batch at the door: every problem told at once, then everything time first, one row per entry.
+"""Batches: checked, with all problems reported at once, then arranged time first with one row per entry.
 
-An *entry* is one place where the loss is taken: a sequence at "last" and at "mean", a step of a sequence at
-"every". "ramp" is "every" with a weight for each step.
-A target of the whole sequence may be asked at every step.
+An *entry* is one position at which the loss is taken: a sequence at "last" and "mean", a step of a sequence
+at "every". "ramp" is "every" with a weight for each step.
+A target for the whole sequence may be used at every step.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from timelocal.precision import at_least_float32, summing_type
 from timelocal.typing import Place, States
 
 STEPWISE: tuple[Place, ...] = ("every", "ramp")
-"""The places with an entry for each step."""
+"""The values of `at` with an entry for each step."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +41,8 @@ class Batch:
     inputs (t, b, i); lengths (b,) or None; initial states or None;
     targets (n, …), time first at "every", zero where not counted; at: "last", "every" or "mean";
     weights (n,): how much each entry counts, or None if all count 1; count: their sum;
-    weight: what the mean loss divides by, the count unless the loss weighs classes; 0 where nothing counts;
-    wanted: what of "inputs" and "initial" is to get a gradient.
+    weight: the denominator of the mean loss, the count unless the loss weights classes; 0 if nothing counts;
+    wanted: which of "inputs" and "initial" should get a gradient.
     """
 
     inputs: Tensor
@@ -62,11 +62,11 @@ class Batch:
 
     @property
     def denominator(self) -> float:
-        """What the mean loss divides by: 1 where nothing counts."""
+        """The denominator of the mean loss; 1 if nothing counts."""
         return self.weight or 1.0
 
     def losses(self, loss: Loss, outputs: Tensor, targets: Tensor | None = None) -> Tensor:
-        """ℓ of outputs (n, o), (n,), in at least float32; of other targets than the batch's, if given."""
+        """ℓ (n,) of outputs (n, o), in at least float32; with other targets than the batch's, if given."""
         targets = self.targets if targets is None else targets
         return loss.losses(at_least_float32(outputs), at_least_float32(targets))
 
@@ -75,14 +75,14 @@ class Batch:
         return loss.losses_and_errors(at_least_float32(outputs), at_least_float32(self.targets))
 
     def pooled(self, outputs: Tensor) -> Tensor:
-        """Outputs (n, o) where the loss sees them: at "mean" those of all steps (t·b, o) become (b, o)."""
+        """Outputs (n, o) as the loss sees them: at "mean", those of all steps (t·b, o) become (b, o)."""
         if self.at != "mean":
             return outputs
         stepwise = outputs.unflatten(0, self.inputs.shape[:2])
         return mean_over_steps(stepwise, self.lengths).to(outputs.dtype)
 
     def spread(self, errors: Tensor) -> Tensor:
-        """The transpose of `pooled`: errors of the entries to errors (n, o) at the outputs of the readout."""
+        """The transpose of `pooled`: errors of the entries to errors (n, o) at the readout's outputs."""
         if self.at != "mean":
             return errors
         return (errors * step_shares(len(self.inputs), self.lengths, errors)).flatten(0, 1)
@@ -92,14 +92,14 @@ class Batch:
         return self._mean(losses, self.weight)
 
     def scale_errors(self, errors: Tensor) -> Tensor:
-        """∂ℓ/∂outputs of each entry (n, o) to ∂L/∂outputs of the mean loss L."""
+        """Turn ∂ℓ/∂outputs of each entry (n, o) into ∂L/∂outputs of the mean loss L."""
         if self.weights is None:
             return errors / self.denominator
         missing = (self.weights == 0)[:, None]  # where the loss may well be NaN
         return errors.masked_fill(missing, 0) * (self.weights / self.denominator)[:, None]
 
     def accuracy(self, loss: Loss, outputs: Tensor) -> Tensor | None:
-        """The share of entries classified right, by weight; None for regression."""
+        """The weighted fraction of correctly classified entries; None for regression."""
         if not loss.classifies:
             return None
         correct = loss.correct(outputs, self.targets)
@@ -111,7 +111,7 @@ class Batch:
         return torch.dot(values.masked_fill(self.weights == 0, 0), self.weights) / (weight or 1.0)
 
     def surface(self, outputs: Tensor) -> Tensor:
-        """Rows (n, o) as the user sees them: (b, o), or (b, t, o) as the inputs came."""
+        """Rows (n, o) in the user's layout: (b, o), or (b, t, o) like the inputs."""
         if self.at != "every":
             return self.pooled(outputs)
         stepwise = outputs.unflatten(0, self.inputs.shape[:2])
@@ -128,7 +128,7 @@ def check_batch(
     mask: Tensor | None = None,
     initial: States | None = None,
 ) -> None:
-    """Raise an `ArgumentError` that lists all that is wrong with what the user gave."""
+    """Raise an `ArgumentError` that lists everything wrong with the user's arguments."""
     raise_problems(batch_problems(network, loss, at, inputs, targets, lengths, mask, initial))
 
 
@@ -142,7 +142,7 @@ def batch_problems(
     mask: Tensor | None = None,
     initial: States | None = None,
 ) -> list[Problem | None]:
-    """All that is wrong with what the user gave."""
+    """Everything wrong with the user's arguments."""
     problems: list[Problem | None] = [
         *input_problems(network.recurrent, inputs, lengths, batch_first=network.batch_first)
     ]
@@ -177,7 +177,7 @@ def make_batch(
     initial: States | None = None,
     wanted: tuple[str, ...] = (),
 ) -> Batch:
-    """Check what the user gave and turn it time first."""
+    """Check the user's arguments and arrange them time first."""
     inputs, lengths = _padded(network, inputs, lengths)
     check_batch(network, loss, at, inputs, targets, lengths, mask, initial)
     batch = arrange(network, loss, at, inputs, targets, lengths, mask, initial, wanted)
@@ -186,12 +186,12 @@ def make_batch(
 
 
 def weight_problem(counted: Batch | Entries) -> Problem | None:
-    """A problem where nothing counts: there is no mean then."""
+    """A problem if nothing counts, so that there is no mean."""
     if counted.weight > 0:
         return None
     what, remedy = "mask", "Leave out batches in which nothing counts."
     if counted.count > 0:
-        what, remedy = "class_weights", "Give weight to one of the classes that are there."
+        what, remedy = "class_weights", "Give a positive weight to a class that occurs."
     return Problem(what, "no entry that counts", "a positive sum", remedy)
 
 
@@ -201,7 +201,7 @@ def inputs_batch(
     lengths: Tensor | None,
     initial: States | None,
 ) -> tuple[Tensor, Tensor | None]:
-    """Inputs without targets: checked, and turned time first with their lengths."""
+    """Inputs without targets: checked, and arranged time first with their lengths."""
     inputs, lengths = _padded(network, inputs, lengths)
     problems = input_problems(network.recurrent, inputs, lengths, batch_first=network.batch_first)
     if not problems:
@@ -218,8 +218,10 @@ def _padded(
     if not isinstance(inputs, PackedSequence):
         return inputs, lengths
     if lengths is not None:
-        remedy = "A PackedSequence carries its own: leave lengths out."
-        raise_problems([Problem("lengths", "lengths beside a PackedSequence", "None", remedy)])
+        remedy = "A PackedSequence has its own lengths: leave lengths out."
+        raise_problems(
+            [Problem("lengths", "lengths together with a PackedSequence", "None", remedy)]
+        )
     return pad_packed_sequence(inputs, batch_first=network.batch_first)
 
 
@@ -234,9 +236,9 @@ def arrange(
     initial: States | None = None,
     wanted: tuple[str, ...] = (),
 ) -> Batch:
-    """Turn what `check_batch` has let pass, or a part of it, time first.
+    """Arrange arguments that `check_batch` accepted, or a part of them, time first.
 
-    Where nothing counts, the loss and its errors are 0.
+    If nothing counts, the loss and its errors are 0.
     """
     if lengths is not None:
         lengths = lengths.to(inputs.device, torch.int64)  # the type that indexes
@@ -249,7 +251,7 @@ def arrange(
 
 @dataclass(frozen=True, slots=True)
 class Entries:
-    """The entries of a `Batch`, one a row."""
+    """The entries of a `Batch`, one per row."""
 
     targets: Tensor
     weights: Tensor | None
@@ -266,7 +268,7 @@ def arrange_entries(
     lengths: Tensor | None = None,
     mask: Tensor | None = None,
 ) -> Entries:
-    """What `arrange` makes of all but the inputs, of which the shape counts alone."""
+    """What `arrange` returns for everything but the inputs, of which only the shape matters."""
     counted = _counted(network, at, inputs, lengths, mask)
     steps, sequences = inputs.shape[:2][:: -1 if network.batch_first else 1]
     if is_asked_again(network, loss, at, sequences, targets):
@@ -305,7 +307,7 @@ def _ramp(steps: int, sequences: int, lengths: Tensor | None, like: Tensor) -> T
 def is_asked_again(
     network: Network, loss: Loss, at: Place, sequences: int, targets: object
 ) -> bool:
-    """Whether targets are one for each sequence, (b, …), to be asked at every step."""
+    """Whether there is one target per sequence, (b, …), to be used at every step."""
     if (
         at not in STEPWISE
         or not isinstance(targets, Tensor)
@@ -316,7 +318,7 @@ def is_asked_again(
 
 
 def at_every_step(network: Network, targets: Tensor, steps: int) -> Tensor:
-    """One target for each sequence, (b, …), as one at every step: (b, t, …) as the inputs come."""
+    """One target per sequence, (b, …), repeated for every step: (b, t, …) like the inputs."""
     time = 1 if network.batch_first else 0
     stepwise = targets.unsqueeze(time)
     return stepwise.expand(*(steps if axis == time else -1 for axis in range(stepwise.dim())))
@@ -396,7 +398,7 @@ def _swapped_problem(network: Network, inputs: Tensor) -> Problem:
         taken, seem = seem, taken
     remedy = "If so, use inputs.transpose(0, 1)"
     remedy += "." if network.batch_first else ", or batch_first=True in the torch.nn module."
-    return Problem("inputs", f"{tuple(inputs.shape)}, which seems to be {seem}", taken, remedy)
+    return Problem("inputs", f"{tuple(inputs.shape)}, which looks like {seem}", taken, remedy)
 
 
 def check_construction(
@@ -408,7 +410,7 @@ def check_construction(
     bidirectional: bool,
     others: Iterable[Problem | None],
 ) -> None:
-    """What any rule asks of what it is made with; `others` are problems found elsewhere."""
+    """The checks of every rule's constructor; `others` are problems found elsewhere."""
     problems: list[Problem | None] = []
     if not isinstance(network, Network):
         remedy = "Use timelocal.from_torch(recurrent, readout) on torch.nn modules."
@@ -424,13 +426,13 @@ def check_construction(
     assert isinstance(network, Network)
     if network.directions > 1 and not bidirectional:
         raise UnsupportedError(
-            f"bidirectional: got a bidirectional network, expected one direction: {name} goes through "
-            "time one way, step by step. Use DFA or BPTT."
+            f"bidirectional: got a bidirectional network, expected one direction: {name} runs forward "
+            "through time, step by step. Use DFA or BPTT."
         )
 
 
 def own_precision(inputs: Tensor) -> AbstractContextManager[object]:
-    """Switches autocast off where it is on: a rule works in the network's own type throughout."""
+    """Switches autocast off: a rule works in the network's own dtype throughout."""
     device = inputs.device.type
     return torch.autocast(device, enabled=False) if autocasts(device) else nullcontext()
 

@@ -1,4 +1,4 @@
-"""Backpropagation through time, in closed form: the exact gradient, and the rule others are held to."""
+"""Backpropagation through time, in closed form: the exact gradient, with which other rules are compared."""
 
 from __future__ import annotations
 
@@ -28,11 +28,10 @@ class BPTT(Rule):
         loss: "cross_entropy", "mse", "bce", a `timelocal.losses.Loss`, or a function of outputs (n, o) and
             targets (n, …) that returns losses (n,).
         at: "last", "every", "ramp" or "mean": see `timelocal.typing.Place`.
-        seed: of the dropout masks between layers, all it ever draws.
+        seed: of the dropout masks between layers, the only random draws.
 
     Exact: equal to autograd to rounding. Needs the whole sequence, the transposed weights, and memory
-    that grows with its length; every other rule here gives up some of this exactness to be rid of one
-    of these needs.
+    that grows with its length. Every other rule gives up some of this exactness to avoid one of these needs.
 
     >>> import torch, timelocal as tl
     >>> network = tl.GRU(3, 8, output_size=2)
@@ -80,8 +79,8 @@ def backpropagate(
 ) -> tuple[list[list[Tensor]], Tensor]:
     """Node signals δ [l][d] (t, b, g) from the signal at the top layer's states.
 
-    And the signals at the initial states, (states, l·directions, b, h). weights[l][d]: what signals go back
-    through instead of the network's own.
+    And the signals at the initial states, (states, l·directions, b, h). weights[l][d]: the weights that
+    signals go back through, if not the network's own.
     """
     own_weights = weights or network.weights()
     lengths, steps = trajectory.lengths, len(trajectory.outputs)
@@ -110,7 +109,7 @@ def backpropagate(
 
 
 def at_every_step(network: Network, trajectory: Trajectory, signal: Tensor, at: Place) -> Tensor:
-    """A signal (n, f·directions) where the loss is, in the sequence's time (t, b, f·directions)."""
+    """A signal (n, f·directions) at the entries of the loss, placed in time as (t, b, f·directions)."""
     steps, lengths = len(trajectory.outputs), trajectory.lengths
     if at != "last":
         return signal.unflatten(0, (steps, -1))
@@ -148,7 +147,7 @@ def signal_at_inputs(
     deltas: list[Tensor],
     weights: Weights | None = None,
 ) -> Tensor:
-    """The signal at what entered a layer, (t, b, i): Vᵀ δ over the directions.
+    """The signal at the inputs of a layer, (t, b, i): Vᵀ δ over the directions.
 
     deltas[d] (t, b, g): of the first t steps, or of all, in each direction's own time. weights: as in
     `backpropagate`.
@@ -174,7 +173,7 @@ def signal_below(
 ) -> Tensor:
     """The signal at the states of layer − 1, (t, b, h·directions), from the deltas of a layer.
 
-    leaving: the signal at what left that layer, which a network with skip passes on; None for none.
+    leaving: the signal at that layer's outputs, which a network with skip connections passes on, or None.
     weights: as in `backpropagate`.
     """
     total = signal_at_inputs(network, trajectory, layer, deltas, weights)

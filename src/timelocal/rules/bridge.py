@@ -1,7 +1,7 @@
 """From an estimate to a loss: a scalar whose `backward()` hands every parameter its estimated gradient.
 
-One node of autograd stands for the whole network. Its inputs are the parameters (and whatever entered the
-network with a graph of its own), so whatever torch hangs on a loss works: DDP, hooks, GradScaler.
+One autograd node stands for the whole network. Its inputs are the parameters (and any inputs that carry a
+graph), so everything that torch attaches to a loss works: DDP, hooks, GradScaler.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from timelocal.errors import warn
 
 
 class Promises:
-    """Whether the losses that a rule gave out were used: warns, once, of one without `backward()`."""
+    """Tracks whether the losses that a rule returned were used; warns once about one without `backward()`."""
 
     def __init__(self) -> None:
         self.lost = self.warned = False
 
     def warn_if_lost(self) -> None:
-        """Called at each training call; a loop that never calls `backward()` hears of it at its third."""
+        """Called at each training call; a loop that never calls `backward()` is warned at its third."""
         if self.lost and not self.warned:
             self.warned = True
             warn(
-                "a loss of this rule was thrown away without loss.backward(): nothing was learned from it. "
-                "rule(inputs, targets) returns a loss and fills no .grad by itself. Call loss.backward() "
-                "before optimizer.step(); to measure only, use rule.evaluate or torch.no_grad()."
+                "a loss of this rule was discarded without loss.backward(), so nothing was learned from it. "
+                "rule(inputs, targets) returns a loss and does not fill .grad itself. Call loss.backward() "
+                "before optimizer.step(); only to measure, use rule.evaluate or torch.no_grad()."
             )
 
 

@@ -1,8 +1,8 @@
-"""What rules that carry their past forward in time share: RTRL and UORO; the third family.
+"""The base of rules that carry their past forward in time: RTRL and UORO, the third family.
 
     traces_t = carried(traces_{t-1}, step t),   dW = Σ_t met(∂ℓ_t/∂f_t, traces_t)
 
-An author writes `no_traces`, `carried` and `met`; whole sequences and streams are made from them here.
+An author writes `no_traces`, `carried` and `met`; whole sequences and streams follow from them here.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class CarriedRule(Rule):
 
     @abstractmethod
     def carried(self, traces: Memory, run: Trajectory, key: int, step: int) -> Memory:
-        """The traces after one more step, from those before it.
+        """The traces after one more step, from the previous ones.
 
         run: the trajectory of that step alone (t = 1). Noise is a function of `key` and `step`.
         """
@@ -46,7 +46,7 @@ class CarriedRule(Rule):
         """
 
     def met_in_all(self, signal: Tensor, run: Trajectory, batch: Batch) -> Gradients | None:
-        """The recurrent gradients of a whole sequence, where that is faster than step by step; else None.
+        """The recurrent gradients of a whole sequence, if that is faster than step by step; otherwise None.
 
         signal: at the top layer's features, (b, f) of a loss at the last step, else (t·b, f).
         """

@@ -26,51 +26,51 @@ class DFA(FeedbackRule):
         δ_t = (∂h_t/∂a_t)ᵀ G_t, within the step,            dW = Σ_t δ_t ⊗ pre_t
 
     for a tanh RNN δ_t = F e ⊙ (1 − h_t²). Nothing is sequential: after the forward scan the update is one
-    elementwise pass and a few matrix products over t·b rows. The readout learns by the exact delta rule.
-    Each layer (and direction) has its own F from the output error: no layer waits for another. The
-    error that is projected is the one at the output of the readout, whatever module that is. In a network
-    that decorrelates G is still the signal at h itself: the random F takes no notice of D. A stream keeps the
-    states alone, and one eligibility trace for each synapse where a trace is followed.
+    element-wise pass and a few matrix products over t·b rows. The readout learns by the exact delta rule.
+    Each layer (and direction) has its own F from the output error: no layer waits for another. The error
+    that is projected is the one at the output of the readout, whatever module that is. In a network that
+    decorrelates, G is still the signal at h itself: the random F ignores D. A stream keeps only the states,
+    and one eligibility trace per synapse if `trace` is not "none".
 
     Args:
         network: any timelocal network.
         loss: "cross_entropy", "mse", "bce", a `timelocal.losses.Loss`, or a function of outputs (n, o) and
             targets (n, …) that returns losses (n,).
         at: "last", "every", "ramp" or "mean": see `timelocal.typing.Place`. A stream ignores it.
-        feedback: how F (h, o) is drawn: "gaussian", "uniform", "orthogonal", "sparse", "ternary"; or made
-            from the readout as it is now: "symmetric" (F = W_outᵀ, of W_out D where the network
-            decorrelates), "sign"; or "kolen_pollack": drawn, then learned by the readout's own update,
-            F ← F − feedback_lr (Σ feature ⊗ e + feedback_decay F), which with SGD of the same rate and weight
-            decay leads to W_outᵀ. All have the size that a fresh readout has, so learning rates carry over
-            from BPTT. "exact" has no F: each step's own error goes down through the readout (any module that
-            has a gradient) and the layers within the step, never through time; a loss at the last step
-            reaches the last step alone. It transports weights. Without a trace this is TBPTT(1), with
+        feedback: how F (h, o) is drawn: "gaussian", "uniform", "orthogonal", "sparse", "ternary"; or derived
+            from the current readout: "symmetric" (F = W_outᵀ, or (W_out D)ᵀ if the network decorrelates),
+            "sign"; or "kolen_pollack": drawn, then learned by the readout's own update, F ← F − feedback_lr
+            (Σ feature ⊗ e + feedback_decay F), which with SGD of the same rate and weight decay leads to
+            W_outᵀ. All are scaled like a freshly initialised readout, so learning rates carry over from
+            BPTT. "exact" has no F: each step's own error goes down through the readout (any module that has
+            a gradient) and the layers within the step, never through time; a loss at the last step reaches
+            only the last step. It transports weights. Without a trace this is TBPTT(1), with
             trace="diagonal" SnAp-1.
         feedback_per: "layer": one F for all parameters of a layer; "parameter": one for each weight and
             bias of each gate, as in the paper's figure 1.
-        trace: what of a unit's past the signal is followed back through: "none"; "leak", what passes
-            through no weight (1 − 1/τ, the GRU's z, the LSTM's f); "stationary", a share `decay` of each step
-            that never changes, from one hidden state to the next; "diagonal", how a unit's states depend on
-            their own past in whatever way. The past reached so gets S_{t-1} = G_{t-1} + J_tᵀ S_t instead of
-            G_{t-1}, with G_t = 0 before a last step.
-        decay: of the "stationary" trace alone, λ in [0, 1) instead of J: one number for all units, (h,)
-            numbers, or a span "0.5-0.99", over which the time constants 1 / (1 − λ) of the units are spread
+        trace: how the signal is followed back into a unit's past: "none"; "leak", through what passes
+            through no weight (1 − 1/τ, the GRU's z, the LSTM's f); "stationary", by a constant factor
+            `decay` per step, from one hidden state to the next; "diagonal", through every dependence of a
+            unit's states on their own past. The past gets S_{t-1} = G_{t-1} + J_tᵀ S_t instead of G_{t-1},
+            with G_t = 0 before a last step.
+        decay: for the "stationary" trace only, λ in [0, 1) instead of J: one number for all units, (h,)
+            numbers, or a range "0.5-0.99", over which the time constants 1 / (1 − λ) of the units are spread
             geometrically.
-        normalize: None, or "frobenius": every gradient divided by its Frobenius norm, as the paper's
-            authors do without saying so.
-        feedback_lr, feedback_decay: of "kolen_pollack" alone.
+        normalize: None, or "frobenius": every gradient divided by its Frobenius norm, as in the authors'
+            code but not in the paper.
+        feedback_lr, feedback_decay: for "kolen_pollack" only.
         sync: under DDP, whether a "kolen_pollack" F learns from the joint batch, as `Decorrelation.sync`.
-        slope: what stands in the place of the cell's derivative (augmented DFA; Nakajima et al. 2022): any
-            function s of the pre-activations a (t, b, g), a tensor of whose shape it returns, with which
-            δ_t = G_t ⊙ s(a_t) at every gate; or the name of one, "constant", "cos", "sech2" (1 − tanh²), or
-            "module:function". Nothing of the cell is then differentiated, and a `tl.BlackBox`, which reports
-            its pre-activations, learns from one forward pass. None: the derivative.
+        slope: a replacement for the cell's derivative (augmented DFA; Nakajima et al. 2022): a function s of
+            the pre-activations a (t, b, g) that returns a tensor of their shape, with which δ_t = G_t ⊙
+            s(a_t) at every gate; or a name: "constant", "cos", "sech2" (1 − tanh²) or "module:function". No
+            part of the cell is then differentiated, and a `tl.BlackBox`, which reports its pre-activations,
+            learns from one forward pass. None: the derivative.
         seed: of the feedback matrices and of dropout masks.
 
     Raises:
         ArgumentError: for unknown names, all at once.
         UnsupportedError: for "symmetric", "sign" and "kolen_pollack" feedback below the top layer or
-            from a readout that is not linear; for a slope beside a trace or the feedback "exact".
+            from a readout that is not linear; for a slope together with a trace or the feedback "exact".
 
     >>> import torch, timelocal as tl
     >>> network = tl.GRU(28, 16, output_size=10)
@@ -82,7 +82,7 @@ class DFA(FeedbackRule):
     Source: the DFA paper's equations 4–5 and appendix A, with its algebra corrected (the z gate's slope
     is z (1 − z), δ_r is W_nᵀ δ_n ⊙ h ⊙ r (1 − r), and δ_n needs no matrix). Differs from RFLO and
     e-prop in the temporal trace (none by default), from feedback alignment in going to each step directly,
-    and from BPTT in both. Biased: it works as far as the readout aligns itself with F.
+    and from BPTT in both. Biased: it works to the extent that the readout aligns with F.
     """
 
     spec = RuleSpec(
@@ -142,7 +142,7 @@ class DFA(FeedbackRule):
         )
 
     def compute(self, batch: Batch) -> tuple[ForwardPass, Gradients]:
-        """In one native call where there is one for these values; in its parts elsewhere."""
+        """In one native call where one exists for these values, otherwise in separate parts."""
         simple = self.trace == "none" and self.feedback_per == "layer" and self.feedback != EXACT
         if type(self) is DFA and simple and self.slope is None:
             call = single_call.prepare(self.network, self.loss, self.feedback_matrix(), batch)

@@ -1,4 +1,4 @@
-"""DFA as the DFA paper's authors run it, for reproductions only: each of their quirks by its name."""
+"""DFA as in the DFA paper's public code, for reproductions only: each deviation by name."""
 
 from __future__ import annotations
 
@@ -34,22 +34,20 @@ QUIRKS = (
 
 
 class DFAAuthorsCode(FeedbackRule):
-    """DFA with the deviations of the DFA paper's public code, to see what they cost.
+    """DFA with the deviations of the DFA paper's public code, to measure their cost.
 
     Args:
         network: one layer, one direction, a tanh RNN or a GRU with `reset_after=False`.
         loss: as in `DFA`.
-        at: "last", of sequences of equal length: that code knows no other place.
-        quirks: which deviations to make, of
-            "shifted-states": h_{t-2} stands where h_{t-1} is right, h_T at step 1; in the tanh RNN the slope
-            is that of h_{t-1}, where that of h_t is right;
-            "reset-slope": the update gate's slope is r (1 − r), where z (1 − z) is right (GRU);
-            "untransposed-candidate": δ_r uses W_n where W_nᵀ is right (GRU);
-            "matrix-before-slope": the signal of the candidate itself is W_n (G ⊙ (1 − z)) ⊙ (1 − n²), where
-            no matrix is right (GRU); what goes on to the reset gate is without it;
-            "frozen-gate-biases": the biases of r and z get no update (GRU);
-            "feedback-per-matrix": each gate's input and recurrent matrix has an F of its own, and its biases
-            that of its input matrix;
+        at: "last", for sequences of equal length: that code supports nothing else.
+        quirks: which deviations to make, out of
+            "shifted-states": h_{t-2} in place of h_{t-1}, and h_T at step 1; in the tanh RNN the slope at
+            h_{t-1} in place of that at h_t; "reset-slope": the update gate's slope is r (1 − r) in place of
+            z (1 − z) (GRU); "untransposed-candidate": δ_r uses W_n in place of W_nᵀ (GRU);
+            "matrix-before-slope": the candidate's own signal is W_n (G ⊙ (1 − z)) ⊙ (1 − n²), where no
+            matrix belongs (GRU); the signal passed on to the reset gate is computed without it;
+            "frozen-gate-biases": the biases of r and z get no update (GRU); "feedback-per-matrix": each
+            gate's input and recurrent matrix has its own F, and its biases share that of the input matrix;
             "frobenius": each gate's block of each update of the recurrent layer is divided by its Frobenius
             norm.
         seed: of the feedback matrices; without "feedback-per-matrix" the same as `DFA`'s for the same seed.
@@ -99,7 +97,7 @@ class DFAAuthorsCode(FeedbackRule):
         )
         if at != "last":
             raise UnsupportedError(
-                f"at: got {at!r}, expected 'last', the only place that code knows. Use DFA."
+                f"at: got {at!r}, expected 'last', the only position that code supports. Use DFA."
             )
         if (
             network.num_layers > 1
@@ -190,10 +188,10 @@ def _quirk_problems(quirks: object) -> list[Problem | None]:
 
 
 def shift_states(own: LayerTrajectory) -> LayerTrajectory:
-    """h_{t-2} where h_{t-1} is right, (h_0, …, h_T) being a ring.
+    """h_{t-2} in place of h_{t-1}, treating (h_0, …, h_T) as a ring.
 
-    The gates of a GRU stay where they are. The slope of a tanh RNN is made of its states, and so goes with
-    them: at step 1 it is that of h_0 = 0.
+    The gates of a GRU are not shifted. The slope of a tanh RNN is computed from its states and so shifts
+    with them: at step 1 it is that of h_0 = 0.
     """
     moved = replace(
         own,

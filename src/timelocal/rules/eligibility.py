@@ -1,8 +1,8 @@
-"""Eligibility traces: what each weight did to its unit's states, carried forward in time.
+"""Eligibility traces: the effect of each weight on its unit's states, carried forward in time.
 
     E_t = J_t E_{t-1} + ∂(states at t)/∂θ within the step
 
-with the reduced Jacobian J, elementwise: one trace per synapse, sequence and state, (b, *parameter). The
+with the reduced, element-wise Jacobian J: one trace per synapse, sequence and state, (b, *parameter). The
 sum over time of G_t ⊙ E_t, with the signals G_t at the states, is what a backward pass through J gives.
 """
 
@@ -27,20 +27,20 @@ def no_traces(network: Network, batch_size: int) -> Memory:
     """All traces at the start of a stream: zero.
 
     Raises:
-        UnsupportedError: for a cell in which one weight acts on many units within a step.
+        UnsupportedError: for a cell in which a weight acts on several units within a step.
     """
     cell, recurrent = network.cell, network.recurrent
     shared = row_problems(network)
     if shared:
         raise UnsupportedError(
             f"stream: got the parameter {shared[0]} of {cell!r}, expected rows in blocks of "
-            f"{network.hidden_size}, one for each unit: a trace is one unit's own. Use trace='none', RTRL, "
+            f"{network.hidden_size}, one for each unit: a trace belongs to one unit. Use trace='none', RTRL, "
             "or whole sequences."
         )
     if not cell.acts_locally:
         raise UnsupportedError(
-            f"stream: got {cell!r}, expected a cell whose nodes act on their own unit: its reset gates act "
-            "on all, so traces would take a number for each synapse and unit. Use reset_after=True, "
+            f"stream: got {cell!r}, expected a cell whose nodes act only on their own unit: its reset gates "
+            "act on all units, so traces would need a number per synapse and unit. Use reset_after=True, "
             "trace='none', or whole sequences."
         )
     traces = {}
@@ -57,9 +57,9 @@ def no_traces(network: Network, batch_size: int) -> Memory:
 def advance(
     network: Network, layer: int, own: LayerTrajectory, trace: Trace | Tensor, traces: Memory
 ) -> Memory:
-    """A layer's traces after one more step, `own` (t = 1), from those before it.
+    """A layer's traces after one more step, `own` (t = 1), from the previous ones.
 
-    trace: what of the Jacobian is kept; or λ (h,) of the hidden states, which is then all that is.
+    trace: which part of the Jacobian is kept; or λ (h,) of the hidden states in its place.
     """
     cell, weights = network.cell, network.recurrent.weights(layer, 0)
     jacobian = cell.local_jacobian(own)
@@ -116,7 +116,7 @@ def met(
 
 
 def check_one_row_a_node(network: Network) -> None:
-    """Raise an `UnsupportedError` where feedback of a gate's own does not know its rows of a parameter."""
+    """Raise an `UnsupportedError` if a gate's own feedback cannot be matched to rows of a parameter."""
     recurrent, nodes = network.recurrent, len(network.cell.gate_names) * network.hidden_size
     for kind in recurrent.parameter_kinds:
         shape = tuple(recurrent.get_parameter(parameter_name(kind, 0, 0)).shape)
@@ -128,7 +128,7 @@ def check_one_row_a_node(network: Network) -> None:
 
 
 def row_problems(network: Network) -> list[str]:
-    """The parameters with rows that belong to no one unit, as a trace does."""
+    """The parameters with rows that do not each belong to a single unit, as traces must."""
     recurrent, units = network.recurrent, network.hidden_size
     shapes = {
         kind: tuple(recurrent.get_parameter(parameter_name(kind, 0, 0)).shape)

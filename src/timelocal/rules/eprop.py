@@ -9,8 +9,8 @@ from timelocal.rules.feedback_rule import TracedRule
 class EProp(TracedRule):
     """Eligibility propagation (e-prop; Bellec et al. 2020).
 
-    Each synapse carries an eligibility trace through its unit's own states, whatever way they depend on
-    their past: the diagonal of the Jacobian, W_ii included. A learning signal F e meets the traces:
+    Each synapse carries an eligibility trace through its unit's own states and every way they depend on
+    their own past: the diagonal of the Jacobian, including W_ii. A learning signal F e multiplies the traces:
 
         E_t = diag(∂s_t/∂s_{t-1}) E_{t-1} + ∂s_t/∂θ,   dW = Σ_t (F e_t) ⊙ E_t
 
@@ -35,8 +35,8 @@ class EProp(TracedRule):
     >>> rule(torch.randn(4, 30, 2), torch.randint(3, (4, 30))).backward()
 
     Source: Bellec et al. (2020), equations 1–5. Differs from RFLO in the paths through W_ii; from SnAp-1
-    (Menick et al. 2021), which has the same traces, in the feedback. With symmetric feedback it is RTRL
-    where every recurrent matrix is diagonal. Biased.
+    (Menick et al. 2021), which has the same traces, in the feedback. With symmetric feedback it equals RTRL
+    if every recurrent matrix is diagonal. Biased.
     """
 
     follows = "diagonal"

@@ -1,4 +1,4 @@
-"""What a rule declares of itself, what it says about a batch, and what it makes that from."""
+"""A rule's declaration, its estimate for a batch, and the forward pass from which it is computed."""
 
 from __future__ import annotations
 
@@ -15,55 +15,55 @@ from timelocal.typing import Gradients, States
 
 @dataclass(frozen=True)
 class RuleSpec:
-    """What a rule declares of itself; `timelocal.testing.check_rule` measures all of it but the texts.
+    """What a rule declares about itself; `timelocal.testing.check_rule` measures everything but the texts.
 
-    The class declares what holds for default options. An instance whose options change that has a `spec` of
-    its own: `NP(network, credit="to_go").spec.target` is "bptt".
+    The class declares what holds for the default options. An instance whose options change this has its own
+    `spec`: `NP(network, credit="to_go").spec.target` is "bptt".
     """
 
     name: str
-    """On the command line and in configs."""
+    """The name on the command line and in configs."""
     summary: str
     """One line for a table."""
     estimates: Literal["exact", "unbiased", "biased"]
     target: Literal["bptt", "tbptt1", "oracle"]
-    """What its estimates are, or have as their mean: the gradient through all of time, the gradient of each
-    step's loss through that step alone, or what an oracle computes that comes with the rule."""
+    """What its estimates equal, exactly or on average: the gradient through all of time, that of each step's
+    loss through that step alone, or the output of an oracle supplied with the rule."""
     online: bool
     """Whether it can update at every step of a stream, in memory that does not grow."""
     autograd_free: bool
     """Whether it trains a cell whose backward raises."""
     weight_transport: bool
-    """Whether the credit of a hidden unit reads a weight between two other units, or the readout's."""
+    """Whether the credit of a hidden unit reads a weight between two other units, or a readout weight."""
     bidirectional: bool = False
-    """Whether it takes networks that run both ways, on whole sequences."""
+    """Whether it supports bidirectional networks on whole sequences."""
     derivative_free: bool = False
     """Whether it trains a layer that only runs forward."""
     draws: bool = False
-    """Whether an estimate is a draw: noise of its own, another one each time."""
+    """Whether estimates are random: each draws its own noise."""
     clean: bool = True
     """Whether the loss and the outputs of an estimate are those of a run without noise."""
     variance: Literal["bounded", "1/sigma^2"] = "bounded"
-    """What becomes of the variance of a rule's draws as the `sigma` of its noise goes to 0: it stays bounded
-    where runs of one batch are compared, and grows where a run is compared with losses of before."""
+    """The variance of a rule's draws as the `sigma` of its noise goes to 0: bounded if runs of one batch are
+    compared, growing if a run is compared with earlier losses."""
     references: tuple[str, ...] = ()
     """Bibliography lines."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a rule says about one batch.
+    """A rule's estimate for one batch.
 
     loss: scalar, the mean over entries. gradients: by `network.named_parameters()` names.
     outputs: (b, o) at "last" and "mean", else (b, t, o). accuracy: scalar, None for regression.
-    count: how many entries the means are over (their total weight). weight: what the loss is a mean over,
-    the count unless the loss weighs classes.
-    final_states: the states after the last valid step, the `initial` of a next call.
-    local_updates: what a law of their own adds to buffers, by `rule.named_buffers()` names, such as
-    "feedback_l0" or "network.recurrent.decorrelation_l0". Optimizers know nothing of these.
+    count: how many entries the means are over (their total weight). weight: the denominator of the mean
+    loss, the count unless the loss weights classes.
+    final_states: the states after the last valid step, to be passed as `initial` of the next call.
+    local_updates: what buffers with their own learning rule gain, by `rule.named_buffers()` names, such as
+    "feedback_l0" or "network.recurrent.decorrelation_l0". Optimizers do not see these.
     diagnostics: scalars worth a curve: the "decorrelation_loss" of a network that decorrelates, the mean
     over its layers and directions; the "activity_loss" of cells with a penalty on their activity, the sum.
-    entering: gradients of what entered the network, as far as the batch asked for them: "inputs" (t, b, i)
+    entering: gradients at the network's inputs, if the batch asked for them: "inputs" (t, b, i)
     and "initial" (states, l·directions, b, h).
     """
 
@@ -80,9 +80,9 @@ class Estimate:
 
     @property
     def steps(self) -> dict[str, Tensor]:
-        """The name of `local_updates` in the release before."""
+        """The name of `local_updates` in the previous release."""
         warnings.warn(
-            "Estimate.steps is now Estimate.local_updates. The old name goes in the next release.",
+            "Estimate.steps is now Estimate.local_updates. The old name will be removed in the next release.",
             DeprecationWarning,
             stacklevel=2,
         )
@@ -91,7 +91,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What the network does on one batch: as in `Estimate`, without gradients."""
+    """The network's results on one batch: as in `Estimate`, without gradients."""
 
     loss: Tensor
     outputs: Tensor
@@ -103,12 +103,12 @@ class Evaluation:
 
 @dataclass(frozen=True, slots=True)
 class ForwardPass:
-    """A batch, its trajectory, what the readout made of it, and the output error, one row per entry.
+    """A batch, its trajectory, the readout's outputs, and the output error, one row per entry.
 
     features (n, h·directions) and outputs (n, o), as `read` returned them; errors e = ∂L/∂outputs
     (n, o) of the mean loss L; accuracy, None for regression;
     n = b for the loss at the "last" step, else t·b (time first).
-    readout_gradients: by the readout's own names, where a kernel computed them with the rest.
+    readout_gradients: by the readout's own names, if a kernel computed them with the rest.
     """
 
     batch: Batch

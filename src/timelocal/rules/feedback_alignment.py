@@ -1,4 +1,4 @@
-"""Feedback alignment through time: BPTT's way back, through fixed random matrices instead of the weights."""
+"""Feedback alignment through time: BPTT's backward pass through fixed random matrices, not the weights."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ class FeedbackAlignment(Rule):
 
     The recursion of BPTT is kept, step by step and layer by layer, and so is every slope. Each weight matrix
     W that a signal passes on its way back, in the readout, from step to step and between layers, is replaced
-    there by a matrix B of its shape, drawn once as a fresh W would be. For a tanh RNN
+    there by a matrix B of the same shape, drawn once like an initial W. For a tanh RNN
 
         G_t = B_outᵀ e_t + B_hhᵀ δ_{t+1},   δ_t = G_t ⊙ (1 − h_t²),   dW = Σ_t δ_t ⊗ pre_t
 
-    What a unit is to itself (the u of an IndRNN, the λ of an LRU, a leak) stays what it is. D, where the
-    network decorrelates, is the identity on the way back. The readout learns by the exact delta rule.
+    A unit's connection to itself (the u of an IndRNN, the λ of an LRU, a leak) is kept. D, if the network
+    decorrelates, is replaced by the identity on the way back. The readout learns by the exact delta rule.
 
     Args:
         network: any timelocal network with an `nn.Linear` readout.
@@ -48,14 +48,14 @@ class FeedbackAlignment(Rule):
     >>> rule.feedback_matrices()["recurrent.weight_hh_l0"].shape
     torch.Size([24, 8])
 
-    Source: Lillicrap et al. (2016), in which the layers are those of a feedforward network. Differs from BPTT
-    in the matrices alone, from DFA in going through every step in between: it needs the whole sequence, and
-    memory that grows with it. Biased; with B = W it is BPTT.
+    Source: Lillicrap et al. (2016), for the layers of a feedforward network. Differs from BPTT only in the
+    matrices, from DFA in going through every step in between: it needs the whole sequence, and memory that
+    grows with it. Biased; with B = W it is BPTT.
     """
 
     spec = RuleSpec(
         name="fa",
-        summary="BPTT's way back through fixed random matrices",
+        summary="BPTT's backward pass through fixed random matrices",
         estimates="biased",
         target="oracle",
         online=False,
@@ -79,12 +79,12 @@ class FeedbackAlignment(Rule):
         seed: int = 0,
         problems: Iterable[Problem | None] = (),
     ) -> None:
-        """problems: what a rule of this kind has found wrong with arguments of its own."""
+        """problems: problems that a subclass found with its own arguments."""
         super().__init__(network, loss=loss, at=at, seed=seed, problems=problems)
         if not isinstance(network.readout, nn.Linear):
             raise UnsupportedError(
                 f"readout: got a {type(network.readout).__name__}, expected nn.Linear: the error goes back "
-                "through one matrix of its size. Use DFA, or BPTT."
+                "through a single matrix of the same size. Use DFA, or BPTT."
             )
         recurrent = network.recurrent
         for name, weight in self.mirrored().items():
@@ -103,7 +103,7 @@ class FeedbackAlignment(Rule):
         return {name: weight.detach() for name, weight in named if weight.dim() > 1}
 
     def feedback_matrices(self) -> dict[str, Tensor]:
-        """The B of each of these matrices, of its shape."""
+        """The matrix B for each of these, of the same shape."""
         return {name: self.get_buffer(feedback_name(name)) for name in self.mirrored()}
 
     def recurrent_gradients(self, forward: ForwardPass) -> Gradients:

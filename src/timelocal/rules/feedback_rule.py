@@ -1,7 +1,7 @@
-"""What rules with a feedback of their own share: the error through F, followed back by a trace.
+"""The base of rules with feedback: the error through F, followed back by a trace.
 
 Credit assignment has two independent axes: how the output error reaches a hidden unit (`feedback`), and
-what of the unit's past is credited (`trace`). DFA, RFLO, e-prop and SnAp-1 are points in that plane.
+how much of the unit's past is credited (`trace`). DFA, RFLO, e-prop and SnAp-1 are points in that plane.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class FeedbackRule(Rule):
         slope: str | Slope | None = None,
         problems: Iterable[Problem | None] = (),
     ) -> None:
-        """drawn_as: the name of the rule whose matrices these are, if not this rule's own."""
+        """drawn_as: the rule whose matrices to draw, if not this rule's own."""
         problems = (
             *problems,
             unknown_name(
@@ -121,7 +121,7 @@ class FeedbackRule(Rule):
         if feedback_per == "parameter" and not network.cell.features_are_hidden:
             raise UnsupportedError(
                 f"feedback_per: got 'parameter' and {network.cell!r}, expected a cell whose features are its "
-                "hidden state: here the nodes of a unit share a signal. Use feedback_per='layer'."
+                "hidden state: the nodes of a unit share one signal here. Use feedback_per='layer'."
             )
         if feedback not in matrices.FIXED:
             _check_following(network, feedback, feedback_per)
@@ -175,7 +175,7 @@ class FeedbackRule(Rule):
         """F: (h, o), or (gates, h, o) for the parameter `kind`, such as "weight_hh"."""
         if self.feedback == EXACT:
             raise UnsupportedError(
-                "feedback_matrix: got feedback='exact', expected a feedback that has a matrix: the error "
+                "feedback_matrix: got feedback='exact', expected a feedback with a matrix: here the error "
                 "goes down through the layers themselves. Use feedback='symmetric' for W_out."
             )
         readout = self.network.readout
@@ -204,7 +204,7 @@ class FeedbackRule(Rule):
         if entering and self.feedback_per == "parameter":
             raise UnsupportedError(
                 "inputs: got a tensor with a graph (requires_grad), expected one without: with "
-                "feedback_per='parameter' there is no one signal at a node. Use feedback_per='layer', or "
+                "feedback_per='parameter' there is no single signal per node. Use feedback_per='layer', or "
                 "detach()."
             )
 
@@ -343,7 +343,7 @@ class FeedbackRule(Rule):
 
     @property
     def carries_traces(self) -> bool:
-        """Whether anything of a unit's past is credited."""
+        """Whether any of a unit's past is credited."""
         leaks = self.trace == "leak" and self.network.cell.leaks
         return leaks or self.trace in ("diagonal", "stationary")
 
@@ -392,7 +392,7 @@ class FeedbackRule(Rule):
 
 
 class TracedRule(FeedbackRule):
-    """A named point in the plane of feedback and trace: a subclass says what is followed."""
+    """A named point in the plane of feedback and trace: a subclass sets the trace."""
 
     follows: ClassVar[Trace]
 
@@ -428,9 +428,9 @@ def exact_signals(
 ) -> list[list[Tensor]]:
     """The gradient of each step's loss in the hidden states of that step, h_{t-1} held constant.
 
-    signal (n, h·directions): at the top layer's hidden states, as `readout_signal` returns it. It goes down
-    through weights, D and what is between the layers, never through time. Returns G [l][d] (t, b, h), in that
-    direction's own time; with a loss at the last step it is zero at all others.
+    signal (n, h·directions): at the top layer's hidden states, as returned by `readout_signal`. It goes down
+    through weights, D and the connections between layers, never through time. Returns G [l][d] (t, b, h), in
+    that direction's own time; with a loss at the last step it is zero at all other steps.
     """
     lengths = trajectory.lengths
     leaving = at_every_step(network, trajectory, signal, at)
@@ -467,7 +467,7 @@ def _check_following(network: Network, feedback: str, feedback_per: str) -> None
     refused = None
     if feedback == EXACT:
         if feedback_per == "parameter":
-            refused = "feedback_per='parameter', expected 'layer' (the error at a unit is one)"
+            refused = "feedback_per='parameter', expected 'layer' (a unit has a single error)"
     elif not isinstance(network.readout, nn.Linear):
         refused = f"a {type(network.readout).__name__} readout, expected nn.Linear"
     elif network.num_layers > 1:
@@ -501,7 +501,7 @@ def _check_sloped(network: Network, feedback: str, trace: Followed) -> None:
     elif not network.cell.features_are_hidden:
         refused = f"{network.cell!r}, expected a cell whose features are its hidden state"
     if refused:
-        raise UnsupportedError(f"slope: got one and {refused}. Use slope=None.")
+        raise UnsupportedError(f"slope: got a slope and {refused}. Use slope=None.")
 
 
 def _the_one(signal: Tensor | None) -> Tensor:

@@ -53,7 +53,7 @@ def forward_pass(
 
 
 def with_head(batch: Batch, trajectory: Trajectory, features: Tensor, head: Head) -> ForwardPass:
-    """A forward pass whose head, the readout's gradients included, was computed by one kernel."""
+    """A forward pass whose head, including the readout's gradients, was computed by one kernel."""
     gradients = {"weight": head.weight}
     if head.bias is not None:
         gradients["bias"] = head.bias
@@ -82,7 +82,7 @@ def readout_gradients(network: Network, forward: ForwardPass) -> Gradients:
 def readout_signal(network: Network, forward: ForwardPass) -> Tensor:
     """The signal at the top layer's states h (n, h·directions): the error carried back to them.
 
-    Through the readout, and through Dᵀ where the network decorrelates.
+    Through the readout, and through Dᵀ if the network decorrelates.
     """
     signal = readout.readout_signal(
         network.readout, forward.features, forward.outputs, forward.errors
@@ -93,7 +93,7 @@ def readout_signal(network: Network, forward: ForwardPass) -> Tensor:
 def read_outputs(
     network: Network, at: Place, inputs: Tensor, lengths: Tensor | None, initial: States | None
 ) -> Tensor:
-    """The outputs where the loss is, as the user sees them: inputs (t, b, i) to (b, o), or (b, t, o)."""
+    """The outputs at the entries of the loss, in the user's layout: from (t, b, i) to (b, o) or (b, t, o)."""
     trajectory = network.unroll(inputs, lengths, initial)
     if at == "last":
         return read(network.readout, trajectory.last())[1].detach()

@@ -13,7 +13,7 @@ from timelocal.rules.batch import Batch
 
 
 def head_loss(loss: Loss) -> HeadLoss | None:
-    """The kernels' name of exactly this loss; None for a subclass, and for one made of tensors."""
+    """The kernels' name of exactly this loss; None for a subclass or a loss that holds tensors."""
     if type(loss) is MSE:
         return "mse"
     if type(loss) is CrossEntropy and not loss.label_smoothing and loss.class_weights is None:
@@ -24,9 +24,9 @@ def head_loss(loss: Loss) -> HeadLoss | None:
 def small_head(
     readout: nn.Module, loss: Loss, batch: Batch, rows: int
 ) -> tuple[HeadLoss, Tensor, Tensor | None] | None:
-    """The loss and the readout's weight and bias, if one kernel computes the head of so many rows.
+    """The loss and the readout's weight and bias, if one kernel computes the head for this number of rows.
 
-    It does for few rows that all count, in at least float32, a loss that it knows and a linear readout.
+    It does so for few rows that all count, in at least float32, with a supported loss and a linear readout.
     """
     name = head_loss(loss)
     narrow = batch.inputs.dtype in NARROW

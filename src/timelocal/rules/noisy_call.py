@@ -1,4 +1,4 @@
-"""Perturbations of whole sequences in one native call: runs side by side, noise made where it is used."""
+"""Perturbations of whole sequences in one native call: parallel runs, noise generated where it is used."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ def perturbed(
     write: Callable[[NoisyCall], None],
     decay: float | None,
 ) -> tuple[ForwardPass, Gradients] | None:
-    """The clean run of a batch and its gradients by perturbation; None where no call makes them.
+    """The clean run of a batch and its gradients by perturbation; None if no native call supports it.
 
-    write: tells the call how noise is made and credited. decay: λ of the credit, or None: all losses are
-    credited to every step.
+    write: writes into the call how noise is made and credited. decay: λ of the credit, or None if all losses
+    are credited to every step.
     """
     if not _serves(network, loss, batch):
         return None
@@ -132,10 +132,10 @@ def summed(
     write: Callable[[StreamCall], None],
     runs: int,
 ) -> tuple[ForwardPass, Gradients] | None:
-    """The clean run and the sum over time of all gradients by local credit; None where no call does it.
+    """The clean run and the sum over time of all gradients by local credit; None if not supported natively.
 
-    The call is a stream's in which nothing learns: the gradients of all steps add up. write: tells it how
-    noise is credited. runs: clean and noisy ones, of each sequence.
+    This is the call of a stream in which nothing is updated: the gradients of all steps add up. write:
+    writes into it how noise is credited. runs: clean and noisy ones, of each sequence.
     """
     recurrent, readout, inputs = network.recurrent, network.readout, batch.inputs
     if batch.lengths is not None or not _serves(network, loss, batch):

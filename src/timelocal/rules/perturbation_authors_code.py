@@ -1,8 +1,9 @@
-"""NP, ANP and WP as the perturbation paper's authors run them, for reproductions only.
+"""NP, ANP and WP as in the perturbation paper's public code, for reproductions only.
 
-One scalar, the mean loss of the batch, stands for every sequence's own, and the update is not divided
-by σ² but by σ. Learning rates of the paper belong to these updates. After whole sequences of T steps theirs
-is the sum over the steps, and ANP's not divided by B: take a rate T times as large, or T B times.
+One scalar, the mean loss of the batch, replaces the loss of each sequence, and the update is divided by σ
+instead of σ². The paper's learning rates belong to these updates. After whole sequences of T steps, the
+code's update is the sum over the steps, and that of ANP is not divided by B: multiply the learning rate by
+T, or by T B.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ class NPAuthorsCode(NP):
 
         dW = σ⁻¹ Σ_t δℓ_t Σ_b σξ_t,b ⊗ pre_t,b,    δℓ_t the change of the batch's mean loss
 
-    that is `NP(reward="batch")` times σ: a gradient σ times too small, one learning rate for each σ.
+    that is `NP(reward="batch")` times σ: a gradient scaled by σ, so each σ needs its own learning rate.
 
     Args:
         network, loss, at, seed: as in `NP`.
@@ -73,8 +74,8 @@ class WPAuthorsCode(WP):
 
         dW = σ⁻¹ Σ_t δℓ_t σΞ_t
 
-    that is `WP` times σ. Recurrent weights that only zeros enter, as at the first step, have no noise, which
-    would move them without moving the loss.
+    that is `WP` times σ. Recurrent weights with only zero inputs, as at the first step, get no noise, since
+    it would change them without changing the loss.
 
     Args: as in `NPAuthorsCode`.
 
@@ -126,7 +127,7 @@ class WPAuthorsCode(WP):
 class ANPAuthorsCode(ANP):
     """Activity-based node perturbation with the deviations of the perturbation paper's public code.
 
-        dW = √N δℓ_t / B · Σ_b δα_t,b / ‖δα_t‖²_F ⊗ pre_t,b      at each layer by itself
+        dW = √N δℓ_t / B · Σ_b δα_t,b / ‖δα_t‖²_F ⊗ pre_t,b      for each layer separately
 
     with δℓ_t the change of the batch's mean loss, ‖·‖_F over the whole batch of one layer, and N counting
     the inputs as well. A batch of B makes it about √N B² times smaller than `ANP`.
@@ -171,7 +172,7 @@ class ANPAuthorsCode(ANP):
 
 
 def at_rest(states: States | None) -> bool:
-    """Whether nothing but zeros enters the recurrent weights, as at the first step of a sequence."""
+    """Whether the recurrent weights have only zero inputs, as at the first step of a sequence."""
     parts = [] if states is None else [states] if isinstance(states, Tensor) else states
     return not any(bool(part.any()) for part in parts)
 

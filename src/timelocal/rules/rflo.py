@@ -9,8 +9,8 @@ from timelocal.rules.feedback_rule import TracedRule
 class RFLO(TracedRule):
     """Random feedback local online learning (RFLO; Murray 2019).
 
-    The output error reaches a unit through a random matrix, and each synapse remembers what it did as long
-    as the unit itself remembers past its weights. For the leaky tanh RNN, with pre_t what entered the weight,
+    The output error reaches a unit through a random matrix, and each synapse remembers its effect for as
+    long as the unit's own leak does. For the leaky tanh RNN, with pre_t the input of the weight,
 
         p_t = (1/τ) φ'(a_t) ⊗ pre_t + (1 − 1/τ) p_{t-1},   dW = Σ_t (F e_t) ⊙ p_t
 
@@ -18,7 +18,7 @@ class RFLO(TracedRule):
     the signal goes back through the leak, in a stream the p go forward, and the sums are the same.
 
     Args:
-        network: any timelocal network. For a tanh RNN with τ = 1 there is no leak, and this is DFA.
+        network: any timelocal network. A tanh RNN with τ = 1 has no leak, and there this is DFA.
         loss, feedback, feedback_lr, feedback_decay, sync: as in `DFA`.
         at: "last", "every", "ramp" or "mean": see `timelocal.typing.Place`. A stream ignores it.
         seed: of the feedback matrices and of dropout masks.
@@ -31,8 +31,8 @@ class RFLO(TracedRule):
     >>> rule = tl.RFLO(network, loss="mse", at="every")
     >>> rule(torch.randn(4, 30, 2), torch.randn(4, 30, 1)).backward()
 
-    Source: J. M. Murray (2019), equations 5–7. Differs from e-prop in ignoring W_ii, from DFA in
-    crediting the past that a loss at a later step still sees. Biased.
+    Source: J. M. Murray (2019), equations 5–7. Differs from e-prop in ignoring W_ii, and from DFA in
+    crediting the past that still affects a later loss. Biased.
     """
 
     follows = "leak"

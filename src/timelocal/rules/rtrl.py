@@ -30,26 +30,26 @@ _LIMIT = 4 * 2**30
 class RTRL(CarriedRule):
     """Real-time recurrent learning (RTRL; Williams & Zipser 1989).
 
-    What every parameter did to every state is carried forward, so that no past is needed:
+    The effect of every parameter on every state is carried forward, so that no past needs to be stored:
 
         P_t = (∂s_t/∂s_{t-1}) P_{t-1} + ∂s_t/∂θ,   dW = Σ_t (∂ℓ_t/∂s_t) P_t
 
     with s the states of a layer; those of upper layers depend on the parameters below them too.
 
-    Where each unit sees its own past alone (`tl.IndRNN`, `LRU`, `RTU`, `MinGRU`, `MinLSTM`, and any cell that
-    declares it) P is one eligibility trace for each synapse and state, E_t = diag(∂s_t/∂s_{t-1}) E_{t-1} +
+    If each unit sees only its own past (`tl.IndRNN`, `LRU`, `RTU`, `MinGRU`, `MinLSTM`, and any cell that
+    declares it) P is one eligibility trace per synapse and state, E_t = diag(∂s_t/∂s_{t-1}) E_{t-1} +
     ∂s_t/∂θ, with a block of 2×2 for a complex unit: the exact gradient in memory and time proportional to the
-    parameters, at any size. In a stack of such layers the traces are exact in the top one. Below, what
-    reaches a later step through the state of an upper layer is left out, and `rule.spec` says so; `full=True`
-    carries the whole of P.
+    parameters, at any size. In a stack of such layers the traces are exact in the top one. In lower layers,
+    they omit what reaches a later step through the state of an upper layer, and `rule.spec` says so;
+    `full=True` carries the whole of P.
 
     Args:
         network: a timelocal network of one direction; a small one, unless its cell is element-wise.
         loss: "cross_entropy", "mse", "bce", a `timelocal.losses.Loss`, or a function of outputs (n, o) and
             targets (n, …) that returns losses (n,).
         at: "last", "every", "ramp" or "mean": see `timelocal.typing.Place`. A stream ignores it.
-        full: whether to carry the whole influence matrix, where traces would do for the top layer.
-        seed: of the dropout masks between layers, all it ever draws.
+        full: whether to carry the whole influence matrix even if traces suffice for the top layer.
+        seed: of the dropout masks between layers, the only random draws.
 
     Raises:
         UnsupportedError: for a bidirectional network, and for influence matrices of more than 4 GiB: they
@@ -60,12 +60,12 @@ class RTRL(CarriedRule):
     >>> rule = tl.RTRL(network, loss="mse", at="every")
     >>> rule(torch.randn(4, 30, 2), torch.randn(4, 30, 1)).backward()
 
-    Exact: equal to BPTT to rounding as long as weights stay, in memory that does not grow with time; but for
-    the lower layers of an element-wise stack, see above. RFLO, e-prop and SnAp-1 keep of it what is local to
-    a unit; UORO keeps one random direction of it.
+    Exact: equal to BPTT to rounding as long as the weights do not change, in memory that does not grow with
+    time; for the lower layers of an element-wise stack see above. RFLO, e-prop and SnAp-1 keep the part of P
+    that is local to a unit; UORO keeps one random direction of it.
 
     Source: Williams & Zipser (1989). Exact traces of element-wise recurrences: Mozer (1989), Zucchet et al.
-    (2023, whose treatment of stacks this is) and Elelimy et al. (2024).
+    (2023, whose treatment of stacks is used here) and Elelimy et al. (2024).
     """
 
     spec = RuleSpec(
@@ -107,7 +107,7 @@ class RTRL(CarriedRule):
             self.spec = replace(self.spec, estimates="biased", target="oracle")
 
     def no_traces(self, batch_size: int) -> Memory:
-        """P of each layer, (b, states·h, parameters up to that layer); or an E for each synapse and state."""
+        """P of each layer, (b, states·h, parameters up to that layer), or one E per synapse and state."""
         network = self.network
         if self.by_traces:
             return eligibility.no_traces(network, batch_size)
@@ -171,11 +171,11 @@ class RTRL(CarriedRule):
         return after
 
     def followed(self, layer: int, by_state: Tensor, traces: Memory) -> Tensor:
-        """What of the Jacobian (states·h, b, states·h) of a layer's step is followed: all."""
+        """The part of the Jacobian (states·h, b, states·h) of a layer's step that is followed: all of it."""
         return by_state
 
     def met_in_all(self, signal: Tensor, run: Trajectory, batch: Batch) -> Gradients | None:
-        """By kernels that carry the traces of all steps, a layer at a time."""
+        """By kernels that carry the traces of all steps, one layer at a time."""
         network = self.network
         if not self.by_traces:
             return None

@@ -1,7 +1,7 @@
-"""What a learning rule is: a loss module over a network, whose `backward()` hands out the rule's estimate.
+"""A learning rule: a loss module over a network whose `backward()` delivers the rule's estimate.
 
 A rule owns its network: `.to()`, `.train()`, `state_dict()`, `deepcopy` and DDP reach everything through it.
-A rule's author writes `recurrent_gradients`, and `begin` and `advance` for streams; all else is here.
+The author of a rule writes `recurrent_gradients`, and `begin` and `advance` for streams; the rest is here.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from timelocal.typing import Gradients, LossFunction, Memory, Place, States
 
 
 class Rule(nn.Module, ABC):
-    """Base of all rules: the checks at the door, the forward pass, how gradients reach the parameters.
+    """The base of all rules: argument checks, the forward pass, and how gradients reach the parameters.
 
     A user calls the rule as a loss, or `estimate`, `accumulate`, `evaluate`, `outputs`, `check`. An author
     declares `spec` and writes `recurrent_gradients`, and `begin` and `advance` for a rule that learns online.
@@ -59,7 +59,7 @@ class Rule(nn.Module, ABC):
         seed: int = 0,
         problems: Iterable[Problem | None] = (),
     ) -> None:
-        """problems: what the rule has found wrong with arguments of its own, told with the rest."""
+        """problems: problems that a subclass found with its own arguments, reported with the rest."""
         super().__init__()
         check_construction(
             network, loss, at, seed, self.spec.name, self.spec.bidirectional, problems
@@ -92,11 +92,11 @@ class Rule(nn.Module, ABC):
         """The mean loss of a batch, a scalar; its `backward()` adds the rule's estimate to `.grad`.
 
         No graph is built through the network: one node stands for it. Inputs and `initial` that carry a
-        graph get their gradient from rules that have one. What learns by a law of its own (D, a
-        Kolen–Pollack feedback) steps here, once, in training mode. Under `torch.no_grad()` this is the loss
-        and nothing else.
+        graph get their gradient from rules that provide one. Buffers with their own learning rule (D,
+        Kolen–Pollack feedback) are updated here, once, in training mode. Under `torch.no_grad()` this is the
+        loss and nothing else.
 
-        Arguments and errors: as `estimate`. Besides,
+        Arguments and errors: as for `estimate`. In addition,
 
         Raises:
             UnsupportedError: for inputs or states that carry a graph, by rules that give them no gradient.
@@ -130,16 +130,16 @@ class Rule(nn.Module, ABC):
         mask: Tensor | None = None,
         initial: States | None = None,
     ) -> Estimate:
-        """What this rule says the gradient is. Nothing is written.
+        """The rule's estimate of the gradient. Nothing is written.
 
         Args:
             inputs: (b, t, i), right-padded if unequal; or a `PackedSequence`.
-            targets: (b,) or (b, t) class indices, or (b, o) or (b, t, o) real values. Those of a whole
-                sequence, (b,) or (b, o), are asked at every step where the loss is at every step.
+            targets: (b,) or (b, t) class indices, or (b, o) or (b, t, o) real values. Targets of a whole
+                sequence, (b,) or (b, o), are used at every step if the loss is taken at every step.
             lengths: (b,) integers, or None if every sequence is t long.
             mask: (b,) or (b, t), bool or non-negative weights of the entries in the mean.
-            initial: h, or (h, c) for the LSTM, each (l·directions, b, h) as in torch.nn; zeros if None. It is
-                taken as it is: no gradient flows into it.
+            initial: h, or (h, c) for the LSTM, each (l·directions, b, h) as in torch.nn; zeros if None. No
+                gradient flows into it.
 
         Raises:
             ArgumentError: for anything wrong with these, all at once.
@@ -152,8 +152,8 @@ class Rule(nn.Module, ABC):
     def accumulate(self, estimate: Estimate) -> None:
         """Add the estimate to `.grad`, as `loss.backward()` would, and its local updates to their buffers.
 
-        For loops without autograd. Frozen parameters are left alone. The estimate stays what it was,
-        whatever is done to `.grad` afterwards (clipping, zeroing).
+        For loops without autograd. Frozen parameters are left alone. The estimate is not affected by later
+        changes of `.grad` (clipping, zeroing).
         """
         named = dict(self.network.named_parameters())
         raise_problems(_estimate_problems(estimate, named))
@@ -178,7 +178,7 @@ class Rule(nn.Module, ABC):
         mask: Tensor | None = None,
         initial: States | None = None,
     ) -> Evaluation:
-        """Loss, outputs and accuracy of the network as it is: no dropout, nothing is changed."""
+        """Loss, outputs and accuracy of the current network: no dropout, nothing is changed."""
         return evaluate_batch(self, self._batch(inputs, targets, lengths, mask, initial))
 
     @torch.no_grad()
@@ -189,10 +189,10 @@ class Rule(nn.Module, ABC):
         *,
         initial: States | None = None,
     ) -> Tensor:
-        """The outputs where the loss is: (b, o) at the last step or of their mean, (b, t, o) at every step.
+        """The outputs at the entries of the loss: (b, o) for the last step or the mean, else (b, t, o).
 
-        As `evaluate`, for data without targets: no dropout, nothing is changed. These are the network's
-        numbers: `timelocal.Model.predict` gives names of classes, and values in their own units.
+        Like `evaluate`, for data without targets: no dropout, nothing is changed. These are the network's
+        raw outputs: `timelocal.Model.predict` returns class names, or values in their original units.
 
         >>> import torch, timelocal as tl
         >>> rule = tl.DFA(tl.GRU(3, 8, output_size=2))
@@ -211,7 +211,7 @@ class Rule(nn.Module, ABC):
         lengths: Tensor | None = None,
         mask: Tensor | None = None,
     ) -> None:
-        """Raise what `estimate` would for these, but for a batch in which nothing counts. Nothing is run."""
+        """Raise what `estimate` would raise for these arguments, except if nothing counts. Nothing is run."""
         self._check_placement()
         check_batch(self.network, self.loss, self.at, inputs, targets, lengths, mask)
 
@@ -221,8 +221,8 @@ class Rule(nn.Module, ABC):
         """The gradients of the recurrent parameters by `network.named_parameters()` names.
 
         Most rules find node signals δ [l][d] (t, b, g) and return
-        `self.network.parameter_gradients(forward.trajectory, deltas)`. The readout learns by the exact delta
-        rule besides, unless gradients of it are among those returned.
+        `self.network.parameter_gradients(forward.trajectory, deltas)`. The readout also learns, by the exact
+        delta rule, unless its gradients are among those returned.
 
         A rule that names "inputs" or "initial" in `carries_back_to` adds their gradients by these names when
         `forward.batch.wanted` does: (t, b, i), and (states, l·directions, b, h).
@@ -230,7 +230,7 @@ class Rule(nn.Module, ABC):
         raise NotImplementedError(f"{type(self).__name__} has no `recurrent_gradients`: write it")
 
     def compute(self, batch: Batch) -> tuple[ForwardPass, Gradients]:
-        """One forward pass, then `recurrent_gradients`. Rules that need other passes write this instead."""
+        """One forward pass, then `recurrent_gradients`. Rules that need other passes override this."""
         forward = self._forward_pass(batch)
         gradients = readout_gradients(self.network, forward)
         if self.network.recurrent.is_frozen and not batch.wanted:
@@ -238,19 +238,19 @@ class Rule(nn.Module, ABC):
         return forward, gradients | self.recurrent_gradients(forward)
 
     def local_updates(self, forward: ForwardPass) -> dict[str, Tensor]:
-        """What the rule's own buffers learn by a law of their own: `Estimate.local_updates`."""
+        """The updates of the rule's own buffers: `Estimate.local_updates`."""
         return {}
 
     @property
     def learns_locally(self) -> bool:
-        """Whether anything learns by a law of its own: D, or what `local_updates` returns."""
+        """Whether any buffer has its own learning rule: D, or those in `local_updates`."""
         own = type(self).local_updates is not Rule.local_updates
         return own or self.network.recurrent.decorrelate is not None
 
     def begin(self, batch_size: int) -> Memory:
-        """What a stream of the rule carries, at its start: tensors, the batch first.
+        """What a stream of the rule carries, at its start: tensors with the batch first.
 
-        The states of the network are called "states" and are `packed`, a run without noise first.
+        The states of the network are called "states" and are `packed`, with a noise-free run first.
         """
         raise NotImplementedError(f"{type(self).__name__} has no `begin`: write it to learn online")
 
@@ -330,8 +330,8 @@ class Rule(nn.Module, ABC):
                 able = "BPTT, TBPTT or DFA" if name == "inputs" else "BPTT"
                 raise UnsupportedError(
                     f"{name}: got a tensor with a graph (requires_grad), expected one without: "
-                    f"{self.spec.name} gives {name} no gradient, and what made them would never learn. Use "
-                    f"{able}, or detach() to leave it as it is."
+                    f"{self.spec.name} gives {name} no gradient, and the module that produced them would "
+                    f"never learn. Use {able}, or detach() to leave that module untrained."
                 )
 
     def _handed_out(
@@ -399,7 +399,7 @@ def _form(tensor: Tensor) -> str:
 def _estimate_problems(estimate: object, parameters: Mapping[str, Tensor]) -> list[Problem | None]:
     """What is wrong with an estimate that is to join the `.grad` of these parameters."""
     if not isinstance(estimate, Estimate):
-        expected = "an Estimate, as rule.estimate(inputs, targets) gives it"
+        expected = "an Estimate, as returned by rule.estimate(inputs, targets)"
         return [Problem("estimate", described(estimate), expected)]
     wrong = [
         (name, gradient)
@@ -437,14 +437,14 @@ def _with_a_graph(
 
 @torch.no_grad()
 def estimate_batch(rule: Rule, batch: Batch) -> Estimate:
-    """`rule.estimate` of a batch that is checked and arranged already."""
+    """`rule.estimate` for a batch that is already checked and arranged."""
     with own_precision(batch.inputs):
         return estimate_from(rule, *rule.compute(batch))
 
 
 @torch.no_grad()
 def evaluate_batch(rule: Rule, batch: Batch) -> Evaluation:
-    """`rule.evaluate` of a batch that is checked and arranged already; 0 where nothing counts."""
+    """`rule.evaluate` for a batch that is already checked and arranged; 0 if nothing counts."""
     with evaluation_mode(rule.network), own_precision(batch.inputs):
         forward = forward_pass(rule.network, rule.loss, batch, None)
     return Evaluation(
@@ -458,9 +458,9 @@ def evaluate_batch(rule: Rule, batch: Batch) -> Evaluation:
 
 
 def estimate_from(rule: Rule, forward: ForwardPass, gradients: Gradients) -> Estimate:
-    """What `compute` or `advance` found, as the user sees it.
+    """The results of `compute` or `advance`, in the user's layout.
 
-    Under any rule D learns besides, and a cell's penalty on its activity joins the gradients.
+    Under any rule, D is also updated, and a cell's activity penalty is added to the gradients.
     """
     network, batch = rule.network, forward.batch
     updates, diagnostics = rule.local_updates(forward), {}
@@ -491,7 +491,7 @@ def estimate_from(rule: Rule, forward: ForwardPass, gradients: Gradients) -> Est
 
 @torch.no_grad()
 def update_locally(rule: Rule, estimate: Estimate) -> None:
-    """Add `Estimate.local_updates` to their buffers; what is not finite moves nothing."""
+    """Add `Estimate.local_updates` to their buffers; non-finite updates are skipped."""
     for name, update in estimate.local_updates.items():
         if bool(update.isfinite().all()):
             rule.get_buffer(name).add_(update)

@@ -20,7 +20,7 @@ def prepare(network: Network, loss: Loss, feedback: Tensor, batch: Batch) -> Dir
     """The call that makes DFA's estimate of a batch with one F (h, o) and no trace.
 
     None for more than one layer or direction, decorrelation, features other than h, unequal lengths, a loss
-    at every step, a head that no kernel computes, or inputs that want a gradient.
+    at every step, a head that no kernel computes, or inputs that require a gradient.
     """
     recurrent = network.recurrent
     plain = recurrent.decorrelate is None and recurrent.cell.features_are_hidden

@@ -1,4 +1,4 @@
-"""What may stand in the place of a cell's derivative: functions of the pre-activations, by name or given."""
+"""Replacements for a cell's derivative: functions of the pre-activations, by name or given."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from timelocal import plugins
 from timelocal.errors import ArgumentError, Problem, described, unknown_name
 
 Slope: TypeAlias = Callable[[Tensor], Tensor]
-"""Pre-activations a (t, b, g) to what multiplies the signal at each node, (t, b, g)."""
+"""A function from pre-activations a (t, b, g) to the factors of the signal at each node, (t, b, g)."""
 
 
 def constant(nodes: Tensor) -> Tensor:
@@ -37,7 +37,8 @@ def find_slope(slope: str | Slope) -> Slope:
     """The function of this name, of `module:function`, or the one given.
 
     Raises:
-        ArgumentError: for a name that is none, and what is no function of a tensor to one of its shape.
+        ArgumentError: for an unknown name, or a function that does not return a tensor of its argument's
+            shape.
 
     >>> find_slope("torch:cos")(torch.zeros(2, 1))
     tensor([[1.],

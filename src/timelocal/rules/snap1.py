@@ -1,4 +1,4 @@
-"""SnAp-1: the influence matrix of RTRL, cut to what a weight does to its own unit."""
+"""SnAp-1: RTRL's influence matrix, restricted to the effect of a weight on its own unit."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from timelocal.typing import LossFunction, Place
 class SnAp1(FeedbackRule):
     """The sparse one-step approximation of RTRL (SnAp-1; Menick et al. 2021).
 
-    Of RTRL's influence matrix it keeps what each weight did to the states of its own unit, a number for each
-    synapse and state; the gradient of each step's loss meets it:
+    Of RTRL's influence matrix it keeps the effect of each weight on the states of its own unit, one number
+    per synapse and state, which is multiplied by the gradient of each step's loss:
 
         E_t = diag(∂s_t/∂s_{t-1}) E_{t-1} + ∂s_t/∂θ,   dW = Σ_t (∂ℓ_t/∂h_t) ⊙ E_t
 
     For the LSTM s = (h, c), and the trace of one synapse is a pair. In a stack ∂ℓ_t/∂h_t of a lower layer
-    goes down through the layers within the step, and none through time. It is `DFA` with feedback="exact" and
+    goes down through the layers within the step, never through time. It is `DFA` with feedback="exact" and
     trace="diagonal": over a whole sequence the signal goes back through the diagonal, in a stream the E go
     forward, and the sums are the same.
 
@@ -27,7 +27,7 @@ class SnAp1(FeedbackRule):
         loss: "cross_entropy", "mse", "bce", a `timelocal.losses.Loss`, or a function of outputs (n, o) and
             targets (n, …) that returns losses (n,).
         at: "last", "every", "ramp" or "mean": see `timelocal.typing.Place`. A stream ignores it.
-        seed: of the dropout masks between layers, all it ever draws.
+        seed: of the dropout masks between layers, the only random draws.
 
     Raises:
         ArgumentError: for unknown names.
@@ -38,10 +38,10 @@ class SnAp1(FeedbackRule):
     >>> rule = tl.SnAp1(network, at="every")
     >>> rule(torch.randn(4, 30, 2), torch.randint(3, (4, 30))).backward()
 
-    Source: Menick et al. (2021), section 3, with n = 1. Where no unit sees another's past (element-wise
-    recurrences) it is exact for one layer, and for the top layer of a stack; below, it misses what reaches a
-    later step through the state of an upper layer. Elsewhere biased. Differs from e-prop in the feedback
-    alone, from RTRL in dropping all paths between units, from TBPTT(1) in having a past.
+    Source: Menick et al. (2021), section 3, with n = 1. If no unit sees another's past (element-wise
+    recurrences), it is exact for one layer and for the top layer of a stack; lower layers miss what reaches
+    a later step through the state of an upper layer. Otherwise biased. Differs from e-prop only in the
+    feedback, from RTRL in dropping all paths between units, and from TBPTT(1) in having a past.
     """
 
     spec = RuleSpec(

@@ -1,4 +1,4 @@
-"""Sparse real-time recurrent learning: each unit follows a few others, those of its strongest weights."""
+"""Sparse real-time recurrent learning: each unit follows only the few others with its strongest weights."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ class SparseRTRL(RTRL):
 
         P_t = (M ⊙ ∂s_t/∂s_{t-1}) P_{t-1} + ∂s_t/∂θ,   dW = Σ_t (∂ℓ_t/∂s_t) P_t
 
-    with M_uv = 1 for v = u and for the k units v ≠ u of the largest Σ_gates |W_hh| (of |W_hh D|, where the
-    network decorrelates), else 0.
+    with M_uv = 1 for v = u and for the k units v ≠ u with the largest Σ_gates |W_hh| (|W_hh D| if the
+    network decorrelates), and 0 otherwise.
 
     Args:
         network: a small timelocal network of one direction.
-        k: how many others, at least 0. 0 leaves the diagonal: for one layer SnAp-1, which is e-prop with
-            exact feedback. H − 1 or more is RTRL.
-        refresh: a stream, whose weights move, chooses anew every so many steps.
+        k: the number of other units, at least 0. 0 leaves the diagonal: for one layer this is SnAp-1, or
+            e-prop with exact feedback. H − 1 or more is RTRL.
+        refresh: a stream, whose weights change, chooses the units again after this many steps.
         loss, at, seed: as in `RTRL`.
 
     Raises:
@@ -40,14 +40,14 @@ class SparseRTRL(RTRL):
     >>> rule = tl.SparseRTRL(network, k=2, loss="mse", at="every")
     >>> rule(torch.randn(4, 30, 2), torch.randn(4, 30, 1)).backward()
 
-    Biased: what comes through weaker weights is left out. It takes the memory of RTRL; P fills up over
-    several steps, so that far fewer products are needed, not fewer numbers. Differs from SnAp-n, which
-    drops entries of P, in dropping entries of the Jacobian.
+    Biased: paths through weaker weights are left out. It needs the memory of RTRL: P fills up over several
+    steps, so this saves products, not storage. Differs from SnAp-n, which drops entries of P, in dropping
+    entries of the Jacobian.
     """
 
     spec = RuleSpec(
         name="sparse-rtrl",
-        summary="RTRL that follows, from each unit, the few others of its strongest weights",
+        summary="RTRL in which each unit follows only the few others with its strongest weights",
         estimates="biased",
         target="oracle",
         online=True,
@@ -77,14 +77,14 @@ class SparseRTRL(RTRL):
         diagonal = cell.is_diagonal(recurrent.decorrelate is not None)
         if "weight_hh" not in recurrent.parameter_kinds and not diagonal:
             raise UnsupportedError(
-                f"sparse-rtrl: got {cell!r}, expected a cell with weight_hh, which says whom a unit follows. "
-                "Use RTRL, or SnAp1."
+                f"sparse-rtrl: got {cell!r}, expected a cell with weight_hh, which determines the units that "
+                "each unit follows. Use RTRL, or SnAp1."
             )
         if diagonal or self.k >= network.hidden_size - 1:
             self.spec = replace(self.spec, estimates="exact", target="bptt")
 
     def no_traces(self, batch_size: int) -> Memory:
-        """P, and M (b, h, h) of each layer, all zeros until it is chosen."""
+        """P, and M (b, h, h) of each layer, zero until it is chosen."""
         like, units = self.network.recurrent.like, self.network.hidden_size
         masks = {
             f"followed_l{layer}": like.new_zeros(batch_size, units, units)
@@ -115,7 +115,7 @@ class SparseRTRL(RTRL):
 
 
 def strongest(network: Network, layer: int, k: int) -> Tensor:
-    """M (h, h): 1 on the diagonal and, in each row, at the k other units of the largest weights."""
+    """M (h, h): 1 on the diagonal and, in each row, at the k other units with the largest weights."""
     units, weights = network.hidden_size, network.recurrent.weights(layer, 0)
     mask = torch.eye(
         units, dtype=network.recurrent.like.dtype, device=network.recurrent.like.device

@@ -1,4 +1,4 @@
-"""What of a network and a loss the native stages compute, and how a call is told of them."""
+"""Which networks and losses the native stages support, and how they are written into a call."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from timelocal.losses import BCE, MSE, CrossEntropy, Loss
 from timelocal.network import Network, Recurrent, as_mlp, is_linear
 
 LOSSES: dict[type[Loss], str] = {MSE: "mse", CrossEntropy: "cross_entropy", BCE: "bce"}
-"""By the exact type: a variation on a loss computes something else."""
+"""Keyed by exact type: a subclass may compute something else."""
 
 
 def serves(network: Network, loss: Loss, *, of_streams: bool = False) -> bool:
-    """Whether the stages compute this network as it is now, and this loss.
+    """Whether the stages support this network in its current form, and this loss.
 
-    of_streams: those of a stream, which know element-wise cells and a readout with a hidden layer too.
+    of_streams: the stages of a stream, which also support element-wise cells and a readout with a hidden
+    layer.
     """
     recurrent = network.recurrent
     plain = recurrent.decorrelate is None
@@ -34,7 +35,7 @@ def serves(network: Network, loss: Loss, *, of_streams: bool = False) -> bool:
 
 
 def write_network(call: NoisyCall, network: Network, loss: Loss) -> None:
-    """Tell a call the sizes and kinds of a network and a loss that the stages serve."""
+    """Write into a call the sizes and kinds of a supported network and loss."""
     recurrent = network.recurrent
     like = recurrent.like
     call.bytes = like.element_size()
@@ -49,7 +50,7 @@ def write_network(call: NoisyCall, network: Network, loss: Loss) -> None:
 
 
 def write_loss(call: NoisyCall, loss: Loss, like: Tensor) -> Tensor | None:
-    """Tell a call what cross-entropy is made with; returns the weights it reads, to be kept meanwhile."""
+    """Write into a call the options of cross-entropy; returns the class weights, which must be kept alive."""
     call.class_weights = 0
     if not isinstance(loss, CrossEntropy):
         return None

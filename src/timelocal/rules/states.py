@@ -30,7 +30,7 @@ def unpacked(memory: Tensor) -> States:
 
 
 def signals_at_states(network: Network, layer: int, run: Trajectory, signal: Tensor) -> State:
-    """A signal (…, b, f) at a layer's features after a run of one step, at its first states, (…, b, h)."""
+    """A signal (…, b, f) at a layer's features after one step, as a signal at its first states, (…, b, h)."""
     (own,) = run.layers[layer]
     return at_states(network.cell, tuple(state[1] for state in own.states), signal)
 
@@ -47,5 +47,5 @@ def clean_states(memory: Memory) -> States:
         return unpacked(memory["states"][:, :1])
     raise UnsupportedError(
         f"predict: got a rule that carries {sorted(memory)}, expected 'states' among them, as "
-        "`timelocal.rules.packed` makes them. Call them so in its `begin`."
+        "`timelocal.rules.packed` makes them. Name them so in its `begin`."
     )

@@ -1,9 +1,9 @@
-"""The stationary trace: of a unit's past a share that never changes, λ of each step, is credited.
+"""The stationary trace: a unit's past is credited with a constant decay factor λ per step.
 
     S_{t-1} = G_{t-1} + λ ⊙ S_t,      that is   S_s = Σ_{t ≥ s} λ^{t-s} ⊙ G_t
 
-a convolution in time, with no state and no weight in it. Where λ is that of each unit, it is a spectrum of
-time constants 1 / (1 − λ).
+a convolution in time that involves no state and no weight. With one λ per unit, it has a spectrum of time
+constants 1 / (1 − λ).
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ def discounted(signal: Tensor, decays: Tensor) -> Tensor:
 
 
 def decay_problem(decay: object, units: int) -> Problem | None:
-    """A problem unless `decay` says a λ in [0, 1) for each of so many units."""
-    expected = f"a number in [0, 1), {units} of them, or a span of them such as '0.5-0.99'"
+    """A problem unless `decay` gives a λ in [0, 1) for each unit."""
+    expected = f"a number in [0, 1), {units} of them, or a range such as '0.5-0.99'"
     try:
         values = decays(decay, units)  # type: ignore[arg-type]
     except (TypeError, ValueError, RuntimeError):
@@ -42,9 +42,9 @@ def decay_problem(decay: object, units: int) -> Problem | None:
 
 
 def decays(decay: float | str | Sequence[float] | Tensor, units: int) -> Tensor:
-    """λ (h,): one number for all units, one for each, or spread over a span.
+    """λ (h,): one number for all units, one per unit, or spread over a range.
 
-    In a span "a-b" the time constants 1 / (1 − λ) grow geometrically from unit to unit.
+    In a range "a-b" the time constants 1 / (1 − λ) grow geometrically from unit to unit.
 
     >>> decays("0.5-0.875", 3)
     tensor([0.5000, 0.7500, 0.8750], dtype=torch.float64)

@@ -25,7 +25,7 @@ class TBPTT(Rule):
     """Truncated backpropagation through time (Williams & Peng 1990), TBPTT(k).
 
     The error at step t is carried back exactly, down through the layers and through the last k steps,
-    t − k + 1 … t; what lies before is taken as given:
+    t − k + 1 … t; everything earlier is held constant:
 
         dW = Σ_t ∂ℓ_t/∂θ with h_{t-k} held constant
 
@@ -34,11 +34,11 @@ class TBPTT(Rule):
 
     Args:
         network: any timelocal network of one direction.
-        k: how many steps, at least 1.
+        k: the number of steps, at least 1.
         loss: "cross_entropy", "mse", "bce", a `timelocal.losses.Loss`, or a function of outputs (n, o) and
             targets (n, …) that returns losses (n,).
         at: "last", "every", "ramp" or "mean": see `timelocal.typing.Place`. A stream ignores it.
-        seed: of the dropout masks between layers, all it ever draws.
+        seed: of the dropout masks between layers, the only random draws.
 
     Raises:
         ArgumentError: for k < 1 and unknown names.
@@ -49,10 +49,10 @@ class TBPTT(Rule):
     >>> rule = tl.TBPTT(network, 4, at="every")
     >>> rule(torch.randn(5, 10, 3), torch.randint(2, (5, 10))).backward()
 
-    In a stream it keeps the last k − 1 steps, and gives at each step the gradient of that step's loss; the
-    steps kept are as they ran, with the weights of their time. Here every step has k steps of past, unlike
-    in training on chunks of k, where a chunk's first step has none. Exact for the truncated gradient, and
-    biased for BPTT's. k = 1 in a stream is what the perturbation paper calls BP.
+    In a stream it keeps the last k − 1 steps and computes at each step the gradient of that step's loss; the
+    stored steps are used as they ran, with the weights of that time. Every step then has k steps of past,
+    unlike in training on chunks of length k, where the first step of a chunk has none. Exact for the
+    truncated gradient, and biased for BPTT's. k = 1 in a stream is what the perturbation paper calls BP.
     """
 
     spec = RuleSpec(
@@ -174,7 +174,7 @@ def truncated(network: Network, trajectory: Trajectory, signal: Tensor, k: int) 
 
 
 def last_steps(trajectory: Trajectory, k: int) -> Trajectory:
-    """The last k valid steps of each sequence, as a run that began with the state before them."""
+    """The last k valid steps of each sequence, as a run that started from the state before them."""
     steps, lengths = len(trajectory.outputs), trajectory.lengths
     count = min(k, steps)
     shorter = None if lengths is None else lengths.clamp(max=count)

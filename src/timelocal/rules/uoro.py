@@ -1,4 +1,4 @@
-"""Unbiased online recurrent optimization: RTRL's influence matrix as one random product, right on average."""
+"""Unbiased online recurrent optimization: RTRL's influence matrix as one random product, exact on average."""
 
 from __future__ import annotations
 
@@ -22,22 +22,23 @@ from timelocal.typing import Gradients, LossFunction, Memory, Place
 class UORO(CarriedRule):
     """Unbiased online recurrent optimization (UORO; Tallec & Ollivier 2017).
 
-    RTRL's influence matrix P_t = ∂s_t/∂θ is replaced by a product s̃_t θ̃_t of a state and a parameter
-    vector, whose mean it is. With random signs ν_t, one for each state,
+    RTRL's influence matrix P_t = ∂s_t/∂θ is replaced by a product s̃_t θ̃_t of a state vector and a
+    parameter vector that equals it on average. With random signs ν_t, one per state,
 
         s̃_t = ρ₀ J_t s̃_{t-1} + ρ₁ ν_t        θ̃_t = θ̃_{t-1} / ρ₀ + (ν_tᵀ ∂s_t/∂θ) / ρ₁
-        dW = Σ_t (∂ℓ_t/∂s_t · s̃_t) θ̃_t       ρ₀² = ‖θ̃_{t-1}‖ / ‖J_t s̃_{t-1}‖,  ρ₁² = ‖ν_tᵀ ∂s_t/∂θ‖ / ‖ν_t‖
+        dW = Σ_t (∂ℓ_t/∂s_t · s̃_t) θ̃_t       ρ₀² = ‖θ̃_{t-1}‖ / ‖J_t s̃_{t-1}‖,  ρ₁² = ‖ν_tᵀ ∂s_t/∂θ‖ /
+        ‖ν_t‖
 
-    where these ρ have the least variance. Each sequence of a batch has its own s̃, θ̃ and noise. In a stack
-    s holds the states of all layers, and what moves a lower layer's state moves the one above in the same
-    step, ν_t too: ‖ν_t‖ above is taken after it has gone up.
+    where these ρ minimise the variance. Each sequence of a batch has its own s̃, θ̃ and noise. In a stack, s
+    holds the states of all layers, and a change of a lower layer's state, including ν_t, changes the one
+    above in the same step: ‖ν_t‖ is taken after it has propagated upwards.
 
     Args:
         network: any timelocal network of one direction.
         loss: "cross_entropy", "mse", "bce", a `timelocal.losses.Loss`, or a function of outputs (n, o) and
             targets (n, …) that returns losses (n,).
         at: "last", "every", "ramp" or "mean": see `timelocal.typing.Place`. A stream ignores it.
-        directions: how many pairs (s̃, θ̃) are carried, with noise of their own, and averaged.
+        directions: the number of pairs (s̃, θ̃), each with its own noise, that are carried and averaged.
         seed: of the noise and of the dropout masks between layers.
 
     Raises:
@@ -49,12 +50,12 @@ class UORO(CarriedRule):
     >>> rule = tl.UORO(network, at="every", directions=4)
     >>> rule(torch.randn(4, 30, 2), torch.randint(3, (4, 30))).backward()
 
-    Unbiased for BPTT's gradient as long as weights stay, in memory that does not grow with time: b ·
-    directions copies of the parameters. Its variance grows with the number of states. Every cell trains,
-    those that do not act locally too: noise sits on the states, not on the nodes.
+    Unbiased for BPTT's gradient as long as the weights do not change, in memory that does not grow with
+    time: b · directions copies of the parameters. Its variance grows with the number of states. It can train
+    every cell, including those that do not act locally, since noise is on the states, not on the nodes.
 
     Source: Tallec & Ollivier (2017), equations 12–14 and their algorithm 1. Differs from RTRL in the rank of
-    what is carried, from the perturbation rules in carrying a derivative instead of measuring one.
+    the carried matrix, and from perturbation rules in carrying a derivative instead of measuring one.
     """
 
     spec = RuleSpec(

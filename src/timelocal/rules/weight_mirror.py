@@ -1,4 +1,4 @@
-"""Weight mirrors: feedback alignment through time whose matrices learn the weights by a law of their own."""
+"""Weight mirrors: feedback alignment through time with matrices that learn the weights from noise."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ from timelocal.typing import LossFunction, Place
 class WeightMirror(FeedbackAlignment):
     """Weight mirrors (WM; Akrout et al. 2019), carried through time.
 
-    Signals go back as in `FeedbackAlignment`. Each matrix B on their way learns the weights W beside it from
-    what noise makes of it: units that fire at random, ξ ~ N(0, 1), drive those above by W ξ, and B follows
-    the correlation of the two, which is W in the mean. Once in each training call, over a draw for each of
-    the b sequences of the batch,
+    Signals go back as in `FeedbackAlignment`. Each matrix B learns its weight matrix W from the response to
+    noise: units that fire at random, ξ ~ N(0, 1), drive those above by W ξ, and B follows the correlation of
+    the two, which is W on average. Once per training call, with one draw for each of the b sequences of the
+    batch,
 
         B ← B + feedback_lr (⟨W ξ ⊗ ξ⟩_b − feedback_decay B)
 
-    The mean of B nears W / feedback_decay by a factor 1 − feedback_lr feedback_decay each time. No weight is
-    read to find a credit: the noise only runs forward through it.
+    The mean of B approaches W / feedback_decay by a factor 1 − feedback_lr feedback_decay each time. No
+    weight is read backwards: the noise only runs forward through it.
 
     Args:
         network, loss, at: as in `FeedbackAlignment`.
-        feedback_lr, feedback_decay: of the law above.
+        feedback_lr, feedback_decay: of the update above.
         sync: under DDP, whether B learns from all ranks' noise, as `Decorrelation.sync`.
         seed: of the matrices B, their noise and dropout masks.
 
     Raises:
-        ArgumentError: for rates that are no non-negative numbers.
+        ArgumentError: for rates that are not non-negative numbers.
         UnsupportedError: as `FeedbackAlignment`.
 
     >>> import torch, timelocal as tl
@@ -50,14 +50,14 @@ class WeightMirror(FeedbackAlignment):
     >>> bool(torch.cosine_similarity(learned.flatten(), weight.flatten(), 0) > 0.9)
     True
 
-    Source: Akrout et al. (2019), with the noise passed through the weights alone and not through the units'
+    Source: Akrout et al. (2019), with the noise passed only through the weights and not through the units'
     nonlinearity, so that the mean is W itself. Differs from a "kolen_pollack" feedback in needing no error.
     Biased as long as B is not W.
     """
 
     spec = RuleSpec(
         name="wm",
-        summary="BPTT's way back through matrices that learn the weights from noise",
+        summary="BPTT's backward pass through matrices that learn the weights from noise",
         estimates="biased",
         target="oracle",
         online=False,

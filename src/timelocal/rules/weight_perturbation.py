@@ -46,15 +46,15 @@ class WP(PerturbationRule):
         redraw="sequence":  dW = σ⁻² (Σ_t δℓ_t) σΞ
 
     Args:
-        redraw: when the noise is drawn: anew at each "step", as in the perturbation paper, or once a
-            "sequence" (Züge, Klos & Memmesheimer 2023), which is faster, has less variance, and whose mean is
-            the gradient of BPTT.
-        noise: what Ξ is on a weight matrix (o, i). "gaussian": a number for each weight. "low_rank(r)":
+        redraw: when the noise is drawn: at each "step", as in the perturbation paper, or once per "sequence"
+            (Züge, Klos & Memmesheimer 2023), which is faster, has less variance, and whose mean is the
+            gradient of BPTT.
+        noise: the form of Ξ on a weight matrix (o, i). "gaussian": one number per weight. "low_rank(r)":
             U Vᵀ / √r with Gaussian U (o, r) and V (i, r). "sparse(k)": k Gaussian numbers times √(i / k) in
-            each row, at random places. Entries are always uncorrelated and of variance 1, so that the mean
+            each row, at random positions. Entries are always uncorrelated with variance 1, so that the mean
             is the same gradient; the last two need few random numbers for a large matrix and have more
             variance. Biases have Gaussian noise.
-        The rest: as in `NP`. There is no `reward`: the noise is the whole batch's.
+        The rest: as in `NP`. There is no `reward`: the noise is shared by the whole batch.
 
     Raises:
         ArgumentError: for bad arguments, all at once.
@@ -66,9 +66,9 @@ class WP(PerturbationRule):
     >>> rule(torch.randn(8, 20, 2), torch.randn(8, 20, 1)).backward()
 
     Source: the perturbation paper's equations 4 and 5. Differs from NP in that the noise has as many
-    dimensions as there are weights, so that more of it is in the way; and in that it needs to know
-    nothing of what enters a weight. The noise of a step is a function of the seed and the step: what is
-    kept is one running sum of it, whatever the length.
+    dimensions as there are weights, which increases the variance, and in that it need not know the inputs of
+    a weight. The noise of a step is a function of the seed and the step, so only one running sum of it is
+    kept, whatever the length.
     """
 
     spec = RuleSpec(
@@ -104,7 +104,7 @@ class WP(PerturbationRule):
     ) -> None:
         problems = [unknown_name("redraw", redraw, get_args(Redraw)), _noise_problem(noise)]
         if is_one_of(redraw, ("sequence",)) and not is_one_of(credit, ("local",)):
-            remedy = "Noise that stays is credited with all the losses: leave credit out."
+            remedy = "Noise that lasts the whole sequence is credited with all the losses: leave credit out."
             problems.append(Problem("credit", described(credit), "'local' with 'sequence'", remedy))
         super().__init__(
             network,
@@ -289,8 +289,8 @@ class WP(PerturbationRule):
                         "stream",
                         f"wp with redraw={self.redraw!r}, credit={self.credit!r}",
                         "redraw='step' and credit='local'",
-                        "Use these, or NP: noise on weights is the whole batch's, and has no trace "
-                        "of each stream's own.",
+                        "Use these, or NP: noise on weights is shared by the whole batch, so streams cannot "
+                        "have separate traces.",
                     )
                 ],
                 UnsupportedError,
@@ -339,7 +339,7 @@ def _entries(noise: str, draw: Callable[..., Tensor], shape: tuple[int, ...]) ->
 
 
 def write_weights(rule: WP, call: NoisyCall) -> None:
-    """Tell a native call how noise on weights is credited."""
+    """Write into a native call how noise on weights is credited."""
     write_noise(rule, call)
     call.credit, call.credit_decay = CREDITS.index("weights"), rule.decay or 0.0
 

@@ -236,7 +236,7 @@ def _damage_told(path: Path) -> Iterator[None]:
 
 
 def _damaged(path: Path, reason: str) -> RunError:
-    remedy = "Delete it and pack its runs again, or get it again."
+    remedy = "Delete it and pack its runs again, or fetch it again."
     return RunError(f"{path} is damaged ({reason}). {remedy}")
 
 
@@ -245,7 +245,7 @@ def _table(path: Path) -> Any:
     data = read_bytes(path)
     sealed = _is_sealed(data)
     if sealed is False:
-        raise _damaged(path, "its sha256 is not that of what it holds")
+        raise _damaged(path, "its sha256 does not match its content")
     with _damage_told(path):
         table = parquet.read_table(
             arrow.BufferReader(data), page_checksum_verification=True, partitioning=None
@@ -259,7 +259,7 @@ def _table(path: Path) -> Any:
             "Use the timelocal that packed it, or a later one."
         )
     if version == VERSION and sealed is None:
-        raise _damaged(path, "it has lost its sha256")
+        raise _damaged(path, "its sha256 is missing")
     return table
 
 
@@ -272,8 +272,8 @@ def _history(run: PackedRun) -> list[dict[str, float | None]] | None:
         isinstance(epoch, dict) and all(map(_is_number, epoch.values())) for epoch in epochs
     ):
         raise RunError(
-            f"the run {run.name} cannot be packed: its history is no list of epochs that hold numbers. "
-            "Mend it or delete the run."
+            f"the run {run.name} cannot be packed: its history is not a list of epochs with numbers. Repair "
+            "it or delete the run."
         )
     return epochs
 

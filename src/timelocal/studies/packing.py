@@ -64,7 +64,7 @@ def pack(store: Path, out: Path | None = None) -> Packing:
         former = found[name].formerly if name in found else None
         found[name] = replace(run, formerly=run.formerly or former)
     if not found:
-        remedy = "Expected a folder of run folders that have come to an end."
+        remedy = "Expected a folder of run folders that have ended."
         raise RunError(f"{store} holds no run that could be packed. {remedy}")
     make_folder(out.absolute().parent)
     write_packed(found.values(), out)
@@ -154,14 +154,14 @@ def _in_folders(store: Path, left_out: list[str]) -> Iterable[PackedRun]:
         if problems:
             damaged.append(f"{folder}: {'; '.join(problems)}")
         elif status not in ("finished", "diverged", "failed", "stopped"):
-            left_out.append(f"{folder.name}: it has not come to an end ({status or 'no status'})")
+            left_out.append(f"{folder.name}: it has not ended ({status or 'no status'})")
         else:
             found.append(_today(PackedRun(folder.name, parts)))
     if damaged:
         more = [f"and {len(damaged) - _SHOWN} more"] if len(damaged) > _SHOWN else []
         told = "\n".join(f"  - {one}" for one in [*damaged[:_SHOWN], *more])
         raise RunError(
-            f"{len(damaged)} damaged runs cannot be packed. Make them again, or delete them.\n{told}"
+            f"{len(damaged)} damaged runs cannot be packed. Repeat or delete them.\n{told}"
         )
     return found
 

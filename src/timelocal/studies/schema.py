@@ -81,7 +81,7 @@ class Predictions(_Part):
             len({(len(one), *{len(row) for row in one}) for one in series}) > 1
             or not self.target[0]
         ):
-            raise ValueError("target, before and after of unlike shapes")
+            raise ValueError("target, before and after of different shapes")
         return self
 
 

@@ -242,7 +242,7 @@ def read_parts(
         if name == "status":
             digests = known or {}
         elif digests.get(file, sha256(data)) != sha256(data):
-            problems.append(f"{file} is not what was written (its sha256 is another)")
+            problems.append(f"{file} is not as written (its sha256 differs)")
             del parts[name]
     sound, unsound = checked(parts)
     return sound, problems + unsound
@@ -266,7 +266,7 @@ def _by_name(record: RunRecord) -> RunRecord:
     own, name = recorded_name(record.config), record.folder.name
     if own in (None, name) or not _HASHED.search(name):
         return record
-    text = f"config.json is that of {own}: of another run, or of an earlier version (runs --rename)"
+    text = f"config.json belongs to {own}: another run, or an earlier version (runs --rename)"
     return replace(record, status=DAMAGED, problems=(*record.problems, text))
 
 

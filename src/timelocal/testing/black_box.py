@@ -69,7 +69,7 @@ def check_black_box(
     takes_noise = bench.takes_noise() if steady else None
     for name, declared, check in _CHECKS:
         if not steady and check in _NEED_STEADINESS:
-            text = "not measured: no two copies of it do the same"
+            text = "not measured: copies of it do not behave alike"
             report.findings.append(Finding(name, declared, text, ok=True))
             continue
         try:
@@ -228,9 +228,7 @@ def _pieces(bench: _Bench, _: float) -> Finding:
     joined = [torch.cat((a, b[1:])) for a, b in zip(first.states, second.states, strict=True)]
     bar = 1e-9 if bench.inputs.dtype == torch.float64 else 1e-5
     kept = all(_away(a, b) <= bar for a, b in zip(joined, whole.states, strict=True))
-    wrong = (
-        "another result in pieces: something is carried beside the states, or they are not taken"
-    )
+    wrong = "a different result in pieces: something else is carried, or the states are not used"
     return _finding("in pieces", "as in one go", kept, "so", wrong)
 
 
@@ -289,7 +287,7 @@ def _untouched(bench: _Bench, _: float) -> Finding:
         _copied(bench.cell).scan(weights, given[0], tuple(given[1:-1]), given[-1])
     now = [own for own in (*given, *weights) if own is not None]
     same = all(torch.equal(a, b) for a, b in zip(kept, now, strict=True))
-    return _finding("arguments", "not written to", same, "so", "it writes to what it is given")
+    return _finding("arguments", "not written to", same, "so", "it modifies its inputs")
 
 
 def _noise_of_its_own(noisy: bool) -> Finding:
@@ -318,7 +316,7 @@ def _trained_by(bench: _Bench, noisy: bool, takes_noise: bool | None) -> Finding
         if all(bool(own.isfinite().all() and (own != 0).any()) for own in found.values()):
             names.append(type(rule).__name__)
     told = f"{' and '.join(names) or 'no rule'}" + (
-        "; it has no noise and takes none: no other rule learns" if quiet and not noisy else ""
+        "; it has no noise and accepts none: no other rule learns" if quiet and not noisy else ""
     )
     return Finding("trained by", "ANP, WP or DFA(slope=…)", told, len(names) == len(rules))
 

@@ -111,7 +111,7 @@ def check_cell(
     if isinstance(cell, BlackBox):
         raise UnsupportedError(
             f"check_cell: got {cell!r}, expected a cell with derivatives: it is a black box. Use "
-            "timelocal.black_box and a rule that perturbs; what its scan reports is checked in every call."
+            "timelocal.black_box with a perturbation rule; the report of its scan is checked in every call."
         )
     own = _known_equations(cell) if equations is None else equations
     smooth, rows = cell.differentiable(), list[Row]()

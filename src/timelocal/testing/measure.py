@@ -137,7 +137,9 @@ def estimates(rule: RuleFactory) -> Finding:
     if wrong:
         measured = "something else"
     elif spec.draws:
-        measured = f"that in the mean, on {count}; ×{smallest:.2f}, a flipped sign and noise would have shown"
+        measured = (
+            f"that on average, on {count} (detectable: ×{smallest:.2f}, a flipped sign, noise)"
+        )
     else:
         measured = f"that to rounding, on {count}"
     return Finding("estimates", declared, measured, not wrong, tuple(details))
@@ -220,7 +222,7 @@ def judged(rule: Rule, case: Case, right: Gradients) -> dict[str, Judged]:
         if all(verdict.reach <= _REACH for verdict in blocks.values()):
             return {name: Judged(verdict) for name, verdict in blocks.items()}
         if count >= MOST_DRAWS:
-            text = "undecided: a factor of two would not have shown. Less variance is needed"
+            text = "undecided: a factor of two would not have been detected. The variance must be lower"
             return {
                 name: Judged(verdict, text if verdict.reach > _REACH else "")
                 for name, verdict in blocks.items()

@@ -311,14 +311,14 @@ def expected(rule: Rule, case: Case) -> Gradients:
         )
     assert spec.estimates != "biased" or spec.target == "oracle", (
         f"{whose} declares estimates='biased' with target={spec.target!r}, expected 'oracle': a biased "
-        "estimate is held to what it follows instead"
+        "estimate is compared with what it follows instead"
     )
     return found
 
 
 def _nobody_says(whose: str) -> str:
     return (
-        f"{whose} declares target='oracle', and brings none: nothing says what its estimates should be. "
+        f"{whose} declares target='oracle' but supplies none, so nothing says what its estimates should be. "
         "Write a function of the rule and a case that returns the gradients, or their mean, computed in some "
         f"other way, and call check_rule({whose}, oracle=…). For an error through a feedback matrix F of "
         "its own that is\n"

@@ -1,4 +1,4 @@
-"""What looks on while a run goes, and may stop it: functions of an epoch's number and what was measured."""
+"""Callbacks that observe a run and may stop it: functions of an epoch's number and its record."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from timelocal.files import as_path
 from timelocal.optional import require
 
 Callback: TypeAlias = Callable[[int, Mapping[str, float]], object]
-"""(epoch, its `Record`) -> True to stop after this epoch, anything else to go on.
+"""(epoch, its `Record`) -> True to stop after this epoch, anything else to continue.
 
-One that has `state_dict()` and `load_state_dict(state)` is saved and goes on with the run."""
+A callback with `state_dict()` and `load_state_dict(state)` is saved and restored with the run."""
 
 
 def wants_to_stop(callback: Callback, epoch: int, metrics: Mapping[str, float]) -> bool:
@@ -29,16 +29,16 @@ def name_of(callback: object) -> str:
 
 
 class TensorBoard:
-    """A callback that writes what was measured to a folder for TensorBoard, a curve for each name.
+    """A callback that writes every recorded number to a TensorBoard folder, one curve per name.
 
     Args:
-        folder: where its event files go; a run that goes on continues its curves there.
+        folder: where its event files go; a resumed run continues its curves there.
 
     Raises:
         MissingExtraError: the extra `tensorboard` is not installed.
-        ArgumentError: for what is no path.
+        ArgumentError: if it is not a path.
 
-    Use it as `fit(..., callbacks=[TensorBoard("runs/1")])` and look with `tensorboard --logdir runs`.
+    Use it as `fit(..., callbacks=[TensorBoard("runs/1")])` and view with `tensorboard --logdir runs`.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -59,7 +59,7 @@ class TensorBoard:
         self._writer.flush()
 
     def close(self) -> None:
-        """Close the event file; a later epoch opens another one."""
+        """Close the event file; a later epoch opens a new one."""
         if self._writer is not None:
             self._writer.close()
             self._writer = None

@@ -1,4 +1,4 @@
-"""What a stream carries from step to step: whether it still is what the rule asks for."""
+"""Checks that what a stream carries from step to step still has the form the rule needs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from timelocal.typing import Memory
 
 
 class Carried:
-    """The form that a stream's memory has to have, as the rule and its network are now."""
+    """The form that a stream's memory must have for the current rule and network."""
 
     def __init__(self, rule: Rule, memory: Memory) -> None:
         self.rule = rule
@@ -18,10 +18,10 @@ class Carried:
         self._first_readout = self._made_for[0]
 
     def check(self, memory: Memory, rows: int) -> None:
-        """Raise an `ArgumentError` unless the rule would begin so with as many `rows` (sequences).
+        """Raise an `ArgumentError` unless the rule would start with this form for `rows` sequences.
 
-        A readout that has replaced the one at the start may have no place in it; and torch would compute
-        with tensors of two types, or repeat one row for all, without a word.
+        A replaced readout may not fit, and torch would silently compute with mixed dtypes or broadcast one
+        row to all.
         """
         now = _circumstances(self.rule)
         if now != self._made_for:
@@ -30,10 +30,10 @@ class Carried:
         if found == self._forms and all(len(own) == rows for own in memory.values()):
             return
         if now[0] != self._first_readout:
-            got = "another readout than at the start, and traces of the old one"
-            remedy = "Make the stream anew, and its optimizer."
+            got = "a different readout than at the start, with traces of the old one"
+            remedy = "Create the stream and its optimizer again."
             raise_problems([Problem("stream", got, "the same readout throughout", remedy)])
-        remedy = "Put it back as it was, or make the stream anew."
+        remedy = "Restore it, or create the stream again."
         raise_problems(
             Problem(
                 f"memory {name!r}", found.get(name), f"{self._forms.get(name)} of {rows}", remedy

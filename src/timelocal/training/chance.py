@@ -17,8 +17,8 @@ _DRAW_NOTHING = tuple(
 def may_draw(live: Live) -> bool:
     """Whether the network, the rule, its loss or the optimizer may draw from torch's own generators.
 
-    The rules, cells and losses of this package have generators of their own, and torch's layers of the
-    common kinds draw nothing; of anything else nobody knows.
+    The rules, cells and losses of this package have their own generators, and torch's common layers draw
+    nothing; anything else may draw.
     """
     rule = live.rule
     ours = (rule, rule.loss, rule.network.cell)

@@ -1,9 +1,9 @@
-"""Checkpoints: tensors in safetensors, the rest in JSON, one indivisible moment of commitment.
+"""Checkpoints: tensors in safetensors, the rest in JSON, committed atomically.
 
-A checkpoint folder holds `checkpoint.json` and the tensor files it names. New tensor files get new
-names and are complete before `checkpoint.json` is replaced; files it does not name are rubbish and
-go afterwards. So a process killed at any moment leaves the old or the new checkpoint. The index holds
-the sha256 of itself and of the tensor files: what is read back is what was written.
+A checkpoint folder holds `checkpoint.json` and the tensor files it names. New tensor files get new names and
+are complete before `checkpoint.json` is replaced; files it does not name are deleted afterwards. So a
+process killed at any moment leaves either the old or the new checkpoint. The index holds the sha256 of
+itself and of the tensor files, so that damage is detected.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ _INDEX = "checkpoint.json"
 def save(
     folder: Path, snapshot: Snapshot, history: History, settings: Mapping[str, object]
 ) -> None:
-    """Commit `snapshot` and `history` to `folder`; `settings` say which run they belong to.
+    """Commit `snapshot` and `history` to `folder`; `settings` identify the run.
 
-    The folder above has to be there: that it is gone is an error, not a reason to make another.
+    The parent folder must exist: if it is gone, that is an error, not a reason to create it.
     """
     make_folder(folder, parents=False)
     epoch = len(history.epochs)
@@ -107,12 +107,12 @@ def load(folder: Path, settings: Mapping[str, object]) -> tuple[Snapshot, Histor
 
 
 def load_weights(folder: str | Path, which: str = "best") -> dict[str, Tensor]:
-    """The network's `state_dict` in the run folder `folder`: after its best or its last epoch.
+    """The network's `state_dict` from the run folder `folder`, after its best or its last epoch.
 
-    `which`: `"best"` (on the validation part) or `"last"`. Raises `ArgumentError` for another word
-    and `RunError` if the folder holds no such weights.
+    `which`: `"best"` (on the validation part) or `"last"`. Raises `ArgumentError` for any other value and
+    `RunError` if the folder holds no such weights.
 
-    `network.load_state_dict(load_weights(folder))` gives the network back.
+    `network.load_state_dict(load_weights(folder))` restores the network.
     """
     raise_problems([unknown_name("which", which, ("best", "last"))])
     folder = as_path(folder) / "checkpoint"
@@ -143,8 +143,8 @@ def _read(folder: Path) -> tuple[dict[str, Any], dict[str, str] | None] | None:
     index, digests = read_index(path)
     if index.get("format") not in _READ:
         raise RunError(
-            f"{path} is not a checkpoint of format {_FORMAT}. Choose another folder, or delete "
-            "this one to begin again."
+            f"{path} is not a checkpoint of format {_FORMAT}. Choose another folder, or delete this one to "
+            "start again."
         )
     problem = _problem(index, digests)
     if problem:
@@ -157,7 +157,7 @@ def _problem(index: Mapping[str, Any], digests: Mapping[str, str] | None) -> str
     kinds = {"epoch": int, "last": str, "settings": dict, "history": dict, "timing": dict}
     for name, kind in {**kinds, "optimizer_numbers": dict, "best": str | None}.items():
         if name not in index or not isinstance(index[name], kind):
-            return f"it holds no {name}, or one of another type"
+            return f"it holds no {name}, or one of the wrong type"
     try:
         history = History(epochs_from(index["history"]))
     except ValueError as error:
@@ -174,15 +174,15 @@ def _problem(index: Mapping[str, Any], digests: Mapping[str, str] | None) -> str
     for name in ("seconds", "step_seconds"):
         times = timing.get(name)
         if not isinstance(times, list) or len(times) != epoch or not all(map(is_number, times)):
-            return f"timing: {name} is no list of {epoch} numbers"
+            return f"timing: {name} is not a list of {epoch} numbers"
     for key, value in index["optimizer_numbers"].items():
         if not (value is None or isinstance(value, bool) or is_number(value)):
-            return f"optimizer_numbers: {key} is no number"
+            return f"optimizer_numbers: {key} is not a number"
     if not all(isinstance(settings.get(name), dict) for name in ("rule_options", "rule_state")):
-        return "settings: of no rule"
+        return "settings: not those of a rule"
     files = {index["last"], *filter(None, [index["best"]])}
     if (index["format"] >= 3 or digests is not None) and {*(digests or ())} != files:
-        return f"it holds not the sha256 of {' and '.join(sorted(files))}"
+        return f"it lacks the sha256 of {' and '.join(sorted(files))}"
     return None
 
 
@@ -226,7 +226,7 @@ def _check_state(folder: Path, index: Mapping[str, Any], snapshot: Snapshot) -> 
     except (LookupError, ValueError, TypeError, AttributeError, RecursionError):
         readable = False
     if not readable or (index["format"] >= 3 and "groups" not in snapshot.state):
-        raise damaged(folder / _INDEX, "its state is not one of a run")
+        raise damaged(folder / _INDEX, "its state is not that of a run")
 
 
 def _flatten(snapshot: Snapshot) -> dict[str, Tensor]:
@@ -252,7 +252,7 @@ def _check_settings(
                 key,
                 repr(given.get(key)),
                 f"{saved.get(key)!r}, with which the run in {folder} was begun",
-                "Give the same settings to go on, or another folder to begin a new run",
+                "Give the same settings to continue, or another folder to start a new run",
             )
             for key in sorted({*saved, *given})
             if saved.get(key) != given.get(key)

@@ -49,7 +49,7 @@ def check_fit(
     validated: bool,
     tested: bool,
 ) -> None:
-    """Raise an `ArgumentError` that lists all that is wrong."""
+    """Raise an `ArgumentError` that lists all problems."""
     problems: list[Problem | None] = []
     problems.append(rule_problem(rule))
     if isinstance(rule, Rule) and isinstance(optimizer, Optimizer):
@@ -78,7 +78,7 @@ def check_fit(
         problems.append(Problem("restore_best", described(restore_best), "True, False or None"))
     elif restore_best and not validated:
         remedy = (
-            "The best epoch is that of the validation part: give one, or leave restore_best out."
+            "The best epoch is chosen on the validation part: give one, or leave restore_best out."
         )
         problems.append(Problem("restore_best", "no validation part", "one", remedy))
     raise_problems(problems)
@@ -92,13 +92,13 @@ def _scheduler_problem(scheduler: object, optimizer: object, epochs: object) -> 
         got, expected = f"a {type(scheduler).__name__}", "one of torch.optim.lr_scheduler, or None"
         return Problem("scheduler", got, expected)
     if scheduler.optimizer is not optimizer:
-        remedy = "Make it of the optimizer that fit is given."
-        return Problem("scheduler", "one of another optimizer", "one of the same", remedy)
+        remedy = "Create it from the optimizer given to fit."
+        return Problem("scheduler", "one for another optimizer", "one of the same", remedy)
     if isinstance(scheduler, OneCycleLR) and is_whole(epochs):
         steps = scheduler.total_steps
         if not is_whole(epochs, most=steps):
-            remedy = "It steps once an epoch: make it with total_steps=epochs."
-            return Problem("scheduler", f"one of {steps} steps", f"{epochs}, one an epoch", remedy)
+            remedy = "It steps once per epoch: create it with total_steps=epochs."
+            return Problem("scheduler", f"one of {steps} steps", f"{epochs}, one per epoch", remedy)
     return None
 
 
@@ -142,7 +142,7 @@ def _metric_problems(metrics: object, measured: bool) -> list[Problem]:
             remedy = "The loss and the accuracy are measured anyway."
             problems.append(Problem("metrics", repr(name), "another name", remedy))
     if metrics and not measured:
-        remedy = "They are taken of these parts: give one, or leave metrics out."
+        remedy = "They are measured on these parts: give one, or leave metrics out."
         problems.append(Problem("metrics", "no validation and no test part", "one of them", remedy))
     return problems
 
@@ -156,9 +156,9 @@ def check_batches(
     drop_last: bool,
     online: bool,
 ) -> None:
-    """Raise an `ArgumentError` if an epoch has no batch, or one that is too small for the readout.
+    """Raise an `ArgumentError` if an epoch has no batch, or a batch that is too small for the readout.
 
-    Normalisation over a batch cannot take a single row: whether there will be one is known beforehand.
+    Batch normalisation cannot handle a single row; whether one will occur is known beforehand.
     """
     count = len(parts["train"])
     raise_problems([flag_problem("drop_last", drop_last)])
@@ -212,7 +212,7 @@ def _of_one_row(network: Network, training: bool) -> Exception | None:
 
 
 def check_online(rule: Rule, train: Sequences) -> None:
-    """A stream needs a rule that streams, and sequences that go side by side to the end.
+    """A stream needs an online rule, and sequences of equal length.
 
     Raises `UnsupportedError` or `ArgumentError`.
     """
@@ -238,8 +238,8 @@ def _warn_of_left_out(network: Network, optimizer: Optimizer) -> None:
     if left_out:
         shown = ", ".join(left_out[:4]) + (f" and {len(left_out) - 4} more" * (len(left_out) > 4))
         warn(
-            f"optimizer: lacks {shown}, which will not learn. Build it from rule.parameters(), or say that "
-            "they are not to learn by requires_grad_(False)."
+            f"optimizer: lacks {shown}, which will not be trained. Build it from rule.parameters(), or "
+            "freeze them by requires_grad_(False)."
         )
 
 

@@ -1,4 +1,4 @@
-"""A gradient whose norm is too large is scaled down to it, before the optimizer sees it."""
+"""Gradient clipping: a gradient with too large a norm is scaled down before the optimizer sees it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from timelocal.precision import NARROW
 
 
 def clip_problem(clip: object) -> Problem | None:
-    """A problem unless `clip` is a norm that gradients may have, or None for any."""
+    """A problem unless `clip` is a valid largest norm, or None for no clipping."""
     if clip is None or 0 < as_real(clip) < math.inf:
         return None
     return Problem("clip", described(clip), "a positive finite number, or None")
@@ -23,7 +23,7 @@ def clip_problem(clip: object) -> Problem | None:
 def clip_gradient(parameters: Iterable[Parameter], largest: float) -> None:
     """Scale `.grad` of all parameters, in place, to a norm of at most `largest`: `clip_grad_norm_`.
 
-    The norm is of all of them together; it is taken in at least float32.
+    The norm is that of all gradients together, computed in at least float32.
     """
     given = [parameter for parameter in parameters if parameter.grad is not None]
     if not any(parameter.dtype in NARROW for parameter in given):

@@ -1,4 +1,4 @@
-"""Where a run is computed: the data, the rule with its network, and the optimizer go there together."""
+"""Devices: the data, the rule with its network, and the optimizer move together."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from timelocal.training.snapshot import Live
 
 
 def device_problem(device: object) -> Problem | None:
-    """A problem unless torch can hold a tensor there."""
+    """A problem unless torch can place a tensor there."""
     try:
         usable = torch.empty(0, device=device).device.type != "meta"  # type: ignore[call-overload]
     except Exception:  # AssertionError, RuntimeError, TypeError …: every device has its own
@@ -24,7 +24,7 @@ def device_problem(device: object) -> Problem | None:
 
 
 def moved(parts: dict[str, Sequences], device: torch.device) -> dict[str, Sequences]:
-    """Every part there; one that is there already as it is."""
+    """Every part on the device; unchanged if it is already there."""
     return {
         name: part
         if part.inputs.device == device and part.targets.device == device
@@ -38,6 +38,6 @@ def moved(parts: dict[str, Sequences], device: torch.device) -> dict[str, Sequen
 
 
 def move(live: Live, device: torch.device) -> None:
-    """The rule, its network inside, and what the optimizer keeps of every parameter."""
+    """Move the rule with its network, and the optimizer's state of every parameter."""
     live.rule.to(device)
     live.optimizer.load_state_dict(live.optimizer.state_dict())

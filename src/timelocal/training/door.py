@@ -1,4 +1,4 @@
-"""What enters a stream, one step or a chunk: checked, all problems at once, and without NaN."""
+"""Checks of a stream's inputs, one step or a chunk: all problems at once, with NaN handled."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from timelocal.training.missing import Entered, Missing, filled, is_finite
 
 
 class Door:
-    """The checks of what enters one stream; of tensors like the last ones it looks at the values alone.
+    """The checks of one stream's inputs; for tensors like the previous ones, only values are checked.
 
     Attributes:
-        held: the last known inputs (b, i) where `missing` is "hold", else None.
+        held: the last known inputs (b, i) if `missing` is "hold", otherwise None.
     """
 
     def __init__(self, rule: Rule, batch_size: int, missing: Missing) -> None:
@@ -30,12 +30,12 @@ class Door:
         self._outputs = 0
 
     def hold(self, inputs: Tensor) -> None:
-        """Keep the last known inputs (b, i), where they are asked for."""
+        """Keep the last known inputs (b, i), if they are needed."""
         if self.held is not None:
             self.held = inputs.detach().clone()
 
     def inputs(self, inputs: Tensor, step: int) -> Entered:
-        """The inputs (b, i) of the step of this number."""
+        """The inputs (b, i) of the step with this number."""
         seen = _signature(inputs)
         if seen is not None and seen == self._seen_inputs and is_finite(inputs):
             return Entered(inputs)
@@ -56,7 +56,7 @@ class Door:
         return entered
 
     def targets(self, entered: Entered, targets: Tensor, mask: Tensor | None) -> None:
-        """The targets (b, …) of a step whose inputs have entered before."""
+        """The targets (b, …) of a step whose inputs came earlier."""
         if entered.present is None and self._is_known(entered.inputs, targets, mask):
             self._check_values(targets, mask)
         else:
@@ -65,7 +65,7 @@ class Door:
     def chunk(
         self, inputs: Tensor, targets: Tensor, mask: Tensor | None
     ) -> tuple[Tensor, Tensor | None, Tensor]:
-        """A chunk: its inputs (t, b, i), which rows are there (t, b), and targets of every step."""
+        """A chunk: its inputs (t, b, i), which rows are present (t, b), and the targets of every step."""
         network = self.rule.network
         x, entered = inputs, None
         time = 1 if network.batch_first else 0
@@ -90,7 +90,7 @@ class Door:
         raise_problems([*problems, None if entered is None else entered.problem])
         sequences = inputs.shape[1 - time]
         if sequences != self.batch_size:
-            remedy = "Make the stream with batch_size= as many sequences as run side by side."
+            remedy = "Create the stream with batch_size= the number of parallel sequences."
             got = f"{sequences} sequences"
             raise_problems([Problem("inputs", got, f"{self.batch_size}", remedy)])
         x = network.time_first(inputs) if entered is None else entered.inputs

@@ -1,4 +1,4 @@
-"""The generators that objects of the user's draw from: noise in a black box, in a loss, in a layer."""
+"""The generators of user objects: noise in a black box, in a loss, in a layer."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _MANY = 1000
 
 
 def generators(made: Mapping[str, object]) -> dict[str, Generator]:
-    """Every generator that the named objects hold, in attributes, lists, dicts or closures, by where it is.
+    """Every generator that the named objects hold, in attributes, lists, dicts or closures, by its path.
 
     >>> class Noisy:
     ...     def __init__(self):

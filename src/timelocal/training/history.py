@@ -1,4 +1,4 @@
-"""What a training run leaves behind: one record per epoch, and which epoch was the best."""
+"""The history of a training run: one record per epoch, and which epoch was the best."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PARTS = ("train", "validation", "test")
 
 Record: TypeAlias = dict[str, float]
 """`epoch`, and `<part>_loss`, `<part>_accuracy`, `<part>_<metric>` for the parts train, validation and test
-(metrics of the user's own but on the training part); `lr` where there is a schedule; and the rule's
+(user metrics except on the training part); `lr` if there is a schedule; and the rule's
 `diagnostics` by their own names, over the training part."""
 
 _ROWS = 20
@@ -36,8 +36,8 @@ class History:
     over the epoch's minibatches, each before its own update). `seconds`: time spent learning in
     each epoch, evaluation not counted; `step_seconds`: the median over its updates (online: over its
     batches, each of which counts by the mean of its steps). `best_weights`: the network's `state_dict`
-    after the best epoch. `restored`: the epoch whose weights the network was left with, where it is not the
-    last one's. `status` and `message`: how the run ended, and why, where it ended early.
+    after the best epoch. `restored`: the epoch whose weights the network was left with, if not the last.
+    `status` and `message`: how the run ended, and why, if it ended early.
 
     >>> history = History(epochs=[{"epoch": 1, "validation_accuracy": 0.5},
     ...                           {"epoch": 2, "validation_accuracy": 0.5}])
@@ -69,9 +69,9 @@ class History:
         return best_epoch(self.epochs)
 
     def to_frame(self) -> DataFrame:
-        """A pandas data frame with a row for each epoch, by its number, and a column for each quantity.
+        """A pandas data frame with one row per epoch, indexed by its number, and one column per quantity.
 
-        `seconds` is the time spent learning in an epoch. What was not measured is NaN.
+        `seconds` is the time spent learning in an epoch. Missing values are NaN.
 
         Raises:
             MissingExtraError: the extra `data` is not installed.
@@ -89,9 +89,9 @@ class History:
         return frame.set_index("epoch") if self.epochs else frame
 
     def plot(self) -> Figure:
-        """A matplotlib figure: a panel for the loss, the accuracy and each metric, a curve for each part.
+        """A matplotlib figure: one panel each for loss, accuracy and every metric, one curve per part.
 
-        A vertical line marks the best epoch. `matplotlib.pyplot.show()` shows it outside of a notebook.
+        A vertical line marks the best epoch. `matplotlib.pyplot.show()` shows it outside a notebook.
 
         Raises:
             MissingExtraError: the extra `report` is not installed.
@@ -175,11 +175,11 @@ class History:
         ]
 
     def curves(self) -> dict[str, object]:
-        """The deterministic part, as `history.json` holds it."""
+        """The deterministic part, as stored in `history.json`."""
         return {"epochs": self.epochs}
 
     def timing(self) -> dict[str, object]:
-        """The part that no two runs share, as `timing.json` holds it."""
+        """The part that differs between runs, as stored in `timing.json`."""
         return {
             "seconds": self.seconds,
             "steps_per_epoch": self.steps_per_epoch,
@@ -189,7 +189,7 @@ class History:
 
 
 def epochs_from(curves: Mapping[str, Any]) -> list[Record]:
-    """The epochs in what `History.curves` was as JSON, where null stands for what was not finite.
+    """The epochs of `History.curves` from JSON, where null means a non-finite value.
 
     Raises `ValueError` if they are not the records of epochs 1, 2, …, each of numbers by name.
 
@@ -212,7 +212,7 @@ def epochs_from(curves: Mapping[str, Any]) -> list[Record]:
 
 
 def is_number(value: object) -> TypeGuard[float]:
-    """Whether a JSON value is a number that Python can count with; true and false are none.
+    """Whether a JSON value is a usable number; true and false are not.
 
     >>> is_number(0.5), is_number(True), is_number(10**400)
     (True, False, False)
@@ -227,7 +227,7 @@ def _short(value: float) -> str:
 
 
 def without_progress(epochs: Sequence[Record]) -> int:
-    """How many epochs have passed since the one of the lowest validation loss, the first of these.
+    """The number of epochs since the (first) lowest validation loss.
 
     >>> without_progress([{"epoch": 1, "validation_loss": 0.5}, {"epoch": 2, "validation_loss": 0.6}])
     1
@@ -237,7 +237,7 @@ def without_progress(epochs: Sequence[Record]) -> int:
 
 
 def best_epoch(epochs: Sequence[Record]) -> Record | None:
-    """The record of highest validation accuracy (lowest loss in regression); the first one wins.
+    """The record with the highest validation accuracy (lowest loss in regression); the first one wins.
 
     None if nothing was validated.
     """

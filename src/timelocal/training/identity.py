@@ -1,4 +1,4 @@
-"""What a run is known by: a value as JSON that differs where the value would make another run."""
+"""The identity of a run: values as JSON that differ if they would make a different run."""
 
 from __future__ import annotations
 
@@ -21,19 +21,21 @@ from torch.optim import Optimizer
 from timelocal.files import to_json
 
 Told: TypeAlias = Any
-"""JSON: text, number, list or object. What is made of options is `{"is": its type's name, **options}`."""
+"""JSON: text, number, list or object. An object made from options is `{"is": its type's name, **options}`."""
 
 _WRITTEN = 1000
 """Numbers of a tensor and items of a list that are written out; of more, a digest."""
 
 
 def identity_of(value: object, held: Iterable[object] = ()) -> Told:
-    """A value as JSON, alike in another process.
+    """A value as JSON, the same in every process.
 
-    Functions and classes are known by their names, functions besides by their defaults and closures (and
-    those without a name by their code), other objects by their type and what they were made with (`options`).
+    Functions and classes are identified by their names, functions also by their defaults and closures (and
+    anonymous ones by their code), other objects by their type and the arguments they were made with
+    (`options`).
 
-    held: of these the type counts (and a tensor's shape), not what is in it: a checkpoint holds that.
+    held: objects of which only the type counts (and a tensor's shape), not the content, which a checkpoint
+    holds.
 
     >>> identity_of(partial(math.isclose, rel_tol=np.float32(0.5)))
     {'is': 'partial', 'func': 'isclose', 'args': [], 'keywords': {'rel_tol': 0.5}}
@@ -42,10 +44,10 @@ def identity_of(value: object, held: Iterable[object] = ()) -> Told:
 
 
 def options(made: object) -> dict[str, object]:
-    """What an object was made with, as far as its attributes tell.
+    """The arguments an object was made with, as far as its attributes show.
 
-    Its public attributes, and private ones that have the name of an argument of its constructor. Values
-    that are computed when first asked for, and whether a module is in training mode, are no options.
+    Its public attributes, and private ones named like an argument of its constructor. Lazily computed values
+    and a module's training mode are not options.
 
     >>> class Clipped:
     ...     def __init__(self, limit):

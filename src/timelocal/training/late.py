@@ -1,4 +1,4 @@
-"""Steps of a stream that wait for their targets: what each was made from."""
+"""Steps of a stream that wait for their targets, with everything each was made from."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from timelocal.typing import Memory
 
 
 class WaitingStep(NamedTuple):
-    """Copies of all that a step was made from.
+    """Copies of everything that a step was made from.
 
     inputs (b, i); present (b,): which rows made the step; memory: states and traces before it; weights: the
     network's parameters by name; step: its number; generator: the state its dropout masks are drawn from.
@@ -36,7 +36,7 @@ class WaitingStep(NamedTuple):
     def of(
         cls, rule: Rule, memory: Memory, step: int, inputs: Tensor, present: Tensor | None
     ) -> WaitingStep:
-        """What the step is made from now, copied."""
+        """Copies of what the current step is made from."""
         if present is None:
             present = torch.ones(len(inputs), dtype=torch.bool, device=inputs.device)
         return cls(
@@ -60,7 +60,7 @@ class WaitingStep(NamedTuple):
 
     @classmethod
     def from_named(cls, named: Mapping[str, Tensor], like: WaitingStep) -> WaitingStep:
-        """The inverse of `named`, copied, each tensor to where that of `like` is."""
+        """The inverse of `named`, copied, each tensor to the device of that of `like`."""
 
         def of(name: str, own: Tensor) -> Tensor:
             return named[name].to(own.device, copy=True)
@@ -76,7 +76,7 @@ class WaitingStep(NamedTuple):
 
 
 Waiting: TypeAlias = deque[WaitingStep | None]
-"""The last steps that were made, the last one at the end; None for one whose target is not waited for."""
+"""The most recent steps, the last one at the end; None for a step that no longer waits for its target."""
 
 MOST_DELAY = 10**6
 _LATE = "late.{}."
@@ -90,14 +90,14 @@ def delay_problem(what: str, value: object, most: int = MOST_DELAY) -> Problem |
         return None
     if most == MOST_DELAY:
         return Problem(what, described(value), f"a number of steps from 0 to {most:,}")
-    remedy = f"Make the stream with max_delay={described(value)}." if is_whole(value, 0) else ""
+    remedy = f"Create the stream with max_delay={described(value)}." if is_whole(value, 0) else ""
     return Problem(
         what, described(value), f"a number of steps between 0 and max_delay={most}", remedy
     )
 
 
 def none_waits(max_delay: int) -> Waiting:
-    """Room for the last step and `max_delay` before it."""
+    """Room for the last step and the `max_delay` steps before it."""
     return deque([None] * (max_delay + 1), maxlen=max_delay + 1)
 
 
@@ -112,7 +112,7 @@ def named(waiting: Waiting) -> dict[str, Tensor]:
 
 
 def from_named(state: Mapping[str, Tensor], like: WaitingStep, max_delay: int) -> Waiting:
-    """The inverse of `named`, copied, each tensor to where that of `like` is."""
+    """The inverse of `named`, copied, each tensor to the device of that of `like`."""
     waiting = none_waits(max_delay)
     for age in range(len(waiting)):
         prefix = _LATE.format(age)
@@ -126,24 +126,24 @@ def from_named(state: Mapping[str, Tensor], like: WaitingStep, max_delay: int) -
 def expected_names(
     state: Mapping[str, Tensor], like: WaitingStep, max_delay: int
 ) -> dict[str, Tensor]:
-    """What the waiting steps that a state has must look like, by name.
+    """The expected form of the waiting steps in a state, by name.
 
     Raises:
         ArgumentError: for one that has waited longer than `max_delay`.
     """
     ages = {int(found[1]) for name in state if (found := _AGE.match(name))}
     if ages and (not max_delay or max(ages) > max_delay):
-        got = f"a step that waits for its target since {max(ages)} steps"
-        remedy = f"Make the stream with max_delay={max(1, max(ages))}."
+        got = f"a step that has been waiting for its target for {max(ages)} steps"
+        remedy = f"Create the stream with max_delay={max(1, max(ages))}."
         raise_problems([Problem("state", got, f"max_delay={max_delay}", remedy)])
     return {_LATE.format(age) + name: own for age in ages for name, own in like.named().items()}
 
 
 def check_weights(network: Network, waiting: WaitingStep) -> None:
-    """Raise an `ArgumentError` if the network has other parameters now than at that step."""
+    """Raise an `ArgumentError` if the network's parameters have changed since that step."""
     now = {name: tuple(own.shape) for name, own in network.named_parameters()}
     then = {name: tuple(own.shape) for name, own in waiting.weights.items()}
-    remedy = "Learn from the steps before a change of the network first."
+    remedy = "Learn from the earlier steps before changing the network."
     raise_problems(
         Problem(name, f"{now.get(name)} now", f"{then.get(name)}, as at that step", remedy)
         for name in sorted({*now, *then})
@@ -153,7 +153,7 @@ def check_weights(network: Network, waiting: WaitingStep) -> None:
 
 @contextmanager
 def as_it_was(rule: Rule, waiting: WaitingStep) -> Iterator[None]:
-    """The rule with the weights and the generator of a step that has passed, for a while."""
+    """The rule, temporarily with the weights and the generator of an earlier step."""
     network, now = rule.network, rule.get_extra_state()
     present = _data(network, waiting.weights)
     rule.set_extra_state(waiting.generator)

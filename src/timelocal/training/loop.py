@@ -84,50 +84,51 @@ def fit(
     """Train the network of `rule` for `epochs` passes over `train`.
 
     Arguments:
-        rule: what fills the gradients, for example `tl.DFA(network)`.
+        rule: the learning rule, for example `tl.DFA(network)`.
         optimizer: any `torch.optim` optimizer over `rule.parameters()`.
         train, validation, test: `Sequences`; `(inputs, targets[, lengths])`, tensors or arrays, or lists
             of series of unequal length; a torch `Dataset` of such items, or a `DataLoader`, which is read
-            once. Inputs (n, t, i), batch first whatever the network takes, and targets as the loss
-            wants them. `validation` selects the best epoch; `test` is only measured. Where a rule asks one
-            target of a sequence at every step, both are measured at each sequence's last step.
-        epochs: passes over `train` in all, those of an earlier, interrupted call included.
-        batch_size: sequences per step; the last batch of an epoch may be smaller.
-        seed: of the order of the minibatches, and of what modules of the network draw from torch's own
-            generators (a `torch.nn.Dropout` in a readout). Those of epoch e are derived from (`seed`, e).
-        clip: the largest norm of the whole gradient, of a batch or of a step; None does not clip.
-        online: update at every step of the sequences instead of after each batch, by a `Stream`; the
-            states of a batch begin at zero. For rules that learn online, losses at every step and
+            once. Inputs are (n, t, i), batch first even if the network is not, and targets as the loss
+            requires. `validation` selects the best epoch; `test` is only measured. If a rule uses one target
+            per sequence at every step, both are measured at each sequence's last step.
+        epochs: passes over `train` in total, including those of an earlier, interrupted call.
+        batch_size: sequences per update; the last batch of an epoch may be smaller.
+        seed: of the order of the minibatches, and of draws from torch's own generators by modules of the
+        network (a `torch.nn.Dropout` in a readout). Those of epoch e are derived from (`seed`, e).
+        clip: the largest norm of the whole gradient of an update; None does not clip.
+        online: update at every step of the sequences instead of after each batch, by a `Stream`; the states
+        of a batch start at zero. For rules that learn online, losses at every step and
             sequences of equal length.
-        folder: where checkpoints go. If it holds the checkpoint of the same run, training goes on
-            from there, and ends in the same bits as if it had never stopped.
+        folder: where checkpoints go. If it holds a checkpoint of the same run, training resumes from there
+        and ends in the same bits as if it had never stopped.
         progress: draw a progress bar on the error stream.
-        watch: called after every epoch; the numbers it returns, by names of their own, join its record. It
-            must leave rule and network as they are.
-        scheduler: one of `torch.optim.lr_scheduler` over the same optimizer. It steps once an epoch;
-            `ReduceLROnPlateau` with the validation loss (the training loss where nothing is validated).
+        watch: called after every epoch; the numbers it returns, by name, are added to the record. It must
+        not change rule or network.
+        scheduler: one of `torch.optim.lr_scheduler` over the same optimizer. It steps once per epoch;
+        `ReduceLROnPlateau` with the validation loss (the training loss without a validation part).
         patience: how many epochs may pass without a lower validation loss before the run stops.
-        restore_best: leave the network as it was after the best epoch (`History.best`), not the last one;
-            None does so where `patience` is given. `History.restored` says which epoch it is. A run that
-            goes on does so from its last epoch all the same.
+        restore_best: restore the network after the best epoch (`History.best`), not the last one; None does
+        so if `patience` is given. `History.restored` says which epoch it is. A resumed run still continues
+        from its last epoch.
         callbacks: called after every epoch with its number and its record, such as
-            `timelocal.training.TensorBoard(folder)`. One that returns True stops the run. The state of those
-            with `state_dict` and `load_state_dict` is saved and comes back with the run's.
-        drop_last: leave out the last batch of an epoch where it is smaller than the others.
-        metrics: functions of (outputs (n, o), targets (n, …)) by name, each of which gives a number. They are
-            called after every epoch with all valid entries of the validation and of the test part.
+            `timelocal.training.TensorBoard(folder)`. One that returns True stops the run. The state of
+            callbacks with `state_dict` and `load_state_dict` is saved and restored with the run's.
+        drop_last: leave out the last batch of an epoch if it is smaller than the others.
+        metrics: functions of (outputs (n, o), targets (n, …)) by name, each returning a number. They are
+        called after every epoch on all valid entries of the validation and test parts.
         device: move the data, the rule with its network, and the optimizer's state there first; None leaves
             everything where it is.
 
-    `epochs` and `patience` may change when a run in `folder` goes on; any other change makes it another run.
+    `epochs` and `patience` may change when a run in `folder` is resumed; any other change makes it a
+    different run.
 
-    Torch's own generators belong to the whole process. Where the network, the loss, the rule or the optimizer
-    may draw from them, fits in several threads take turns, epoch by epoch. What Python code of a readout
-    draws on the CPU (its `torch.nn.Dropout`) is safe from all other threads; other draws are not safe from
-    a thread that draws outside of `fit`.
+    Torch's own generators belong to the whole process. If the network, the loss, the rule or the optimizer
+    may draw from them, fits in several threads take turns, epoch by epoch. CPU draws by Python code of a
+    readout (its `torch.nn.Dropout`) are isolated from all other threads; other draws are not isolated from
+    threads that draw outside `fit`.
 
     Returns the `History`. Its `status` is `"diverged"` if the loss or the weights stopped being finite;
-    network, rule, optimizer and scheduler are then as after the last good epoch. Where a run ended before
+    network, rule, optimizer and scheduler are then as after the last good epoch. If a run ended before
     `epochs`, its `message` says why.
 
     Raises `ArgumentError` for wrong arguments and `RunError` if `folder` cannot be used.

@@ -10,7 +10,7 @@ from pathlib import Path
 
 
 def peak_memory(call: Callable[[], object]) -> float | None:
-    """Bytes of resident memory that a call needs above what stood before it; None but on Linux."""
+    """Bytes of resident memory that a call needs above the level before it; None except on Linux."""
     status, reset = Path("/proc/self/status"), Path("/proc/self/clear_refs")
     if not status.exists():
         return None

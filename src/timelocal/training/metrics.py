@@ -1,4 +1,4 @@
-"""Measures of the user's own, taken of whole parts of the data."""
+"""User metrics, computed on whole parts of the data."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ Metric: TypeAlias = Callable[[Tensor, Tensor], float]
 def scores(
     metrics: Mapping[str, Metric], rule: Rule, part: Sequences, outputs: Sequence[Tensor]
 ) -> dict[str, float]:
-    """Every metric of a part, of which `outputs` were made batch after batch.
+    """Every metric of a part, whose `outputs` were computed batch by batch.
 
     Raises:
-        ArgumentError: a metric returns no number.
+        ArgumentError: a metric does not return a number.
     """
     stepwise = judged_at(rule, part) in STEPWISE
     batch = 0 if rule.network.batch_first or not stepwise else 1
@@ -45,7 +45,7 @@ def scores(
 
 
 def number(what: str, value: object) -> float:
-    """A plain number from one of Python, NumPy or torch.
+    """A plain number from a Python, NumPy or torch number.
 
     Raises:
         ArgumentError: for anything else.

@@ -1,4 +1,4 @@
-"""Inputs of a stream in which values are missing, NaN: told, filled in, or their rows left out."""
+"""Missing values (NaN) in a stream's inputs: reported, filled in, or their rows left out."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Missing = Literal["raise", "hold", "skip"]
 
 
 class Entered(NamedTuple):
-    """Inputs without NaN; which rows are there, None for all; and what is wrong with missing values.
+    """Inputs without NaN, which rows are present (None for all), and problems with missing values.
 
     inputs: of the shape that was given; present: the same without the channels, bool.
     """
@@ -25,7 +25,7 @@ class Entered(NamedTuple):
 
 
 def is_finite(values: Tensor) -> bool:
-    """Whether all values are finite, by one sum; False also where finite ones overflow it.
+    """Whether all values are finite, by one sum; also False if finite values overflow it.
 
     >>> is_finite(torch.tensor([1.0, torch.nan]))
     False
@@ -38,7 +38,7 @@ def filled(inputs: Tensor, missing: Missing, last: Tensor | None, where: str) ->
 
     Args:
         last: the last known values (b, i) before these, for "hold".
-        where: of what the problem tells the number of a step, `{}` in it.
+        where: the description of a step in the problem, with `{}` for its number.
     """
     if inputs.is_meta or is_finite(inputs) or not bool(inputs.isnan().any()):
         return Entered(inputs)

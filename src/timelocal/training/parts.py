@@ -1,4 +1,4 @@
-"""What a caller may hand to `fit` as a part of the data, turned into `Sequences`."""
+"""Data accepted by `fit`, converted to `Sequences`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _AT_ONCE = 4096
 
 
 def as_sequences(parts: Mapping[str, Source | None], network: Network) -> dict[str, Sequences]:
-    """The given parts (those that are not None) as `Sequences`, arrays in the network's type.
+    """The given parts (those that are not None) as `Sequences`, with arrays in the network's dtype.
 
     Raises `ArgumentError`.
     """
@@ -54,7 +54,7 @@ def check_parts(rule: Rule, parts: Mapping[str, Sequences]) -> None:
 
 
 def entering(rule: Rule, batch: Sequences) -> tuple[Tensor, Tensor, Tensor | None]:
-    """A batch (b, t, ...) as the network wants it: some take time first."""
+    """A batch (b, t, ...) in the network's layout: some are time first."""
     inputs, targets = batch.inputs, batch.targets
     if not rule.network.batch_first:
         inputs = inputs.transpose(0, 1)
@@ -65,17 +65,17 @@ def entering(rule: Rule, batch: Sequences) -> tuple[Tensor, Tensor, Tensor | Non
 
 
 def asks_again(rule: Rule, part: Sequences) -> bool:
-    """Whether the part has one target for each sequence, and the rule asks it at every step."""
+    """Whether the part has one target per sequence and the rule uses it at every step."""
     return is_asked_again(rule.network, rule.loss, rule.at, len(part), part.targets)
 
 
 def judged_at(rule: Rule, part: Sequences) -> Place:
-    """Where validation and test are measured: a target of a whole sequence at its last step."""
+    """The position at which validation and test are measured: for one target per sequence, the last step."""
     return "last" if asks_again(rule, part) else rule.at
 
 
 def fingerprint(sequences: Sequences) -> str:
-    """A sha256 over shapes and values: tells whether a run goes on with the data it began with."""
+    """A sha256 over shapes and values, to check that a run resumes with the same data."""
     digest = hashlib.sha256()
     for tensor in (sequences.inputs, sequences.targets, sequences.lengths):
         if tensor is not None:

@@ -1,4 +1,4 @@
-"""The progress bar: loss, accuracy, speed, time left. It is drawn on the error stream."""
+"""The progress bar: loss, accuracy, speed, remaining time. It is drawn on the error stream."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Show(Protocol):
 
 @contextmanager
 def progress_bar(epochs: int, done: int, steps_per_epoch: int) -> Iterator[Show]:
-    """A bar over all steps of a run of which `done` epochs are already behind."""
+    """A bar over all steps of a run, of which `done` epochs are already finished."""
     require("rich", extra="cli", for_="fit(progress=True)")
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn

@@ -1,4 +1,4 @@
-"""When a run is saved, what it is known by, and the two plain files for human eyes."""
+"""When a run is saved, what identifies it, and the two plain files for reading."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ _SHARE = 0.05
 class Saver:
     """Saves the run of `settings` in `folder`: `checkpoint/`, `history.json` and `timing.json`.
 
-    Only the checkpoint counts when a run goes on; the two files repeat a part of it. Training can
-    go on from any epoch and end in the same bits, so short epochs need not all be saved.
+    Only the checkpoint counts when a run is resumed; the two files repeat part of it. Training can resume
+    from any epoch and end in the same bits, so not every short epoch needs to be saved.
     """
 
     def __init__(self, folder: Path, settings: Mapping[str, object]) -> None:
@@ -41,7 +41,7 @@ class Saver:
         return checkpoint.load(self.folder / "checkpoint", self.settings)
 
     def offer(self, state: Snapshot, history: History) -> None:
-        """Save if the last saving was long enough ago."""
+        """Save if the last save was long enough ago."""
         if time.perf_counter() >= self._next_save:
             self.save(state, history)
 
@@ -66,9 +66,9 @@ def run_settings(
     online: bool,
     drop_last: bool,
 ) -> dict[str, Any]:
-    """What must be the same for a run to go on; as JSON would give it back.
+    """What must be unchanged to resume a run, as read back from JSON.
 
-    How long it is (`epochs`, `patience`) is not part of this, nor is who looks on.
+    Its length (`epochs`, `patience`) and its observers are not part of this.
     """
     rule, network, optimizer = live.rule, live.rule.network, live.optimizer
     held = (rule, network, *rule.parameters(), *rule.buffers())

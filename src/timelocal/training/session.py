@@ -1,4 +1,4 @@
-"""The stream of the release before, `rule.stream(batch_size)`: it goes in the next one. Use `Stream`."""
+"""The stream of the previous release, `rule.stream(batch_size)`; removed in the next one. Use `Stream`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Session(Stream):
     def step(  # type: ignore[override]
         self, inputs: Tensor, targets: Tensor, *, mask: Tensor | None = None
     ) -> Estimate:
-        """One step of every sequence: the gradients join `.grad`, the states move on."""
+        """One step of every sequence: gradients are added to `.grad`, states advance."""
         entered = self._door.step(inputs, targets, mask, self.steps)
         estimate, self.memory = self._estimate(
             self.memory, self.steps, entered.inputs, targets, mask

@@ -1,4 +1,4 @@
-"""All that the next epoch depends on, copied out of the live objects and put back into them."""
+"""Everything that the next epoch depends on, copied from the live objects and restored to them."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ Number: TypeAlias = bool | int | float | None
 
 @runtime_checkable
 class Stateful(Protocol):
-    """What carries something from epoch to epoch."""
+    """An object with a state that lasts over epochs."""
 
     def state_dict(self) -> Any: ...
     def load_state_dict(self, state_dict: Any) -> object: ...
 
 
 def stateful(callbacks: Iterable[object]) -> tuple[Stateful, ...]:
-    """Those of the callbacks that carry a state."""
+    """The callbacks that have a state."""
     return tuple(callback for callback in callbacks if isinstance(callback, Stateful))
 
 
@@ -37,7 +37,7 @@ def stateful(callbacks: Iterable[object]) -> tuple[Stateful, ...]:
 class Live:
     """The objects of a run that change as it goes.
 
-    callbacks: of all those of the run, the ones that carry a state.
+    callbacks: those that have a state.
     """
 
     rule: Rule
@@ -47,7 +47,7 @@ class Live:
 
     @cached_property
     def generators(self) -> dict[str, Generator]:
-        """What the parts of the network and the loss draw from, besides the rule's own generator."""
+        """The generators of the network's parts and the loss, besides the rule's own."""
         rule = self.rule
         found = generators({"rule": rule, "cell": rule.network.cell, "loss": rule.loss})
         return {name: one for name, one in found.items() if one is not rule.generator}
@@ -55,7 +55,7 @@ class Live:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Copies of the rule's state, its network's inside, of the optimizer's, and of all the rest.
+    """Copies of the state of the rule (with its network), the optimizer and everything else.
 
     The optimizer's tensors and numbers are named `<parameter index>.<name>`, so that they fit a
     safetensors and a JSON file: nothing is pickled. `state` is JSON: the optimizer's `groups` (learning
@@ -75,12 +75,12 @@ class Snapshot:
 
     @property
     def stopped(self) -> str:
-        """Why the run goes on no further, if a callback stopped it."""
+        """Why the run stopped, if a callback stopped it."""
         return self.state.get("stopped", "")
 
     @property
     def groups(self) -> list[dict[str, Any]]:
-        """The optimizer's groups without their parameters; empty in checkpoints of before format 3."""
+        """The optimizer's groups without their parameters; empty in checkpoints before format 3."""
         return unpacked(self.state.get("groups", []), self.tensors)
 
 
@@ -109,7 +109,7 @@ def groups_of(optimizer: Optimizer) -> list[dict[str, Any]]:
 
 
 def take(live: Live, stopped: str = "") -> Snapshot:
-    """Copy the present state of the live objects; `stopped`: why the run goes on no further."""
+    """Copy the current state of the live objects; `stopped`: why the run stopped."""
     optimizer_tensors: dict[str, Tensor] = {}
     numbers: dict[str, Number] = {}
     for index, state in live.optimizer.state_dict()["state"].items():
@@ -147,7 +147,7 @@ def take(live: Live, stopped: str = "") -> Snapshot:
 
 
 def put_back(snapshot: Snapshot, live: Live) -> None:
-    """Give the live objects the state of `snapshot`; what it does not hold is left as it is."""
+    """Restore the live objects from `snapshot`; anything it does not hold is left unchanged."""
     live.rule.load_state_dict(snapshot.rule)
     state: dict[int, dict[str, Tensor | Number]] = {}
     for values in (_copy(snapshot.optimizer), snapshot.numbers):
@@ -189,7 +189,7 @@ def _draw_on(generator: Generator, state: Any) -> None:
 
 
 def go_on_from(saved: Snapshot, live: Live, folder: object) -> None:
-    """`put_back` what `folder` held; a `RunError` if it does not fit, and nothing is changed then."""
+    """`put_back` the content of `folder`; if it does not fit, raise a `RunError` and change nothing."""
     before = take(live)
     try:
         put_back(saved, live)
@@ -197,7 +197,7 @@ def go_on_from(saved: Snapshot, live: Live, folder: object) -> None:
         put_back(before, live)
         raise RunError(
             f"the checkpoint in {folder} does not fit this rule and optimizer ({error}). Give the same "
-            "objects to go on, or another folder to begin a new run."
+            "objects to continue, or another folder to start a new run."
         ) from error
 
 

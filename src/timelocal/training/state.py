@@ -19,10 +19,10 @@ _TAGS = {"tensor", "array", "float", "tuple", "items", "counter"}
 
 
 def packed(value: object, tensors: MutableMapping[str, Tensor], name: str) -> object:
-    """A value as JSON; its tensors and arrays go to `tensors`, copied, under `name` and what follows it.
+    """A value as JSON; its tensors and arrays are copied to `tensors`, under names that start with `name`.
 
     Raises:
-        UnsupportedError: something in it is neither a number, a text, a tensor nor made of these.
+        UnsupportedError: something in it is not a number, a text, a tensor or made of these.
         ArgumentError: for a tensor that has no values in memory (meta, sparse).
 
     >>> found = {}
@@ -59,7 +59,7 @@ def packed(value: object, tensors: MutableMapping[str, Tensor], name: str) -> ob
             return {"items": list(map(list, each.items()))}
     raise UnsupportedError(
         f"the state of {name} holds a {type(value).__name__}; a checkpoint can hold numbers, texts, "
-        "tensors, arrays, and lists, tuples and dicts of these. Let its state_dict() return only such."
+        "tensors, arrays, and lists, tuples and dicts of these. Its state_dict() must return only these."
     )
 
 

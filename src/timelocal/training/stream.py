@@ -1,4 +1,4 @@
-"""A stream: a rule that learns online, one step of a batch of sequences at a time, in constant memory."""
+"""Streams: a rule learns online, one step of a batch of sequences at a time, in constant memory."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ from timelocal.typing import Memory
 
 
 class Learned(NamedTuple):
-    """What one step or a chunk of a stream gave.
+    """The result of one step or a chunk of a stream.
 
     loss: () of a step, (t,) of a chunk: the mean over the sequences, before each update.
     outputs: (b, o) of a step, (b, t, o) of a chunk (time first if the network is), before each update.
@@ -82,39 +82,40 @@ class _Predicted(NamedTuple):
 
 
 class Stream:
-    """A stream of `batch_size` sequences side by side, from which `rule` learns at every step.
+    """A stream of `batch_size` parallel sequences, from which `rule` learns at every step.
 
-    The states (and traces) are carried from step to step, detached, until `reset`; weights move after every
-    step, by the optimizer. Nothing that a stream holds grows with the number of steps, and a stream fed in
-    chunks of any size goes the same way as one fed at once. `.grad` is left as it was.
+    The states (and traces) are carried from step to step, detached, until `reset`; the optimizer updates the
+    weights after every step. Nothing that a stream holds grows with the number of steps, and feeding a
+    stream in chunks of any size gives the same result as feeding it at once. `.grad` is left unchanged.
 
-    `step` and `run` take inputs with their targets. `predict` gives the outputs before the target is known;
-    `learn` then learns from it. A step whose target never comes moves states and traces, and no weight.
+    `step` and `run` take inputs with their targets. `predict` returns the outputs before the target is
+    known; `learn` then learns from it. A step whose target never comes advances states and traces but
+    updates no weight.
 
     Args:
         rule: one that learns online; its `loss` is taken at every step, its `at` is ignored.
         optimizer: any `torch.optim` optimizer over the rule's parameters.
-        batch_size: how many sequences run side by side.
-        max_delay: how many steps later a target may come, to `learn(targets, delay=k)`. So many steps that
-            wait for theirs, and one, are kept with the states, traces and weights they were made from: memory
-            of as many times the parameters.
-        missing: what to do where an input is NaN. "raise": an `ArgumentError`. "hold": the last known value
-            of that sequence and channel takes its place, 0 before any. "skip": that sequence makes no step:
-            its states and traces stay, its outputs are NaN, nothing is learned from it.
+        batch_size: the number of parallel sequences.
+        max_delay: how many steps late a target may come, to `learn(targets, delay=k)`. That many waiting
+            steps, plus one, are kept with the states, traces and weights they were made from, which takes
+            that many copies of the parameters.
+        missing: what to do if an input is NaN. "raise": raise an `ArgumentError`. "hold": use the last known
+            value of that sequence and channel, or 0 before the first. "skip": that sequence makes no step:
+            its states and traces stay, its outputs are NaN, and nothing is learned from it.
         clip: the largest norm of the whole gradient of a step: a larger one is scaled down to it before the
             optimizer sees it, as by `torch.nn.utils.clip_grad_norm_`. None does not clip.
         sync: False allows a stream in a process group of several ranks: each rank then updates its own
-            weights, past DDP, and they drift apart.
+            weights, bypassing DDP, and they drift apart.
 
     Attributes:
-        steps: how many steps have been made; the noise of a step is a function of this number.
-        memory: what is carried, tensors with the batch as their first axis, zero at the start.
+        steps: the number of steps made; the noise of a step is a function of this number.
+        memory: the carried tensors, with the batch as their first axis, initially zero.
         key: the seed of this stream's noise, drawn from the rule's generator.
 
     Raises:
         UnsupportedError: for a rule or network that needs the whole sequence, in a process group, and for a
-            `max_delay` with what learns by a law of its own (D, Kolen–Pollack feedback).
-        ArgumentError: for a batch size below 1, and an optimizer of other parameters.
+            `max_delay` with buffers that have their own learning rule (D, Kolen–Pollack feedback).
+        ArgumentError: for a batch size below 1, or an optimizer of other parameters.
 
     >>> import torch, timelocal as tl
     >>> rule = tl.TBPTT(tl.RNN(1, 16, output_size=1), 1, loss="mse")
@@ -130,8 +131,8 @@ class Stream:
     >>> bool(stream.learn(torch.zeros(1, 1)).loss == outputs.square())
     True
 
-    One call of native code makes the steps of a chunk, or a single one, for the usual cells, losses, rules
-    and optimizers: the same updates up to rounding, much faster.
+    For the usual cells, losses, rules and optimizers, one native call makes the steps of a chunk or a single
+    step: the same updates up to rounding, much faster.
     """
 
     @outside_inference_mode
@@ -209,13 +210,13 @@ class Stream:
 
         Args:
             inputs: (b, i). targets: (b,) class indices or (b, o) real values.
-            mask: (b,), bool or non-negative weights of the losses. Where none counts the states and traces
-                move on, and no weight does, whatever the optimizer; the loss is 0.
-            gradients: whether to return the whole `Estimate`, instead of loss and outputs alone.
+            mask: (b,), bool or non-negative weights of the losses. If none counts, the states and traces
+                advance but no weight changes, whatever the optimizer; the loss is 0.
+            gradients: whether to return the whole `Estimate` instead of only loss and outputs.
 
         Raises:
-            ArgumentError: for anything wrong with these, all at once; nothing has moved then.
-            DivergedError: where the loss or the update is not finite; nothing has moved then, either.
+            ArgumentError: for anything wrong with these, all at once; nothing is changed then.
+            DivergedError: if the loss or the update is not finite; nothing is changed then either.
         """
         if type(gradients) is not bool:
             raise_problems([flag_problem("gradients", gradients)])
@@ -233,15 +234,15 @@ class Stream:
         """The outputs (b, o) of the next step, before its targets are known.
 
         `learn` then learns for this step; both together are `step`, bit for bit. If anything else follows,
-        another `predict`, `step`, `run`, `reset`, `state_dict` or `save`, the step has gone by without a
-        target: states and traces move on, and no weight. The outputs are the network's own, without the noise
-        of a rule, in its mode (training or not).
+        another `predict`, `step`, `run`, `reset`, `state_dict` or `save`, the step is over without a target:
+        states and traces advance, and no weight changes. The outputs are the network's own, without a rule's
+        noise, in its current mode (training or not).
 
         Args:
             inputs: (b, i).
 
         Raises:
-            ArgumentError: for anything wrong with the inputs; nothing has moved then.
+            ArgumentError: for anything wrong with the inputs; nothing is changed then.
 
         >>> import torch, timelocal as tl
         >>> rule = tl.DFA(tl.GRU(3, 8, output_size=2))
@@ -261,16 +262,16 @@ class Stream:
 
     @outside_inference_mode
     def peek(self, inputs: Tensor) -> Tensor:
-        """What `predict` would give (b, o), but no step is made: the stream is as before.
+        """What `predict` would return (b, o), without making a step: the stream is unchanged.
 
-        It may be called as often as one likes, with other inputs each time. Only a step that was predicted
-        before has then gone by without a target.
+        It can be called any number of times, with different inputs. Only a step that was predicted before is
+        then over without a target.
 
         Args:
             inputs: (b, i).
 
         Raises:
-            ArgumentError: for anything wrong with the inputs; nothing has moved then.
+            ArgumentError: for anything wrong with the inputs; nothing is changed then.
 
         >>> import torch, timelocal as tl
         >>> rule = tl.DFA(tl.GRU(3, 8, output_size=2))
@@ -285,20 +286,20 @@ class Stream:
 
     @outside_inference_mode
     def learn(self, targets: Tensor, *, mask: Tensor | None = None, delay: int = 0) -> Learned:
-        """Learn for the step that `predict` gave the outputs of, or for one of `delay` steps before it.
+        """Learn from the step last predicted, or from the step `delay` steps before it.
 
-        A late update is made from what was then, inputs, states, traces and weights, and is applied now: the
-        optimizer makes one step. Each step may be learned from once.
+        A late update is computed from the inputs, states, traces and weights of that time and applied now:
+        the optimizer makes one step. Each step can be learned from once.
 
         Args:
             targets: (b,) class indices or (b, o) real values.
             mask: (b,), as in `step`.
-            delay: how many steps ago, at most `max_delay`; 0 is the last one.
+            delay: how many steps ago, at most `max_delay`; 0 is the last step.
 
         Raises:
-            ArgumentError: for a step that was not predicted or has been learned from, and for anything wrong
-                with targets and mask; nothing has moved then.
-            DivergedError: where the loss or the update is not finite; nothing has moved then, either.
+            ArgumentError: for a step that was not predicted or was already learned from, and for anything
+                wrong with targets and mask; nothing is changed then.
+            DivergedError: if the loss or the update is not finite; nothing is changed then either.
         """
         if type(delay) is not int or not 0 <= delay <= self.max_delay:
             raise_problems([delay_problem("delay", delay, self.max_delay)])
@@ -315,15 +316,15 @@ class Stream:
 
     @outside_inference_mode
     def run(self, inputs: Tensor, targets: Tensor, *, mask: Tensor | None = None) -> Learned:
-        """A chunk of the stream with an update at every step: (b, t, i) in, losses and outputs out.
+        """Run a chunk of the stream with an update at every step: (b, t, i) in, losses and outputs out.
 
         Args:
             inputs: (b, t, i). targets: (b, t) class indices or (b, t, o) real values; (b,) or (b, o) are
-                asked at every step of the chunk. Time first if the network is.
+                used at every step of the chunk. Time first if the network is.
             mask: (b, t), bool or non-negative weights of the losses, as in `step`.
 
         Raises:
-            ArgumentError: for anything wrong with the tensors, all at once; nothing has moved then.
+            ArgumentError: for anything wrong with the tensors, all at once; nothing is changed then.
             DivergedError: as `step`. The steps before it have been made; `steps` says how many.
         """
         network = self.rule.network
@@ -348,10 +349,10 @@ class Stream:
 
     @torch.no_grad()
     def reset(self, rows: Tensor | None = None) -> None:
-        """Begin again with zero states: all sequences, or those of `rows`, (b,) bool or positions.
+        """Start again with zero states: all sequences, or those of `rows`, (b,) bool or positions.
 
         Raises:
-            ArgumentError: for what is neither; nothing is changed.
+            ArgumentError: for anything else; nothing is changed.
         """
         index = slice(None) if rows is None else rows
         positions = as_positions("rows", index, self.batch_size)
@@ -581,8 +582,8 @@ class Stream:
         behind = delay + (self._predicted is None)  # where a step is predicted it will be the last
         waiting = self._waiting[-behind]
         if waiting is None:
-            expected = "a step that was predicted and not yet learned from"
-            remedy = "Call predict(inputs) first, and learn(targets) once for each."
+            expected = "a predicted step that was not yet learned from"
+            remedy = "Call predict(inputs) first, then learn(targets) once per step."
             raise ArgumentError(str(Problem("delay", delay, expected, remedy)))
         check_weights(self.rule.network, waiting)
         self._door.targets(Entered(waiting.inputs, waiting.present), targets, mask)
@@ -607,19 +608,19 @@ class Stream:
     # --- what is kept ---------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Tensor]:
-        """All that must be kept to go on later, as tensors: the state of the rule's generator too.
+        """Everything needed to continue later, as tensors, including the state of the rule's generator.
 
-        A step that was predicted goes by first, without a target.
+        A predicted step is first completed without a target.
         """
         self._go_by()
         return self._state()
 
     @outside_inference_mode
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Go on where `state_dict()` was taken, the rule's generator too.
+        """Continue from a `state_dict()`, including the rule's generator.
 
         Raises:
-            ArgumentError: for the state of a stream of another size or of another rule; nothing is changed.
+            ArgumentError: for the state of a stream with another size or rule; nothing is changed.
         """
         self._check_state(state)
         self.rule.set_extra_state(state["generator"])  # first: it may refuse
@@ -635,12 +636,12 @@ class Stream:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write rule, network, optimizer and stream to one safetensors file; nothing is pickled.
 
-        The file takes its name when it is whole: what had the name before stays until then. A scheduler, and
-        what modules of a readout draw from torch's own generator, are the caller's to keep.
+        The file replaces an existing one only when it is complete. A scheduler, and the state of torch's own
+        generator, must be saved by the caller.
 
         Raises:
             RunError: if it cannot be written.
-            UnsupportedError: for an optimizer that keeps what is neither number, text nor tensor.
+            UnsupportedError: for an optimizer whose state is not made of numbers, texts and tensors.
 
         >>> import tempfile, torch, timelocal as tl
         >>> rule = tl.DFA(tl.GRU(3, 8, output_size=2))
@@ -653,13 +654,13 @@ class Stream:
         stream_file.write(path, self._whole_state(), self._description())
 
     def load(self, path: str | os.PathLike[str]) -> None:
-        """Go on, bit for bit, where `save` was called: in a stream of the same kind of rule and optimizer.
+        """Continue, bit for bit, from where `save` was called, in a stream with the same rule and optimizer.
 
-        Learning rates and other settings of the optimizer are those of the file.
+        Learning rates and other optimizer settings are taken from the file.
 
         Raises:
-            RunError: for a file that is missing or damaged, or of another rule, network, optimizer or stream;
-                nothing is changed then.
+            RunError: for a file that is missing or damaged, or from another rule, network, optimizer or
+                stream; nothing is changed then.
         """
         saved = stream_file.read(path, self._description())
         try:  # before anything moves: an optimizer takes on the types of the parameters it is told
@@ -721,6 +722,6 @@ def _is_finite(estimate: Estimate) -> bool:
 
 def _diverged(steps: int) -> DivergedError:
     return DivergedError(
-        f"stream: got a loss or an update that is not finite at step {steps + 1}, expected finite ones. The "
-        f"step was not made, the {steps} before it were. Lower the learning rate, or scale the targets."
+        f"stream: got a loss or an update that is not finite at step {steps + 1}, expected finite ones. This "
+        f"step was not made; the {steps} before it were. Lower the learning rate, or scale the targets."
     )

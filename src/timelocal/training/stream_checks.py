@@ -1,4 +1,4 @@
-"""What a stream asks of its rule and its optimizer."""
+"""What a stream requires of its rule and its optimizer."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def check_stream(rule: Rule) -> None:
         )
     if rule.network.directions > 1:
         raise UnsupportedError(
-            "stream: got a bidirectional network, expected one direction: the other one begins at the "
-            "end of the sequence. Use whole sequences."
+            "stream: got a bidirectional network, expected one direction: the backward one starts at the end "
+            "of the sequence. Use whole sequences."
         )
     if rule.network.cell.penalised:
         raise UnsupportedError(
@@ -31,12 +31,12 @@ def check_stream(rule: Rule) -> None:
 
 
 def check_late(rule: Rule, max_delay: int) -> None:
-    """Raise an `UnsupportedError` where late targets meet what learns by a law of its own."""
+    """Raise an `UnsupportedError` for late targets with buffers that have their own learning rule."""
     if max_delay and rule.learns_locally:
         raise UnsupportedError(
             f"max_delay: got {max_delay} with the rule {rule.spec.name!r}, in which D, a feedback or a mean "
-            "of losses learns by a law of its own at every step, expected 0: that cannot be made up for "
-            "later. Use max_delay=0, or no decorrelate, a fixed feedback and no baseline_decay."
+            "of losses is updated at every step by its own rule, expected 0: such updates cannot be made "
+            "late. Use max_delay=0, or no decorrelate, a fixed feedback and no baseline_decay."
         )
 
 
@@ -44,9 +44,9 @@ def check_ranks(sync: bool | None) -> None:
     """Raise an `UnsupportedError` in a process group, unless `sync` is False."""
     if ranks() > 1 and (sync is None or sync):
         raise UnsupportedError(
-            f"stream: got a process group of {ranks()} ranks, expected one process: a stream updates "
-            "weights at every step, past DDP, and the ranks would drift apart. Use rule(inputs, targets) "
-            "under DDP, or sync=False for a stream of its own on every rank."
+            f"stream: got a process group of {ranks()} ranks, expected one process: a stream updates weights "
+            "at every step, bypassing DDP, and the ranks would drift apart. Use rule(inputs, targets) under "
+            "DDP, or sync=False for a separate stream on every rank."
         )
 
 

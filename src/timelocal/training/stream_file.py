@@ -29,7 +29,7 @@ _ABOUT, _DIGEST = "about", "sha256"
 def description(
     rule: Rule, optimizer: Optimizer, missing: str, clip: float | None
 ) -> dict[str, object]:
-    """What a file must have in common with the stream that goes on from it."""
+    """What a file must have in common with the stream that continues from it."""
     names = {id(own): name for name, own in rule.named_parameters()}
     groups = optimizer.param_groups
     return {
@@ -44,9 +44,9 @@ def description(
 
 
 def check_is_state(given: object, what: str = "state") -> None:
-    """Raise an `ArgumentError` unless `given` is something by name."""
+    """Raise an `ArgumentError` unless `given` is a mapping by name."""
     if not isinstance(given, Mapping) or not all(isinstance(name, str) for name in given):
-        raise_problems([Problem(what, described(given), "what state_dict() gave")])
+        raise_problems([Problem(what, described(given), "what state_dict() returned")])
 
 
 def check_state(
@@ -58,7 +58,7 @@ def check_state(
     def told(tensor: object) -> str:
         return "nothing" if tensor is None else described(tensor)
 
-    remedy = "Make the stream as the saved one was: rule, network, batch size and options."
+    remedy = "Create the stream like the saved one: rule, network, batch size and options."
     raise_problems(
         Problem(f"{what} {name!r}", told(given.get(name)), told(own.get(name)), remedy)
         for name in sorted({*own, *given})
@@ -73,7 +73,7 @@ def copied(state: State) -> State:
 
 
 def write(path: str | os.PathLike[str], state: State, description: Mapping[str, object]) -> None:
-    """Write a state, and what it is the state of; a `RunError` if that is impossible."""
+    """Write a state and its description; a `RunError` if that is impossible."""
     tensors: dict[str, Tensor] = {}
     content = packed(state, tensors, "stream")
     about = json.dumps(
@@ -86,7 +86,7 @@ def write(path: str | os.PathLike[str], state: State, description: Mapping[str, 
 
 
 def read(path: str | os.PathLike[str], description: Mapping[str, object]) -> State:
-    """The state that was written; a `RunError` for a file that is damaged or the state of something else."""
+    """Read a state; a `RunError` for a file that is damaged or the state of something else."""
     place = as_path(path, "path")
     data = read_bytes(place)
     try:
@@ -94,7 +94,7 @@ def read(path: str | os.PathLike[str], description: Mapping[str, object]) -> Sta
         tensors = {name: own.clone() for name, own in load(data).items()}
         about, digest = (bytes(tensors.pop(name).tolist()) for name in (_ABOUT, _DIGEST))
         if digest != _digest(about, tensors):
-            raise ValueError("its sha256 is not that of what it holds")
+            raise ValueError("its sha256 does not match its content")
         content = json.loads(about)
         if (content["timelocal"], content["format"]) != ("stream", _FORMAT):
             raise ValueError(f"it has format {content['format']}, expected {_FORMAT}")
@@ -108,9 +108,9 @@ def read(path: str | os.PathLike[str], description: Mapping[str, object]) -> Sta
         OverflowError,
     ) as error:
         raise RunError(
-            f"{place} is damaged, or not a file of `Stream.save` ({error}). Use another one."
+            f"{place} is damaged, or not a file written by `Stream.save` ({error}). Use another one."
         ) from None
-    remedy = f"Make the stream as the one in {place} was."
+    remedy = f"Create the stream like the one in {place}."
     raise_problems(
         (
             Problem(name, repr(own), f"{given.get(name)!r}, as in the file", remedy)
@@ -123,10 +123,10 @@ def read(path: str | os.PathLike[str], description: Mapping[str, object]) -> Sta
 
 
 def does_not_fit(path: str | os.PathLike[str], error: Exception) -> RunError:
-    """For a file that is whole, and the state of a stream of other sizes."""
+    """For a valid file that is the state of a stream with other sizes."""
     return RunError(
-        f"{path} does not fit this stream ({str(error).rstrip('.')}). Nothing was changed: make the stream "
-        "as that one was."
+        f"{path} does not fit this stream ({str(error).rstrip('.')}). Nothing was changed. Create the stream "
+        "like the saved one."
     )
 
 

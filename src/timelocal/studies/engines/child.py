@@ -94,7 +94,7 @@ def _work(driver: Connection, trial: str, store: str, data_dir: Path | None) -> 
     try:
         made = from_json(json.loads(trial))
     except TimelocalError as error:  # a plug-in that its driver can import, and this process cannot
-        driver.send(("mistake", f"in a process of its own: {error}"))
+        driver.send(("mistake", f"in a separate process: {error}"))
         return
     driver.send(attempt(made, Path(store), data_dir))
 

@@ -93,11 +93,11 @@ def _heard(ray: Any, told: Any, trial: Trial, folder: Path) -> Outcome | None:
     try:
         bundle, ended = ray.get(next(told))
     except StopIteration:
-        return Outcome(trial, "lost", "its task ended without a word")
+        return Outcome(trial, "lost", "its task ended without a message")
     except ray.exceptions.RayTaskError as error:
         return Outcome(trial, "failed", str(error.cause))
     except ray.exceptions.RayError as error:
-        return Outcome(trial, "lost", f"{type(error).__name__}: its worker or machine went away")
+        return Outcome(trial, "lost", f"{type(error).__name__}: its worker or machine was lost")
     unpack(bundle, folder)
     return None if ended is None else Outcome(trial, *ended)
 
