@@ -96,7 +96,7 @@ def test_another_runs_configuration_is_told(train, tmp_path):
     shutil.copy(other / "config.json", one / "config.json")
     for workers in (1, 2):
         result = train("--seeds", 2, "--out", tmp_path, "--workers", workers)
-        assert "config.json is not what was written" in result.stderr
+        assert "config.json is not as written" in result.stderr
         assert result.exit_code == (0 if workers == 1 else 2)
     for name in ("status.json", "result.json", "history.json", "timing.json", "environment.json"):
         shutil.copy(other / name, one / name)  # the whole run: the name alone tells

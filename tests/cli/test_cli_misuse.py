@@ -29,7 +29,7 @@ MISUSES: dict[str, list[str]] = {
     "train --out /dev/null": ["/dev/null"],
     "train --option normalize=Frobenius": ["Did you mean 'frobenius'?"],
     "train --option trace=null": ["Did you mean 'none'?"],
-    "train --option feedback=[[1]]": ["rule_options: feedback", "a list of texts"],
+    "train --option feedback=[[1]]": ["rule_options: feedback", "a list of strings"],
     f"train --seeds {HUGE}": ["--seeds", "10,000"],
     f"train --seeds {HUGE},": ["--seeds", "10^18"],
     f"train --seeds {'9' * 5000}": ["--seeds"],

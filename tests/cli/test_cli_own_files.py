@@ -207,7 +207,7 @@ def test_a_forecast_stands_beside_its_floors(call, folder):
     assert "their mean" in changed.output
     (folder / "load.csv").rename("moved.csv")
     gone = call("evaluate", run, "moved.csv")
-    assert "without the floors of the training part: load.csv: not there any more" in gone.output
+    assert "without the floors of the training part: load.csv: no longer there" in gone.output
     assert "ridge" not in gone.stdout
 
 
@@ -313,7 +313,7 @@ def test_mistakes_are_told_before_anything_is_made(call, folder):
         ((*CLASSES, "--metric", "mae"), "metric: got 'mae', expected one of 'balanced_accuracy', 'macro_f1'"),
         ((*CLASSES, "--scheduler", "cosin"), "Did you mean 'cosine'"),
         ((*CLASSES, "--device", "gpu"), "device: got 'gpu'"),
-        ((*CLASSES, "--test", "nowhere.csv"), "nowhere.csv: there is no such file"),
+        ((*CLASSES, "--test", "nowhere.csv"), "nowhere.csv: no such file"),
         (("--target", "x", "--label", "kind"), "label: got 'kind', expected None with target="),
         (("--missing", "drop"), "missing: got 'drop'"),
     ):  # fmt: skip

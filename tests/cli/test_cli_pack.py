@@ -49,7 +49,7 @@ def test_unpacked_runs_are_run_folders_again(call, store, tmp_path):
     assert found.exit_code == 0, found.output
     result = call("pack", "--unpack", tmp_path / "study.parquet")
     assert "2 runs unpacked into" in result.stdout
-    assert ", 2 were there" in call("pack", "--unpack", tmp_path / "study").stdout
+    assert ", 2 were already there" in call("pack", "--unpack", tmp_path / "study").stdout
     call("pack", "--unpack", tmp_path / "study.parquet", "--out", tmp_path / "elsewhere")
     for folder in store.iterdir():
         for place in ("study", "elsewhere"):

@@ -334,7 +334,7 @@ BAD = {
     "a label that changes": ("id,x,kind\na,1,u\na,2,v\n", {**ID, "label": "kind"}, "line 3.*'v'.*'u'"),
     "a label that is missing": ("id,x,kind\na,1,u\nb,2,\n", {**ID, "label": "kind"}, "line 3.*a label"),
     "a series without a name": ("id,x,label\na,1,u\n,2,u\n", ID, "line 3, column 'id'"),
-    "a time twice": ("t,x,label\n1,1,u\n1,2,u\n", {"time": "t"}, "1 step at the time.*line 3"),
+    "a time twice": ("t,x,label\n1,1,u\n1,2,u\n", {"time": "t"}, "1 step with the same time.*line 3"),
     "no such column": ("id,x,label\na,1,u\n", {"series": "di"}, "'di'.*Did you mean 'id'"),
     "a missing value": ("id,x,label\na,1,u\na,,u\nb,1,v\n", ID, "1 missing value, .*'a'.*'x'"),
     "nothing known": ("id,x,label\na,,u\na,,u\nb,1,v\n", {**ID, "missing": "hold"}, "no value of 'x'"),
@@ -373,7 +373,7 @@ BAD = {
     "one series": ("id,x,label\na,1,u\na,2,u\n", ID, "expected two or more different classes"),
     "a page of the web": ("<!DOCTYPE html>\n<html></html>\n", ID, "expected one of <!DOCTYPE html>"),
     "cells that are left out": ("id,x,label\na,1,u\na,2\n", ID, "line 3, column 'label'"),
-    "zoned times twice": ("t,x\n2026-10-25T02:30+02:00,1\n2026-10-25T01:30+01:00,2\n", WINDOWS, "1 step at"),
+    "zoned times twice": ("t,x\n2026-10-25T02:30+02:00,1\n2026-10-25T01:30+01:00,2\n", WINDOWS, "1 step w"),
     "the minus of typography": ("id,x,label\na,−1,u\nb,2,v\n", ID, "line 2.*got '−1'"),
     "beyond all numbers": ("id,x,label\na,1e400,u\nb,2,v\n", ID, "line 2.*infinite"),
     "classes that differ in a capital": ("id,x,label\na,1,u\na,2,U\nb,1,v\n", ID, "line 3.*got 'U'.*'u'"),
@@ -559,7 +559,7 @@ def test_what_is_no_table_is_told(tmp_path):
     (folder / "a.csv").write_text("x\n1\n")
     (folder / "b.tsv").write_text("x\n1\n")
     with pytest.raises(
-        DataError, match=r"got files \.csv, \.tsv, expected data files of one formatat"
+        DataError, match=r"got files \.csv, \.tsv, expected data files of one format"
     ):
         read(folder)
 

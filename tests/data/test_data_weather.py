@@ -55,7 +55,7 @@ def test_the_seed_changes_nothing() -> None:
     dataset = made_of(np.random.default_rng(0).random((ROWS, 9)), 1)
     first, second = data.split(dataset, 0), data.split(dataset, 1)
     assert torch.equal(first.train.inputs, second.train.inputs)
-    with pytest.raises(ArgumentError, match=r"fractions.*comes divided into \(10, 1, 1\)"):
+    with pytest.raises(ArgumentError, match=r"fractions.*is already split into \(10, 1, 1\)"):
         data.split(dataset, 0, fractions=(0.8, 0.1, 0.1))
     with pytest.raises(ArgumentError, match="stratified"):
         data.split(dataset, 0, stratified=True)

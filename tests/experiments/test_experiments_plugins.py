@@ -107,7 +107,7 @@ def test_a_process_that_cannot_import_it_says_so(
     monkeypatch.chdir(elsewhere)
     sys.path.remove(str(tmp_path))  # it is imported already, here and nowhere else
     with pytest.raises(
-        ArgumentError, match=r"(?s)in a process of its own.*No module named 'mine'\. Go to"
+        ArgumentError, match=r"(?s)in a separate process.*No module named 'mine'\. Change to"
     ):
         run_study([chosen], tmp_path / "runs", engine=Processes(1))
 

@@ -227,7 +227,9 @@ def test_an_unknown_module_is_told_the_class_to_write() -> None:
 @pytest.mark.parametrize("cell", [nn.RNNCell, nn.GRUCell, nn.LSTMCell])
 def test_a_single_step_of_torch_is_told_the_layer(cell: type[nn.RNNCellBase]) -> None:
     name = cell.__name__
-    with pytest.raises(tl.ArgumentError, match=rf"got a {name}.*torch.nn.{name[:-4]} of one layer"):
+    with pytest.raises(
+        tl.ArgumentError, match=rf"got a {name}.*torch.nn.{name[:-4]} with one layer"
+    ):
         tl.from_torch(cell(3, 6), nn.Linear(6, 2))  # type: ignore[arg-type]
 
 

@@ -105,13 +105,13 @@ def test_a_file_of_another_run_is_told(store: Path, part: str) -> None:
     )
     with pytest.raises(RunError, match=rf"{part}\.json not as written.*Delete .*status\.json"):
         run(small(), store)
-    with pytest.raises(RunError, match=rf"{part}\.json is not what was written"):
+    with pytest.raises(RunError, match=rf"{part}\.json is not as written"):
         pack(store)
     before = table(runs(store))
     told: list[str] = []
     (record,) = run_study([small()], store, engine=InProcess(), tell=told.append)
     assert record.status == DAMAGED
-    assert told[-1].startswith(f"warning: {one.name} does not count: {part}.json is not what was")
+    assert told[-1].startswith(f"warning: {one.name} does not count: {part}.json is not as written")
     (one / "status.json").unlink()
     run(small(), store)
     assert read(one).status == "finished"

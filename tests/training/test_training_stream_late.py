@@ -103,8 +103,11 @@ def test_each_step_is_learned_from_once():
     stream.learn(y[0], delay=1)
     for delay, told in (
         (1, "delay: got 1, expected a predicted step that was not yet learned from"),
-        (2, "delay: got 2, expected a step that was predicted"),
-        (3, r"delay: got 3, expected a number of steps between 0 and max_delay=2. Make the stream"),
+        (2, "delay: got 2, expected a predicted step"),
+        (
+            3,
+            r"delay: got 3, expected a number of steps between 0 and max_delay=2. Create the stream",
+        ),
         (-1, "delay: got -1, expected a number of steps between 0 and"),
         (True, "delay: got True"),
     ):
@@ -118,9 +121,7 @@ def test_each_step_is_learned_from_once():
     stream.run(x[3:5].transpose(0, 1), y[3:5].transpose(0, 1))
     stream.predict(x[5])
     for delay in (1, 2):
-        with pytest.raises(
-            ArgumentError, match=f"delay: got {delay}, expected a step that was pre"
-        ):
+        with pytest.raises(ArgumentError, match=f"delay: got {delay}, expected a predicted step"):
             stream.learn(y[4], delay=delay)
     stream.learn(y[5])
 

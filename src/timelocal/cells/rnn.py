@@ -41,7 +41,9 @@ class RNNCell(Cell):
         fits = 1 <= self.tau < math.inf
         raise_problems(
             [
-                None if fits else Problem("tau", described(tau), "a number of steps, at least 1"),
+                None
+                if fits
+                else Problem("tau", described(tau), "a number of at least 1, in steps"),
                 flag_problem("orthogonal", orthogonal),
             ]
         )
