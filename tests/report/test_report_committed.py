@@ -69,12 +69,19 @@ def test_the_page_is_made_anew_from_the_packed_runs(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("name", "page"), [("meet-forecasts", "meet"), ("rewards-match", "rewards")]
+    ("names", "page"),
+    [
+        (("meet-forecasts",), "meet"),
+        (("rewards-match", "rewards-copying"), "rewards"),
+        (("gated-classes",), "gated"),
+        (("spiking",), "spiking"),
+        (("forward-only",), "forward-only"),
+    ],
 )
 def test_the_page_of_a_question_is_made_anew_from_its_packed_runs(
-    tmp_path: Path, name: str, page: str
+    tmp_path: Path, names: tuple[str, ...], page: str
 ) -> None:
-    asked = [EXPERIMENTS[f"beyond/{name}"]]
+    asked = [EXPERIMENTS[f"beyond/{name}"] for name in names]
     found = collect(asked, "laptop", ROOT / "results" / page / "runs")
     made = write_markdown(found, tmp_path / "page.md").read_bytes()
     assert made == (ROOT / "docs" / f"{page}.md").read_bytes()
