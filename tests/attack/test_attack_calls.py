@@ -196,6 +196,7 @@ def check(family: str, first: int, calls: int) -> Counter[str]:
     return counts
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 def test_public_calls(family: str) -> None:
     counts = check(family, 0, 200)

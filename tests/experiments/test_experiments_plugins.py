@@ -98,6 +98,7 @@ def test_it_is_the_same_on_every_engine(tmp_path: Path) -> None:
     assert losses[0] == losses[1]
 
 
+@pytest.mark.slow
 def test_a_process_that_cannot_import_it_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

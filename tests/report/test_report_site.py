@@ -352,6 +352,7 @@ def test_records_and_figures_are_strict_json(tmp_path: Path) -> None:
     assert [one["epochs"][-1]["test_loss"] for one in diverged] == [None]
 
 
+@pytest.mark.slow
 def test_the_command_of_a_cost_makes_that_very_run(monkeypatch: pytest.MonkeyPatch) -> None:
     for run in rows(costs())[0].runs:
         assert run.command == "timelocal reproduce perturbation/made-up-costs --profile quick"

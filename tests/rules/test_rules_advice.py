@@ -224,7 +224,7 @@ def fitted(choose: Callable[[tl.Network], list[nn.Parameter]]) -> list[str]:
 def test_what_the_optimizer_lacks_is_told() -> None:
     assert fitted(lambda network: list(network.parameters())) == []
     (told,) = fitted(lambda network: list(network.recurrent.parameters()))
-    assert "lacks readout.weight, readout.bias, which will not learn" in told
+    assert "lacks readout.weight, readout.bias, which will not be trained" in told
     (told,) = fitted(lambda network: list(network.readout.parameters()))
     assert "lacks weight_ih_l0" in told or "lacks recurrent.weight_ih_l0" in told
 

@@ -65,6 +65,7 @@ def test_two_processes_learn_as_one_on_the_joint_batch(ranks, name):
             assert_close(found[key], joint[key], atol=1e-9, rtol=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_replicas_are_equal(ranks, name):
     one, other = (rank[name]["state"] for rank in ranks)

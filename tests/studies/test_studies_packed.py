@@ -90,6 +90,7 @@ def parts_in(folder: Path) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.slow
 def test_nothing_is_lost(tmp_path: Path) -> None:
     store = a_store(tmp_path / "runs")
     packing = pack(store)

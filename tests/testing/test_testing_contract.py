@@ -513,6 +513,7 @@ def test_options_are_measured_as_they_declare(rule: type[Rule], options: dict[st
     assert spread is None or spread.ok
 
 
+@pytest.mark.slow
 def test_a_dfa_that_breaks_nothing_passes() -> None:
     """The rules above fail for what they break, not for being subclasses."""
 

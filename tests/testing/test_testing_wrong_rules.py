@@ -175,6 +175,7 @@ class UORO(Rule):
         }
 
 
+@pytest.mark.slow
 def test_a_correct_uoro_passes_and_says_how_sure_it_is() -> None:
     report = check_rule(UORO)
     text = str(report)

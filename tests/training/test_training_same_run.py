@@ -441,6 +441,7 @@ def test_fits_in_threads_are_as_one_after_the_other(problem):
     assert together == alone
 
 
+@pytest.mark.slow
 def test_fits_that_draw_from_torchs_own_generator_take_turns(problem):
     def noisy(outputs, targets):
         return huber(outputs, targets) * torch.rand(len(outputs))

@@ -100,7 +100,9 @@ def test_whatever_follows_finds_the_predicted_step_made(what, path):
     for stream in (predicted, masked):
         SETTLES[what](stream, z, w)
     if what != "predict":
-        with pytest.raises(ArgumentError, match="expected a step that was predicted"):
+        with pytest.raises(
+            ArgumentError, match="expected a predicted step that was not yet learned from"
+        ):
             predicted.learn(y)
     assert_same(moved(predicted), moved(masked))
 
@@ -187,11 +189,15 @@ def test_time_first_networks_predict_as_others():
 def test_nothing_to_learn_from_is_told():
     stream = a_stream()
     (x,), (y,) = data(1)
-    with pytest.raises(ArgumentError, match="expected a step that was predicted"):
+    with pytest.raises(
+        ArgumentError, match="expected a predicted step that was not yet learned from"
+    ):
         stream.learn(y)
     stream.predict(x)
     stream.learn(y)
-    with pytest.raises(ArgumentError, match="expected a step that was predicted"):
+    with pytest.raises(
+        ArgumentError, match="expected a predicted step that was not yet learned from"
+    ):
         stream.learn(y)
     assert stream.steps == 1
 
