@@ -26,6 +26,11 @@ PAGES = [
 ]
 LONG = {"reproduce", "claims", "bench"}
 """Verbs whose work is tested elsewhere, or takes hours."""
+KNOWN = {part for name in EXPERIMENTS for part in (name, name.split("/")[-1])} | {
+    "dfa",
+    "perturbation",
+}
+"""What `reproduce` takes: experiments, with their folder or without it, and the two papers."""
 
 
 def commands(page: Path) -> list[list[str]]:
@@ -47,13 +52,7 @@ def test_every_command_is_one_that_the_program_takes(page: Path) -> None:
                     found = found.get_command(inner, kind)
             with found.make_context(verb, arguments, parent=context) as asked:
                 names = asked.params.get("names") if verb == "reproduce" else None
-        known = {
-            *EXPERIMENTS,
-            *(name.split("/")[-1] for name in EXPERIMENTS),
-            "dfa",
-            "perturbation",
-        }
-        assert set(names or ()) <= known
+        assert set(names or ()) <= KNOWN
 
 
 def test_a_command_with_an_unknown_option_is_refused(tmp_path: Path) -> None:

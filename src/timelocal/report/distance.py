@@ -61,10 +61,9 @@ def points(one: Reproduction, costs: Reproduction) -> list[Point]:
         panel, kind, values = line.line.key.panel, _kind(_as_run(line)), line.values(main)
         if kind in spent and len(values) > 1:
             summary = summarize(list(values.values()))
-            interval = summary.interval or (summary.mean, summary.mean)
-            made.setdefault(
-                (panel, kind), Point(panel, *kind[1:], spent[kind], summary.mean, interval)
-            )
+            assert summary.interval is not None  # of two values and more
+            point = Point(panel, *kind[1:], spent[kind], summary.mean, summary.interval)
+            made.setdefault((panel, kind), point)
     return list(made.values())
 
 
