@@ -27,7 +27,8 @@ class Card:
     otherwise. `between` is the number of sequences between two parts that are in neither. `lengths` are the
     valid steps of each sequence, if they differ. `stepwise` is whether there is a target per step, not per
     sequence; None: per step if they are values. `one_hot` is whether these values are one-hot classes.
-    `features` and `outputs` are the names of inputs and of values to predict, if they have any.
+    `consecutive` is whether each part begins where the one before it ends. `features` and `outputs` are the
+    names of inputs and of values to predict, if they have any.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Card:
     outputs: tuple[str, ...] = ()
     stepwise: bool | None = None
     one_hot: bool = False
+    consecutive: bool = False
 
     def __post_init__(self) -> None:
         if self.stepwise is None:

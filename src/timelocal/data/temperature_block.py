@@ -25,6 +25,32 @@ _STREAMS = 10
 _EACH = ROWS // (2 * BLOCKS)
 
 
+_FROM_ZERO = ("DryBulbFarenheit", "WetBulbFarenheit", "DewPointFarenheit", "RelativeHumidity")
+_FROM_MEAN = ("StationPressure", "Altimeter")
+
+
+def with_readings(rows: np.ndarray) -> np.ndarray:
+    """Rows in which a missing reading holds the value of the hour before.
+
+    The file has no gaps, but it marks missing readings: where there is no humidity, which is never 0, there
+    are zeros among the humidity and the temperatures; where there is no pressure, there is the column's mean,
+    which has more decimals than a reading, all of which are multiples of 0.01.
+
+    Args:
+        rows: (n, I), in the units of the file.
+    """
+    found = rows.copy()
+    no_humidity = rows[:, FEATURES.index("RelativeHumidity")] == 0
+    for name in (*_FROM_ZERO, *_FROM_MEAN):
+        values = rows[:, FEATURES.index(name)]
+        hundreds = 100 * values.astype(np.float64)
+        zero = no_humidity & (values == 0)
+        missing = zero if name in _FROM_ZERO else np.abs(hundreds - hundreds.round()) > 0.01
+        last = np.maximum.accumulate(np.where(missing, 0, np.arange(len(rows))))
+        found[:, FEATURES.index(name)] = values[last]
+    return found
+
+
 def _cuts(block: int) -> tuple[int, int, int]:
     """The first rows whose temperature validates and is tested, and the row after the block."""
     begin = ROWS // 2 + (block - 1) * _EACH
@@ -88,7 +114,7 @@ def _block(name: str, horizon: int, block: int) -> Derived:
     lengths = _lengths(horizon, block)
 
     def change(arrays: Arrays) -> Arrays:
-        return block_pairs(arrays[0][0], horizon, block)
+        return block_pairs(with_readings(arrays[0][0]), horizon, block)
 
     card = replace(
         SERIES.card,
@@ -102,9 +128,12 @@ def _block(name: str, horizon: int, block: int) -> Derived:
             "The blocks share the second half of the time. Everything before a block is known: its last "
             "fifth is for validation, the rest for training, in 10 consecutive streams.",
             "Standardised over the training part.",
+            "Missing readings hold the value of the hour before: the file has zeros in place of the humidity "
+            "and, partly, of the temperatures in 149 hours, and the mean in place of a pressure in 90.",
         ),
         parts=(_STREAMS, 1, 1),
         lengths=lengths,
+        consecutive=True,
     )
     return Derived(SERIES, card, change, _floors)
 

@@ -173,6 +173,9 @@ def _entry(horizon: int, fingerprint: str) -> FileDataset:
                 "Rows 0-30,239 train, in 10 consecutive streams; 30,240-33,599 validate; the last "
                 "1,464 (two months) test. Split by time, whatever the seed.",
                 "Scaled to 0..1 by the training rows alone; 1 is 101 °F of temperature.",
+                "As in the paper, missing readings are left as the file has them: zeros in place of the "
+                "humidity and, partly, of the temperatures in 149 hours, the mean in place of a pressure "
+                "in 90.",
             ),
             parts=(_STREAMS, 1, 1),
             lengths=lengths,

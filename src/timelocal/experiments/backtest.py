@@ -25,14 +25,12 @@ from timelocal.experiments.config import TrainConfig
 from timelocal.experiments.floors import floor_predictions
 from timelocal.experiments.predictions import predicted
 from timelocal.experiments.preparing import scaled
-from timelocal.experiments.run import build_network, build_optimizer
+from timelocal.experiments.run import trained
 from timelocal.files import as_path
 from timelocal.losses import Gaussian, Quantile
 from timelocal.model import Model
-from timelocal.model.build import make_rule, make_scheduler
 from timelocal.model.evaluation import coverage
 from timelocal.model.scores import value_scores
-from timelocal.training import fit
 
 _FIRST = 0.5
 """The share of the time that comes before the first block."""
@@ -176,24 +174,9 @@ def _forecasts(
 ) -> tuple[int, dict[str, Tensor], NDArray[Any] | None]:
     """Epochs of the model that was kept, what it and the floors say of the test part, and its quantiles."""
     ready = scaled(config, dataset, parts)
-    network = build_network(config, dataset)
-    rule = make_rule(config.rule, network, config.loss, config.at, config.seed, config.rule_options)
-    optimizer = build_optimizer(config, network)
-    history = fit(
-        rule,
-        optimizer,
-        ready.split.train,
-        ready.split.validation,
-        epochs=config.epochs,
-        batch_size=config.batch,
-        seed=config.seed,
-        clip=config.clip,
-        scheduler=make_scheduler(config.scheduler, optimizer, config.epochs),
-        patience=config.patience,
-        restore_best=True,
-    )
+    rule, history = trained(config, dataset, ready.split)
     found = {"model": ready.in_own_units(predicted(rule, ready.split.test))}
-    found |= floor_predictions(ready, reading.target, network)
+    found |= floor_predictions(ready, reading.target, rule.network)
     if season is not None:
         feature = dataset.card.features.index(str(reading.target))
         inputs = parts.test.inputs.numpy()

@@ -122,12 +122,14 @@ def reaches(
     return Claim(text, rule, comparisons, measure)
 
 
-def stays_below(text: str, bounds: Iterable[tuple[Key, float]]) -> Claim:
-    """Every mean is below its number. For losses."""
+def stays_below(text: str, bounds: Iterable[tuple[Key, float]], enough: int | None = None) -> Claim:
+    """Every mean is below its number, or at least `enough` of them. For losses."""
     comparisons = tuple(
         Comparison(key, bound, lambda ours, number: number - ours) for key, bound in bounds
     )
-    return Claim(text, "each mean is below the number given", comparisons)
+    count = len(comparisons)
+    which = "each mean is" if enough is None else f"at least {enough} of {count} means are"
+    return Claim(text, f"{which} below the number given", comparisons, enough=enough)
 
 
 def fewer_errors(text: str, pairs: Iterable[tuple[Key, Key]], factor: float) -> Claim:
@@ -166,12 +168,25 @@ class _Findings:
     tests: tuple[Tested, ...]
     missing: tuple[Key, ...]
     nothing_learned: tuple[str, ...]
+    spare: int
+    """How many comparisons may be wrong."""
 
     @property
     def holds(self) -> float | None:
-        """The p-value of the whole claim; None where one of its comparisons is not made."""
-        incomplete = self.missing or self.nothing_learned or not self.tests
-        return None if incomplete else max(one.p for one in self.tests)
+        """The p-value of the whole claim; None where one of its comparisons is not made.
+
+        That of u right comparisons among n is (n − u + 1) times the u-th smallest p-value (Benjamini and
+        Heller, 2008, with Bonferroni's inequality); for u = n it is the largest.
+        """
+        if self.missing or self.nothing_learned or not self.tests:
+            return None
+        chances = sorted(one.p for one in self.tests)
+        return min(1.0, (1 + self.spare) * chances[-1 - self.spare])
+
+    def fails(self, contraries: Iterable[float]) -> float:
+        """The p-value of too many wrong comparisons, from that of each test, corrected for all tests."""
+        chances = sorted(contraries)
+        return chances[self.spare] if self.spare < len(chances) else 1.0
 
 
 def verdicts(
@@ -192,7 +207,7 @@ def verdicts(
     ]
     holds = holm([one.holds for one in found])
     contraries = iter(holm([test.p_contrary for one in found for test in one.tests]))
-    fails = [min((next(contraries) or 0.0 for _ in one.tests), default=1.0) for one in found]
+    fails = [one.fails([next(contraries) or 0.0 for _ in one.tests]) for one in found]
     return [
         _verdict(one, p, contrary, strictest)
         for one, p, contrary in zip(found, holds, fails, strict=True)
@@ -213,6 +228,7 @@ def _findings(claim: Claim, measured: Measured, first: Measured, strictest: floa
         tuple(test for test in tests if test is not None),
         tuple(missing),
         tuple(dict.fromkeys(nothing)),
+        0 if claim.enough is None else len(claim.comparisons) - claim.enough,
     )
 
 

@@ -9,7 +9,7 @@ from functools import cache
 from timelocal.data.reading import is_file
 from timelocal.errors import UnsupportedError
 from timelocal.experiments.catalogue import EXPERIMENTS
-from timelocal.experiments.config import CostConfig, TrainConfig, default_task
+from timelocal.experiments.config import TrainConfig, default_task
 from timelocal.experiments.experiment import PROFILES, ProfileName
 from timelocal.model.build import rule_defaults
 
@@ -24,21 +24,21 @@ _IF_SET = (
 def command_of(config: TrainConfig) -> str:
     """The line that makes this very run again: `timelocal train …`, hash and all.
 
-    A `CostConfig` is measured by its table or figure: then it is `timelocal reproduce …`.
+    A cost or a forecast is measured by its table or figure: then it is `timelocal reproduce …`.
 
     Raises:
-        UnsupportedError: for a `CostConfig` of no table or figure of the papers.
+        UnsupportedError: for a cost or a forecast of no table or figure.
 
     >>> command_of(TrainConfig(epochs=3))[:38]
     'timelocal train --dataset digits-rows '
     """
-    if isinstance(config, CostConfig):
-        for name, profile, costs in _costs():
-            if config.model_copy(update={"seed": 0}) in costs:
+    if not is_training(config):
+        for name, profile, measured in _measured():
+            if config.model_copy(update={"seed": 0}) in measured:
                 return f"timelocal reproduce {name} --profile {profile}"
         raise UnsupportedError(
-            "config: got a CostConfig, expected a training run. Use `timelocal reproduce` with the name of "
-            "its table or figure and its profile."
+            f"config: got a {type(config).__name__}, expected a training run. Use `timelocal reproduce` "
+            "with the name of its table or figure and its profile."
         )
     words = ["timelocal", "train"]
     for name in _GIVEN:
@@ -71,6 +71,11 @@ def command_of(config: TrainConfig) -> str:
     return shlex.join([*words, "--seeds", f"{config.seed},", "--threads", str(config.threads)])
 
 
+def is_training(config: TrainConfig) -> bool:
+    """Whether it is a training run, which a `timelocal train …` makes, and none of the other kinds."""
+    return type(config) is TrainConfig
+
+
 def _option(name: str, value: object) -> str:
     return f"{name}={value if isinstance(value, str) else json.dumps(value)}"
 
@@ -84,13 +89,13 @@ def known_command(config: TrainConfig) -> str | None:
 
 
 @cache
-def _costs() -> list[tuple[str, ProfileName, list[TrainConfig]]]:
-    """What every table and figure measures of costs, in each of its sizes, with the seed 0."""
+def _measured() -> list[tuple[str, ProfileName, list[TrainConfig]]]:
+    """What every table and figure measures that is no training run, in each of its sizes, with the seed 0."""
     return [
         (
             one.name,
             profile,
-            [line.config for line in one.lines(profile) if isinstance(line.config, CostConfig)],
+            [line.config for line in one.lines(profile) if not is_training(line.config)],
         )
         for one in EXPERIMENTS.values()
         for profile in PROFILES

@@ -395,6 +395,28 @@ class CostConfig(TrainConfig):
         return {"measures": self.measures, **super().chosen()}
 
 
+class ForecastConfig(TrainConfig):
+    """As a training run, of `members` networks whose forecasts are averaged (`experiments.forecast`).
+
+    The networks of seed s start from the seeds s·members, …, s·members + members − 1.
+    """
+
+    measures: Literal["forecast"] = "forecast"
+    members: Count = 5
+
+    def chosen(self) -> dict[str, Any]:
+        """As of a training run, with `measures`, which says that it is none."""
+        return {"measures": self.measures, **super().chosen()}
+
+
+KINDS: dict[str | None, type[TrainConfig]] = {
+    None: TrainConfig,
+    "cost": CostConfig,
+    "forecast": ForecastConfig,
+}
+"""The kind of a configuration by what it `measures`."""
+
+
 def _small_network(fields: Mapping[str, Any]) -> Network:
     """A network to judge a rule by: of two units, or as many as asked for with a cell from elsewhere."""
     cell = fields["cell"]

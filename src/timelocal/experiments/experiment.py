@@ -143,13 +143,15 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Claim:
-    """A statement of the paper, in our words, and the comparisons that must all be right for it to hold."""
+    """A statement of the paper, in our words, and the comparisons that must be right for it to hold."""
 
     text: str
     rule: str
     comparisons: tuple[Comparison, ...]
     measure: str | None = None
     """What is compared; None for the experiment's first measure."""
+    enough: int | None = None
+    """How many of the comparisons have to be right; None for all of them."""
 
 
 @dataclass(frozen=True)

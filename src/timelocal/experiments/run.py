@@ -12,7 +12,7 @@ import torch
 from torch.optim import Optimizer
 
 from timelocal.analysis.alignment import watch
-from timelocal.data import Dataset
+from timelocal.data import Dataset, Split
 from timelocal.data.sequences import valid
 from timelocal.errors import RunError
 from timelocal.experiments.command import command_of
@@ -187,6 +187,29 @@ def build_optimizer(config: TrainConfig, network: Network) -> Optimizer:
         return make(network.parameters(), lr=config.lr)
     recurrent = {"params": list(network.recurrent.parameters()), "lr": config.recurrent_lr}
     return make([recurrent, {"params": list(network.readout.parameters())}], lr=config.lr)
+
+
+def trained(config: TrainConfig, dataset: Dataset, split: Split) -> tuple[Rule, History]:
+    """A network trained by `config` without a folder, as it was after its best epoch."""
+    network = build_network(config, dataset)
+    rule = make_rule(config.rule, network, config.loss, config.at, config.seed, config.rule_options)
+    optimizer = build_optimizer(config, network)
+    history = fit(
+        rule,
+        optimizer,
+        split.train,
+        split.validation,
+        test=split.test,
+        epochs=config.epochs,
+        batch_size=config.batch,
+        seed=config.seed,
+        clip=config.clip,
+        online=config.online,
+        scheduler=make_scheduler(config.scheduler, optimizer, config.epochs),
+        patience=config.patience,
+        restore_best=True,
+    )
+    return rule, history
 
 
 def warn_of_changes(config: TrainConfig, folder: Path) -> dict[str, Any]:

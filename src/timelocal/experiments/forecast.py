@@ -1,0 +1,98 @@
+"""The forecast of a block of time: the mean of several networks, all of which have seen what came before."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from statistics import fmean
+
+import torch
+from torch import Tensor
+
+from timelocal.data.metrics import mse
+from timelocal.errors import Problem, raise_problems
+from timelocal.experiments.command import known_command
+from timelocal.experiments.config import ForecastConfig
+from timelocal.experiments.environment import environment
+from timelocal.experiments.floors import floors
+from timelocal.experiments.folder import already_done, set_status
+from timelocal.experiments.origins import origins
+from timelocal.experiments.predictions import measured
+from timelocal.experiments.preparing import Prepared, prepared
+from timelocal.experiments.run import begin, build_network, trained, warn_of_changes
+from timelocal.files import as_path, exclusive, make_folder, write_json
+from timelocal.losses import LOSSES
+from timelocal.training import History
+
+
+def forecast(config: ForecastConfig, out: str | Path, data_dir: str | Path | None = None) -> Path:
+    """Train the networks of `config` and average their forecasts of the test part; return their folder.
+
+        ŷ_t = (1/M) Σ_m y_t^(m)
+
+    Each network is kept as it was after its best epoch on the validation part. It then runs, without
+    learning, over the end of the training part and the validation part, so that its state is not zero where
+    the test part begins. A regression on lagged inputs sees these inputs, too.
+
+    `result.json` has the `metrics` of the mean forecast, and under `alone` the mean, over the networks, of
+    the error that each makes by itself. The curves in `history.json` are means over the networks, each
+    starting every part from a state of zero. An interrupted forecast starts again.
+
+    Raises:
+        ArgumentError: for data whose parts do not follow each other in time.
+    """
+    folder = as_path(out, "out") / config.folder_name()
+    warn_of_changes(config, folder)
+    if already_done(config, folder):
+        return folder
+    torch.set_num_threads(config.threads)
+    torch.set_flush_denormal(True)
+    ready = prepared(config, data_dir)
+    if not ready.dataset.card.consecutive:
+        expected = "data whose parts follow each other in time, such as temperature-block"
+        raise_problems([Problem("dataset", repr(config.dataset), expected)])
+    untrained = build_network(config, ready.dataset)
+    trivial = floors(ready, untrained, LOSSES[config.loss](), None)
+    with exclusive(make_folder(folder) / ".lock"):
+        if already_done(config, folder):  # by another, while the data were loaded here
+            return folder
+        begin(folder, config, environment(known_command(config), origins(config)))
+        try:
+            first = config.members * config.seed
+            members = [_member(config, ready, first + n) for n in range(config.members)]
+        except Exception as error:
+            set_status(folder, "failed", f"{type(error).__name__}: {error}")
+            raise
+        histories = [history for history, _ in members]
+        write_json(folder / "history.json", {"epochs": _mean_curves(histories)})
+        diverged = [one.message for one in histories if one.status == "diverged"]
+        if diverged:
+            set_status(folder, "diverged", diverged[0])
+            return folder
+        targets = ready.raw.test.targets
+        forecasts = [ready.in_own_units(outputs) for _, outputs in members]
+        result = {
+            "seed": config.seed,
+            "epochs": config.epochs,
+            "seconds": sum(sum(one.seconds) for one in histories),
+            "trivial": trivial,
+            "metrics": measured(torch.stack(forecasts).mean(0), targets),
+            "alone": {"mse": fmean(mse(one, targets) for one in forecasts)},
+        }
+        write_json(folder / "result.json", result)
+        set_status(folder, "finished")
+    return folder
+
+
+def _member(config: ForecastConfig, ready: Prepared, seed: int) -> tuple[History, Tensor]:
+    """A network of this seed: its training, and its forecast (1, T, o) of the test part."""
+    rule, history = trained(config.model_copy(update={"seed": seed}), ready.dataset, ready.split)
+    split = ready.split
+    before = torch.cat((split.train.inputs[-1:], split.validation.inputs), 1)
+    outputs = rule.predict(torch.cat((before, split.test.inputs), 1))
+    return history, outputs[:, before.shape[1] :]
+
+
+def _mean_curves(histories: list[History]) -> list[dict[str, float]]:
+    """The mean over the networks of every number of an epoch, as far as all of them went."""
+    epochs = zip(*(one.epochs for one in histories), strict=False)
+    return [{name: fmean(one[name] for one in epoch) for name in epoch[0]} for epoch in epochs]
