@@ -10,9 +10,9 @@ import torch
 from sklearn.linear_model import Ridge
 
 from timelocal import data
-from timelocal.data.temperature_block import BLOCKS, block_pairs
+from timelocal.data.temperature_block import BLOCKS, block_pairs, with_readings
 from timelocal.data.trivial import chosen_ridge
-from timelocal.data.weather import FEATURES, ROWS, TARGET
+from timelocal.data.weather import FEATURES, ROWS, SERIES, TARGET
 from timelocal.errors import ArgumentError
 
 
@@ -75,6 +75,40 @@ def test_ridge_takes_the_lags_and_the_penalty_that_validate_best() -> None:
     expected = min(found, key=lambda one: one[0])[1]
     got = chosen_ridge(train, validation, test, (1, 3, 5), (0.1, 10.0))
     assert np.allclose(got[0, :, 0].numpy(), expected)
+
+
+def test_a_missing_reading_holds_the_value_of_the_hour_before() -> None:
+    """Zero temperatures stay where there is a humidity, as do pressures of two decimals."""
+    rows = np.full((6, len(FEATURES)), 20.0)
+    dry, wet, humid, pressure = (
+        FEATURES.index(name)
+        for name in ("DryBulbFarenheit", "WetBulbFarenheit", "RelativeHumidity", "StationPressure")
+    )
+    rows[:, dry] = [1, 2, 0, 0, 0, 6]
+    rows[:, wet] = [1, 0, 0, 0, 5, 6]
+    rows[:, humid] = [50, 51, 0, 0, 54, 55]
+    rows[:, pressure] = [21.68, 21.47868, 21.7, 21.65, 21.47868, 21.47868]
+    expected = rows.copy()
+    expected[:, dry] = [1, 2, 2, 2, 0, 6]
+    expected[:, wet] = [1, 0, 0, 0, 5, 6]
+    expected[:, humid] = [50, 51, 51, 51, 54, 55]
+    expected[:, pressure] = [21.68, 21.68, 21.7, 21.65, 21.65, 21.65]
+    assert np.array_equal(with_readings(rows), expected)
+    single = rows.astype(np.float32)
+    assert np.array_equal(with_readings(single), expected.astype(np.float32))
+
+
+@pytest.mark.data
+def test_the_file_lacks_readings_in_a_few_hours(data_dir: Path) -> None:
+    rows = SERIES.read(data_dir)[0][0]
+    changed = rows != with_readings(rows)
+    hours = dict(zip(FEATURES, changed.sum(0).tolist(), strict=True))
+    assert hours["RelativeHumidity"] == 149
+    assert (
+        80 <= hours["StationPressure"] <= 85
+    )  # a pressure before that equals the mean changes none
+    assert hours["Visibility"] == hours["WindSpeed"] == hours["WindDirection"] == 0
+    assert (with_readings(rows)[1:, FEATURES.index("RelativeHumidity")] > 0).all()
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,13 @@ from timelocal.experiments import config as config_module
 from timelocal.experiments import environment
 from timelocal.experiments.catalogue import EXPERIMENTS
 from timelocal.experiments.command import command_of, known_command
-from timelocal.experiments.config import DEFAULTS_VERSION, CostConfig, TrainConfig
+from timelocal.experiments.config import (
+    DEFAULTS_VERSION,
+    KINDS,
+    CostConfig,
+    ForecastConfig,
+    TrainConfig,
+)
 from timelocal.experiments.cost import measure_cost
 from timelocal.experiments.run import run
 from timelocal.experiments.trial import Trial, from_json, name_of
@@ -35,7 +41,8 @@ def defaults_now() -> dict[str, Any]:
         name: "of the rule"
         if name == "rule_options"
         else one.get_default(call_default_factory=True)
-        for name, one in CostConfig.model_fields.items()
+        for kind in (ForecastConfig, CostConfig)
+        for name, one in kind.model_fields.items()
     }
     options = {
         rule: {k: v for k, v in rule_defaults(rule).items() if k not in ("loss", "at", "seed")}
@@ -102,7 +109,7 @@ def test_another_version_is_another_name(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_what_comes_later_renames_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     given = {"cell": "rnn", "rule": "anp", "rule_options": {"sigma": 0.5}, "epochs": 3}
     config = TrainConfig(**given)
-    for kind in (TrainConfig, CostConfig):
+    for kind in KINDS.values():
         later = create_model("Later", __base__=kind, novelty=(bool, False), strength=(float, 1.0))
         assert later(**given).sha256() == kind(**given).sha256()
         assert later(**given, novelty=True).sha256() != kind(**given).sha256()
@@ -125,6 +132,8 @@ def test_what_is_chosen_leads_back_to_the_whole() -> None:
         TrainConfig(cell="rnn", rule="dfa-authors-code", rule_options={"quirks": ["frobenius"]}),
         CostConfig(),
         CostConfig(repeats=2, lr=0.5),
+        ForecastConfig(),
+        ForecastConfig(members=2),
         *(line.config for one in EXPERIMENTS.values() for line in one.lines("quick")),
     ]
     for trial in trials:
@@ -145,7 +154,8 @@ def test_what_is_chosen_leads_back_to_the_whole() -> None:
         }
     assert TrainConfig().chosen() == {}
     assert CostConfig().chosen() == {"measures": "cost"}
-    assert len({trial.folder_name() for trial in trials[:5]}) == 5
+    assert ForecastConfig().chosen() == {"measures": "forecast"}
+    assert len({trial.folder_name() for trial in trials[:7]}) == 7
 
 
 @pytest.mark.parametrize("written", [1, 1.0])

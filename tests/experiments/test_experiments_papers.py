@@ -22,7 +22,7 @@ from timelocal.experiments.claims import (
     verdicts,
     within,
 )
-from timelocal.experiments.config import CostConfig, TrainConfig
+from timelocal.experiments.config import KINDS, TrainConfig
 from timelocal.experiments.experiment import PROFILES, Claim, Key, Numbers, ProfileName, Verdict
 from timelocal.experiments.papers import dfa as dfa_paper
 
@@ -233,6 +233,25 @@ def test_a_claim_needs_all_its_comparisons_and_one_refutes_it() -> None:
     assert "B on task 1, A on task 2 (not so)" in verdict.because
 
 
+def test_a_claim_may_spare_comparisons() -> None:
+    """At least two of three: the second smallest p counts twice; two wrong ones refute it."""
+    seeds = range(8)
+    c = Key("task", "C", "as corrected")
+
+    def below(*levels: float) -> Verdict:
+        numbers = {
+            key: dict.fromkeys(seeds, level) for key, level in zip((A, B, c), levels, strict=True)
+        }
+        (found,) = decide([stays_below("", [(key, 1.0) for key in (A, B, c)], 2)], numbers)
+        return found
+
+    assert (below(0.9, 0.9, 0.9).word, below(0.9, 0.9, 0.9).p) == ("holds", 2 / 256)
+    assert (below(0.9, 1.1, 0.9).word, below(0.9, 1.1, 0.9).p) == ("holds", 2 / 256)
+    assert below(0.9, 1.1, 1.1).word == "does not hold"
+    assert below(0.9, 1.1, 1.0).word == "cannot be decided with 8 seeds"
+    assert "at least 2 of 3 means" in stays_below("", [(A, 1.0), (B, 1.0), (c, 1.0)], 2).rule
+
+
 def test_lines_at_the_floor_have_learned_nothing() -> None:
     seeds = range(9)
     noise = dict(enumerate((0.002, -0.002, 0.001, -0.001, 0.003, -0.003, 0.001, -0.001, 0.0)))
@@ -295,7 +314,7 @@ def test_d_that_never_learns_is_not_no_d() -> None:
 
 
 def test_unknown_keys_are_refused() -> None:
-    for kind in (TrainConfig, CostConfig):
+    for kind in KINDS.values():
         with pytest.raises(ArgumentError, match="epoch"):
             kind(epoch=3)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, median
 
 import torch
 from torch import Tensor
@@ -64,6 +64,8 @@ def forecast(config: ForecastConfig, out: str | Path, data_dir: str | Path | Non
             raise
         histories = [history for history, _ in members]
         write_json(folder / "history.json", {"epochs": _mean_curves(histories)})
+        took = [seconds for one in histories for seconds in one.step_seconds]
+        write_json(folder / "timing.json", {"step_seconds_median": median(took) if took else None})
         diverged = [one.message for one in histories if one.status == "diverged"]
         if diverged:
             set_status(folder, "diverged", diverged[0])
@@ -88,7 +90,7 @@ def _member(config: ForecastConfig, ready: Prepared, seed: int) -> tuple[History
     rule, history = trained(config.model_copy(update={"seed": seed}), ready.dataset, ready.split)
     split = ready.split
     before = torch.cat((split.train.inputs[-1:], split.validation.inputs), 1)
-    outputs = rule.predict(torch.cat((before, split.test.inputs), 1))
+    outputs = rule.outputs(torch.cat((before, split.test.inputs), 1))
     return history, outputs[:, before.shape[1] :]
 
 

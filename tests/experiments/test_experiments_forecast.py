@@ -1,0 +1,95 @@
+"""Forecasts of several networks: which networks, what they have seen, how their forecasts are averaged."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from timelocal.errors import ArgumentError
+from timelocal.experiments.catalogue import EXPERIMENTS
+from timelocal.experiments.command import known_command
+from timelocal.experiments.config import ForecastConfig
+from timelocal.experiments.preparing import prepared
+from timelocal.experiments.run import trained
+from timelocal.experiments.trial import do
+from timelocal.studies.measures import value
+from timelocal.studies.store import RunRecord, read
+
+SMALL = {
+    "dataset": "temperature-block:horizon=24,block=1",
+    "loss": "mse",
+    "at": "every",
+    "cell": "lru",
+    "rule": "rtrl",
+    "hidden": 3,
+    "batch": 10,
+    "online": True,
+    "epochs": 1,
+}
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("forecasts")
+
+
+def made(store: Path, **fields: int) -> RunRecord:
+    record = read(do(ForecastConfig(**SMALL, **fields), store))
+    assert record.status == "finished"
+    assert not record.problems
+    return record
+
+
+@pytest.mark.slow
+@pytest.mark.data
+def test_the_mean_forecast_is_that_of_networks_with_seeds_of_their_own(store: Path) -> None:
+    """Networks 2 and 3 are those of seed 1; a mean errs less than its members do on average."""
+    pair = made(store, members=2, seed=1)
+    errors = []
+    for seed in (2, 3):
+        alone = made(store, members=1, seed=seed)
+        assert alone.result["alone"]["mse"] == pytest.approx(alone.result["metrics"]["mse"])
+        errors.append(alone.result["metrics"]["mse"])
+    assert pair.result["alone"]["mse"] == pytest.approx(sum(errors) / 2)
+    assert pair.result["metrics"]["mse"] < pair.result["alone"]["mse"]
+    assert [epoch["epoch"] for epoch in pair.epochs] == [1]
+    ridge = pair.result["trivial"]["ridge on the past"]
+    assert value(pair, "of_ridge") == pair.result["metrics"]["mse"] / ridge
+    assert value(pair, "of_ridge_alone") == pair.result["alone"]["mse"] / ridge
+
+
+@pytest.mark.slow
+@pytest.mark.data
+def test_a_network_has_seen_what_came_before(store: Path) -> None:
+    """The state is carried by hand: out of what came before, into the test part."""
+    config = ForecastConfig(**SMALL, members=1, seed=2)
+    ready = prepared(config, None)
+    network = trained(config, ready.dataset, ready.split)[0].network
+    before = torch.cat((ready.split.train.inputs[-1:], ready.split.validation.inputs), 1)
+    with torch.no_grad():
+        last = network.scan(before).final_states()
+        carried = network.scan(ready.split.test.inputs, initial=last)
+    error = (carried.outputs.transpose(0, 1) - ready.split.test.targets).square().mean()
+    found = made(store, members=1, seed=2).result["metrics"]["mse"]
+    assert found == pytest.approx(float(error), rel=1e-4)
+    with torch.no_grad():
+        cold = network.scan(ready.split.test.inputs).outputs.transpose(0, 1)
+    assert abs(found - float((cold - ready.split.test.targets).square().mean())) > 1e-6
+
+
+def test_parts_have_to_follow_each_other(tmp_path: Path) -> None:
+    config = ForecastConfig(**SMALL | {"dataset": "adding:steps=5", "at": "last", "online": False})
+    with pytest.raises(ArgumentError, match=r"dataset: got 'adding:steps=5', expected data whose"):
+        do(config, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_command_is_that_of_its_table() -> None:
+    line = EXPERIMENTS["beyond/weather-blocks"].lines("laptop")[0]
+    again = known_command(line.config.model_copy(update={"seed": 3}))
+    assert again == "timelocal reproduce beyond/weather-blocks --profile laptop"
+    assert known_command(ForecastConfig(**SMALL)) is None
+    assert json.loads(line.config.canonical())["measures"] == "forecast"
