@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from timelocal.experiments.beyond import memory, weather
+from timelocal.experiments.beyond import delays, memory, weather
 from timelocal.experiments.catalogue import EXPERIMENTS
 from timelocal.files import write_json
 from timelocal.report.bench import with_tables
@@ -23,7 +23,8 @@ ROOT = Path(__file__).parents[2]
 @pytest.mark.slow
 def test_the_page_of_long_memories_is_made_anew_from_its_packed_runs(tmp_path: Path) -> None:
     store = ROOT / "results" / "memory" / "runs"
-    found = collect([*memory.EXPERIMENTS, *weather.EXPERIMENTS], "laptop", store)
+    asked = [*memory.EXPERIMENTS, *delays.EXPERIMENTS, *weather.EXPERIMENTS]
+    found = collect(asked, "laptop", store)
     page = write_markdown(found, tmp_path / "page.md").read_bytes()
     assert page == (ROOT / "docs" / "memory.md").read_bytes()
 
@@ -51,7 +52,7 @@ def test_the_page_of_feedback_matrices_is_made_anew_from_its_packed_runs(tmp_pat
 @pytest.mark.slow
 def test_the_page_of_published_claims_is_made_anew_from_its_packed_runs(tmp_path: Path) -> None:
     store = ROOT / "results" / "published" / "runs"
-    asked = [EXPERIMENTS["beyond/immediate"], EXPERIMENTS["beyond/stationary"]]
+    asked = [EXPERIMENTS[f"beyond/{name}"] for name in ("immediate", "sparse", "stationary")]
     found = collect(asked, "laptop", store)
     page = write_markdown(found, tmp_path / "page.md").read_bytes()
     assert page == (ROOT / "docs" / "published.md").read_bytes()

@@ -38,7 +38,9 @@ PLACES = {
     "beyond/spiking": Place("spiking", "spiking"),
     "beyond/forward-only": Place("forward-only", "forward-only"),
     "beyond/immediate": Place("published", "published"),
+    "beyond/sparse": Place("published", "published"),
     "beyond/stationary": Place("published", "published"),
+    "beyond/delays": Place("memory", "memory"),
     **{one.name: Place("memory", "memory") for one in (*memory.EXPERIMENTS, *weather.EXPERIMENTS)},
 }
 """By the name of an experiment, or by its first part. Experiments that are not listed have no runs yet."""
