@@ -168,7 +168,7 @@ def test_right_ones_pass(cell: tl.BlackBox, dtype: torch.dtype) -> None:
     report = check_black_box(cell, dtype=dtype)
     assert report.ok
     assert len(report.findings) == 10
-    assert "node_noise        added to the measured nodes  so, to " in str(report)
+    assert "node_noise        added to the measured nodes  yes, to " in str(report)
 
 
 class Noisy(Chip):

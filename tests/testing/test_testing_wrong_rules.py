@@ -183,7 +183,7 @@ def test_a_correct_uoro_passes_and_says_how_sure_it_is() -> None:
     assert not broken(text)
     assert report.held > 0
     assert report.refused
-    assert "that on average, on 2 cases" in text
+    assert "as declared on average, on 2 cases" in text
     factors = [float(found) for found in re.findall(r"caught: ×(\d\.\d\d)", text)]
     assert len(factors) == 4
     assert all(1 <= factor <= 2 for factor in factors)

@@ -1,4 +1,4 @@
-"""The contract of a black box: what the rules that train it take for granted.
+"""The contract of a black box: the properties that the rules that train it rely on.
 
 from timelocal.testing import check_black_box
 print(check_black_box(MyDevice()))
@@ -27,19 +27,19 @@ _SEQUENCES, _STEPS, _INPUTS, _HIDDEN = 3, 8, 3, 5
 def check_black_box(
     cell: BlackBox, *, dtype: torch.dtype = torch.float64, resolution: float = 0.0
 ) -> ContractReport:
-    """Run a black box on small batches and measure what perturbation rules take for granted.
+    """Run a black box on small batches and measure the properties that perturbation rules rely on.
 
-    Its shapes; that states start from the initial one, depend on no later input and on no other sequence, and
-    can be carried from one call to the next; that noise moves what is measured by just that much; that
-    weights and inputs matter; that nothing given to it is written to; and that it learns.
+    These are: its shapes; that states start from the initial one, depend on no later input and on no other
+    sequence, and can be carried from one call to the next; that noise moves the measured nodes by exactly its
+    own size; that weights and inputs matter; that it writes to none of its arguments; and that it learns.
 
     Args:
         cell: yours. It is copied (`copy.deepcopy`) for every run, so that a simulated device draws the same
-            noise in each; one that cannot be made to do so is not asked what noise would hide.
+            noise in each. If the copies differ, the properties that their noise would hide are not measured.
         dtype: of inputs and weights.
-        resolution: of what it measures (one level of its converter), in units of the pre-activation.
+        resolution: of its measurements (one level of its converter), in units of the pre-activation.
 
-    Returns a report; `str` of it is a table.
+    Returns a report; its `str` is a table.
 
     Raises:
         AssertionError: with that table, if anything is broken.
@@ -62,7 +62,7 @@ def check_black_box(
         bench = _Bench(cell, dtype)
         device = _copied(cell)
         noisy = not _same(bench.scan(cell=device), bench.scan(cell=device))
-    except Exception as broken:  # whatever a stranger's device may do
+    except Exception as broken:  # a user's device may raise anything
         report.findings.append(Finding("report", "", "", ok=False, details=(_told(broken),)))
         raise AssertionError(str(report)) from broken
     steady = bench.steady
@@ -74,7 +74,7 @@ def check_black_box(
             continue
         try:
             found = check(bench, resolution)
-        except Exception as broken:  # whatever a stranger's device may do
+        except Exception as broken:  # a user's device may raise anything
             found = Finding(name, declared, "", ok=False, details=(_told(broken),))
         report.findings.append(found)
     report.findings.append(_noise_of_its_own(noisy))
@@ -123,7 +123,7 @@ class _Bench:
         initial: State | None = None,
         noise: Tensor | None = None,
     ) -> LayerTrajectory:
-        """A run of a fresh copy, or of the one given as it goes on, which left behind what it should."""
+        """A run of a fresh copy, or of the given one, continued; its report is checked."""
         x = self.inputs if inputs is None else inputs
         start = initial or self.initial
         if cell is None:
@@ -142,7 +142,7 @@ class _Bench:
 
 
 def _copied(cell: BlackBox) -> BlackBox:
-    """A copy, or the thing itself where it cannot be copied."""
+    """A copy, or the cell itself if it cannot be copied."""
     try:
         return copy.deepcopy(cell)
     except Exception:  # a handle of a real device
@@ -164,7 +164,7 @@ def _away(one: Tensor, other: Tensor) -> float:
 
 
 def _same(one: LayerTrajectory, other: LayerTrajectory, rows: slice = slice(None)) -> bool:
-    """Whether two runs came to the same, in some of the sequences, to rounding."""
+    """Whether two runs agree up to rounding, in the given sequences."""
     bar = 1e-9 if one.states[0].dtype == torch.float64 else 1e-5
     pairs = zip(_parts(one), _parts(other), strict=True)
     return all(_away(a[:, rows], b[:, rows]) <= bar for a, b in pairs)
@@ -177,7 +177,7 @@ def _finding(name: str, declared: str, ok: bool, right: str, wrong: str) -> Find
 def _reports(bench: _Bench, _: float) -> Finding:
     run = bench.scan()
     finite = all(bool(part.isfinite().all()) for part in _parts(run))
-    return _finding("report", "right shapes, finite", finite, "so", "values that are not finite")
+    return _finding("report", "right shapes, finite", finite, "yes", "values that are not finite")
 
 
 def _starts(bench: _Bench, _: float) -> Finding:
@@ -190,7 +190,7 @@ def _starts(bench: _Bench, _: float) -> Finding:
         if not torch.equal(states[0], initial)
     ]
     wrong = f"{', '.join(names)} start elsewhere"
-    return _finding("states", "start from the initial ones", not names, "so", wrong)
+    return _finding("states", "start from the initial ones", not names, "yes", wrong)
 
 
 def _rows(bench: _Bench, _: float) -> Finding:
@@ -198,7 +198,7 @@ def _rows(bench: _Bench, _: float) -> Finding:
     other[:, 1:] += 1
     kept = _same(bench.scan(), bench.scan(inputs=other), slice(0, 1))
     wrong = "one sequence changes with another's input"
-    return _finding("sequences", "independent of each other", kept, "so", wrong)
+    return _finding("sequences", "independent of each other", kept, "yes", wrong)
 
 
 def _causal(bench: _Bench, _: float) -> Finding:
@@ -213,7 +213,7 @@ def _causal(bench: _Bench, _: float) -> Finding:
         for a, b in zip(one.states, two.states, strict=True)
     ) and bool(_away(one.auxiliary[:half], two.auxiliary[:half]) < 1e-5)
     wrong = "a later input changes an earlier step"
-    return _finding("time", "only goes forward", kept, "so", wrong)
+    return _finding("time", "only goes forward", kept, "yes", wrong)
 
 
 def _pieces(bench: _Bench, _: float) -> Finding:
@@ -229,11 +229,11 @@ def _pieces(bench: _Bench, _: float) -> Finding:
     bar = 1e-9 if bench.inputs.dtype == torch.float64 else 1e-5
     kept = all(_away(a, b) <= bar for a, b in zip(joined, whole.states, strict=True))
     wrong = "a different result in pieces: something else is carried, or the states are not used"
-    return _finding("in pieces", "as in one go", kept, "so", wrong)
+    return _finding("in pieces", "as in one go", kept, "yes", wrong)
 
 
 def _noise(bench: _Bench, resolution: float) -> Finding:
-    """ξ at the first step moves what is measured there by ξ; later noise moves nothing before it."""
+    """ξ at the first step moves the nodes measured there by ξ; noise does not act on earlier steps."""
     declared = "added to the measured nodes"
     if not bench.takes_noise():
         text = "ignored: NP learns nothing from it. Use ANP(clean=False), or WP"
@@ -258,7 +258,7 @@ def _noise(bench: _Bench, resolution: float) -> Finding:
         return Finding(
             "node_noise", declared, "noise at a later step moves an earlier one", ok=False
         )
-    return Finding("node_noise", declared, f"so, to {off:.1e}", ok=True)
+    return Finding("node_noise", declared, f"yes, to {off:.1e}", ok=True)
 
 
 def _live(bench: _Bench, _: float) -> Finding:
@@ -275,7 +275,7 @@ def _live(bench: _Bench, _: float) -> Finding:
     if _same(run, bench.scan(inputs=bench.inputs + 1)):
         idle.append("inputs")
     return _finding(
-        "weights, inputs", "matter", not idle, "so", f"nothing changes with {', '.join(idle)}"
+        "weights, inputs", "matter", not idle, "yes", f"nothing changes with {', '.join(idle)}"
     )
 
 
@@ -287,7 +287,7 @@ def _untouched(bench: _Bench, _: float) -> Finding:
         _copied(bench.cell).scan(weights, given[0], tuple(given[1:-1]), given[-1])
     now = [own for own in (*given, *weights) if own is not None]
     same = all(torch.equal(a, b) for a, b in zip(kept, now, strict=True))
-    return _finding("arguments", "not written to", same, "so", "it modifies its inputs")
+    return _finding("arguments", "not written to", same, "yes", "it modifies its inputs")
 
 
 def _noise_of_its_own(noisy: bool) -> Finding:
@@ -296,7 +296,7 @@ def _noise_of_its_own(noisy: bool) -> Finding:
 
 
 def _trained_by(bench: _Bench, noisy: bool, takes_noise: bool | None) -> Finding:
-    """The rules that it bears find a gradient for every parameter, without autograd."""
+    """The rules that it supports find a gradient for every parameter, without autograd."""
     network = bench.fresh_network(bench.inputs.dtype)
     quiet = takes_noise is False
     rules: list[Rule] = [

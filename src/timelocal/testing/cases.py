@@ -1,4 +1,4 @@
-"""What a user's network and batch may look like: the grid every rule is run over."""
+"""The kinds of networks and batches that users may have: the grid on which every rule is tested."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from timelocal.typing import Place
 
 @dataclass(frozen=True)
 class Case:
-    """A network and a batch, small and in float64. `network()` and `batch()` make them afresh."""
+    """A small network and batch in float64. Each call of `network()` and `batch()` makes new ones."""
 
     cell: str = "rnn"
     layers: int = 1
@@ -67,7 +67,7 @@ class Case:
         return f"{'-'.join(told)}-b{self.sequences}-t{self.steps}"
 
     def network(self) -> Network:
-        """A network with weights larger than torch.nn's, so that the past matters, and any D."""
+        """A network with weights larger than torch.nn's, so that the past matters, and perhaps D."""
         options = {
             "num_layers": self.layers,
             "bidirectional": self.bidirectional,
@@ -101,7 +101,7 @@ class Case:
 
     @property
     def stepwise_targets(self) -> bool:
-        """Whether every step has a target of its own; `whole`: one for each sequence, asked at every step."""
+        """Whether every step has its own target; `whole`: one per sequence, used at every step."""
         return self.at in ("every", "ramp") and not self.whole
 
     def loss_function(self) -> Loss:
@@ -149,15 +149,15 @@ _CELLS: dict[str, Callable[[], Cell]] = {
     },
 }
 CELLS = tuple(_CELLS)
-"""The cells of the whole grid: all with derivatives of their own but the element-wise ones; the leaky RNN."""
+"""The cells of the whole grid: all that have derivatives except the element-wise ones; the leaky RNN."""
 ELEMENTWISE = tuple(name for name, cell in cells.CELLS.items() if issubclass(cell, ElementwiseCell))
-"""The element-wise cells, of which each has a few cases."""
+"""The element-wise cells, each with a few cases."""
 SPIKING = tuple(name for name, cell in cells.CELLS.items() if cell.pseudo_derivatives)
-"""The cells with surrogates for derivatives, which rules with exact estimates are held to."""
+"""The cells with surrogate derivatives, on which rules with exact estimates are tested."""
 
 
 def cases() -> Iterator[Case]:
-    """Every cell alone in every way the others are varied; then the combinations that interact."""
+    """Every cell with each variation alone; then the combinations that interact."""
     for cell in CELLS:
         plain = Case(cell=cell)
         for at in ("last", "every"):
@@ -193,7 +193,7 @@ def cases() -> Iterator[Case]:
 
 
 def elementwise_cases() -> Iterator[Case]:
-    """Every element-wise cell alone and in a stack, with what features may differ in."""
+    """Every element-wise cell in the settings where its features, unlike its states, matter."""
     for cell in ELEMENTWISE:
         plain = Case(cell=cell)
         yield replace(plain, unequal=True)
@@ -205,7 +205,7 @@ def elementwise_cases() -> Iterator[Case]:
 
 
 def spiking_cases() -> Iterator[Case]:
-    """Every spiking cell alone and in a stack: for rules that use derivatives, not for the mean of noise."""
+    """Every spiking cell alone and in a stack: for rules that use derivatives, not for means of noise."""
     for cell in SPIKING:
         plain = Case(cell=cell, steps=8)
         yield replace(plain, unequal=True)

@@ -1,10 +1,10 @@
-"""The contract of a cell: what must hold for every cell with derivatives, measured and told as a table.
+"""The contract of a cell: what must hold for every cell with derivatives, measured and shown as a table.
 
     from timelocal.testing import check_cell
     print(check_cell(MyCell()))          # raises AssertionError with the whole table where anything fails
 
-The arbiter of derivatives is autograd through the cell's equations, written in plain torch; of a cell that
-has none, central differences of its own forward pass.
+Derivatives are compared with autograd through the cell's equations, written in plain torch; for a cell
+without such equations, with central differences of its own forward pass.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ from timelocal.typing import State
 Equations = Callable[[Mapping[str, Tensor], Tensor, State], State]
 """One step of one sequence in plain torch: parameters by name, x (i,), states (h,) -> new states (h,).
 
-The parameters have a "decorrelation" D (h, h) where D h enters in the place of h."""
+The parameters have a "decorrelation" D (h, h) if D h enters instead of h."""
 
 EXACT, DIFFERENCES, SINGLE = 1e-10, 1e-6, 1e-4
-"""How far a measured value may be from its oracle: autograd in float64, central differences, float32."""
+"""Largest error allowed for a measured value: against autograd in float64, central differences, float32."""
 
 _KNOWN = (AutogradCell, ElementwiseCell, RNNCell, GRUResetAfter, GRUResetBefore, LSTMCell, LIFCell)
 _INPUTS, _HIDDEN, _SEQUENCES, _STEPS = 3, 4, 2, 4
@@ -62,7 +62,7 @@ class Row:
 
 @dataclass(frozen=True)
 class CellReport:
-    """All that was measured of one cell; `str` is the table."""
+    """All measurements of one cell; `str` gives the table."""
 
     cell: str
     rows: tuple[Row, ...]
@@ -91,13 +91,14 @@ def check_cell(
 
     Args:
         cell: with derivatives, or its class if that takes no arguments.
-        equations: its step in plain torch, for a `Cell` with hand-written derivatives: they are then held to
-            autograd (1e-10) instead of central differences (1e-6), and the step itself to the equations.
+        equations: its step in plain torch, for a `Cell` with hand-written derivatives. The derivatives are
+            then compared with autograd (1e-10) instead of central differences (1e-6), and the step with the
+            equations.
         seed: of the parameters and the data.
 
     Raises:
-        AssertionError: where anything does not hold, with the whole table.
-        ArgumentError: for what is no cell. UnsupportedError: for a `BlackBox`, which has no derivatives.
+        AssertionError: if any property does not hold, with the whole table.
+        ArgumentError: if `cell` is not a cell. UnsupportedError: for a `BlackBox`, which has no derivatives.
 
     >>> from timelocal.cells import RNNCell
     >>> from timelocal.testing import check_cell
@@ -119,7 +120,7 @@ def check_cell(
         if smooth is cell:
             rows += _measured((*STEP_CHECKS, *DERIVATIVE_CHECKS), setting)
             continue
-        # Surrogates: autograd knows them from equations alone, differences of a twin whose output is smooth.
+        # Surrogates: autograd gets them from the equations, differences from a twin with a smooth output.
         rows += _measured((*STEP_CHECKS, *(SURROGATE_CHECKS if own else ())), setting)
         suffix, known = f", smooth twin{setting.suffix}", _known_equations(smooth)
         twin = replace(setting, cell=smooth, equations=known, suffix=suffix)
@@ -138,12 +139,12 @@ def _known_equations(cell: Cell) -> Equations | None:
 
 
 def _measured(checks: Sequence[Check], setting: Setting) -> list[Row]:
-    """The rows of some checks; an error is a row that does not hold."""
+    """The rows of these checks; an error becomes a row that does not hold."""
     found = []
     for check in checks:
         try:
             rows = list(check(setting))
-        except Exception as error:  # whatever an author's code raises belongs into the table
+        except Exception as error:  # whatever an author's code raises belongs in the table
             text = " ".join(str(error).split())
             told = f"{type(error).__name__}: {text[:100]}"
             rows = [Row(check.__name__.replace("_", " "), told, False)]
@@ -156,7 +157,7 @@ def _measured(checks: Sequence[Check], setting: Setting) -> list[Row]:
 
 @dataclass(frozen=True)
 class Setting:
-    """A cell with parameters and data in float64; `suffix` names what is special."""
+    """A cell with parameters and data in float64; `suffix` names what is special about it."""
 
     cell: Cell
     equations: Equations | None
@@ -188,7 +189,7 @@ class Setting:
         )
 
     def like_states(self, *lead: int) -> State:
-        """Drawn tensors like the states, (*lead, h) each."""
+        """Random tensors shaped like the states, (*lead, h) each."""
         return tuple(self.draw(*lead, _HIDDEN) for _ in self.cell.state_names)
 
     @property
@@ -198,7 +199,7 @@ class Setting:
     def gradient(
         self, signal: Tensor | None, final: State, inputs: Tensor, initial: State
     ) -> dict[str, Tensor]:
-        """∂L/∂ every parameter, "inputs" and each initial state, by the arbiter.
+        """∂L/∂ every parameter, "inputs" and each initial state, by autograd or central differences.
 
         L = Σ_t ⟨signal_t, features_t⟩ + Σ ⟨final, states at the end⟩.
         """
@@ -228,7 +229,7 @@ class Setting:
         return dict(zip(leaves, found, strict=True))
 
     def _states(self, parameters: Mapping[str, Tensor], inputs: Tensor, initial: State) -> State:
-        """All states, (t + 1, b, h) each: by the equations where there are any."""
+        """All states, (t + 1, b, h) each, by the equations if there are any."""
         if self.equations is None:
             return self.scan(inputs, initial, None, parameters).states
         given = dict(parameters)
@@ -250,7 +251,7 @@ Check = Callable[[Setting], Iterator[Row]]
 
 
 def _settings(cell: Cell, equations: Equations | None, seed: int) -> Iterator[Setting]:
-    """The cell alone, with D, and without its biases, as far as it takes that."""
+    """The cell as it is, with D, and without its biases, where it supports these."""
     source = generator(seed, "check_cell")
 
     def draw(*shape: int) -> Tensor:
@@ -293,18 +294,18 @@ def shapes(setting: Setting) -> Iterator[Row]:
 
 
 def purity(setting: Setting) -> Iterator[Row]:
-    """The same data give the same run, bit for bit, and nothing that is given is written to."""
+    """The same data give the same run, bit for bit, and no argument is written to."""
     given = (*setting.parameters.values(), setting.inputs, *setting.initial)
     before = [tensor.clone() for tensor in given]
     one, other = setting.scan(), setting.scan()
     same = all(map(torch.equal, (*one.states, one.gates), (*other.states, other.gates)))
     yield Row("deterministic", "bit for bit" if same else "two runs differ", same)
     left = all(map(torch.equal, before, given))
-    yield Row("writes into nothing given", "yes" if left else "no", left)
+    yield Row("arguments not written to", "yes" if left else "no", left)
 
 
 def independence(setting: Setting) -> Iterator[Row]:
-    """No sequence of a batch sees another; a run in pieces is the run in one."""
+    """No sequence of a batch sees another; a run in pieces equals one whole run."""
     whole, off = setting.scan(), 0.0
     for b in range(_SEQUENCES):
         own = slice(b, b + 1)
@@ -319,14 +320,14 @@ def independence(setting: Setting) -> Iterator[Row]:
 
 
 def equality_with_the_equations(setting: Setting) -> Iterator[Row]:
-    """The step is what its equations say, where there are any."""
+    """The step equals its equations, if there are any."""
     if setting.equations is not None:
         states = setting._states(setting.parameters, setting.inputs, setting.initial)
         yield _row("step = its equations", _off(setting.scan().states, states), EXACT)
 
 
 def types_and_devices(setting: Setting) -> Iterator[Row]:
-    """The step runs in float32, and where its tensors are: on a GPU if there is one, else on "meta"."""
+    """The step runs in float32, and on its tensors' device: a GPU if there is one, else "meta"."""
     exact = setting.scan()
 
     def moved(to: Callable[[Tensor], Tensor]) -> LayerTrajectory:
@@ -372,13 +373,13 @@ STEP_CHECKS: tuple[Check, ...] = (
 
 
 def _one_step(setting: Setting) -> tuple[LayerTrajectory, State]:
-    """A step in the middle of a run, and the states it began with."""
+    """A step in the middle of a run, and its initial states."""
     own = setting.scan().step(_STEPS // 2)
     return own, tuple(state[0] for state in own.states)
 
 
 def node_signals(setting: Setting) -> Iterator[Row]:
-    """(∂s_t/∂a_t)ᵀ of a signal, against differences in the noise on the nodes."""
+    """(∂s_t/∂a_t)ᵀ of a signal, compared with differences over noise on the nodes."""
     cell, weights = setting.cell, setting.weights()
     own, before = _one_step(setting)
     jacobian, signals = cell.local_jacobian(own), setting.like_states(1, _SEQUENCES)
@@ -393,7 +394,7 @@ def node_signals(setting: Setting) -> Iterator[Row]:
     rest = tuple(torch.zeros_like(signal) for signal in signals[1:])
     alone = cell.node_signal(weights, jacobian, signals[0])
     both = cell.node_signal_of_states(weights, jacobian, (signals[0], *rest))
-    yield _row("the same from h alone", _off((alone,), (both,)), EXACT)
+    yield _row("signal at the nodes from h alone", _off((alone,), (both,)), EXACT)
     all_steps = setting.scan()
     signal = setting.draw(_SEQUENCES, _HIDDEN)
     once = cell.node_signal(weights, cell.local_jacobian(all_steps), signal)
@@ -419,7 +420,7 @@ def backward_derivative(setting: Setting) -> Iterator[Row]:
 
 
 def forward_derivative(setting: Setting) -> Iterator[Row]:
-    """J v of one step, by ⟨u, J v⟩ for every u; with a tangent of the nodes; many tangents at once."""
+    """J v of one step by ⟨u, J v⟩ for every u; with a tangent of the nodes; with many tangents at once."""
     cell, weights = setting.cell, setting.weights()
     own, before = _one_step(setting)
     jacobian = tuple(part[0] for part in cell.local_jacobian(own))
@@ -453,7 +454,7 @@ def forward_derivative(setting: Setting) -> Iterator[Row]:
 
 
 def adjoint_derivatives(setting: Setting) -> Iterator[Row]:
-    """J v of one step against the arbiter's Jᵀ u, by ⟨u, J v⟩ for every u."""
+    """J v of one step by ⟨u, J v⟩ for every u, compared with the reference's Jᵀ u."""
     cell, weights = setting.cell, setting.weights()
     own, before = _one_step(setting)
     jacobian = tuple(part[0] for part in cell.local_jacobian(own))
@@ -471,7 +472,7 @@ def adjoint_derivatives(setting: Setting) -> Iterator[Row]:
 
 
 def features_of_the_states(setting: Setting) -> Iterator[Row]:
-    """Features are as many as declared; Jᵀ v and J v of them, by differences, where they are not h itself."""
+    """There are as many features as declared; if they are not h itself, their Jᵀ v and J v by differences."""
     cell = setting.cell
     if cell.features_are_hidden:
         return
@@ -488,7 +489,7 @@ def features_of_the_states(setting: Setting) -> Iterator[Row]:
 
 
 def what_traces_keep(setting: Setting) -> Iterator[Row]:
-    """ "diagonal": the Jacobian's own entries. "leak": those of a step whose nodes are held."""
+    """ "diagonal": the Jacobian's diagonal entries. "leak": those of a step with its nodes held constant."""
     cell, weights = setting.cell, setting.weights()
     own, before = _one_step(setting)
     count = len(before)
@@ -506,7 +507,7 @@ def what_traces_keep(setting: Setting) -> Iterator[Row]:
 
 
 def what_is_declared(setting: Setting) -> Iterator[Row]:
-    """`acts_locally` and `elementwise`, each where it says so."""
+    """`acts_locally` and `elementwise`, each if the cell declares it."""
     cell, weights = setting.cell, setting.weights()
     own, before = _one_step(setting)
     if cell.acts_locally:
@@ -542,7 +543,7 @@ def what_is_declared(setting: Setting) -> Iterator[Row]:
 
 
 def change_of_the_nodes(setting: Setting) -> Iterator[Row]:
-    """`node_change` of noise on one gate is that noise; of two runs, it makes their gates the same."""
+    """`node_change` recovers noise on one gate; between two runs, it is the change that makes gates equal."""
     own, before = _one_step(setting)
     plain, off = setting.scan(own.inputs, before), 0.0
     for gate in range(len(setting.cell.gate_names)):
@@ -580,7 +581,7 @@ def gradients_through_time(setting: Setting) -> Iterator[Row]:
         yield _row(f"gradient of {name}", _off((found,), (wanted[name],)), setting.tolerance)
         each = cell.gradient(weights, name, run, deltas, outer_each)
         summed = outer_sum(each, None) if each.dim() > 2 else each
-        yield _row(f"its terms, one by one, of {name}", _off((summed,), (found,)), EXACT)
+        yield _row(f"sum of its terms, {name}", _off((summed,), (found,)), EXACT)
     below = cell.input_signal(weights, run, deltas)
     yield _row("signal at the inputs", _off((below,), (wanted["inputs"],)), setting.tolerance)
     states = tuple(wanted[f"initial {name}"] for name in cell.state_names)
@@ -605,7 +606,7 @@ SURROGATE_CHECKS: tuple[Check, ...] = (
     change_of_the_nodes,
     gradients_through_time,
 )
-"""What is held to autograd through equations that bring their surrogates."""
+"""The checks that compare with autograd through equations that include their surrogates."""
 
 
 # --- how it is measured ------------------------------------------------------------------------
@@ -665,16 +666,17 @@ def _shifted(states: State, direction: State, size: float) -> State:
 def _new_states(
     setting: Setting, own: LayerTrajectory, before: State, noise: Tensor | None = None
 ) -> State:
-    """The states after the one step of `own`, from other states before it."""
+    """The states after the one step of `own`, from other initial states."""
     return tuple(state[1] for state in setting.scan(own.inputs, before, noise).states)
 
 
 def _with_nodes_moved(
     setting: Setting, reference_run: LayerTrajectory, before: State, change: Tensor
 ) -> LayerTrajectory:
-    """The step from `before` with noise such that its nodes are those of the reference run and `change`.
+    """The step from `before`, with noise such that its nodes are those of the reference run plus `change`.
 
-    A node may act on another within the step (a reset gate): a few rounds, one for each gate at most.
+    A node may act on another within the step (a reset gate), so this takes a few rounds, at most one per
+    gate.
     """
     weights, inputs = setting.weights(), reference_run.inputs
     noise = torch.zeros_like(change)
@@ -687,7 +689,7 @@ def _with_nodes_moved(
 def _own_entries(
     setting: Setting, own: LayerTrajectory, before: State, old: int, trace: Trace
 ) -> list[Tensor]:
-    """∂(new state)_u/∂(old state)_u of every unit u, (b, h) for each new state, by differences."""
+    """∂(new state)_u/∂(old state)_u for every unit u, (b, h) for each new state, by differences."""
     found = [torch.zeros_like(state) for state in before]
     still = setting.scan(own.inputs, before)
     zero = torch.zeros_like(own.gates)

@@ -1,13 +1,13 @@
-"""The contract of a learning rule: what must hold for every one, over every kind of network and batch.
+"""The contract of a learning rule: what must hold for every rule, on every kind of network and batch.
 
     from timelocal.testing import check_rule
     print(check_rule(MyRule))    # a table; an AssertionError with that table where something is broken
 
-First everything that the rule declares in its `spec` is measured (`timelocal.testing.measure`): what it
-estimates, against autograd or an oracle, by statistics where it draws; which weights its credit reads;
-streams; what it needs. Then each of `CHECKS`, a function of a rule class and a `Case`, over the grid of all
-cases. A rule may refuse a case with an `UnsupportedError` that says what to use instead; that is counted,
-never silent.
+First, everything that the rule declares in its `spec` is measured (`timelocal.testing.measure`): its
+estimates, compared with autograd or an oracle, by statistics if it draws noise; which weights its credit
+reads; streams; its requirements. Then each of `CHECKS`, a function of a rule class and a `Case`, runs over
+the grid of all cases. A rule may refuse a case with an `UnsupportedError` that says what to use instead;
+refusals are counted and reported.
 """
 
 from __future__ import annotations
@@ -70,11 +70,11 @@ def estimates_purely(rule: RuleFactory, case: Case) -> None:
 
 
 _OF_THE_PAST = ("weight_hh", "recurrent.u_", "recurrent.theta_")
-"""Parameters that nothing enters at a first step, for h_0 = 0."""
+"""Parameters whose input is zero at the first step, because h_0 = 0."""
 
 
 def is_alive(rule: RuleFactory, case: Case) -> None:
-    """Every gradient moves: a zero gradient would agree with many oracles."""
+    """No gradient is zero: a zero gradient would agree with many oracles."""
     found = estimate(experienced(rule, case.network(), case), case)
     for name, gradient in found.gradients.items():
         idle = case.steps == 1 and any(kind in name for kind in _OF_THE_PAST)
@@ -82,7 +82,7 @@ def is_alive(rule: RuleFactory, case: Case) -> None:
 
 
 def experienced(rule: RuleFactory, network: Network, case: Case) -> Rule:
-    """The rule after a training call: what compares losses with those of before has met one."""
+    """The rule after one training call, so that a running mean of losses has its first value."""
     learner = make(rule, network, case)
     inputs, targets, lengths, mask = case.batch()
     learner(inputs, targets, lengths, mask=mask)
@@ -94,7 +94,7 @@ def _frozen_by_design(rule: RuleFactory, name: str) -> bool:
 
 
 def accumulates(rule: RuleFactory, case: Case) -> None:
-    """`backward()` of the loss and `accumulate` add the estimate to `.grad`, but of frozen parameters."""
+    """`backward()` of the loss and `accumulate` add the estimate to `.grad`, except for frozen parameters."""
     network = case.network()
     frozen = network.recurrent.weights(0, 0).weight_ih
     frozen.requires_grad_(False)
@@ -109,7 +109,7 @@ def accumulates(rule: RuleFactory, case: Case) -> None:
             loss.backward()
         else:
             learner.accumulate(found)
-        for name, buffer in network.named_buffers():  # what learns by a law of its own has moved
+        for name, buffer in network.named_buffers():  # buffers with a local update have moved
             exactly(buffer, start[name] + found.local_updates.get(f"network.{name}", 0))
             buffer.copy_(start[name])
     for name, parameter in network.named_parameters():
@@ -131,7 +131,7 @@ def is_seeded(rule: RuleFactory, case: Case) -> None:
 
 
 def state_survives(rule: RuleFactory, case: Case) -> None:
-    """A rule restored from its `state_dict` goes on as if it had never stopped."""
+    """A rule restored from its `state_dict` continues as if it had never stopped."""
     network = case.network()
     one, other = make(rule, network, case, seed=1), make(rule, network, case, seed=2)
     estimate(one, case)
@@ -152,7 +152,7 @@ def survives_a_copy(rule: RuleFactory, case: Case) -> None:
 
 
 def ignores_padding(rule: RuleFactory, case: Case) -> None:
-    """What stands in the padding (NaN here, in the cases) changes nothing."""
+    """The values in the padding (NaN in these cases) change nothing."""
     inputs, targets, lengths, mask = case.batch()
     if lengths is None:
         return
@@ -198,7 +198,7 @@ def rule_is_linear(rule: RuleFactory) -> bool:
 
 
 def reads_packed_sequences(rule: RuleFactory, case: Case) -> None:
-    """A `PackedSequence` says the same as padding with lengths."""
+    """A `PackedSequence` gives the same result as padding with lengths."""
     inputs, targets, lengths, mask = case.batch()
     if lengths is None:
         return
@@ -211,7 +211,7 @@ def reads_packed_sequences(rule: RuleFactory, case: Case) -> None:
 
 
 def is_exact_if_it_says_so(rule: RuleFactory, case: Case) -> None:
-    """A rule exact for "bptt" equals autograd through everything; no other is that one in disguise."""
+    """A rule exact for "bptt" equals autograd through everything, and no other rule does."""
     learner = make(rule, case.network(), case)
     loss, gradients = reference.bptt(learner.network, *batch_of(learner, case))
     found = estimate(learner, case)
@@ -227,9 +227,9 @@ def is_exact_if_it_says_so(rule: RuleFactory, case: Case) -> None:
 
 
 def agrees_with_its_oracle(rule: RuleFactory, case: Case) -> None:
-    """A rule that draws nothing equals what it declares to rounding: autograd, or its oracle."""
+    """A rule that draws no noise equals autograd or its oracle, as declared, up to rounding."""
     if rule.spec.draws:
-        return  # `measure.estimates` does it by statistics, on a few cases
+        return  # `measure.estimates` tests such rules by statistics, on a few cases
     learner = make(rule, case.network(), case)
     right = expected(learner, case)
     to_rounding(estimate(learner, case).gradients, right)
@@ -256,7 +256,7 @@ def evaluates_without_a_trace(rule: RuleFactory, case: Case) -> None:
 
 
 def decorrelates(rule: RuleFactory, case: Case) -> None:
-    """The matrices D of a network that decorrelates learn, by their own law, and in training only."""
+    """The matrices D of a decorrelating network learn by their local update, and only in training."""
     network = case.network()
     learner = make(rule, network, case)
     found = estimate(learner, case).local_updates
@@ -271,7 +271,7 @@ def decorrelates(rule: RuleFactory, case: Case) -> None:
 
 
 def refuses_both_directions_online(rule: RuleFactory, case: Case) -> None:
-    """A rule that says it learns online refuses to on a network that needs the end of the sequence."""
+    """A rule that declares itself online refuses a stream on a network that needs the end of the sequence."""
     if not rule.spec.online:
         return
     case = replace(case, bidirectional=True, at="every")
@@ -283,13 +283,15 @@ def refuses_both_directions_online(rule: RuleFactory, case: Case) -> None:
 
 
 def streams_as_one_call(rule: RuleFactory, case: Case) -> None:
-    """While weights stay, the steps of a stream add up to the whole sequence; its memory does not grow."""
+    """With fixed weights, a stream's steps sum to the whole sequence's gradient; memory does not grow."""
     inputs, targets, lengths, mask = case.batch()
     if not rule.spec.online or case.at != "every" or case.whole or case.dropout:
         return
     if lengths is not None or case.bidirectional:
         return
-    network = case.network().eval()  # D stays too: it would move at every step of the stream
+    network = (
+        case.network().eval()
+    )  # so D is fixed too: in training every step of the stream updates it
     learner, stepwise = (experienced(rule, network, case).eval() for _ in range(2))
     key = draw_key(copy.deepcopy(learner.generator))
     whole = estimate(learner, case)
@@ -344,7 +346,7 @@ CHECKS: tuple[Callable[[RuleFactory, Case], None], ...] = (
 def check_case(
     rule: RuleFactory, case: Case, report: ContractReport, *, oracle: Oracle | None = None
 ) -> None:
-    """All checks on one case; raises at the first that does not hold. `report` counts and keeps refusals."""
+    """All checks on one case; raises at the first failure. `report` counts and keeps refusals."""
     subject = _subject(rule, oracle, {})
     for check in CHECKS:
         try:
@@ -370,29 +372,30 @@ def check_rule(
 
     Args:
         rule: the class.
-        oracle: what its estimates are, or are in the mean, computed in some other way: a function of a rule
-            and a `Case` that returns gradients. A rule that declares target="oracle" must bring one (built-in
+        oracle: a function of a rule and a `Case` that returns the expected gradients (the estimate, or its
+            mean), computed in some other way. A rule that declares target="oracle" must bring one (built-in
             rules have theirs, which a subclass inherits).
-        options: of its constructor, where those in question are not the defaults. A `sigma` is set to 1e-4
-            where draws are measured, so that the loss is linear in the noise; to 0.1 where their variance
-            grows as 1/σ².
-        fail_fast: whether to stop at the first property or case that is broken.
+        options: arguments of its constructor that differ from the defaults. When draws are measured, `sigma`
+            is set to 1e-4, so that the loss is linear in the noise, or to 0.1 if their variance grows as
+            1/σ².
+        fail_fast: whether to stop at the first broken property or case.
 
-    Returns a report; `str` of it is a table.
+    Returns a report; its `str` is a table.
 
     Raises:
         AssertionError: with that table, if anything is broken.
-        ArgumentError: for what is no class of a rule.
+        ArgumentError: if `rule` is not a class of rules.
 
     >>> import timelocal as tl
     >>> from timelocal.testing import check_rule
     >>> check_rule(tl.BPTT).refused
     {}
 
-    Rules that draw are judged by the mean of so many draws that a factor of two, a flipped sign or unrelated
-    noise would have shown: ‖mean − target‖² / (tr Σ / K) against the quantile of its distribution with
-    (tr Σ)² / tr Σ² degrees of freedom, for the recurrent parameters, the readout's, and each parameter.
-    A right rule fails once in a million times; seeds are fixed, so that it then always does.
+    Rules that draw noise are judged by the mean of enough draws K to detect a factor of two, a flipped sign
+    or unrelated noise: ‖mean − target‖² / (tr Σ / K) is compared with a quantile of its distribution, which
+    has (tr Σ)² / tr Σ² degrees of freedom, for the recurrent parameters, the readout's, and each parameter
+    alone. A correct rule fails with a probability of one in a million; seeds are fixed, so the outcome
+    repeats.
     """
     raise_problems([_class_problem(rule)])
     subject = _subject(rule, oracle, options or {})
@@ -426,10 +429,10 @@ def _subject(rule: RuleFactory, oracle: Oracle | None, options: Mapping[str, Any
 def _measured(
     measure: Callable[[RuleFactory], Finding | None], rule: RuleFactory
 ) -> Finding | None:
-    """A measurement; one that raises counts as broken."""
+    """One measurement; if it raises, the property counts as broken."""
     try:
         return measure(rule)
-    except Exception as broken:  # whatever a stranger's rule may do
+    except Exception as broken:  # a user's rule may raise anything
         declared = getattr(rule.spec, measure.__name__, "")
         return Finding(
             measure.__name__, str(declared), "it raised", ok=False, details=(_told(broken),)
@@ -448,14 +451,14 @@ def _collect(rule: RuleFactory, case: Case, report: ContractReport) -> None:
             text = f"on {case}: a refusal that names no alternative: {refusal}"
             report.failures.setdefault(check.__name__, []).append(text)
             return
-        except Exception as broken:  # whatever a stranger's rule may do
+        except Exception as broken:  # a user's rule may raise anything
             report.failures.setdefault(check.__name__, []).append(f"on {case}: {_told(broken)}")
         else:
             report.held += 1
 
 
 def _told(error: Exception) -> str:
-    """An error, named where it is no broken promise; long comparisons cut short."""
+    """The text of an error, with its type unless it is an AssertionError; long comparisons are shortened."""
     text = str(error) if isinstance(error, AssertionError) else f"{type(error).__name__}: {error}"
     lines = [line for line in text.splitlines() if line.strip()]
     return "\n".join(lines[:10]) or type(error).__name__

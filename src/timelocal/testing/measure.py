@@ -1,7 +1,7 @@
-"""Everything that a rule declares of itself, measured on small networks in float64.
+"""Measurements of everything that a rule declares, on small networks in float64.
 
-Each function of `MEASURES` takes a rule class and returns a `Finding`, or None where the declaration
-promises nothing. A case that the rule refuses is skipped; a refusal must name an alternative.
+Each function of `MEASURES` takes a rule class and returns a `Finding`, or None if the rule declares nothing
+there. A case that the rule refuses is skipped; a refusal must name an alternative.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ from timelocal.testing.statistics import Verdict, judge
 from timelocal.typing import Gradients, State
 
 FALSE_ALARM = 1e-6
-"""How probable it is that a right rule that draws fails, all its cases and numbers of draws together."""
+"""The probability that a correct rule that draws noise fails, over all its cases and numbers of draws."""
 MOST_DRAWS = 2**14
-"""Estimates for one case beyond which a rule that draws is called undecided."""
+"""The number of estimates for one case after which a rule that draws noise counts as undecided."""
 _FIRST_DRAWS = 64
 _SIDE_BY_SIDE = 16
-"""Copies of a batch in one estimate of an unbiased rule, whose target does not depend on them."""
+"""Copies of a batch in one estimate of an unbiased rule, whose target does not depend on their number."""
 _REACH = 0.5
-"""|1 − 1/c| of the smallest factor c that must have been caught: ×2."""
+"""|1 − 1/c| of the smallest factor c that the draws must be able to detect: ×2."""
 SMALL_SIGMA = 1e-4
-"""The noise of a rule with a `sigma`: so small, in float64, that losses are linear in it."""
+"""The noise of a rule with a `sigma`: small enough, in float64, for losses to be linear in it."""
 LARGE_SIGMA = 0.1
-"""The noise where variance grows as 1/σ²: what is not linear is far less than a factor of two."""
+"""The noise of a rule whose variance grows as 1/σ²: the nonlinear part is far below a factor of two."""
 
 DETERMINISTIC_CASES = (
     *(Case(cell, at=at) for at in ("every", "last") for cell in CELLS),
@@ -50,13 +50,13 @@ DETERMINISTIC_CASES = (
     Case("lstm", at="every", mask=True, bidirectional=True),
     Case("rnn", at="last", decorrelate=True),
 )
-"""What rules that draw nothing are measured on, to rounding."""
+"""The cases for rules that draw no noise, which must be exact up to rounding."""
 
 
 class LivelyCase(Case):
-    """Smaller still, and hidden units that move the loss much more than noise on the outputs does.
+    """A smaller case, in which hidden units move the loss much more than noise on the outputs does.
 
-    So that few draws decide: their variance grows with the number of nodes or weights.
+    Few draws then suffice: their variance grows with the number of nodes or weights.
     """
 
     INPUTS = 1
@@ -64,7 +64,7 @@ class LivelyCase(Case):
     OUTPUTS = 2
 
     def network(self) -> Network:
-        """As that of any case, with a readout twice as strong."""
+        """The network of `Case`, with a readout twice as strong."""
         network = super().network()
         with torch.no_grad():
             network.readout.get_parameter("weight").mul_(2)
@@ -78,7 +78,7 @@ DRAWN_CASES = (
     LivelyCase("rnn", at="every", loss="mse", sequences=2, steps=3, layers=2, unequal=True, seed=3),
     LivelyCase("rnn", at="last", sequences=2, steps=3, seed=5),
 )
-"""What rules that draw are measured on, by statistics; of ten seeds the liveliest."""
+"""The cases for rules that draw noise, measured by statistics; the liveliest of ten seeds."""
 
 
 def must_help(refusal: UnsupportedError) -> None:
@@ -87,7 +87,7 @@ def must_help(refusal: UnsupportedError) -> None:
 
 
 def taken(rule: RuleFactory, cases: Sequence[Case], **options: Any) -> Iterator[tuple[Case, Rule]]:
-    """A case and the rule on it, for all that the rule does not refuse."""
+    """Each case that the rule does not refuse, with the rule on it."""
     for case in cases:
         try:
             learner = make(rule, case.network(), case, **options)
@@ -102,11 +102,11 @@ def _cases(count: int) -> str:
     return "1 case" if count == 1 else f"{count} cases"
 
 
-# --- what it estimates -------------------------------------------------------------------------
+# --- estimates ---------------------------------------------------------------------------------
 
 
 def estimates(rule: RuleFactory) -> Finding:
-    """The estimate is what it says, or has it as its mean."""
+    """The estimate, or its mean, is the declared target."""
     spec = rule.spec
     sigma = SMALL_SIGMA if spec.variance == "bounded" else LARGE_SIGMA
     small = {"sigma": sigma} if takes(rule, "sigma") else {}
@@ -137,16 +137,14 @@ def estimates(rule: RuleFactory) -> Finding:
     if wrong:
         measured = "something else"
     elif spec.draws:
-        measured = (
-            f"that on average, on {count} (detectable: ×{smallest:.2f}, a flipped sign, noise)"
-        )
+        measured = f"as declared on average, on {count} (detectable: ×{smallest:.2f}, a flipped sign, noise)"
     else:
-        measured = f"that to rounding, on {count}"
+        measured = f"as declared to rounding, on {count}"
     return Finding("estimates", declared, measured, not wrong, tuple(details))
 
 
 def _blocks(gradients: Gradients) -> dict[str, Tensor]:
-    """Recurrent parameters and the readout's in one row each, and every parameter by itself."""
+    """All recurrent parameters as one row, all readout parameters as one row, and every parameter alone."""
     rows = {name: gradients[name].flatten().double() for name in sorted(gradients)}
     found = {}
     for block in BLOCKS:
@@ -157,11 +155,11 @@ def _blocks(gradients: Gradients) -> dict[str, Tensor]:
 
 
 BLOCKS = ("recurrent", "readout")
-"""What is judged apart: an exact readout must not hide wrong recurrent weights."""
+"""The blocks that are judged separately: an exact readout must not hide wrong recurrent weights."""
 
 
 def _off(name: str, found: Tensor, right: Tensor) -> str:
-    """How a gradient differs from what it should be; nothing if it does not."""
+    """How a gradient differs from the expected one, in words; empty if it does not."""
     size = float(right.norm())
     away = float((found - right).norm())
     if away <= 1e-9 * size + 1e-10:
@@ -179,7 +177,7 @@ def _compared(found: Tensor, right: Tensor) -> str:
 
 @dataclass(frozen=True)
 class Judged:
-    """A verdict on one block, and in words why it is not ok."""
+    """The verdict on one block, and the reason in words if it fails."""
 
     verdict: Verdict
     wrong: str = ""
@@ -190,10 +188,10 @@ class Judged:
 
 
 def judged(rule: Rule, case: Case, right: Gradients) -> dict[str, Judged]:
-    """Draws until the mean is refuted, or until a factor of two would have been, for each block.
+    """Draw until, for each block, the target is rejected or a factor of two would have been detected.
 
-    The draws are independent estimates; those of a rule that declares itself unbiased are over several
-    copies of the batch, whose mean gradient is the same.
+    The draws are independent estimates. For a rule that declares itself unbiased, each is over several copies
+    of the batch, whose mean gradient is the same.
     """
     target = _blocks(right)
     inputs, targets, lengths, _ = case.batch()
@@ -240,11 +238,11 @@ def _told(case: Case, name: str, found: Judged) -> str:
     return f"✗ {case}: {name}: {told}: {found.wrong}"
 
 
-# --- what of the weights its credit reads ---------------------------------------------------------
+# --- weight transport -----------------------------------------------------------------------------
 
 
 def weight_transport(rule: RuleFactory) -> Finding:
-    """Which weights are read once all forward passes are done, on instances that declare none and others."""
+    """The weights read after all forward passes, on instances that declare this and on others."""
     details, wrong, read, declared = [], False, False, []
     for case, learner in _transport_cases(rule):
         names = weights_read(learner, case)
@@ -256,18 +254,20 @@ def weight_transport(rule: RuleFactory) -> Finding:
         kind = "black box, " if isinstance(learner.network.cell, BlackBox) else ""
         details.append(f"{'✗ ' if bad else ''}{kind}{case}: {', '.join(names) or 'none'}")
     idle = any(declared) and not read
-    told = "reads them where it says so" if any(declared) else "reads none"
+    told = "reads weights only where declared" if any(declared) else "reads none"
     if wrong:
         told = "reads weights where it declares none"
     if idle:
-        told = "reads none, on any instance that declares it"
+        told = "reads none on any instance that declares it"
     says = {True: "yes", False: "no"}.get(all(declared), "no") if declared else "no"
     says = "on some networks" if len(set(declared)) > 1 else says
     return Finding("weight_transport", says, told, not (wrong or idle), tuple(details))
 
 
 _TRANSPORT_CASES = tuple(
-    replace(case, at=at, mask=True, loss="mse")  # with a mask no native call does all at once
+    replace(
+        case, at=at, mask=True, loss="mse"
+    )  # with a mask, no single native call does everything
     for case in (
         Case("rnn"),
         Case("gru"),
@@ -296,11 +296,11 @@ def _transport_cases(rule: RuleFactory) -> Iterator[tuple[Case, Rule]]:
 def weights_read(rule: Rule, case: Case) -> list[str]:
     """The weights that the credit of recurrent parameters reads, by the network's names.
 
-    A weight is read if the estimate of any recurrent parameter changes when it is altered after the forward
-    passes: a recurrent weight when the network has run for the last time, the readout when the last loss has
-    been taken. Of weight_hh only what joins different units is altered: what a unit is to itself it
-    may know. Reading a weight within a forward pass, clean or noisy, is no transport; a rule that needs no
-    derivative is asked on a black box, whose pre-activations are measured and not computed again.
+    A weight is read if the estimate of any recurrent parameter changes when the weight is altered after the
+    forward passes: a recurrent weight after the network's last run, the readout after the last loss was
+    computed. In weight_hh only entries between different units are altered, since a unit may know its weight
+    to itself. Reading a weight within a forward pass, clean or noisy, is not transport; a rule that needs no
+    derivative is tested on a black box, whose pre-activations are measured and not recomputed.
     """
     generator = torch.Generator().manual_seed(1)
     kept = _altered_late(rule, case, "", generator)
@@ -343,10 +343,10 @@ def _altered_late(rule: Rule, case: Case, name: str, generator: torch.Generator)
 def _watched(
     rule: Rule, case: Case, waits: bool, last: int | None, act: Callable[[Network], None]
 ) -> tuple[Gradients, int]:
-    """An estimate, during which `act` is called when a forward pass is done for the `last` time.
+    """An estimate, during which `act` is called after forward pass number `last`.
 
-    waits: whether taking a loss counts as well, and not only running the network. Returns also how often
-    one of these was done.
+    waits: whether computing a loss counts as well as running the network. Also returns the number of these
+    calls.
     """
     network, done = rule.network, 0
 
@@ -376,7 +376,7 @@ def _watched(
 
 
 def online(rule: RuleFactory) -> Finding | None:
-    """A rule that says so makes steps of a stream, in memory that does not grow."""
+    """A rule that declares itself online learns from a stream in memory that does not grow."""
     if not rule.spec.online:
         return None
     cases = (
@@ -405,13 +405,13 @@ def online(rule: RuleFactory) -> Finding | None:
 
 
 def _stream_of(rule: Rule, case: Case, watch: bool) -> str:
-    """What the memory of a stream does over many steps; watch: all memory, not only what is carried."""
+    """The memory of a stream over many steps; watch: all memory, not only the carried state."""
     inputs, targets, _, _ = case.batch()
     memory = rule.begin(case.sequences)
     shapes = {name: kept.shape for name, kept in memory.items()}
     sizes: list[int] = []
     step = 0
-    for chunk in (10, 30, 30):  # growth must show twice: others' tensors come and go
+    for chunk in (10, 30, 30):  # growth must show twice: unrelated tensors come and go
         for _ in range(chunk):
             t = step % case.steps
             x, y = inputs[:, t : t + 1], targets[:, t : t + 1]
@@ -421,7 +421,7 @@ def _stream_of(rule: Rule, case: Case, watch: bool) -> str:
             assert all(own.isfinite().all() for own in gradients.values()), "not finite"
             step += 1
         del found, gradients, batch
-        if watch:  # a walk over all objects there are: tenths of a second
+        if watch:  # a walk over all Python objects: tenths of a second
             sizes.append(live_bytes())
         now = {name: kept.shape for name, kept in memory.items()}
         if now != shapes:
@@ -429,7 +429,9 @@ def _stream_of(rule: Rule, case: Case, watch: bool) -> str:
     carried = sum(kept.numel() * kept.element_size() for kept in memory.values())
     if watch and sizes[0] < sizes[1] < sizes[2]:
         grown = sizes[2] - sizes[0]
-        return f"✗ {grown} bytes more after {step} steps than after 10, beside the {carried} it carries"
+        return (
+            f"✗ {grown} bytes more after {step} steps than after 10, besides the {carried} carried"
+        )
     return f"{carried} bytes carried, the same after {step} steps as after 10"
 
 
@@ -447,25 +449,25 @@ def live_bytes() -> int:
     return sum(storages.values())
 
 
-# --- what it needs -----------------------------------------------------------------------------------
+# --- requirements ------------------------------------------------------------------------------------
 
 
 def draws(rule: RuleFactory) -> Finding:
-    """Two estimates of one batch differ where the rule says it draws, and nowhere else."""
+    """Two estimates of one batch differ if and only if the rule declares that it draws noise."""
     cases = DRAWN_CASES if rule.spec.draws else DETERMINISTIC_CASES
     differ = []
     for case, learner in taken(rule, cases):
         one, other = (estimate(learner, case).gradients for _ in range(2))
         differ.append(any(not torch.equal(own, other[name]) for name, own in one.items()))
     measured = {frozenset((True,)): "yes", frozenset((False,)): "no"}.get(
-        frozenset(differ), "now and then"
+        frozenset(differ), "sometimes"
     )
     declared = "yes" if rule.spec.draws else "no"
     return Finding("draws", declared, measured, declared == measured)
 
 
 def clean(rule: RuleFactory) -> Finding:
-    """Loss and outputs of an estimate are those of the network without noise where the rule says so."""
+    """The loss and outputs of an estimate are those of the network without noise, if the rule declares so."""
     cases = DRAWN_CASES if rule.spec.draws else DETERMINISTIC_CASES
     equal = []
     for case, learner in taken(rule, cases):
@@ -474,13 +476,13 @@ def clean(rule: RuleFactory) -> Finding:
         equal.append(torch.allclose(estimate(learner, case).outputs, outputs, rtol=1e-9, atol=1e-9))
     measured = {True: "yes", False: "no"}.get(all(equal), "") if equal else "every case was refused"
     if len(set(equal)) > 1:
-        measured = "now and then"
+        measured = "sometimes"
     declared = "yes" if rule.spec.clean else "no"
     return Finding("clean", declared, measured, declared == measured)
 
 
 def variance(rule: RuleFactory) -> Finding | None:
-    """Draws with a tenth of the noise vary about as much, or, where the rule says so, 100 times as much."""
+    """With a tenth of the noise, the variance of draws stays about equal or, if declared, grows 100 times."""
     if not (rule.spec.draws and takes(rule, "sigma")):
         return None
     spreads = []
@@ -523,7 +525,7 @@ def autograd_shut() -> Iterator[None]:
     """Any backward pass, and any graph that is built, raises."""
 
     def refuse(*_: object, **__: object) -> None:
-        raise AssertionError("a rule that declares itself free of autograd used it")
+        raise AssertionError("a rule that declares autograd_free used autograd")
 
     with (
         mock.patch("torch.autograd.grad", refuse),
@@ -537,7 +539,7 @@ def autograd_shut() -> Iterator[None]:
 
 
 class Device(BlackBox):
-    """A tanh layer that only runs forward: what derivative-free rules are measured on."""
+    """A tanh layer that only runs forward, for derivative-free rules."""
 
     name = "device"
 
@@ -556,7 +558,7 @@ class Device(BlackBox):
 
 
 def device_network(case: Case, cell: BlackBox | None = None) -> Network:
-    """A network of a black box of a case's size, with weights as large as those of cases."""
+    """A black-box network with the size of a case, and weights as large as those of cases."""
     network = black_box(
         cell or Device(), Case.INPUTS, Case.HIDDEN, Case.OUTPUTS,
         num_layers=case.layers, bias=case.bias, seed=case.seed, dtype=torch.float64,
@@ -569,7 +571,7 @@ def device_network(case: Case, cell: BlackBox | None = None) -> Network:
 
 
 def derivative_free(rule: RuleFactory) -> Finding:
-    """Trains a layer that only runs forward if it says so, and refuses one if not."""
+    """Trains a layer that only runs forward if the rule declares so, and otherwise refuses it."""
     declared = "yes" if rule.spec.derivative_free else "no"
     details = []
     trained = 0
@@ -591,11 +593,11 @@ def derivative_free(rule: RuleFactory) -> Finding:
 
 
 def bidirectional(rule: RuleFactory) -> Finding:
-    """Takes networks that run both ways if it says so, and refuses them if not."""
+    """Accepts networks that run in both directions if the rule declares so, and otherwise refuses them."""
     declared = "yes" if rule.spec.bidirectional else "no"
     cases = [Case(at=at, bidirectional=True) for at in ("every", "last")]
     count = len(list(taken(rule, cases)))
-    measured = "takes both ways" if count else "refuses both ways"
+    measured = "accepts both directions" if count else "refuses both directions"
     return Finding("bidirectional", declared, measured, bool(count) == rule.spec.bidirectional)
 
 
@@ -610,4 +612,4 @@ MEASURES: tuple[Callable[[RuleFactory], Finding | None], ...] = (
     derivative_free,
     bidirectional,
 )
-"""All that is measured, what tells wrong rules soonest first."""
+"""All measurements, starting with those that reveal wrong rules soonest."""

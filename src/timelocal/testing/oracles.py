@@ -1,8 +1,8 @@
-"""Oracles: what the estimates of a rule are, or have as their mean, computed in some other way.
+"""Oracles: a rule's estimates, or their mean, computed in some other way.
 
-An oracle is a function of a rule (an instance: its feedback matrices are there to be read) and a `Case`, that
-returns gradients by the names of the network's parameters. It must share nothing with the rule's own
-credit: autograd of a surrogate, or an expectation in closed form. A third party brings one so:
+An oracle is a function of a rule (an instance, whose feedback matrices it may read) and a `Case` that returns
+gradients by the names of the network's parameters. It must share nothing with the rule's own credit: it is
+autograd of a surrogate, or an expectation in closed form. To supply one for your rule:
 
     def oracle(rule, case):
         return reference.dfa(rule.network, rule.feedback_matrix, *batch_of(rule, case))
@@ -42,7 +42,7 @@ from timelocal.testing.setting import batch_of
 from timelocal.typing import Gradients
 
 Oracle = Callable[[Rule, Case], Gradients]
-"""What a rule's gradients should be on a case, or be in the mean."""
+"""The expected gradients of a rule on a case, or the expected mean of its gradients."""
 
 
 def feedback_oracle(rule: Rule, case: Case) -> Gradients:
@@ -72,7 +72,7 @@ def _decays(rule: FeedbackRule) -> Tensor | None:
 
 
 def _per_parameter(rule: FeedbackRule, case: Case) -> Gradients:
-    """Each gate's block of each parameter from a surrogate with its own F."""
+    """The block of each gate in each parameter, from a surrogate with that block's own F."""
     gates = len(rule.network.cell.gate_names)
     blocks: dict[str, list[Tensor]] = {}
     for kind in rule.network.recurrent.parameter_kinds:
@@ -90,7 +90,7 @@ def _per_parameter(rule: FeedbackRule, case: Case) -> Gradients:
 
 
 def feedback_alignment_oracle(rule: Rule, case: Case) -> Gradients:
-    """Autograd through matrices whose products send signals back through the rule's own."""
+    """Autograd with the rule's feedback matrices in place of the weights in the backward pass."""
     assert isinstance(rule, FeedbackAlignment)
     return reference.feedback_alignment(
         rule.network, rule.feedback_matrices(), *batch_of(rule, case)
@@ -104,7 +104,7 @@ def tbptt_oracle(rule: Rule, case: Case) -> Gradients:
 
 
 def rtrl_oracle(rule: Rule, case: Case) -> Gradients:
-    """Autograd through each layer's own time: of RTRL by traces, in a stack of element-wise layers."""
+    """Autograd through each layer's own time: for RTRL by traces, in a stack of element-wise layers."""
     return reference.within_layers(rule.network, *batch_of(rule, case))
 
 
@@ -115,7 +115,7 @@ def node_oracle(rule: Rule, case: Case) -> Gradients:
 
 
 def activity_oracle(rule: Rule, case: Case) -> Gradients:
-    """The mean of `ANP`: the gradient seen through the covariance of the activity's change."""
+    """The mean of `ANP`: the gradient times the normalised covariance of the change of activity."""
     assert isinstance(rule, ANP)
     return perturbation.target(rule.network, case, rule.credit, rule.norm)
 
@@ -137,7 +137,7 @@ def authors_activity_oracle(rule: Rule, case: Case) -> Gradients:
 
 @torch.no_grad()
 def authors_dfa_oracle(rule: Rule, case: Case) -> Gradients:
-    """The DFA paper's code as its quirks describe it: sample by sample, step by step, gate by gate."""
+    """The DFA paper's code, with its quirks: sample by sample, step by step, gate by gate."""
     assert isinstance(rule, DFAAuthorsCode)
     network, quirks = rule.network, rule.quirks
     stack, out, cell = network.recurrent, network.readout, network.cell
@@ -213,7 +213,7 @@ def authors_dfa_oracle(rule: Rule, case: Case) -> Gradients:
 
 
 def _feedback_of(rule: DFAAuthorsCode, kind: str, gates: int) -> list[Tensor]:
-    """F of the gates r, z and n for one kind of parameter; a tanh RNN's one thrice."""
+    """F of the gates r, z and n for one kind of parameter; for a tanh RNN three times the same F."""
     if "feedback-per-matrix" not in rule.quirks:
         return [rule.feedback_matrix()] * 3
     of = "hh" if kind == "weight_hh" else "ih"  # a bias has the matrix of its gate's inputs
@@ -229,7 +229,7 @@ def _through_the_readout(
     grad: Gradients,
     share: Tensor,
 ) -> Tensor:
-    """∂ℓ/∂outputs of one sample (o,); the readout's gradients, times its share, join `grad`."""
+    """∂ℓ/∂outputs of one sample (o,); the readout's gradients, times its share, are added to `grad`."""
     output = readout(feature[None])
     value, _ = reference.entry_losses(loss, output, target[None])  # type: ignore[arg-type]
     wanted = dict(readout.named_parameters())
@@ -240,7 +240,7 @@ def _through_the_readout(
 
 
 def _unit(gradient: Tensor) -> Tensor:
-    """A gradient over its Frobenius norm; zero stays zero."""
+    """A gradient divided by its Frobenius norm; zero stays zero."""
     norm = float(gradient.square().sum()) ** 0.5
     return gradient / norm if norm > 0 else gradient
 
@@ -253,7 +253,7 @@ def sparse_oracle(rule: Rule, case: Case) -> Gradients:
 
 
 def _strongest(network: Network, layer: int, k: int) -> Tensor:
-    """Whom each unit follows (h, h), by sorting."""
+    """The units that each unit follows (h, h), by sorting."""
     units, recurrent = network.hidden_size, network.recurrent
     follows = torch.eye(units, dtype=torch.float64)
     if "weight_hh" not in recurrent.parameter_kinds:
@@ -281,12 +281,12 @@ ORACLES: dict[type[Rule], Oracle] = {
     WPAuthorsCode: scaled_node_oracle,
     ANPAuthorsCode: authors_activity_oracle,
 }
-"""The built-in rules' own, by class. A subclass is held to that of the class it comes from, unless
+"""The oracles of the built-in rules, by class. A subclass is tested with its parent's oracle, unless
 `check_rule` is given another one."""
 
 
 def oracle_of(rule: type[Rule]) -> Oracle | None:
-    """The oracle that a rule brings, or inherits; None if there is none."""
+    """The oracle that a rule has or inherits; None if there is none."""
     brought: Oracle | None = getattr(rule, "brought_oracle", None)
     if brought is not None:
         return brought
@@ -294,7 +294,7 @@ def oracle_of(rule: type[Rule]) -> Oracle | None:
 
 
 def expected(rule: Rule, case: Case) -> Gradients:
-    """What the estimates of a rule declare to be, or to have as their mean, on a case."""
+    """The gradients that a rule declares as its estimates, or as their mean, on a case."""
     spec, kind = rule.spec, type(rule)
     whose = kind.__name__
     if spec.target == "bptt":
@@ -318,10 +318,10 @@ def expected(rule: Rule, case: Case) -> Gradients:
 
 def _nobody_says(whose: str) -> str:
     return (
-        f"{whose} declares target='oracle' but supplies none, so nothing says what its estimates should be. "
-        "Write a function of the rule and a case that returns the gradients, or their mean, computed in some "
-        f"other way, and call check_rule({whose}, oracle=…). For an error through a feedback matrix F of "
-        "its own that is\n"
+        f"{whose} declares target='oracle' but supplies none, so there is nothing to compare its estimates "
+        "with. Write a function of the rule and a case that returns the gradients, or their mean, computed "
+        f"in some other way, and call check_rule({whose}, oracle=…). For an error projected by the rule's "
+        "own feedback matrix F, this is\n"
         "    from timelocal.testing import batch_of, reference\n"
         "    def oracle(rule, case):\n"
         "        feedback = lambda layer, direction: rule.F\n"

@@ -1,12 +1,12 @@
 """What perturbation rules converge to, by autograd with respect to the noise itself.
 
 The cells' equations are written out again with noise on their nodes, one sequence and one step at a
-time. With ξ = 0, ∂ℓ_t/∂ξ_s says what noise at step s does to the loss at step t: weighing these by a kind
-of credit gives the node signal g_s that a rule declares as its target; ⟨stop(g_s), α_s(θ; stop(inputs))⟩
-gives the gradients. For activity perturbation the change of activity is u = J ξ, J = ∂α_s/∂ξ, and that
-of the credited losses is dᵀξ: the mean of u dᵀξ / ‖u‖² is E[u uᵀ/‖u‖²] (J Jᵀ)⁻¹ J d, for what of ξ is
-not in u is independent of it. (With the loss of the same step (J Jᵀ)⁻¹ J d is the error e at the
-readout's nodes.)
+time. At ξ = 0, ∂ℓ_t/∂ξ_s is the effect of noise at step s on the loss at step t. Weighted by a kind of
+credit, these effects give the node signal g_s that a rule declares as its target, and
+⟨stop(g_s), α_s(θ; stop(inputs))⟩ gives the gradients. For activity perturbation, the change of activity is
+u = J ξ with J = ∂α_s/∂ξ, and the change of the credited losses is dᵀξ. The mean of u dᵀξ / ‖u‖² is
+E[u uᵀ/‖u‖²] (J Jᵀ)⁻¹ J d, since the part of ξ that does not act on u is independent of u. (With the loss
+of the same step, (J Jᵀ)⁻¹ J d is the error e at the readout's nodes.)
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from timelocal.testing.cases import Case
 from timelocal.typing import Gradients, State
 
 Activity = Literal["network", "layer", "batch"]
-"""Over what ‖δα‖ of activity perturbation is taken: all nodes of a step, each layer's, or each layer's of
-the whole batch (as in the paper's code)."""
+"""The nodes over which activity perturbation takes ‖δα‖: all nodes of a step, those of each layer, or those
+of each layer over the whole batch (as in the paper's code)."""
 
 Entered = list[list[tuple[Tensor, State]]]
-"""[t][l]: what entered each layer at each step, (x, states before); the readout's x at the end."""
+"""[t][l]: the inputs of each layer at each step, (x, previous states); the readout's x comes last."""
 
 
 def noisy_step(
@@ -41,9 +41,9 @@ def noisy_step(
     noise: Tensor,
     local: bool,
 ) -> tuple[Tensor, State]:
-    """Pre-activations with their noise, and the new state, of one sequence; D h, if there is a D, enters W.
+    """Noisy pre-activations and the new state of one sequence; if there is a D, W multiplies D h.
 
-    local: a reset gate is a constant to the candidate's pre-activation, one of the things that enter it.
+    local: the candidate's pre-activation treats the reset gate as a constant input.
     """
     if isinstance(cell, ElementwiseCell):
         diagonal = cell.is_diagonal(decorrelated=True)
@@ -90,10 +90,10 @@ def _weights(network: Network, layer: int) -> dict[str, Tensor]:
 def forward(
     network: Network, sequence: Tensor, noise: list[Tensor], cut: Entered | None = None
 ) -> tuple[Tensor, list[Tensor], Entered]:
-    """(t, i) -> outputs (t, o), all pre-activations [t] (nodes,), and what entered each step.
+    """(t, i) -> outputs (t, o), all pre-activations [t] (nodes,), and the inputs of each step.
 
-    noise[s] (nodes + o,) of step s. cut: what entered each step of an earlier run, to be used as
-    constants instead of what this run would bring.
+    noise[s] (nodes + o,) of step s. cut: the inputs of each step of an earlier run, used as constants
+    instead of those of this run.
     """
     stack = network.recurrent
     layers = [_weights(network, layer) for layer in range(stack.num_layers)]
@@ -125,8 +125,8 @@ def forward(
 
 @dataclass(frozen=True)
 class Run:
-    """One sequence: its noise and pre-activations [t] (nodes,), what entered its steps, and for each step
-    the derivative of the losses it is credited with by all the noise, [s] (t, nodes)."""
+    """One sequence: its noise and pre-activations [t] (nodes,), the inputs of its steps, and for each step
+    the derivatives by all the noise of the losses that this step is credited with, [s] (t, nodes)."""
 
     sequence: Tensor
     noise: list[Tensor]
@@ -139,9 +139,9 @@ class Run:
 def target(
     network: Network, case: Case, credit: str = "local", activity: Activity | None = None
 ) -> Gradients:
-    """The mean of a perturbation rule's draws as σ → 0: of NP and WP, or of ANP where `activity` is given.
+    """The mean of a perturbation rule's draws as σ → 0: of NP and WP, or of ANP if `activity` is given.
 
-    With activity="batch" the factor that the paper's code has beside N is left to the caller: N is 1.
+    With activity="batch", N is 1, and the caller supplies the factors of the paper's code.
     """
     inputs, targets, lengths, mask = case.batch()
     if mask is not None or not case.batch_first:
@@ -184,7 +184,7 @@ def _run(network: Network, case: Case, sequence: Tensor, targets: Tensor, credit
 
 
 def _losses(case: Case, outputs: Tensor, targets: Tensor) -> Tensor:
-    """ℓ_t of the steps (t,), or (1,) at the last one; at "mean", what step t's outputs do to the loss."""
+    """ℓ_t of the steps (t,), or (1,) at the last one; at "mean", how step t's outputs change the loss."""
     loss, steps = case.loss_function(), len(outputs)
     if case.at == "last":
         return loss.losses(outputs[-1:], targets[None])
@@ -210,7 +210,7 @@ def _credited(effects: Tensor, s: int, credit: str) -> Tensor:
 def _signals(
     network: Network, case: Case, runs: list[Run], activity: Activity | None
 ) -> list[list[Tensor]]:
-    """[b][s] (nodes,): the signal at the nodes that a rule has in the mean."""
+    """[b][s] (nodes,): the mean of a rule's signal at the nodes."""
     if activity is None:
         return [[own[s] for s, own in enumerate(run.credited)] for run in runs]
     layer = len(network.cell.gate_names) * network.hidden_size
@@ -231,7 +231,7 @@ def _signals(
 def _groups(
     runs: list[Run], places: list[slice], readout: slice, case: Case, activity: Activity
 ) -> Iterator[tuple[list[int], list[int], slice]]:
-    """Nodes whose changes have one norm: of which sequences, at which step of each, which nodes."""
+    """Groups of nodes that share one norm: the sequences, the step of each, and the nodes."""
     lasts = [len(run.activations) - 1 for run in runs]
     every = case.at != "last"
     for s in range(max(lasts) + 1):
@@ -250,7 +250,7 @@ def _groups(
 
 
 def _jacobian(run: Run, s: int, place: slice) -> Tensor:
-    """∂α_s/∂ξ of some nodes by all the noise of the sequence, (n, t·nodes)."""
+    """∂α_s/∂ξ of these nodes by all the noise of the sequence, (n, t·nodes)."""
     rows = []
     for node in run.activations[s][place]:
         found = torch.autograd.grad(node, run.noise, retain_graph=True, materialize_grads=True)

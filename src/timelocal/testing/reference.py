@@ -33,14 +33,14 @@ HiddenStates = list[list[list[Tensor]]]
 """[l][d][s]: the features (f,) after step s of that direction's own time, not decorrelated; h as a rule."""
 
 Entered = list[list[list[tuple[Tensor, State]]]]
-"""[l][d][s]: what entered that layer's step s of that direction's own time, (x, states before)."""
+"""[l][d][s]: the inputs (x, previous states) of step s of that layer, in that direction's own time."""
 
 
 def step(cell: Cell, parameters: Mapping[str, Tensor], x: Tensor, state: State) -> State:
     """One step of one sequence, from the cells' textbook equations. x (i,), states (h,).
 
-    What enters weight_hh is D h where `parameters` has a "decorrelation" D; what a gate or a leak carries
-    over is h. The equations of an `AutogradCell` are its own.
+    If `parameters` has a "decorrelation" D, weight_hh multiplies D h; gates and leaks still carry over h.
+    An `AutogradCell` brings its own equations.
     """
     h = state[0]
     into = _into(cell, parameters, h)
@@ -70,14 +70,14 @@ def step(cell: Cell, parameters: Mapping[str, Tensor], x: Tensor, state: State) 
 
 
 def _into(cell: Cell, parameters: Mapping[str, Tensor], h: Tensor) -> Tensor:
-    """D h, where there is a D and the cell's nodes see it in place of h."""
+    """D h, if there is a D and the cell's nodes read D h instead of h."""
     behind = not cell.features_are_hidden
     behind |= isinstance(cell, ElementwiseCell) and cell.is_diagonal(decorrelated=True)
     return h if behind or "decorrelation" not in parameters else parameters["decorrelation"] @ h
 
 
 class Carried:
-    """A matrix W in whose products signals go back through another one: W x forwards, Bᵀ δ backwards."""
+    """A matrix W that multiplies by W in the forward pass and by another matrix Bᵀ in the backward pass."""
 
     def __init__(self, weight: Tensor, feedback: Tensor) -> None:
         self.weight, self.feedback = weight, feedback
@@ -102,11 +102,11 @@ def run(
     """One sequence (t, i) through the stack, with an autograd graph.
 
     cut: stop the graph between steps and between layers, so that ∂h_t/∂θ is local to the step.
-    dropout: what multiplies the output of each layer but the top one, (t, h·directions) or None.
-    follows: of each layer, through which states before (h, h) the graph of each unit goes; or all.
-    feedback: by the network's names of its parameters, the matrices that signals go back through instead of
-    these; and through the identity instead of D.
-    Returns the hidden states, and what leaves the top layer (t, h·directions) in the sequence's time.
+    dropout: the factors on the output of each layer but the top one, (t, h·directions) or None.
+    follows: for each layer, the previous states (h, h) through which each unit's graph passes; all if empty.
+    feedback: matrices by parameter name that replace these parameters in the backward pass; D is then
+    replaced by the identity.
+    Returns the hidden states, and the outputs of the top layer (t, h·directions) in the sequence's time.
     """
     stack = network.recurrent
     hidden: HiddenStates = []
@@ -144,7 +144,7 @@ def run(
 def _carried(
     parameters: Mapping[str, Tensor], feedback: Mapping[str, Tensor], layer: int, direction: int
 ) -> dict[str, Any]:
-    """The parameters with each matrix as one that signals go back through another way."""
+    """The parameters, each matrix with the feedback matrix that replaces it in the backward pass."""
     suffix = f"_l{layer}" + ("_reverse" if direction else "")
     found: dict[str, Any] = dict(parameters)
     for kind, own in parameters.items():
@@ -155,20 +155,20 @@ def _carried(
 
 
 def _straight(matrix: Tensor) -> Carried:
-    """A matrix that signals go back past."""
+    """A matrix that the backward pass skips: the identity replaces it there."""
     return Carried(matrix, torch.eye(len(matrix), dtype=matrix.dtype))
 
 
 def _seen(
     network: Network, layer: int, direction: int, feedback: Mapping[str, Tensor] | None
 ) -> Tensor | Carried:
-    """D, through which what reads a layer sees it."""
+    """D, which multiplies a layer's features before anything reads them."""
     matrix = decorrelation(network, layer, direction)
     return matrix if feedback is None else _straight(matrix)
 
 
 def _past(network: Network, leaving: list[Tensor], before: list[Tensor]) -> list[Tensor]:
-    """What leaves a layer at every step: its features, and what left the one below where there is a skip."""
+    """A layer's output at every step: its features, plus the output of the layer below if there is a skip."""
     if not before or not network.recurrent.skip:
         return leaving
     return [own + past for own, past in zip(leaving, before, strict=True)]
@@ -177,7 +177,7 @@ def _past(network: Network, leaving: list[Tensor], before: list[Tensor]) -> list
 def _next(
     network: Network, left: list[Tensor], layer: int, dropout: Sequence[Tensor | None] | None
 ) -> list[Tensor]:
-    """What enters the layer above, at every step: what left, normalised where it is, times a mask."""
+    """The input of the layer above at every step: the output, normalised if it is to be, times a mask."""
     stack = network.recurrent
     if layer == stack.num_layers - 1:
         return left
@@ -190,7 +190,7 @@ def _next(
 def _followed_step(
     cell: Cell, parameters: Mapping[str, Tensor], x: Tensor, state: State, follows: Tensor
 ) -> State:
-    """A step of equal values; the graph of unit u goes back through the states of follows[u] alone."""
+    """The same step, where the graph of unit u passes through the states of follows[u] alone."""
     units = []
     for u, seen in enumerate(follows):
         entering = tuple(torch.where(seen > 0, part, part.detach()) for part in state)
@@ -213,7 +213,7 @@ def features(
     at: Place,
     feedback: Mapping[str, Tensor] | None = None,
 ) -> Tensor:
-    """What the readout sees: (1, h·d) at "last", (t, h·d) elsewhere."""
+    """The readout's inputs: (1, h·d) at "last", (t, h·d) otherwise."""
     if at != "last":
         return outputs
     seen = outputs.new_zeros(())
@@ -244,7 +244,7 @@ def entry_losses(loss: Loss, outputs: Tensor, targets: Tensor) -> tuple[Tensor, 
 def _entries(
     values: Tensor, b: int, steps: int, at: Place, batch_first: bool, whole: bool
 ) -> Tensor:
-    """Sample b's rows of targets or mask; whole: of one value a sequence, asked at every step."""
+    """Sample b's rows of targets or mask; whole: one value per sequence, repeated at every step."""
     if at in ("last", "mean"):
         return values[b : b + 1]
     if whole:
@@ -303,7 +303,7 @@ def mean_loss(
 
 
 def _collect(network: Network, run_backward: Callable[[], None]) -> Gradients:
-    """Gradients that `run_backward` leaves, without touching any `.grad` there is."""
+    """The gradients that `run_backward` computes, without changing any existing `.grad`."""
     before = {name: p.grad for name, p in network.named_parameters()}
     for p in network.parameters():
         p.grad = None
@@ -332,7 +332,7 @@ def bptt(
 ) -> tuple[Tensor, Gradients]:
     """The loss and its gradient by autograd through everything; dropout masks [l] (t, b, h·d).
 
-    follows: of each layer, the only states (h, h) through which each unit's graph goes back; all if empty.
+    follows: for each layer, the previous states (h, h) through which each unit's graph passes; all if empty.
     """
     value = inputs.new_zeros(())
 
@@ -359,7 +359,7 @@ def feedback_alignment(
     mask: Tensor | None = None,
     dropout: Sequence[Tensor | None] = (),
 ) -> Gradients:
-    """Autograd through everything, with matrices whose products send signals back through `feedback`."""
+    """Autograd through everything, with `feedback` in place of the weights in the backward pass."""
 
     def backward() -> None:
         value, _ = mean_loss(
@@ -455,7 +455,7 @@ def augmented_dfa(
 def pre_activations(
     cell: Cell, parameters: Mapping[str, Tensor], x: Tensor, state: State
 ) -> Tensor:
-    """All nodes of one step (gates · h,), each with its own graph: a gate between two of them is held."""
+    """All nodes of one step (gates · h,), each with its own graph: a gate between two nodes is a constant."""
     h = state[0]
     into = _into(cell, parameters, h)
     if isinstance(cell, AutogradCell | ElementwiseCell | LIFCell):
@@ -478,7 +478,7 @@ def pre_activations(
 def decorrelation_steps(
     network: Network, inputs: Tensor, lengths: Tensor | None = None
 ) -> dict[str, Tensor]:
-    """−ε ⟨h* h*ᵀ − diag(h*²)⟩ D of every D, from the matrices as they are written."""
+    """−ε ⟨h* h*ᵀ − diag(h*²)⟩ D for every D, computed literally, matrix by matrix."""
     law = network.recurrent.decorrelate
     assert law is not None
     seen: dict[tuple[int, int], list[Tensor]] = {}
@@ -503,7 +503,7 @@ def decorrelation_steps(
     return found
 
 
-# --- what a trace keeps, and what a window sees ----------------------------------------------
+# --- traces and truncation windows ------------------------------------------------------------
 
 
 def sequences(
@@ -527,7 +527,7 @@ def _parameters(network: Network, layer: int, direction: int) -> dict[str, Tenso
 
 @torch.no_grad()
 def entered(network: Network, sequence: Tensor, dropout: Sequence[Tensor | None] = ()) -> Entered:
-    """[l][d][s]: what entered that layer's step s of that direction's own time, (x, states before)."""
+    """[l][d][s]: the arguments (x, previous states) of step s of that layer, in that direction's own time."""
     stack = network.recurrent
     xs, left, found = list(sequence), list[Tensor](), []
     for layer in range(stack.num_layers):
@@ -557,7 +557,7 @@ Step = Callable[[State], State]
 def without_recurrent_weights(
     cell: Cell, parameters: Mapping[str, Tensor], x: Tensor, state: State
 ) -> Step:
-    """The step from `state`, but no state passes through a parameter any more."""
+    """The step from `state`, with every path from a state through a parameter cut."""
     h = state[0]
     if isinstance(cell, AutogradCell | ElementwiseCell | LIFCell):
         entering = (_into(cell, parameters, h), *state[1:])
@@ -583,7 +583,7 @@ def state_jacobian(own_step: Step, state: State) -> Tensor:
     rows = torch.cat(own_step(leaves))
     found = [
         torch.cat(torch.autograd.grad(row, leaves, retain_graph=True, materialize_grads=True))
-        if row.requires_grad  # nothing of a state may be left
+        if row.requires_grad  # a new state may depend on no previous one
         else torch.zeros_like(torch.cat(leaves))
         for row in rows
     ]
@@ -614,7 +614,7 @@ def signals_within_steps(
     errors: Tensor,
     at: Place,
 ) -> HiddenStates:
-    """The gradient of each step's loss in that step's features, by autograd with the past held fixed.
+    """The gradient of each step's loss in the features of that step, by autograd with the past held fixed.
 
     errors (n, o): ∂L/∂outputs. In each direction's own time, as `run` has the hidden states.
     """
@@ -674,10 +674,10 @@ def traced(
 ) -> Gradients:
     """Eligibility traces of one sequence and layer, forward in time, with every Jacobian by autograd.
 
-    E_t = J E_{t-1} + ∂s_t/∂θ, with all entries of ∂s_t/∂θ, and J the Jacobian without what the trace
-    leaves out: paths through weight_hh ("leak"), all between different units ("diagonal"), or all ("none").
-    "stationary" keeps `decays` (h,) of each hidden state instead.
-    feedback: the matrices F, or "exact" for the gradient of the loss of each step within that step.
+    E_t = J E_{t-1} + ∂s_t/∂θ, with all entries of ∂s_t/∂θ, and J the Jacobian without the paths that the
+    trace omits: those through weight_hh ("leak"), those between different units ("diagonal"), or all
+    ("none"). "stationary" replaces J by the factors `decays` (h,) of the hidden states.
+    feedback: the matrices F, or "exact" for the gradient of each step's loss within that step.
     """
     cell, size = network.cell, network.hidden_size
     units = len(cell.state_names) * size
@@ -762,8 +762,8 @@ def within_layers(
 ) -> Gradients:
     """Autograd of Σ_l Σ_t ⟨stop(G_lt), f_lt(θ_l)⟩ through all of a layer's own time, plus the exact readout.
 
-    G_lt is the gradient of step t's loss in the features of layer l within that step: what reaches a later
-    step through the state of an upper layer is left out, and nothing else. For networks of one direction.
+    G_lt is the gradient of step t's loss in the features of layer l within that step. It omits only the paths
+    that reach a later step through the state of an upper layer. For networks of one direction.
     """
 
     def backward() -> None:
@@ -799,7 +799,7 @@ def tbptt(
     mask: Tensor | None = None,
     dropout: Sequence[Tensor | None] = (),
 ) -> Gradients:
-    """Each entry's gradient by autograd through its last k steps, run again from constant states."""
+    """The gradient of each entry by autograd through its last k steps, recomputed from constant states."""
     stack = network.recurrent
     layers = range(stack.num_layers)
 

@@ -1,4 +1,4 @@
-"""What a contract found, as a table of plain text."""
+"""The results of a contract, as a plain-text table."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _WIDTH = 110
 class Finding:
     """One declared property: what was declared, what was measured, and whether they agree.
 
-    details: a line for each case that was measured, or for each failure.
+    details: one line for each measured case, or for each failure.
     """
 
     name: str
@@ -25,10 +25,10 @@ class Finding:
 
 @dataclass
 class ContractReport:
-    """What was measured, how much was checked, what was refused and what failed. `str` makes a table of it.
+    """Measured properties, number of checks, refusals and failures. `str` gives a table.
 
-    held: how many pairs of a case and a check held. refused: reasons, by the case. findings: the properties
-    that were measured. failures: by the name of a check, one text for each case it failed on.
+    held: how many pairs of a case and a check passed. refused: reasons, by case. findings: the measured
+    properties. failures: by the name of a check, one text for each case that failed it.
     """
 
     whose: str = ""
@@ -73,7 +73,7 @@ def _mark(ok: bool) -> str:
 
 
 def _table(rows: Sequence[tuple[str, ...]]) -> list[str]:
-    """Columns as wide as their widest cell; the one before the last is folded where lines get too long."""
+    """Columns as wide as their widest cell; the last but one is wrapped if lines get too long."""
     first, second, last = (max(len(row[column]) for row in rows) for column in (0, 1, -1))
     width = min(max(len(row[2]) for row in rows), max(20, _WIDTH - first - second - last - 6))
     lines = []

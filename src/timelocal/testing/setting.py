@@ -1,4 +1,4 @@
-"""A rule on a case: how it is made, what it says, and what an oracle is told."""
+"""A rule on a case: how it is made, its estimate, and the arguments for an oracle."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def takes(rule: RuleFactory, option: str) -> bool:
 
 
 def configured(rule: RuleFactory, options: Mapping[str, Any]) -> RuleFactory:
-    """The rule with other defaults, as a class; its spec is what an instance declares that has these."""
+    """The rule with other defaults, as a class; its spec is the one that an instance with them declares."""
     if not options:
         return rule
     body: dict[str, Any] = {
@@ -55,7 +55,7 @@ def estimate(rule: Rule, case: Case) -> Estimate:
 
 
 def batch_of(rule: Rule, case: Case) -> Arguments:
-    """What an oracle needs beside the network, in the order in which `reference` takes it.
+    """The arguments that an oracle needs besides the network, in the order in which `reference` takes them.
 
     >>> import timelocal as tl
     >>> from timelocal.testing import Case, batch_of, reference

@@ -1,21 +1,22 @@
-"""Is the mean of random vectors a given one? A test that is sound for covariances of low rank.
+"""Do random vectors have a given mean? A test that is valid for covariances of low rank.
 
 For m draws with mean x̄ and sample covariance S, and a target t, the statistic is
 
     ‖x̄ − t‖² / (tr S / m).
 
-If the target is the mean it has, after Welch and Satterthwaite, the distribution F(ν, ν (m − 1)) with
-ν = (tr S)² / tr S² degrees of freedom: a covariance of low rank has few, and a fixed bar would be wrong. ν is
-underestimated by a few draws, never overestimated, which makes the bound wider.
+If the target is the mean, the statistic has, by the approximation of Welch and Satterthwaite, the
+distribution F(ν, ν (m − 1)) with ν = (tr S)² / tr S² degrees of freedom. A covariance of low rank has few of
+them, so a fixed bound would be wrong. A few draws underestimate ν and never overestimate it, which makes the
+bound wider.
 
-What the test would catch: draws c times too large are c² times as spread, and their mean is (c − 1) t off.
-They are rejected, but for one time in a thousand, where |1 − 1/c| is at least the `reach`
+What the test detects: draws that are c times too large have c² times the variance, and their mean is off by
+(c − 1) t. They are rejected, except once in a thousand times, if |1 − 1/c| is at least the `reach`
 
     η = (√q + z ν^(−1/4)) / √(m ‖t‖² / tr S),
 
 with q the bound of the statistic and z a normal quantile: the variance of the mean along one direction
-is at most ν^(−1/2) of all. So η < 2 catches a flipped sign, η < 1 noise around zero that is as large as
-the draws, and 1 / (1 − η) is the smallest factor above 1 that is caught.
+is at most ν^(−1/2) of the total. So η < 2 detects a flipped sign, η < 1 detects noise around zero that is as
+large as the draws, and 1 / (1 − η) is the smallest factor above 1 that is detected.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ _MISSED = 3.09
 
 @dataclass(frozen=True)
 class Verdict:
-    """What draws say of a target: the statistic and its bound, and how small an error would have shown."""
+    """The verdict of draws on a target: the statistic, its bound, and the smallest detectable error."""
 
     draws: int
     statistic: float
@@ -46,7 +47,7 @@ class Verdict:
 
     @property
     def smallest_factor(self) -> float:
-        """The smallest factor above 1 that the draws would have caught; infinite if none."""
+        """The smallest factor above 1 that the draws would have detected; infinite if none."""
         return 1 / (1 - self.reach) if self.reach < 1 else math.inf
 
     def caught(self) -> str:
@@ -61,8 +62,8 @@ class Verdict:
 def judge(draws: Tensor, target: Tensor, error: float, rounding: float = 1e-9) -> Verdict:
     """Whether draws (m, n), independent of each other, have the mean target (n,).
 
-    error: how probable it may be that a right target is rejected. rounding: relative; draws that differ by
-    less among themselves are a number, and are compared as such.
+    error: the probability with which a correct target may be rejected. rounding: relative; draws that differ
+    by less count as one constant vector and are compared with the target directly.
     """
     m = len(draws)
     mean = draws.mean(0)
@@ -91,7 +92,7 @@ def quantile(degrees: float, draws: int, error: float) -> float:
 
 
 def tail(degrees: float, draws: int, value: float) -> float:
-    """P(F > value) for F(ν, ν (m − 1)): the χ² tail, averaged over how S may have come out."""
+    """P(F > value) for F(ν, ν (m − 1)): the χ² tail, averaged over the distribution of S."""
     spread = degrees * (draws - 1)
     log_ratio = torch.linspace(-12, 12, 241, dtype=torch.float64) * math.sqrt(2 / spread)
     weights = torch.softmax(spread / 2 * (log_ratio - log_ratio.exp()), 0)

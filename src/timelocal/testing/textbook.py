@@ -1,4 +1,5 @@
-"""The equations of element-wise and spiking cells, one sequence and one step at a time; complex if they are.
+"""The equations of element-wise and spiking cells, one sequence and one step at a time; complex where the
+cell is.
 
     a = nodes(x, states before)     states = update(a, states before)     features(states)
 
@@ -29,7 +30,7 @@ from timelocal.typing import State
 def nodes(cell: Cell, parameters: Mapping[str, Tensor], x: Tensor, entering: State) -> Tensor:
     """The pre-activations (gates · h,) of one step of one sequence.
 
-    entering: the states before, (h,) each; D h in place of h, for cells in which it enters the nodes.
+    entering: the previous states, (h,) each, with D h instead of h for cells whose nodes read D h.
     """
     if isinstance(cell, AutogradCell):
         before = tuple(part[None] for part in entering)
@@ -57,7 +58,7 @@ def nodes(cell: Cell, parameters: Mapping[str, Tensor], x: Tensor, entering: Sta
 
 
 def update(cell: Cell, own_nodes: Tensor, state: State) -> State:
-    """The new states (h,) from the nodes and the states before."""
+    """The new states (h,) from the nodes and the previous states."""
     if isinstance(cell, AutogradCell):
         before = tuple(part[None] for part in state)
         return tuple(new[0] for new in cell.update(own_nodes[None], before))
@@ -79,7 +80,7 @@ def update(cell: Cell, own_nodes: Tensor, state: State) -> State:
 
 
 class _Spike(torch.autograd.Function):
-    """1 above 0 and 0 below, with a slope that is given beside it."""
+    """1 above 0 and 0 below, with the slope passed as a second argument."""
 
     @staticmethod
     def forward(ctx: Any, above: Tensor, slope: Tensor) -> Tensor:
@@ -92,7 +93,7 @@ class _Spike(torch.autograd.Function):
 
 
 def _spiking(cell: LIFCell, current: Tensor, z: Tensor, v: Tensor, f: Tensor, *a: Tensor) -> State:
-    """(Adaptive) leaky integrate-and-fire: the surrogates as their papers print them."""
+    """(Adaptive) leaky integrate-and-fire, with the surrogates as printed in their papers."""
     reset = z.detach() if cell.detach_reset else z
     v = cell.membrane * v + current - cell.threshold * reset
     a = tuple(cell.adaptation_decay * own + z for own in a)
@@ -118,7 +119,7 @@ def _spiking(cell: LIFCell, current: Tensor, z: Tensor, v: Tensor, f: Tensor, *a
 
 
 def features(cell: Cell, state: State) -> Tensor:
-    """What reads the layer sees of its states, (…, h) each, before any D."""
+    """The features that a readout or upper layer reads, from states (…, h) each, before any D."""
     if isinstance(cell, RTUCell):
         seen = torch.cat(state, -1)
         return seen.tanh() if cell.nonlinearity == "tanh" else seen.clamp_min(0)
