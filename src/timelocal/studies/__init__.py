@@ -1,1 +1,1 @@
-"""Studies: many runs, found and read."""
+"""Studies: doing, finding and reading many runs."""

@@ -1,4 +1,4 @@
-"""What a trial may cost before it is stopped."""
+"""Limits on a trial's time and memory, beyond which it is stopped."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from timelocal.errors import Problem, raise_problems
 
 @dataclass(frozen=True)
 class Limits:
-    """The longest time in seconds and the most resident memory in megabytes; None does not limit.
+    """The longest time in seconds and the largest resident memory in megabytes; None means no limit.
 
     Raises:
         ArgumentError: a limit that is not a positive number.
@@ -30,6 +30,6 @@ class Limits:
         )
 
     def allow_more_than(self, others: Limits) -> bool:
-        """Whether what was stopped under `others` could come to its end under these."""
+        """Whether a trial stopped under `others` could finish under these limits."""
         pairs = ((self.seconds, others.seconds), (self.megabytes, others.megabytes))
         return any(theirs is not None and (ours is None or ours > theirs) for ours, theirs in pairs)

@@ -72,7 +72,7 @@ def _curve(record: RunRecord, key: str) -> list[float]:
 
 
 def _final(key: str) -> Callable[[RunRecord], float | None]:
-    """The mean over the last tenth of the epochs: of the papers' 500, their last 50."""
+    """The mean over the last tenth of the epochs: the last 50 of the papers' 500."""
 
     def read(record: RunRecord) -> float | None:
         values = _curve(record, key)
@@ -83,7 +83,7 @@ def _final(key: str) -> Callable[[RunRecord], float | None]:
 
 
 def _of_ridge(place: str) -> Callable[[RunRecord], float | None]:
-    """The test error in a place of the result, relative to that of the regression there."""
+    """The test error in a section of the result, relative to that of the run's ridge regression."""
 
     def read(record: RunRecord) -> float | None:
         error = _result(place, "mse")(record)
@@ -104,11 +104,11 @@ def _mean(key: str) -> Callable[[RunRecord], float | None]:
 
 
 _WAY = 0.9
-"""A run counts as converged after this share of the decrease from its first epoch to its end."""
+"""A run counts as converged after this share of the total decrease of its training loss."""
 
 
 def _convergence(record: RunRecord) -> float | None:
-    """The first epoch after nine tenths of the training loss's decrease; None if it did not decrease."""
+    """The first epoch at which nine tenths of the training loss's decrease are reached; None without one."""
     losses = _curve(record, "train_loss")
     end = _final("train_loss")(record)
     if end is None or not end < losses[0]:

@@ -1,4 +1,4 @@
-"""Optuna in place of the whole grid: the same choices, tried one after another where they look best."""
+"""Optuna instead of the whole grid: the same choices, tried one after another, the most promising first."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from timelocal.studies.store import RunRecord
 def proposed(
     line: Line, records: Mapping[str, RunRecord], count: int
 ) -> tuple[list[Choice], Choice | None]:
-    """What a search of `count` proposals has tried so far, each choice once, and what it tries next.
+    """The choices that a search of `count` proposals has tried so far, each once, and the next one.
 
-    The tree-structured Parzen estimator with seed 0, told the scores in the order of its proposals. All of it
-    follows from the records, so a search that was cut off goes the same way again.
+    The tree-structured Parzen estimator with seed 0 receives the scores in the order of its proposals.
+    Everything follows from the records, so an interrupted search continues as if it had not stopped.
 
     Args:
         line: with a search; the fields of its grid are the parameters, their values the categories.
         records: by name of the run folder.
-        count: of proposals in all; the same one may come again.
+        count: the total number of proposals; a choice may be proposed more than once.
 
     Returns:
-        The choices that have a score, and the next one, None after `count` of them.
+        The choices that have a score, and the next choice, None after `count` proposals.
 
     Raises:
         MissingExtraError: Optuna is not installed.

@@ -1,16 +1,16 @@
-"""A packed study: one Parquet file with a row for each run, in place of a folder of small files for each.
+"""A packed study: one Parquet file with one row per run, instead of one folder of small files per run.
 
-Any reader of Parquet opens it; in pandas `read_parquet(path)`. Its columns:
+Any Parquet reader opens it, such as `read_parquet(path)` in pandas. Its columns are:
 
-- `name`, the run's name; `formerly`, its name before, null if it never had another; `status`, `message`;
+- `name`, the run's name; `formerly`, its previous name, null if it never had another; `status`, `message`;
 - `config`, `environment`, `result`, `timing`, `predictions`: JSON, as in the run's files of these names, null
-  where there is no such file;
-- `epochs`, how many there are, and `history.KEY`: the values of one key of the history, epoch by epoch. Null
-  is a key that an epoch lacks, NaN a value that was not finite. `timing.seconds` likewise;
+  if there is no such file;
+- `epochs`, their number, and `history.KEY`: the values of one key of the history, epoch by epoch. Null means
+  that the epoch lacks the key, NaN that the value was not finite. `timing.seconds` likewise;
 - `config.KEY` and `result.KEY`: copies of the numbers and words in `config` and `result`, to select by.
 
-Numbers are kept to the last bit. Checkpoints are not kept, nor is the time of a step epoch by epoch: of that
-the median is. The file holds its own sha256: of its bytes with zeros in the place of that.
+Numbers are kept to the last bit. Checkpoints are not kept; of the step times of each epoch only the median is
+kept. The file contains its own sha256, computed over its bytes with zeros in the place of the digest.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from timelocal.optional import require
 
 SUFFIX = ".parquet"
 VERSION = "2"
-"""Files of version 1 hold no sha256."""
+"""Files of version 1 contain no sha256."""
 
 _VERSION = b"timelocal.packed"
 _DEFAULTS = b"timelocal.defaults"
@@ -42,12 +42,12 @@ _SEAL = re.compile(rb"timelocal-sha256:([0-9a-f]{64})")
 _NO_SEAL = b"timelocal-sha256:" + b"0" * 64
 _JSON = ("config", "environment", "result", "timing", "predictions")
 _FEW = 0.1
-"""Share of distinct values up to which a column is compressed better as it is than byte by byte."""
+"""The share of distinct values up to which a column compresses better as it is than split into bytes."""
 
 
 @dataclass(frozen=True)
 class PackedRun:
-    """One run: its name, the name it had before, and what its files hold, by their names without ".json"."""
+    """One run: its name, its previous name, and the contents of its files, by file name without ".json"."""
 
     name: str
     parts: Mapping[str, Any] = field(default_factory=dict)
@@ -55,10 +55,10 @@ class PackedRun:
 
 
 def write_packed(runs: Iterable[PackedRun], path: Path) -> None:
-    """Write the runs, in the order of their names, as one file; the same runs give the same bytes.
+    """Write the runs, sorted by name, as one file; the same runs give the same bytes.
 
     Raises:
-        RunError: the file cannot be written, or the history of a run is no list of numbers by name.
+        RunError: the file cannot be written, or the history of a run is not a list of numbers by name.
         MissingExtraError: pyarrow is not installed.
     """
     arrow, _ = _pyarrow()
@@ -72,9 +72,9 @@ def write_packed(runs: Iterable[PackedRun], path: Path) -> None:
 
 
 class Packed(Mapping[str, PackedRun]):
-    """The runs of a packed file by name, each put together when it is asked for.
+    """The runs of a packed file by name, each assembled when it is first needed.
 
-    A file from before a change of defaults has its runs by the names that they have today.
+    Runs in a file that is older than a change of defaults appear under their present names.
     """
 
     def __init__(self, path: Path) -> None:
@@ -136,10 +136,10 @@ class Packed(Mapping[str, PackedRun]):
 
 
 def read_packed(path: Path) -> Packed:
-    """The runs of a packed file; the file is read once as long as it does not change.
+    """The runs of a packed file; the file is read again only if it has changed.
 
     Raises:
-        RunError: it cannot be read, is damaged, or holds no packed runs of this version.
+        RunError: it cannot be read, is damaged, or contains no packed runs of this version.
         MissingExtraError: pyarrow is not installed.
     """
     try:
@@ -155,7 +155,7 @@ def _read(path: Path, _changed: int, _size: int) -> Packed:
 
 
 def _file(rows: Sequence[PackedRun]) -> bytes:
-    """The packed runs as a file that has no sha256 yet."""
+    """The packed runs as the bytes of a file, still without sha256."""
     arrow, parquet = _pyarrow()
     columns: dict[str, Any] = {
         "name": arrow.array([run.name for run in rows], arrow.string()),
@@ -202,14 +202,14 @@ def _file(rows: Sequence[PackedRun]) -> bytes:
 
 
 def _sealed(data: bytes) -> bytes:
-    """A file with its own sha256 in the place that is kept for it: behind all columns."""
+    """A file with its own sha256 in the place reserved for it, after all columns."""
     start = data.rindex(_NO_SEAL)
     seal = _NO_SEAL[:-64] + sha256(data).encode()
     return data[:start] + seal + data[start + len(seal) :]
 
 
 def _is_sealed(data: bytes) -> bool | None:
-    """Whether a file is as it was written; None if it holds no sha256."""
+    """Whether a file is unchanged since it was written; None if it contains no sha256."""
     found = [*_SEAL.finditer(data)]
     if not found:
         return None
@@ -219,7 +219,7 @@ def _is_sealed(data: bytes) -> bool | None:
 
 @contextmanager
 def _damage_told(path: Path) -> Iterator[None]:
-    """What a damaged file raises in pyarrow, or after it, as one `RunError`."""
+    """Turns whatever a damaged file raises, in pyarrow or afterwards, into one `RunError`."""
     arrow, _ = _pyarrow()
     try:
         yield
@@ -283,7 +283,7 @@ def _is_number(value: object) -> bool:
 
 
 def _number(value: float | None) -> float | int:
-    """As it is packed: null in JSON stands for what was not finite."""
+    """A number as it is packed: null in JSON stands for one that was not finite."""
     return math.nan if value is None or not math.isfinite(value) else value
 
 
@@ -292,7 +292,7 @@ def _json_number(value: float) -> float | None:
 
 
 def _curve(epochs: Sequence[Mapping[str, float | None]] | None, key: str) -> list[Any] | None:
-    """The values of a key, None where an epoch lacks it; None if all do."""
+    """The values of a key, None for epochs that lack it; None if all epochs lack it."""
     if not any(key in epoch for epoch in epochs or ()):
         return None
     return [_number(epoch[key]) if key in epoch else None for epoch in epochs or ()]
@@ -320,7 +320,7 @@ def _are_few(lists: Any) -> bool:
 
 
 def _copies(name: str, parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """A column for every key whose values are of one type: words, truth values, whole numbers, or numbers."""
+    """A column for every key whose values have one type: strings, booleans, integers, or numbers."""
     arrow, _ = _pyarrow()
     types = {
         frozenset({str}): arrow.string(),
@@ -335,7 +335,7 @@ def _copies(name: str, parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         if any(
             type(value) is int and abs(value) >= 2**63 for value in (row.get(key) for row in rows)
         ):
-            del keys[key]  # no column holds such
+            del keys[key]  # no column can hold these values
     found = {
         key: frozenset(type(row[key]) for row in rows if row.get(key) is not None) for key in keys
     }

@@ -1,4 +1,4 @@
-"""Pack the runs of a store into one file, unpack them, and give runs of before the names of today."""
+"""Pack the runs of a store into one file, unpack them, and give older runs their present names."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from timelocal.studies.packed import PackedRun, read_packed, write_packed
 from timelocal.studies.store import NEEDED, packed_beside, read_parts
 
 _SHOWN = 10
-"""How many damaged runs an error names."""
+"""The number of damaged runs that an error names."""
 
 
 @dataclass(frozen=True)
 class Packing:
-    """A packed file, how many runs are in it, and a sentence for every run that was left out."""
+    """A packed file, the number of runs in it, and one sentence for every run that was left out."""
 
     path: Path
     count: int
@@ -33,17 +33,17 @@ class Packing:
 def pack(store: Path, out: Path | None = None) -> Packing:
     """Pack the runs of `store` into one file; the folders stay.
 
-    Every run gets the name that its configuration has today, its whole configuration, and as its command the
-    line that makes it again; the name and the command it had before stay beside them (`formerly`,
-    `recorded_command`). A run whose configuration means nothing here keeps what it has.
+    Every run gets the present name of its configuration, its whole configuration, and as its command the one
+    that repeats it; its previous name and command are kept as well (`formerly`, `recorded_command`). A run
+    whose configuration is unknown here keeps its name and command.
 
-    Runs that are packed already, in the file of the store or in `out`, are packed again with the others. Of
-    two with one name the folder's counts, and of two folders the one that has this name. A run that has not
-    come to an end is left out.
+    Runs that are already packed, in the file of the store or in `out`, are packed again with the others. If
+    two runs have the same name, the one in a folder counts, and of two folders the one with this name. A run
+    that has not ended is left out.
 
     Args:
         store: a folder of run folders, at any depth, or a packed file.
-        out: the file; by default that of the store, `runs.parquet` beside the folder `runs`.
+        out: the file; by default that of the store, `runs.parquet` next to the folder `runs`.
 
     Raises:
         RunError: a run is damaged, or a file cannot be read or written.
@@ -72,10 +72,10 @@ def pack(store: Path, out: Path | None = None) -> Packing:
 
 
 def unpack(file: Path, folder: Path) -> tuple[int, int]:
-    """Write every run of a packed file as a run folder in `folder`; what is there already is left alone.
+    """Write every run of a packed file as a run folder in `folder`; existing run folders are left alone.
 
     Returns:
-        How many runs were written, and how many were there.
+        The number of runs written, and the number that already existed.
 
     Raises:
         RunError: the file cannot be read, or the folder cannot be written.
@@ -101,13 +101,13 @@ def unpack(file: Path, folder: Path) -> tuple[int, int]:
 
 
 def rename(store: Path) -> dict[str, str]:
-    """Give the run folders right under `store` the names that their configurations have today.
+    """Give the run folders directly under `store` the present names of their configurations.
 
-    As `pack` does, but in place, so that runs that were cut off go on from their checkpoints. A folder whose
-    new name is taken keeps its own, and so does one that is damaged.
+    This is what `pack` does, but in place, so that interrupted runs can resume from their checkpoints. A
+    folder keeps its name if it is damaged or if its new name is taken.
 
     Returns:
-        The new names by the old ones.
+        A dict from old to new names.
 
     Raises:
         BusyError: a run is going on.
@@ -139,7 +139,7 @@ def rename(store: Path) -> dict[str, str]:
 
 
 def _in_folders(store: Path, left_out: list[str]) -> Iterable[PackedRun]:
-    """The runs of a store's folders that have come to an end, as they are packed."""
+    """The runs in a store's folders that have ended, in packed form."""
     damaged, found = [], []
     for config in sorted(store.rglob("config.json")):
         folder = config.parent
@@ -167,7 +167,7 @@ def _in_folders(store: Path, left_out: list[str]) -> Iterable[PackedRun]:
 
 
 def _today(run: PackedRun) -> PackedRun:
-    """A run with today's name, its whole configuration and a command that anyone can give."""
+    """A run with its present name, its whole configuration and a command that repeats it anywhere."""
     trial = of_record(run.parts["config"])
     if trial is None:
         return run

@@ -1,4 +1,4 @@
-"""Reproduce tables and figures: first what searches try, then the chosen runs, all experiments at once."""
+"""Reproduce tables and figures: first the runs of searches, then the chosen runs, all experiments at once."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ def reproduce(
     optuna: int | None = None,
     tell: Callable[[str], None] = lambda _: None,
 ) -> list[Reproduction]:
-    """Do what is missing of the experiments and return all that there is of them.
+    """Run what the experiments still lack, and return all their results.
 
     Args:
         experiments: from `timelocal.experiments.catalogue.EXPERIMENTS`.
-        profile: how large.
-        store: of runs, shared by all experiments: a run that two need is done once.
+        profile: the size of the experiments.
+        store: of runs, shared by all experiments: a run that two of them need is done once.
         engine, data_dir, retries, limits, tell: as in `run_study`.
         optuna: how many candidates of each search Optuna proposes; None tries the whole grid.
     """
@@ -64,14 +64,14 @@ def reproduce(
     done: set[str] = set()
 
     def do_new(trials: Sequence[Trial]) -> bool:
-        """Each once, however it ends: retries are counted inside. False if there is none."""
+        """Run each new trial once, however it ends (`run_study` counts retries). False if there is none."""
         new = [trial for trial in trials if trial.folder_name() not in done]
         done.update(trial.folder_name() for trial in new)
         if new:
             do(new)
         return bool(new)
 
-    while True:  # one that diverges in full makes room for another
+    while True:  # a choice whose full runs diverge is replaced by the next
         records = Records(store)
         found = [finalists(line, _tried(line, records, optuna), records) for line in searched]
         asked = [
@@ -91,7 +91,7 @@ def collect(
     *,
     optuna: int | None = None,
 ) -> list[Reproduction]:
-    """All that a store has of the experiments; nothing is run."""
+    """All results of the experiments in a store; nothing is run."""
     records = Records(store)
     return [
         Reproduction(
@@ -116,7 +116,7 @@ def _tried(line: Line, records: Mapping[str, RunRecord], optuna: int | None) -> 
 
 
 def _next(line: Line, records: Mapping[str, RunRecord], optuna: int | None) -> list[Trial]:
-    """What a search has to run now."""
+    """The trials that a search has to run now."""
     assert line.search is not None
     if optuna is None:
         return candidates(line, choices(line.search))

@@ -1,4 +1,4 @@
-"""An experiment beside the runs of a store: what was chosen, every seed's run, and the verdicts."""
+"""An experiment with its runs in a store: the chosen configurations, the run of every seed, the verdicts."""
 
 from __future__ import annotations
 
@@ -22,41 +22,41 @@ from timelocal.studies.store import RunRecord
 
 @dataclass(frozen=True)
 class LineResult:
-    """A line, the configuration its search chose (None: no search is done yet) and what ran."""
+    """A line, the configuration that its search chose (None if the search is not finished), and its runs."""
 
     line: Line
     chosen: TrainConfig | None
     tried: tuple[tuple[TrainConfig, RunRecord | None], ...]
-    """Every candidate's run of the search, None where it is missing."""
+    """The run of every candidate of the search, None if it is missing."""
     finals: tuple[tuple[TrainConfig, RunRecord | None], ...]
-    """Full runs that decided among the best of the search, best first in it, None where one is missing."""
+    """The full runs that decided among the best of the search, in its ranking's order; None if missing."""
     runs: tuple[tuple[TrainConfig, RunRecord | None], ...]
-    """One a seed, None where it is missing."""
+    """One run per seed, None if it is missing."""
 
     @property
     def asked(self) -> tuple[tuple[TrainConfig, RunRecord | None], ...]:
-        """Every run that the line and its search ask for."""
+        """Every run that the line and its search need."""
         return (*self.runs, *self.tried, *self.finals)
 
     def values(self, measure: str) -> dict[int, float]:
-        """Seed to value, for the runs that finished."""
+        """The values by seed, for finished runs."""
         found = {config.seed: value(run, measure) for config, run in self.runs if run is not None}
         return {seed: number for seed, number in found.items() if number is not None}
 
 
 @dataclass(frozen=True)
 class Reproduction:
-    """An experiment at a profile, with all that is there of it."""
+    """An experiment at a profile, with all its results so far."""
 
     experiment: Experiment
     profile: ProfileName
     lines: tuple[LineResult, ...]
     optuna: int | None = None
-    """How many candidates of each search Optuna proposed; None: the whole grid was tried."""
+    """The number of candidates that Optuna proposed in each search; None if the whole grid was tried."""
 
     @property
     def command(self) -> str:
-        """The line that makes all of it."""
+        """The command that reproduces all of it."""
         search = "" if self.optuna is None else f" --search optuna --search-trials {self.optuna}"
         return f"timelocal reproduce {self.experiment.name} --profile {self.profile}{search}"
 
@@ -66,7 +66,7 @@ class Reproduction:
         return {key: values for key, values in found.items() if values}
 
     def verdicts(self) -> list[tuple[Claim, Verdict]]:
-        """The claims and what the numbers say of them, decided together."""
+        """The claims with their verdicts, decided together."""
         main, claims = self.experiment.measures[0], self.experiment.claims
         measured = {
             name: Measured(self.numbers(name), self.floors(name), MEASURES[name].higher_is_better)
@@ -75,12 +75,12 @@ class Reproduction:
         return list(zip(claims, verdicts(claims, measured, main), strict=True))
 
     def floors(self, measure: str) -> dict[str, dict[int, float]]:
-        """By panel and seed the best predictor that learns nothing, in the data of the corrected columns."""
+        """The best predictor that learns nothing, by panel and seed, on the data of the corrected columns."""
         best = max if MEASURES[measure].higher_is_better else min
         found: dict[str, dict[int, float]] = {}
         for one in self.lines:
             if one.line.key.column == "as in the authors' code":
-                continue  # on other data, some of them
+                continue  # some of these columns use other data
             for config, run in one.runs:
                 scores = trivial_scores(run, measure)
                 unlearned = [score for name, score in scores.items() if not is_fitted(name)]

@@ -1,4 +1,4 @@
-"""What the files of a run hold: the types that readers rely on. Other fields may stand beside them."""
+"""The fields in the files of a run, with the types that readers rely on. Other fields may be present."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ PARTS: Mapping[str, type[_Part]] = {
     "timing": Timing,
     "predictions": Predictions,
 }
-"""What a run folder holds: these files, with the ending .json."""
+"""The files of a run folder, without the ending .json."""
 
 
 def problem(name: str, value: object) -> str | None:

@@ -1,4 +1,4 @@
-"""Grid search: every combination of a line's choices, one of which the validation part selects."""
+"""Grid search: every combination of a line's choices; the validation part selects one of them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from timelocal.studies.measures import MEASURES, value
 from timelocal.studies.store import RunRecord
 
 Choice = tuple[object, ...]
-"""One value for each field of a grid, in its order."""
+"""One value for each field of a grid, in the grid's order."""
 
 _OPTIONS = ("rule_options", "cell_options")
 _GOING_ON = {"running", "unknown", "damaged"}
@@ -29,8 +29,8 @@ def choices(search: Search) -> list[Choice]:
 
 
 def with_choice(config: Trial, search: Search, choice: Choice) -> Trial:
-    """The configuration with a choice in it, checked as a whole; "rule_options.name" is one of the rule's
-    options, "cell_options.name" one of the cell's."""
+    """The configuration with a choice filled in, checked as a whole; "rule_options.name" is an option of the
+    rule, "cell_options.name" one of the cell."""
     values = config.model_dump()
     for name, chosen in zip(search.grid, choice, strict=True):
         field, _, option = name.partition(".")
@@ -42,7 +42,7 @@ def with_choice(config: Trial, search: Search, choice: Choice) -> Trial:
 
 
 def with_seed(config: Trial, seed: int, **others: object) -> Trial:
-    """The configuration with another seed, and other fields besides."""
+    """The configuration with another seed, and with the given other fields."""
     return from_json({**config.model_dump(), "seed": seed, **others})
 
 
@@ -57,9 +57,9 @@ def candidates(line: Line, tried: Sequence[Choice]) -> list[Trial]:
 
 
 def score(line: Line, choice: Choice, records: Mapping[str, RunRecord]) -> float | None:
-    """The mean measure of a choice over its seeds, None while a run is missing or not at its end.
+    """The mean measure of a choice over its seeds; None while a run is missing or has not ended.
 
-    A choice with a run that did not finish well scores worst of all.
+    A choice with a run that failed or diverged scores worst of all.
     """
     assert line.search is not None
     return mean_measure(
@@ -68,7 +68,7 @@ def score(line: Line, choice: Choice, records: Mapping[str, RunRecord]) -> float
 
 
 def mean_measure(search: Search, runs: Sequence[RunRecord | None]) -> float | None:
-    """As `score`, of any runs of one choice."""
+    """As `score`, for any runs of one choice."""
     found = []
     for run in runs:
         if run is None or run.status in _GOING_ON:
@@ -84,8 +84,9 @@ def finalists(
 ) -> list[Trial] | None:
     """The line's configuration with its best choices, best first; None while the search goes on.
 
-    As many as the search's `finalists`; of equals the first. One that is known to diverge in one of the
-    line's own, longer runs with the seeds of the search makes room for the next, as long as there is one.
+    There are as many as the search's `finalists`; ties keep the order of the grid. A choice that is known to
+    diverge in one of the line's full, longer runs with the search's seeds is replaced by the next best,
+    unless all diverge.
     """
     if line.search is None:
         return [line.config]
@@ -101,9 +102,10 @@ def finalists(
 def judged_in_full(
     line: Line, tried: Sequence[Choice], records: Mapping[str, RunRecord]
 ) -> list[Trial]:
-    """The full runs that a choice rests on besides the search, best first in the search.
+    """The full runs that a choice rests on in addition to the search, in the order of the search's ranking.
 
-    Those of the finalists and of what was passed over for them; none where the best of the search is taken.
+    These are the runs of the finalists and of the choices skipped before them; there are none if the best of
+    the search is taken directly.
     """
     searched = line.search is not None and len(choices(line.search)) > 1
     found = finalists(line, tried, records) if searched else None
@@ -120,7 +122,7 @@ def judged_in_full(
 def _ranked(
     line: Line, tried: Sequence[Choice], records: Mapping[str, RunRecord]
 ) -> list[Trial] | None:
-    """The line with every choice that ended well in the search, best first; of equals the first.
+    """The line with every choice that finished in the search, best first; ties keep the order of the grid.
 
     None while the search goes on.
     """
@@ -136,7 +138,7 @@ def _ranked(
 
 
 def in_full(line: Line, config: Trial) -> list[Trial]:
-    """The line's own runs of a choice with the seeds of its search."""
+    """The line's full runs of a choice, with the seeds of its search."""
     assert line.search is not None
     return [with_seed(config, seed) for seed in line.search.seeds]
 
@@ -153,8 +155,8 @@ def _diverges(line: Line, config: Trial, records: Mapping[str, RunRecord]) -> bo
 def choose(line: Line, tried: Sequence[Choice], records: Mapping[str, RunRecord]) -> Trial | None:
     """The line's configuration with its best choice; None while the search goes on.
 
-    The best of the finalists, in the mean measure of the search, when all have run in full; one alone has not
-    to. Where none of them ended well the first stands, and its runs say so.
+    This is the best of the finalists by the mean measure of the search, once all have run in full; a single
+    finalist need not. If none of them finished, the first one is chosen, and its runs show the failure.
     """
     found = finalists(line, tried, records)
     if not found or line.search is None or len(found) == 1:
@@ -167,7 +169,7 @@ def choose(line: Line, tried: Sequence[Choice], records: Mapping[str, RunRecord]
 
 
 def rank(search: Search, measured: float | None) -> float:
-    """The smaller the better; what is not known yet is as good as what did not end well."""
+    """A rank, smaller is better; an unknown measure ranks like a run that failed."""
     if measured is None:
         return math.inf
     return -measured if MEASURES[search.measure].higher_is_better else measured

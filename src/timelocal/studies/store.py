@@ -1,7 +1,7 @@
-"""Find and read runs, however unfinished: those in folders, and those that are packed in one file.
+"""Find and read runs, finished or not, in folders or packed in one file.
 
 A store is a folder of run folders, or a packed file, or both: the packed runs of the folder `runs` are in
-`runs.parquet` beside it. A run that has a folder is read from there.
+`runs.parquet` next to it. A run that has a folder is read from the folder.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from timelocal.training.history import epochs_from
 STATUSES = ("running", "finished", "diverged", "failed", "stopped")
 
 DAMAGED = "damaged"
-"""The status of a run that has come to an end, but of which not everything is as it was then."""
+"""The status of a run that has ended, but whose files are incomplete or have changed since."""
 
 NEEDED = tuple(name for name in PARTS if name != "predictions")
-"""What a finished run has; only those that predict values show some."""
+"""The parts that every finished run has; only runs that predict values also have predictions."""
 
 _HASHED = re.compile(r"-s\d+-[0-9a-f]{8}")
 
@@ -35,10 +35,10 @@ _HASHED = re.compile(r"-s\d+-[0-9a-f]{8}")
 class RunRecord:
     """One run, read.
 
-    `folder` is where a packed run would be as a folder.
-    `problems` says what is missing or unreadable in it; a run that is still going, or was killed,
-    has status `"running"` and no `result`; one whose loss exploded without leaving the numbers is "diverged";
-    one that has come to an end and has problems is "damaged", and counts nowhere.
+    `folder` is the run's folder; for a packed run, the folder that unpacking would create.
+    `problems` says what is missing or unreadable in it. A run that is still running, or was killed,
+    has status `"running"` and no `result`; one whose loss exploded while still finite is "diverged";
+    one that has ended and has problems is "damaged", and is excluded from every result.
     """
 
     folder: Path
@@ -54,7 +54,7 @@ class RunRecord:
 
 
 def packed_beside(store: Path) -> Path:
-    """The file that holds the packed runs of a store.
+    """The file with the packed runs of a store.
 
     >>> packed_beside(Path("results/runs")).name, packed_beside(Path("results/runs.parquet")).name
     ('runs.parquet', 'runs.parquet')
@@ -66,19 +66,19 @@ def packed_beside(store: Path) -> Path:
 
 
 def exists(store: Path) -> bool:
-    """Whether there is such a store at all."""
+    """Whether the store exists."""
     return is_there(store) or is_there(packed_beside(store))
 
 
 def _located(store: Path) -> tuple[Path, Mapping[str, PackedRun]]:
-    """The folder of a store, if only in name, and its packed runs."""
+    """The folder of a store, which need not exist, and its packed runs."""
     file = packed_beside(store)
     packed = read_packed(file) if is_there(file) and file.is_file() else {}
     return file.with_suffix("") if file == store else store, packed
 
 
 class Records(Mapping[str, RunRecord]):
-    """The runs of a store by name, each read when it is first asked for."""
+    """The runs of a store by name, each read when it is first needed."""
 
     def __init__(self, store: Path) -> None:
         self._folder, self._packed = _located(store)
@@ -108,9 +108,9 @@ class Records(Mapping[str, RunRecord]):
 def runs(path: str | Path) -> list[RunRecord]:
     """The runs in `path`, sorted by path: a run, a store, or a folder of stores at any depth.
 
-    A folder is a run folder if it has a `config.json`; others are passed over. In folders of stores packed
-    runs are found in files of the name `runs.parquet`. What cannot be read of a run folder is told in
-    `RunRecord.problems`. A `path` that does not exist holds no runs.
+    A folder is a run folder if it has a `config.json`; other folders are skipped. In folders of stores,
+    packed runs are read from files named `runs.parquet`. `RunRecord.problems` lists the unreadable parts of
+    a run folder. A `path` that does not exist has no runs.
 
     Raises:
         RunError: a packed file is damaged.
@@ -133,14 +133,14 @@ def runs(path: str | Path) -> list[RunRecord]:
 def _walk(path: Path) -> tuple[dict[Path, RunRecord], list[Path]]:
     """The runs in folders under `path`, and the packed files there.
 
-    A folder that we may not look into stands among the runs, with its problem: it may be one.
+    A folder without read permission is listed among the runs, with its problem, since it may be a run.
     """
     _look(path)
     found: dict[Path, RunRecord] = {}
     stores = []
 
     def closed(error: OSError) -> None:
-        if isinstance(error, FileNotFoundError | NotADirectoryError):  # it was none, or is gone
+        if isinstance(error, FileNotFoundError | NotADirectoryError):  # not a folder, or removed
             return
         folder = Path(error.filename)
         problem = f"the folder cannot be read: {error.strerror}"
@@ -155,9 +155,9 @@ def _walk(path: Path) -> tuple[dict[Path, RunRecord], list[Path]]:
 
 
 def index(store: str | Path) -> list[dict[str, Any]]:
-    """Name, status and configuration of every run right under `store`, sorted by name.
+    """Name, status and configuration of every run directly under `store`, sorted by name.
 
-    Two small files are read of a run folder, so that thousands of runs are listed in a second.
+    Only two small files of each run folder are read, so that listing thousands of runs takes a second.
 
     >>> index("no/such/folder")
     []
@@ -172,7 +172,7 @@ def index(store: str | Path) -> list[dict[str, Any]]:
 
 
 def _look(folder: Path) -> list[Path]:
-    """What is in a folder, nothing if there is none; a `RunError` where the system does not let us look."""
+    """The contents of a folder, empty if there is no such folder; a `RunError` if it cannot be read."""
     try:
         return list(folder.iterdir()) if is_there(folder) and folder.is_dir() else []
     except OSError as error:
@@ -180,7 +180,7 @@ def _look(folder: Path) -> list[Path]:
 
 
 def _folders(store: Path) -> list[Path]:
-    """The run folders right under a store, and those that we may not look into: they may be one."""
+    """The run folders directly under a store, and folders without read permission, which may be runs."""
     found = []
     for folder in _look(store):
         try:
@@ -203,7 +203,7 @@ def _entry(name: str, parts: Mapping[str, Any], problems: Sequence[str]) -> dict
 
 
 def read(folder: Path) -> RunRecord:
-    """Read one run: its folder or, where there is none, its row in the packed file of its store."""
+    """Read one run: its folder or, if there is none, its row in the packed file of its store."""
     return Records(folder.parent)[folder.name] if is_packed(folder) else _by_name(_read(folder))
 
 
@@ -213,17 +213,17 @@ def is_packed(folder: Path) -> bool:
 
 
 def is_settled_packed(folder: Path) -> bool:
-    """Whether a run is packed, has no folder, and came to an end that doing it again would not change."""
+    """Whether a run is packed, has no folder, and ended in a way that another attempt would not change."""
     return is_packed(folder) and read(folder).status in ("finished", "diverged")
 
 
 def read_parts(
     folder: Path, names: Sequence[str] = tuple(PARTS)
 ) -> tuple[dict[str, Any], list[str]]:
-    """What the files of a run folder hold, by their names without ".json", and what is wrong with them.
+    """The contents of a run folder's files, by file name without ".json", and the problems with them.
 
-    The status is read besides `names`, for it has the sha256 of the others: what is not as it was written, or
-    not of the types it should be, is left out.
+    The status is read in addition to `names`, because it has the sha256 of the others. Files that have
+    changed since they were written, or have fields of wrong types, are left out.
     """
     parts: dict[str, Any] = {}
     problems: list[str] = []
@@ -249,7 +249,7 @@ def read_parts(
 
 
 def checked(parts: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """The parts of a run whose types are right, and what is wrong with the others."""
+    """The parts of a run whose types are right, and the problems with the others."""
     problems = {name: text for name in parts if (text := problem(name, parts[name]))}
     sound = {name: value for name, value in parts.items() if name not in problems}
     return sound, [f"{name}.json cannot be read: {text}" for name, text in problems.items()]
@@ -260,7 +260,7 @@ def _read(folder: Path) -> RunRecord:
 
 
 def _by_name(record: RunRecord) -> RunRecord:
-    """A record that somebody looks up by the name of its run, whose hash tells what was run."""
+    """A record looked up by the name of its run; a problem is added if name and configuration disagree."""
     if record.status not in ("finished", "diverged"):
         return record
     own, name = recorded_name(record.config), record.folder.name
@@ -271,7 +271,7 @@ def _by_name(record: RunRecord) -> RunRecord:
 
 
 def _record(folder: Path, parts: Mapping[str, Any], problems: Sequence[str] = ()) -> RunRecord:
-    """A run from what its files hold, and what is wrong with these."""
+    """A run from the contents of its files and their problems."""
     status = parts.get("status", {})
     name, message = status.get("status"), status.get("message", "")
     needed = NEEDED if name == "finished" else ("config", "status")
@@ -291,7 +291,7 @@ def _record(folder: Path, parts: Mapping[str, Any], problems: Sequence[str] = ()
         message = f"Delete {folder / 'status.json'} and give the same command again"
     elif name == "finished":
         trivial = {k: v for k, v in (result.get("trivial") or {}).items() if v is not None}
-        # of a run that ended before runs looked at this themselves
+        # for runs from versions that did not yet check this themselves
         exploded = explosion(epochs, config.get("loss", ""), trivial)
         name, message = ("diverged", exploded) if exploded else (name, message)
     return RunRecord(

@@ -1,4 +1,4 @@
-"""A study: a list of trials in a store, of which only what is missing is done."""
+"""A study: a list of trials in a store, of which only the missing ones are run."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from timelocal.studies.limits import Limits
 from timelocal.studies.store import DAMAGED, Records, RunRecord, is_settled_packed, read
 
 _PATIENCE = 1.0
-"""Seconds between two looks at trials that another driver is doing."""
+"""Seconds between two checks of trials that another driver is running."""
 
 _AGAIN = {"failed", "lost"}
-"""Ends of an attempt after which another may do better."""
+"""Outcomes of an attempt after which another attempt may succeed."""
 
 _MOST_LOSSES = 20
-"""How often a trial may lose its machine before that counts as a failure of its own."""
+"""How often a trial may lose its machine before it counts as failed."""
 
 
 def run_study(
@@ -38,22 +38,22 @@ def run_study(
     limits: Limits | None = None,
     tell: Callable[[str], None] = lambda _: None,
 ) -> list[RunRecord]:
-    """Do what is missing of the trials and return the records of all, in their order, each once.
+    """Run the missing trials and return the records of all trials, in their order, each once.
 
-    What is finished or diverged stays; what was cut off goes on from its checkpoint; what failed is tried
-    `retries` times more and then left, failed; what was stopped at a limit stays so unless the limits allow
-    more now. A trial that another driver is doing is waited for. Trials that measure costs run alone, last.
+    Finished and diverged trials are kept; interrupted ones resume from their checkpoints; failed ones are
+    tried `retries` more times; those stopped at a limit run again only if the limits now allow more. Trials
+    that another driver is running are waited for. Trials that measure costs run last, one at a time.
 
     Args:
-        trials: configurations; the same one twice is one trial.
-        store: folder of run folders; runs that are packed beside it are there too.
-        engine: what does them.
+        trials: configurations; a repeated configuration is one trial.
+        store: folder of run folders; runs packed in the file next to it count as well.
+        engine: runs the trials.
         data_dir: folder of data files, as for `timelocal.data.load`.
-        tell: hears a line for every trial that ends, and for every plug-in whose source has changed since a
-            trial that is there began.
+        tell: called with one line for every trial that ends, and for every plug-in whose source has changed
+            since an existing trial began.
 
     Raises:
-        ArgumentError: what the user must mend before any trial can be done (missing data and the like).
+        ArgumentError: the user must fix something before any trial can run (missing data, for example).
     """
     wanted = {trial.folder_name(): trial for trial in trials}
     limits = limits or Limits()
@@ -80,7 +80,7 @@ def run_study(
 
 
 class _Told:
-    """Counts what has ended, aloud."""
+    """Counts the trials that have ended and reports each."""
 
     def __init__(self, count: int, tell: Callable[[str], None]) -> None:
         self.count, self.tell, self.done = count, tell, 0
@@ -125,7 +125,7 @@ def _do(
 
 
 def _leave_a_record(trial: Trial, folder: Path, message: str) -> None:
-    """Of a trial that ended before its folder was made, such as one whose process could not be started."""
+    """Write a record for a trial that ended before its folder existed, e.g. if its process did not start."""
     if not is_there(folder / "config.json"):
         make_folder(folder)
         write_json(folder / "config.json", trial.model_dump(mode="json"))
@@ -133,7 +133,7 @@ def _leave_a_record(trial: Trial, folder: Path, message: str) -> None:
 
 
 def _settled(folder: Path, limits: Limits) -> bool:
-    """Whether a trial is at an end that another attempt would not change."""
+    """Whether a trial has ended in a way that another attempt would not change."""
     if is_settled_packed(folder):
         return True
     if not is_there(folder / "status.json"):
@@ -145,7 +145,7 @@ def _settled(folder: Path, limits: Limits) -> bool:
 
 
 def _limits(folder: Path) -> Limits:
-    """The limits at which a run was stopped; none where they cannot be read: it is tried again."""
+    """The limits at which a run was stopped; no limits if they cannot be read, so that it is tried again."""
     try:
         return Limits(**read_object(folder / "limits.json"))
     except (TimelocalError, TypeError):

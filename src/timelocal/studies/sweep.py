@@ -25,7 +25,7 @@ _NESTED = ("reading", "rule_options", "cell_options")
 
 @dataclass(frozen=True)
 class Row:
-    """A combination: its values, and what its runs that finished found, a number each."""
+    """A combination: its values, and one number from each of its finished runs."""
 
     choice: Choice
     validation: tuple[float, ...]
@@ -48,7 +48,7 @@ def configs_of(
     """The runs of a combination. "rule_options.name" is an option of the rule, "reading.name" one of `read`.
 
     Raises:
-        ArgumentError: for fields that a configuration does not have, and values that do not fit.
+        ArgumentError: for unknown fields and invalid values.
     """
     fields: dict[str, object] = {}
     nested: dict[str, dict[str, object]] = {}
@@ -77,16 +77,16 @@ def sweep(
     proposals: int | None = None,
     tell: Callable[[str], None] = lambda _: None,
 ) -> list[Row]:
-    """Do what is missing of a sweep and rank its combinations, the best on the validation part first.
+    """Run the missing runs of a sweep and rank its combinations, the best on the validation part first.
 
     Args:
         grid: fields of `TrainConfig` by name, with the values of each.
-        seeds: of every combination.
-        proposals: how many combinations Optuna's tree-structured Parzen estimator tries, one after another;
-            None tries all of them.
+        seeds: the seeds of every combination.
+        proposals: the number of combinations that Optuna's tree-structured Parzen estimator tries, one after
+            another; None tries all of them.
 
     Raises:
-        ArgumentError: for a grid that does not fit, before anything runs.
+        ArgumentError: for an invalid grid, before anything runs.
         MissingExtraError: Optuna is not installed.
     """
     everything = list(itertools.product(*grid.values()))
@@ -124,7 +124,7 @@ def _row(choice: Choice, records: Sequence[RunRecord], measure: str) -> Row:
 
 
 def _rank(row: Row, measure: str) -> tuple[bool, float]:
-    """Less is better; a combination of which a run did not finish comes last."""
+    """A rank, smaller is better; a combination with an unfinished run comes last."""
     if len(row.validation) < row.runs:
         return True, 0.0
     mean = fmean(row.validation)
@@ -137,7 +137,7 @@ def _proposed(
     count: int,
     measure: str,
 ) -> Iterator[Row]:
-    """The combinations that Optuna proposes, each once. Told the same results, it goes the same way again."""
+    """The combinations that Optuna proposes, each once. The same results lead to the same proposals."""
     require("optuna", extra="search", for_="a sweep with proposals")
     import optuna
 
@@ -166,7 +166,7 @@ def parsed(pairs: Sequence[str], read: Callable[[str], object]) -> dict[str, lis
     """NAME=V1,V2,… as the values of each name, in the order given.
 
     Raises:
-        ArgumentError: for what is no such pair, and names that come twice.
+        ArgumentError: for text that is not such a pair, and for repeated names.
     """
     problems: list[Problem | None] = []
     grid: dict[str, list[object]] = {}

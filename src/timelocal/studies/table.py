@@ -1,4 +1,4 @@
-"""A study as one table of text: the same runs give the same bytes, whoever did them and when."""
+"""A study as one table of text: the same runs give the same bytes, wherever and whenever they ran."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _TIMES = {"seconds", "milliseconds", "peak_megabytes"}
 
 
 def table(records: Iterable[RunRecord]) -> str:
-    """CSV with a line for each run, sorted by name: configuration and result, without times.
+    """CSV with one line per run, sorted by name: configuration and result, without times.
 
     >>> table([])
     'run,status,epochs,config,result\\n'

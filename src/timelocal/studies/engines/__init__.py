@@ -1,4 +1,4 @@
-"""Engines: what does the trials of a study, behind one small interface."""
+"""Engines, which run the trials of a study, behind one small interface."""
 
 from typing import TYPE_CHECKING
 
@@ -14,5 +14,5 @@ __all__ = ["Engine", "InProcess", "Outcome", "Processes", "RayEngine", "SlurmEng
 if not TYPE_CHECKING:
 
     def __getattr__(name: str) -> object:
-        """Names of the release before."""
+        """Names of the previous release."""
         return deprecated.renamed(__name__, name)

@@ -1,4 +1,4 @@
-"""One attempt at a trial, with whatever goes wrong told instead of raised."""
+"""One attempt at a trial, whose errors are returned instead of raised."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from timelocal.studies.engines.engine import Kind
 
 
 def attempt(trial: Trial, store: Path, data_dir: Path | None) -> tuple[Kind, str]:
-    """Do the trial and say how it ended."""
+    """Run the trial and return how it ended."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ChangedPluginWarning)  # the study tells it
+            warnings.simplefilter("ignore", ChangedPluginWarning)  # the study reports it
             do(trial, store, data_dir)
     except BusyError as error:
         return "busy", str(error)
     except RunError as error:
         return "failed", str(error)
-    except TimelocalError as error:  # data that cannot be had, a network that cannot be made
+    except TimelocalError as error:  # data that is unavailable, a network that cannot be built
         begun = (store / trial.folder_name() / "status.json").exists()
         return "failed" if begun else "mistake", str(error)
     except Exception as error:

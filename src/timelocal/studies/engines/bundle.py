@@ -8,16 +8,15 @@ from pathlib import Path
 from timelocal.files import make_folder, write_bytes
 
 Bundle = dict[str, bytes]
-"""Names of files, relative to the run folder, and what is in them."""
+"""File names, relative to the run folder, and file contents."""
 
 _CHECKPOINT = Path("checkpoint/checkpoint.json")
 
 
 def packed(folder: Path) -> Bundle:
-    """Every file of a run folder but locks; a checkpoint only if it is whole.
+    """Every file of a run folder except locks; a checkpoint only if it is complete.
 
-    A checkpoint's index names the files that belong to it. If it changes while they are read, they are read
-    again.
+    A checkpoint's index names its files. If the index changes while they are read, they are read again.
     """
     while True:
         before = _bytes(folder / _CHECKPOINT)
@@ -33,7 +32,7 @@ def packed(folder: Path) -> Bundle:
 
 
 def unpack(bundle: Bundle, folder: Path) -> None:
-    """Write a bundle: tensors before the index that names them, and the status last of all."""
+    """Write a bundle: tensors before the index that names them, and the status last."""
     for name in sorted(
         bundle, key=lambda name: (name == "status.json", name.endswith(".json"), name)
     ):

@@ -1,7 +1,7 @@
-"""A trial in a process of its own: it can be stopped, and takes nothing along when it dies.
+"""A trial in its own process, which can be stopped and whose death affects nothing else.
 
-Processes come from a server that has imported everything once, so that one is made in milliseconds. A
-child whose driver dies ends at once: the pipe between them tells it.
+Processes are forked from a server that has imported everything once, so each starts in milliseconds. If the
+driver dies, the pipe to it closes and the child ends at once.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from timelocal.studies.engines.engine import Kind
 from timelocal.studies.limits import Limits
 
 _LOOK = 0.2
-"""Seconds between two looks at a child's clock and memory."""
+"""Seconds between two checks of a child's time and memory."""
 
 
 def _start_method() -> Any:
-    """A server that has imported everything, where the system can fork (not on Windows)."""
+    """A server that has imported everything, if the system can fork (not on Windows)."""
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
@@ -46,7 +46,7 @@ _context = _start_method()
 def supervise(
     trial: Trial, store: Path, data_dir: Path | None, limits: Limits, stop: threading.Event
 ) -> tuple[Kind, str]:
-    """Do the trial in a child; kill it at a limit, or when `stop` is set, and say how it ended."""
+    """Run the trial in a child process; kill it at a limit or when `stop` is set; return how it ended."""
     ours, theirs = _context.Pipe()
     child = _context.Process(
         target=_work, args=(theirs, trial.canonical(), str(store), data_dir), daemon=True
@@ -89,11 +89,11 @@ def supervise(
 
 
 def _work(driver: Connection, trial: str, store: str, data_dir: Path | None) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the driver's to answer
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver handles Ctrl-C
     threading.Thread(target=_end_with, args=(driver,), daemon=True).start()
     try:
         made = from_json(json.loads(trial))
-    except TimelocalError as error:  # a plug-in that its driver can import, and this process cannot
+    except TimelocalError as error:  # a plug-in that the driver can import but this process cannot
         driver.send(("mistake", f"in a separate process: {error}"))
         return
     driver.send(attempt(made, Path(store), data_dir))
@@ -101,13 +101,13 @@ def _work(driver: Connection, trial: str, store: str, data_dir: Path | None) -> 
 
 def _end_with(driver: Connection) -> None:
     try:
-        driver.recv()  # nothing ever comes but the end of the driver
+        driver.recv()  # the driver sends nothing: this returns when it ends
     except (EOFError, OSError):
         os._exit(1)
 
 
 def _over(limits: Limits, seconds: float, pid: int | None) -> str:
-    """Which limit a child has passed, in words; empty if none."""
+    """The limit that a child has exceeded, in words; empty if none."""
     if limits.seconds is not None and seconds > limits.seconds:
         return f"stopped after {limits.seconds:g} seconds, the limit"
     if limits.megabytes is not None:
@@ -118,7 +118,7 @@ def _over(limits: Limits, seconds: float, pid: int | None) -> str:
 
 
 def _resident_megabytes(pid: int | None) -> float | None:
-    """Resident memory of a process; None where the system does not tell."""
+    """Resident memory of a process; None if the system does not report it."""
     try:
         pages = Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1]
     except (OSError, IndexError):

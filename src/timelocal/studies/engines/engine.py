@@ -1,4 +1,4 @@
-"""What does trials: all a study asks of an engine, and what it hears of each trial."""
+"""The interface of an engine, and the outcome that it reports for each trial."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ Kind = Literal["done", "failed", "stopped", "busy", "lost", "mistake"]
 class Outcome(NamedTuple):
     """How a trial ended.
 
-    done: its folder says how. failed: an error or a crash. stopped: at a limit. busy: another process
-    does it. lost: its machine went away. mistake: nothing was done, because the user has something to mend
-    that other trials need too.
+    done: its folder holds the result. failed: an error or a crash. stopped: it reached a limit. busy: another
+    process is running it. lost: its machine went away. mistake: nothing was run, because the user must first
+    fix something that other trials need as well.
     """
 
     trial: Trial
@@ -26,10 +26,10 @@ class Outcome(NamedTuple):
 
 
 class Engine(Protocol):
-    """Does trials in their folders under a store and tells of each when it ends, in any order."""
+    """Runs trials in their folders under a store and reports each when it ends, in any order."""
 
     def run(
         self, trials: Sequence[Trial], store: Path, data_dir: Path | None, limits: Limits
     ) -> Generator[Outcome, None, None]:
-        """Do the trials. Closing the iterator stops what is going on."""
+        """Run the trials. Closing the iterator stops those that are running."""
         ...

@@ -1,4 +1,4 @@
-"""One trial after the other, here: the simplest engine, for a debugger."""
+"""One trial after another in this process: the simplest engine, for use with a debugger."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from timelocal.studies.limits import Limits
 
 
 class InProcess:
-    """Does trials in this process; it cannot stop one, and so takes no limits."""
+    """Runs trials in this process; it cannot stop a trial, so it accepts no limits."""
 
     def run(
         self, trials: Sequence[Trial], store: Path, data_dir: Path | None, limits: Limits
     ) -> Generator[Outcome, None, None]:
-        """Do the trials in their order."""
+        """Run the trials in their order."""
         if limits != Limits():
             remedy = "Use the engine processes, which can stop a trial."
             raise_problems([Problem("limits", limits, "none in-process", remedy)])

@@ -1,4 +1,4 @@
-"""As many trials at a time as there are cores, each in a process of its own with one thread."""
+"""As many trials at a time as there are cores, each in its own process with one thread."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from timelocal.studies.limits import Limits
 
 
 def processors() -> int:
-    """How many processors this process may use, as far as the system tells."""
+    """The number of processors that this process may use, as far as the system reports it."""
     if hasattr(os, "sched_getaffinity"):  # Linux
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 class Processes:
-    """A pool of threads, each of which looks after one child process at a time.
+    """A pool of threads, each of which supervises one child process at a time.
 
-    A `ProcessPoolExecutor` would break three promises: it cannot stop one task at a limit of time or memory;
-    a worker that is killed takes all trials of the pool along; workers outlive a driver that is killed. Here
-    each trial has a process of its own (`child`).
+    A `ProcessPoolExecutor` would not do: it cannot stop a single task at a limit of time or memory; if one
+    worker is killed, all trials of the pool are lost; and workers outlive a killed driver. Here each trial
+    has its own process (`child`).
     """
 
     def __init__(self, workers: int | None = None) -> None:
-        """workers: trials at a time; None: one a core."""
+        """workers: trials at a time; None means one per core."""
         if workers is not None and workers < 1:
             raise_problems([Problem("workers", workers, "1 or more")])
         self.workers = workers or processors()
@@ -38,7 +38,7 @@ class Processes:
     def run(
         self, trials: Sequence[Trial], store: Path, data_dir: Path | None, limits: Limits
     ) -> Generator[Outcome, None, None]:
-        """Do the trials, in any order."""
+        """Run the trials, in any order."""
         from timelocal.studies.engines.child import supervise
 
         stop = threading.Event()
@@ -48,7 +48,9 @@ class Processes:
                 return Outcome(trial, "lost", "the study was stopped")
             return Outcome(trial, *supervise(trial, store, data_dir, limits, stop))
 
-        with ThreadPoolExecutor(self.workers) as pool:  # its end waits until the children are gone
+        with ThreadPoolExecutor(
+            self.workers
+        ) as pool:  # leaving the block waits for the children to end
             try:
                 for future in as_completed([pool.submit(one, trial) for trial in trials]):
                     yield future.result()

@@ -1,4 +1,4 @@
-"""Trials on many machines that share no disk, with Ray: the driver alone writes the store."""
+"""Trials on many machines that share no disk, with Ray: only the driver writes to the store."""
 
 from __future__ import annotations
 
@@ -23,27 +23,27 @@ from timelocal.studies.engines.engine import Kind, Outcome
 from timelocal.studies.limits import Limits
 
 _EVERY = 30.0
-"""Seconds between two looks for a new checkpoint to send home."""
+"""Seconds between two checks for a new checkpoint to send to the driver."""
 
 
 class RayEngine:
-    """One task a trial; a task sends home what its run folder holds, now and then and at the end.
+    """One task per trial, which sends its run folder to the driver regularly and at the end.
 
-    A trial whose machine goes away is done again from the last checkpoint that came home.
+    If the machine of a trial goes away, the trial resumes from the last checkpoint that the driver received.
     """
 
     def __init__(self, address: str | None = None, every: float = _EVERY) -> None:
-        """address: of the cluster, such as "auto"; None: a new one on this machine."""
+        """address: of the cluster, such as "auto"; None means a new cluster on this machine."""
         self.address, self.every = address, every
 
     def run(
         self, trials: Sequence[Trial], store: Path, data_dir: Path | None, limits: Limits
     ) -> Generator[Outcome, None, None]:
-        """Do the trials, in any order."""
+        """Run the trials, in any order."""
         ray = _ray()
         if not ray.is_initialized():
             ray.init(
-                # without an address Ray would join a cluster that it finds on this machine
+                # without an address, Ray would join any cluster that it finds on this machine
                 self.address or "local",
                 log_to_driver=False,
                 include_dashboard=False,
@@ -89,7 +89,7 @@ class RayEngine:
 
 
 def _heard(ray: Any, told: Any, trial: Trial, folder: Path) -> Outcome | None:
-    """Write what a task has sent; its outcome if that was the last."""
+    """Write the files that a task has sent; return its outcome if this was the last message."""
     try:
         bundle, ended = ray.get(next(told))
     except StopIteration:
@@ -110,10 +110,10 @@ def _work(
     every: float,
     paths: Sequence[str],
 ) -> Iterator[tuple[Bundle, tuple[Kind, str] | None]]:
-    """On a worker: do the trial in a scratch folder; yield what is in it.
+    """Runs on a worker: run the trial in a scratch folder and yield the folder's contents.
 
-    paths: where the driver imports from. What lies in a folder is found on machines that have the folder too;
-    elsewhere a plug-in has to be installed.
+    paths: the driver's import paths. A plug-in in a folder is found on machines that have the same folder; on
+    others it must be installed.
     """
     from timelocal.studies.engines.child import supervise
 

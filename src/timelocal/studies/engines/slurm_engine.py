@@ -20,17 +20,17 @@ from timelocal.studies.engines.engine import Kind, Outcome
 from timelocal.studies.limits import Limits
 
 _AT_ONCE = 500
-"""Jobs in the queue at a time; many clusters refuse arrays of more than 1000."""
+"""The number of jobs in the queue at a time; many clusters refuse arrays of more than 1000."""
 
 _LOOK = {"slurm": 5.0, "local": 0.2}
-"""Seconds between two looks at the jobs."""
+"""Seconds between two checks of the jobs."""
 
 
 class SlurmEngine:
-    """One job a trial, in job arrays, by submitit. The jobs write the store themselves.
+    """One job per trial, in job arrays submitted by submitit. The jobs write to the store themselves.
 
-    A job that is preempted or out of its time is submitted again and goes on from the checkpoint. Jobs end
-    with the study; those of a driver that was killed go on, and the next driver waits for them.
+    A job that is preempted or runs out of time is submitted again and resumes from its checkpoint. Jobs end
+    with the study; if the driver is killed, its jobs continue, and the next driver waits for them.
     """
 
     def __init__(
@@ -43,11 +43,11 @@ class SlurmEngine:
         cluster: str = "slurm",
         **options: object,
     ) -> None:
-        """partition: of the cluster; None: its default.
+        """partition: of the cluster; None means its default.
 
-        time: of a job, in minutes. memory: of a job, in GB. workers: jobs at a time; None: 500.
-        cluster: "local" for processes of this machine in place of jobs, to try things out.
-        options: others of sbatch by name, such as account="a" and qos="long".
+        time: of a job, in minutes. memory: of a job, in GB. workers: jobs at a time; None means 500.
+        cluster: "local" runs processes on this machine instead of jobs, for trying things out.
+        options: other options of sbatch by name, such as account="a" and qos="long".
         """
         raise_problems(
             [
@@ -71,7 +71,7 @@ class SlurmEngine:
     def run(
         self, trials: Sequence[Trial], store: Path, data_dir: Path | None, limits: Limits
     ) -> Generator[Outcome, None, None]:
-        """Do the trials, in any order."""
+        """Run the trials, in any order."""
         executor = self._executor(make_folder(store.resolve() / ".slurm"), trials)
         waiting = deque(trials)
         running: dict[Any, Trial] = {}
@@ -96,7 +96,9 @@ class SlurmEngine:
                     time.sleep(_LOOK[self.cluster])
         finally:
             for job in running:
-                with suppress(Exception):  # one that has just ended, a scheduler that is away
+                with suppress(
+                    Exception
+                ):  # a job that has just ended, a scheduler that does not answer
                     job.cancel()
 
     def _executor(self, folder: Path, trials: Sequence[Trial]) -> Any:
@@ -139,7 +141,7 @@ class SlurmEngine:
 
 
 def _held(folder: Path) -> str:
-    """Who else does this trial, in words; empty if nobody."""
+    """Who else is running this trial, in words; empty if nobody."""
     try:
         with exclusive(make_folder(folder) / ".lock"):
             return ""
@@ -148,7 +150,7 @@ def _held(folder: Path) -> str:
 
 
 def _end(job: Any) -> tuple[Kind, str]:
-    """How a job that is done ended."""
+    """How a finished job ended."""
     from submitit.core.utils import FailedJobError, UncompletedJobError
 
     try:
@@ -168,9 +170,9 @@ def _work(
     limits: tuple[float | None, float | None],
     paths: Sequence[str],
 ) -> tuple[Kind, str]:
-    """In a job: do the trial in its folder of the store, in a process that can be stopped.
+    """Runs in a job: run the trial in its folder of the store, in a process that can be stopped.
 
-    paths: where the driver imports from.
+    paths: the driver's import paths.
     """
     import os
     import threading
