@@ -1,4 +1,4 @@
-"""How fast: this library against torch.nn and JAX, and against the hardware's own limit."""
+"""Speed: this library compared with torch.nn, JAX, and the hardware's own limit."""
 
 from timelocal.bench.estimator import estimator_benchmark
 from timelocal.bench.exact import exact_benchmark

@@ -1,4 +1,4 @@
-"""What is timed: one call each, from a batch to gradients (or to states, for the forward scan)."""
+"""The timed calls: each goes from a batch to gradients (or to states, for the forward scan)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MAKERS: dict[str, Callable[..., Network]] = {"rnn": RNN, "gru": GRU, "lstm": LST
 def contestants(shape: Shape, cell: str) -> dict[str, Call]:
     """Calls by name, all on the same weights and the same batch.
 
-    scan: our forward pass; dfa, bptt: `rule.estimate`, checks at the door included; torch: torch.nn's
+    scan: our forward pass; dfa, bptt: `rule.estimate`, including its argument checks; torch: torch.nn's
     module with autograd; jax: `lax.scan` under jit, if JAX is installed.
     """
     network = MAKERS[cell](shape.inputs, shape.hidden, shape.outputs)
@@ -41,7 +41,7 @@ def contestants(shape: Shape, cell: str) -> dict[str, Call]:
 
 
 def torch_bptt(network: Network, inputs: Tensor, targets: Tensor) -> Call:
-    """What a user of torch.nn does: forward, loss, `backward()`; targets (b,), or (b, t) at every step."""
+    """The call of a torch.nn user: forward, loss, `backward()`; targets (b,), or (b, t) at every step."""
     recurrent, readout = to_torch(network)
     parameters = (*recurrent.parameters(), *readout.parameters())
 
@@ -56,7 +56,7 @@ def torch_bptt(network: Network, inputs: Tensor, targets: Tensor) -> Call:
 
 
 def jax_bptt(cell: str, network: Network, inputs: Tensor, targets: Tensor) -> Call | None:
-    """The same in JAX, or None where JAX is not installed."""
+    """The same in JAX, or None if JAX is not installed."""
     try:
         from timelocal.bench.jax_bptt import make
     except ImportError:

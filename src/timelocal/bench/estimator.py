@@ -1,4 +1,4 @@
-"""What an estimator's `fit` takes: against a loop of torch on the same network, and sktime's classifier."""
+"""The time of an estimator's `fit`, compared with a torch loop on the same network and with sktime."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from timelocal.bench.measure import conditions, interleaved, judged
 
 UNITS, EPOCHS, BATCH, RATE = 64, 5, 32, 0.01
 BAR = 5.0
-"""How many times as fast as the torch loop DFA is to be."""
+"""The required speed-up of DFA over the torch loop."""
 
 Fit = Callable[[NDArray[np.float32], NDArray[Any]], object]
 
@@ -28,18 +28,18 @@ def estimator_benchmark(
     repeats: int = 5,
     tell: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Any]:
-    """Seconds of a `fit` on Strawberry's training part: GRU, 64 units, 5 epochs of Adam, 32 series an update.
+    """Seconds per `fit` on Strawberry's training part: GRU, 64 units, 5 epochs of Adam, 32 series per update.
 
     Args:
-        estimators: the `fit` of each by name, the first the one that is judged; all of these sizes.
-        threads: of torch, for everyone.
+        estimators: the `fit` of each by name, all with these sizes; the first one is judged.
+        threads: of torch, for all.
         repeats: fits of each, in turn.
 
     Returns:
-        `microseconds` and `bars` as the other benchmarks have them.
+        `microseconds` and `bars`, as in the other benchmarks.
 
     Raises:
-        DataError: Strawberry is not at hand and cannot be fetched.
+        DataError: Strawberry is not available and cannot be downloaded.
     """
     train = data.split(data.load("strawberry"), seed=0).train
     X, y = train.inputs[..., 0].numpy(), train.targets.numpy()
@@ -68,7 +68,7 @@ def estimator_benchmark(
 
 
 def _torch_loop(X: NDArray[np.float32], y: NDArray[Any]) -> None:
-    """As a user of torch writes it."""
+    """As a torch user would write it."""
     torch.manual_seed(0)
     gru, readout = torch.nn.GRU(1, UNITS, batch_first=True), torch.nn.Linear(UNITS, 2)
     optimizer = torch.optim.Adam([*gru.parameters(), *readout.parameters()], lr=RATE)
@@ -82,7 +82,7 @@ def _torch_loop(X: NDArray[np.float32], y: NDArray[Any]) -> None:
 
 
 def _sktime(X: NDArray[np.float32], y: NDArray[Any]) -> None:
-    """Its network of one layer of as many units; arrays are (n, features, t) there."""
+    """sktime's network with one layer of the same size; its arrays are (n, features, t)."""
     sktime = import_module("sktime.classification.deep_learning.gru")
     sktime.GRUClassifier(
         hidden_dim=UNITS, n_layers=1, batch_first=True, num_epochs=EPOCHS, batch_size=BATCH, lr=RATE,

@@ -1,4 +1,5 @@
-"""Exact learning of element-wise cells, forward in time, beside torch's autograd: sequences and streams."""
+"""Exact gradients of element-wise cells, forward in time, compared with torch's autograd, for sequences and
+streams."""
 
 from __future__ import annotations
 
@@ -25,7 +26,7 @@ CELLS: dict[str, Callable[..., Network]] = {
     "mingru": MinGRU,
     "minlstm": MinLSTM,
 }
-BARS = (  # how many times as fast: what, the slower, the faster, the bar
+BARS = (  # required speed-ups: description, slower, faster, factor
     ("a whole sequence against BPTT of torch.nn.GRU", "GRU, BPTT", "sequence", 8.0),
     ("a whole sequence against autograd of the same cell", "autograd", "sequence", 3.0),
     ("a stream against the loop in torch", "loop in torch", "stream", 25.0),
@@ -35,10 +36,10 @@ BARS = (  # how many times as fast: what, the slower, the faster, the bar
 def exact_benchmark(
     *, threads: int = 1, repeats: int = 9, tell: Callable[[str], None] = lambda _: None
 ) -> dict[str, Any]:
-    """Microseconds a step of 32 sequences and of one stream, and the bars, as plain numbers.
+    """Microseconds per step of 32 sequences and of one stream, and the bars, as plain numbers.
 
     128 units, 8 inputs, one output, a loss at every step; single precision; subnormals are flushed for all.
-    memory: bytes that a step of the stream reads and writes, and how many gigabytes a second that is.
+    memory: the bytes that a step of the stream reads and writes, and the rate in gigabytes per second.
     """
     microseconds, memory = {}, {}
     with conditions(threads):
@@ -60,7 +61,7 @@ def exact_benchmark(
 
 
 def bars(microseconds: Mapping[str, Mapping[str, float]]) -> list[dict[str, Any]]:
-    """What was asked for, what was measured, and whether it is met."""
+    """Each requirement, the measured value, and whether it is met."""
     return [
         judged(f"{name}: {what}", found[slow] / found[fast], "at least", limit)
         for name, found in microseconds.items()
@@ -69,7 +70,7 @@ def bars(microseconds: Mapping[str, Mapping[str, float]]) -> list[dict[str, Any]
 
 
 def bytes_of_a_step(name: str) -> int:
-    """What a step of the stream reads and writes: weights and both moments of Adam, and the traces."""
+    """The bytes that a step of the stream reads and writes: weights, both moments of Adam, traces."""
     rule = _rule(name)
     parameters = sum(parameter.numel() for parameter in rule.parameters())
     traces = sum(own.numel() for key, own in rule.begin(1).items() if key != "states")
@@ -81,7 +82,7 @@ def _rule(name: str) -> RTRL:
 
 
 def _calls(name: str) -> dict[str, tuple[Call, int]]:
-    """Calls, and how many steps each makes."""
+    """The calls, and the number of steps in each."""
     draw = generator(0, "bench exact")
     inputs = torch.randn(BATCH, STEPS, INPUTS, generator=draw)
     targets = torch.randn(BATCH, STEPS, 1, generator=draw)
@@ -107,7 +108,7 @@ def _stream(name: str, inputs: Tensor, targets: Tensor) -> Call:
     rule = _rule(name)
     stream = Stream(
         rule, Adam(rule.parameters(), lr=1e-6)
-    )  # so slow that the weights stay what they are
+    )  # a learning rate so low that the weights hardly change
     return lambda: stream.run(inputs, targets)
 
 
@@ -133,7 +134,7 @@ def _autograd(name: str, inputs: Tensor, targets: Tensor) -> Call:
 
 
 def _loop(name: str, inputs: Tensor, targets: Tensor) -> Call:
-    """A step of autograd and of Adam at every step, as users of torch write it."""
+    """Autograd and Adam at every step, as a torch user would write it."""
     network = CELLS[name](INPUTS, HIDDEN, 1)
     optimizer = Adam(network.parameters(), lr=1e-6)
 
@@ -170,7 +171,7 @@ def cell_in_torch(
 ) -> tuple[
     Callable[[Tensor], Tensor], Callable[[Tensor, Tensor], Tensor], Callable[[Tensor], Tensor]
 ]:
-    """A cell as one writes it in torch: what enters it, its step, and its features."""
+    """A cell as a torch user would write it: its input transformation, its step, and its features."""
     own = {key.removesuffix("_l0"): value for key, value in network.recurrent.named_parameters()}
 
     def drive(inputs: Tensor) -> Tensor:

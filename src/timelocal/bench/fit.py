@@ -1,4 +1,4 @@
-"""What the training loop adds: an epoch through `fit` against the native calls in it."""
+"""The overhead of the training loop: an epoch through `fit` compared with its native calls."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from timelocal.seeding import generator
 from timelocal.training import fit
 
 STEPS = 61
-"""Updates in an epoch: 610 sequences, as many as Strawberry's training part, ten at a time."""
+"""Updates per epoch: 610 sequences, as in Strawberry's training part, ten at a time."""
 BAR = 1.6
 
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
@@ -31,10 +31,10 @@ OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
 def fit_benchmark(
     *, threads: int = 2, repeats: int = 15, tell: Callable[[str], None] = lambda _: None
 ) -> dict[str, Any]:
-    """Microseconds an update of DFA on Strawberry's shape, in an epoch through `fit` and of its bare call.
+    """Microseconds per update of DFA on Strawberry's shape, in an epoch through `fit` and in the bare call.
 
-    An epoch is everything between two epochs' ends: cutting batches, the rule, the optimizer (fused), what is
-    kept for resuming. The bare call is the native one alone: scan, readout, credit.
+    An epoch is everything between the ends of two epochs: cutting batches, the rule, the optimizer (fused),
+    the state saved for resuming. The bare call is only the native one: scan, readout, credit.
     """
     found = {}
     with conditions(threads):
@@ -59,7 +59,7 @@ def fit_benchmark(
 
 
 def _measure(cell: str, optimizer: str, repeats: int) -> dict[str, float]:
-    """Medians over epochs, each followed by as many bare calls."""
+    """Medians over epochs, each followed by the same number of bare calls."""
     shape, draw = SHAPES["strawberry"], generator(0, "bench fit")
     network = MAKERS[cell](shape.inputs, shape.hidden, shape.outputs)
     rule = DFA(network)

@@ -1,4 +1,4 @@
-"""Timing that a shared machine cannot fool too easily: interleaved, repeated, reported with its spread."""
+"""Timing that is robust on a shared machine: interleaved, repeated, reported with its spread."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Timing:
 
 @contextmanager
 def conditions(threads: int) -> Iterator[None]:
-    """The same for everyone who is measured: so many threads, and subnormals flushed."""
+    """The same conditions for all contestants: the number of threads, and subnormals flushed."""
     before = torch.get_num_threads()
     torch.set_flush_denormal(True)
     torch.set_num_threads(threads)
@@ -42,9 +42,9 @@ def conditions(threads: int) -> Iterator[None]:
 def interleaved(
     calls: Mapping[str, Call], *, repeats: int, at_least: float = 0.005
 ) -> dict[str, Timing]:
-    """Time the calls in turn, A B C A B C …, so that a slow spell of the machine meets all of them.
+    """Time the calls in turn, A B C A B C …, so that a slow phase of the machine affects all of them.
 
-    Each sample is as many calls in a row as fill `at_least` seconds, after one round that is not counted.
+    Each sample is a row of calls that takes `at_least` seconds, after one round that is not counted.
     """
     rounds: dict[str, int] = {}
     for name, call in calls.items():
@@ -58,7 +58,7 @@ def interleaved(
 
 
 def seconds_of(call: Call, rounds: int) -> float:
-    """Seconds per call of so many in a row."""
+    """Seconds per call, over `rounds` calls in a row."""
     start = time.perf_counter()
     for _ in range(rounds):
         call()
@@ -73,15 +73,15 @@ def _timing(samples: list[float]) -> Timing:
 
 
 def gemm(size: int = 1024) -> tuple[Call, float]:
-    """A square matrix product, the yardstick of what the processor can do, and its operations."""
+    """A square matrix product, as a measure of the processor's speed, and its number of operations."""
     a, b, out = (torch.randn(size, size) for _ in range(3))
     return lambda: torch.mm(a, b, out=out), 2.0 * size**3
 
 
 def peak(threads: int) -> tuple[Call, float]:
-    """A loop of nothing but float32 multiply-adds, the most that the processor does, and its operations.
+    """A loop of float32 multiply-adds only, the processor's maximum rate, and its number of operations.
 
-    Without native kernels the matrix product stands for it.
+    Without native kernels, the matrix product is used instead.
     """
     if not native.serves(torch.float32, torch.device("cpu")):
         return gemm()
@@ -90,6 +90,6 @@ def peak(threads: int) -> tuple[Call, float]:
 
 
 def judged(what: str, measured: float, sense: Sense, limit: float) -> dict[str, Any]:
-    """What was asked for, what was measured, and whether it is met."""
+    """A requirement, the measured value, and whether it is met."""
     met = measured >= limit if sense == "at least" else measured <= limit
     return {"what": what, "measured": measured, "bar": f"{sense} {limit:g}", "met": met}

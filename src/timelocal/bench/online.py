@@ -1,4 +1,4 @@
-"""Learning at every step of a stream, beside the loop over torch.nn that a user would write for it."""
+"""Learning at every step of a stream, compared with the torch.nn loop that a user would write."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ TORCH_CELLS: dict[str, Callable[..., nn.Module]] = {
     "lstm": nn.LSTMCell,
 }
 OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
-    "SGD": partial(SGD, lr=1e-6),  # so slow that the weights stay what they are
+    "SGD": partial(SGD, lr=1e-6),  # so low that the weights hardly change
     "Adam": partial(Adam, lr=1e-6),
     "momentum": partial(SGD, lr=1e-6, momentum=0.9),
 }
@@ -44,7 +44,7 @@ RULES: dict[str, Callable[..., Rule]] = {
 
 @dataclass(frozen=True)
 class Kind:
-    """A network of 8 inputs and 100 units: optimizer, loss of so many outputs, masked or not."""
+    """A network of 8 inputs and 100 units: its optimizer, loss, number of outputs, masked or not."""
 
     cell: str
     optimizer: str
@@ -64,13 +64,13 @@ KINDS = (
     Kind("rnn", "SGD", "cross_entropy", 10, masked=True),
     Kind("rnn", "Adam", "cross_entropy", 10, masked=True),
 )
-COSTS = {  # over plain SGD with the squared error of as many outputs
+COSTS = {  # relative to plain SGD with the squared error of the same number of outputs
     "a mask of ones": (Kind("rnn", "SGD", "mse", 10, masked=True), 1.15),
     "cross-entropy": (Kind("rnn", "SGD", "cross_entropy", 10), 1.4),
     "momentum": (Kind("rnn", "momentum", "mse", 10), 2.2),
 }
 PLAIN = Kind("rnn", "SGD", "mse", 10)
-BARS = {  # how many times the torch loop's speed
+BARS = {  # required speed-ups over the torch loop
     "rnn": {**dict.fromkeys(RULES, 25.0), "eprop": 12.0, "wp": 12.0},
     "gru": {**dict.fromkeys(RULES, 8.0), **dict.fromkeys(("dfa", "tbptt", "np", "anp"), 15.0)},
     "lstm": {**dict.fromkeys(RULES, 8.0), **dict.fromkeys(("dfa", "tbptt"), 15.0)},
@@ -82,7 +82,8 @@ USED_MOST = Kind("gru", "Adam")
 class Large:
     """B streams of one input, H tanh units and one output, learning by one rule with plain SGD.
 
-    directions: of orthogonal noise that lasts one step; None: one, of Gaussian noise that is carried on.
+    directions: of orthogonal noise that lasts one step; None: one direction of Gaussian noise that is
+    carried.
     """
 
     name: str
@@ -104,7 +105,7 @@ LARGE = (
     Large("ANP, H = 1000, B = 10", "anp", 1000, 10),
     Large("DANP, H = 1000, B = 10", "anp", 1000, 10, True),
 )
-LARGE_BARS: tuple[tuple[str, str, str, Sense, float], ...] = (  # what, slower, faster, the bar
+LARGE_BARS: tuple[tuple[str, str, str, Sense, float], ...] = (  # description, slower, faster, bar
     (
         "decorrelation: DANP over ANP, H = 1000",
         "DANP, H = 1000, B = 10",
@@ -126,9 +127,9 @@ EPOCH = ("seconds of a DANP epoch of 5,000 steps, H = 1000, B = 10", "DANP, H = 
 def online_benchmark(
     *, threads: int = 1, repeats: int = 9, tell: Callable[[str], None] = lambda _: None
 ) -> dict[str, Any]:
-    """Microseconds a step of every stream, and the bars, as plain numbers.
+    """Microseconds per step of every stream, and the bars, as plain numbers.
 
-    Single precision; subnormals are flushed for everyone.
+    Single precision; subnormals are flushed for all.
     """
     with conditions(threads):
         found = {}
@@ -156,7 +157,7 @@ def bars(
     costs: Mapping[str, Timing],
     large: Mapping[str, Timing],
 ) -> list[dict[str, Any]]:
-    """What was asked for, what was measured, and whether it is met."""
+    """Each requirement, the measured value, and whether it is met."""
     made = []
     for kind in KINDS:
         times = found[kind.name]
@@ -189,7 +190,7 @@ def _microseconds(times: Mapping[str, Timing]) -> dict[str, float]:
 
 
 def _timed(calls: Mapping[str, tuple[Call, int]], repeats: int) -> dict[str, Timing]:
-    """Seconds a step of calls that make so many steps, in turn."""
+    """Seconds per step of calls with the given numbers of steps, timed in turn."""
     timed = interleaved({name: call for name, (call, _) in calls.items()}, repeats=repeats)
     steps = {name: count for name, (_, count) in calls.items()}
     return {
@@ -253,7 +254,7 @@ def _predictions(kind: Kind, steps: int = 100) -> tuple[Call, int]:
 
 
 def _torch_loop(kind: Kind, *, fused: bool = False, steps: int = 50) -> tuple[Call, int]:
-    """torch.nn's cell and one step of backward() at every step, as its users write it."""
+    """torch.nn's cell with a `backward()` at every step, as a torch user would write it."""
     cell, readout = TORCH_CELLS[kind.cell](INPUTS, HIDDEN), nn.Linear(HIDDEN, kind.outputs)
     make = OPTIMIZERS[kind.optimizer]
     optimizer = make(

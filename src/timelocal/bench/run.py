@@ -1,4 +1,4 @@
-"""One benchmark: every contestant on every shape and cell, in one process, in one go."""
+"""One benchmark: every contestant on every shape and cell, in one process."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from timelocal.bench.shapes import Shape
 from timelocal.training.memory import peak_memory
 
 PASSES = {"scan": 1, "dfa": 2, "bptt": 3, "torch": 3, "jax": 3}
-"""Forward passes' worth of arithmetic that each has to do: DFA adds one product for the update, BPTT
+"""The arithmetic that each contestant must do, in forward passes: DFA adds one product for the update, BPTT
 another to carry the error back."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Seconds per call of each contestant on one shape and cell, beside the hardware's limit.
+    """Seconds per call of each contestant on one shape and cell, with the hardware's limit.
 
     peak: floating-point operations per second of a large matrix product in the same minute, with the
     same threads. one_thread: "scan" and "dfa" on a single thread, in the same rounds. memory: bytes at
@@ -36,18 +36,18 @@ class Comparison:
     memory: dict[str, float | None]
 
     def ratio(self, slow: str, fast: str) -> float | None:
-        """How many times as long `slow` takes as `fast`."""
+        """The time of `slow` divided by that of `fast`."""
         if slow not in self.timings or fast not in self.timings:
             return None
         return self.timings[slow].median / self.timings[fast].median
 
     def roofline(self, name: str) -> float:
-        """The share of the measured peak at which a contestant's necessary arithmetic is done."""
+        """The rate of a contestant's necessary arithmetic, as a share of the measured peak."""
         flops = PASSES[name] * self.shape.forward_flops(self.cell)
         return flops / self.timings[name].median / self.peak
 
     def scaling(self, name: str) -> float | None:
-        """One thread's time over that of all."""
+        """The time of one thread divided by that of all threads."""
         if name not in self.one_thread:
             return None
         return self.one_thread[name].median / self.timings[name].median
@@ -61,7 +61,7 @@ def benchmark(
     repeats: int = 15,
     tell: Callable[[str], None] = lambda _: None,
 ) -> list[Comparison]:
-    """Measure every shape with every cell; subnormals are flushed for everyone."""
+    """Measure every shape with every cell; subnormals are flushed for all."""
     cells = list(cells)
     found = []
     with conditions(threads):

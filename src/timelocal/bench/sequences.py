@@ -1,4 +1,4 @@
-"""Whole sequences: perturbations beside BPTT by torch, and DFA of large cells beside the peak."""
+"""Whole sequences: perturbations compared with torch's BPTT, and DFA of large cells with the peak rate."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from timelocal.typing import Place
 
 SMALL = Shape("perturbations", 32, 100, 8, 64, 10)
 RULES: dict[str, Callable[..., Rule]] = {"dfa": DFA, "np": NP, "anp": ANP, "wp": WP}
-BARS = {  # how many times BPTT's speed by torch
+BARS = {  # required speed-ups over torch's BPTT
     "rnn": {"np": 4.0, "anp": 4.0, "wp": 1.5},
     "gru": {"np": 4.0, "anp": 4.0, "wp": 1.5},
     "lstm": {"np": 2.5, "anp": 2.5, "wp": 1.5},
@@ -27,15 +27,15 @@ BARS = {  # how many times BPTT's speed by torch
 PLACES: tuple[Place, ...] = ("last", "every")
 LARGE = {"lstm": Shape("large", 64, 50, 8, 512, 10), "gru": Shape("large", 64, 50, 8, 1024, 10)}
 SHARE = 0.75
-"""Of the multiply-adds that the processor does at most, for DFA of the large cells."""
+"""The required share of the processor's peak multiply-add rate, for DFA of the large cells."""
 
 
 def sequences_benchmark(
     *, threads: int = 1, repeats: int = 9, tell: Callable[[str], None] = lambda _: None
 ) -> dict[str, Any]:
-    """Microseconds a step of every call, and the bars, as plain numbers.
+    """Microseconds per step of every call, and the bars, as plain numbers.
 
-    Single precision; subnormals are flushed for everyone.
+    Single precision; subnormals are flushed for all.
     """
     with conditions(threads):
         found: dict[str, dict[str, Timing]] = {}
@@ -73,7 +73,7 @@ def bars(
     large: Mapping[str, Mapping[str, Timing]],
     peaks: Mapping[str, float],
 ) -> list[dict[str, Any]]:
-    """What was asked for, what was measured, and whether it is met."""
+    """Each requirement, the measured value, and whether it is met."""
     made = []
     for name, times in found.items():
         for rule, limit in BARS[name.partition(",")[0]].items():

@@ -1,4 +1,4 @@
-"""The sizes that are measured: those of the DFA paper's data sets, and sequences of growing length."""
+"""The measured sizes: those of the DFA paper's data sets, and sequences of increasing length."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
 """A layer over a whole sequence: forward, back through time, to node signals and to gradients.
 
-Each function runs the native kernel where one is built for this cell, type and device, and its
-plain-torch twin in `torch_scan`, which defines it, everywhere else. `TIMELOCAL_KERNELS=torch` forces
-the twin.
+Each function runs the native kernel if one is built for this cell, dtype and device. Otherwise it runs the
+plain-torch twin in `torch_scan`, which defines the result. `TIMELOCAL_KERNELS=torch` forces the twin.
 """
 
 from __future__ import annotations
@@ -77,21 +76,21 @@ __all__ = [
 ]
 
 _NARROW = 512
-"""Up to this many hidden units one pass over δ beats the matrix products of the library behind torch."""
+"""Up to this many hidden units, one pass over δ is faster than the matrix products of torch's BLAS."""
 
 SMALL_HEAD = 600_000
-"""Up to this many multiply-adds `head` and `project` are worth their while: one thread does them all."""
+"""Up to this many multiply-adds, the native `head` and `project`, which use one thread, are worthwhile."""
 
 
 def _path(cell: Cell, weights: CellWeights, inputs: Tensor) -> ModuleType:
-    """The native kernels where they run this cell on inputs (t, b, i), else the twin."""
+    """The native kernels if they can run this cell on inputs (t, b, i), otherwise the twin."""
     if native_elementwise.handles(cell, weights, inputs):
         return native_elementwise
     if not native.handles(cell, inputs):
         return torch_scan
     if weights.decorrelation is not None:
-        # The kernels run with D folded into weight_hh: impossible where a gate stands between them,
-        # and no gain for few rows, for it costs as much as `hidden` rows of a scan.
+        # The kernels need D folded into weight_hh. This is impossible if a gate stands between them, and
+        # does not pay off for few rows, since it costs as much as `hidden` rows of a scan.
         steps, batch, _ = inputs.shape
         if isinstance(cell, GRUResetBefore) or steps * batch < weights.hh.shape[1]:
             return torch_scan
@@ -126,8 +125,8 @@ def backward_scan(
 ) -> tuple[Tensor, State]:
     """Carry a signal back through time, exactly.
 
-    signal (t, b, f) or None: at the features where something sees a step directly; final, each (b, h), or
-    None: the signals at the last state from anything later.
+    signal (t, b, f) or None: at the features of each step, without later steps' share; final, each (b, h), or
+    None: the signals at the last state from later steps.
     Returns δ (t, b, g) = ∂L/∂a_t and the signals at the initial state, each (b, h).
     """
     path = _path(cell, weights, trajectory.inputs)
@@ -142,12 +141,12 @@ def traced_scan(
     signal: Tensor | None,
     final: Tensor | None,
 ) -> Tensor:
-    """Carry a signal back through time by what `trace` ("leak", "diagonal") keeps of the Jacobian.
+    """Carry a signal back through time by the part of the Jacobian that `trace` ("leak", "diagonal") keeps.
 
-    signal (t, b, f) or None: at the features where something sees a step directly; final (b, f) or None: at
-    the features of the last step. Returns δ (t, b, g).
+    signal (t, b, f) or None: at the features of each step, without later steps' share; final (b, f) or None:
+    at the features of the last step. Returns δ (t, b, g).
     """
-    # Without local action a unit reaches itself through all others: by matrix products for all steps at once.
+    # If a cell does not act locally, units reach themselves through others: matrix products for all steps.
     path = _path(cell, weights, trajectory.inputs)
     if path is not native_elementwise:
         path = (
@@ -173,8 +172,8 @@ def traced_gradients(
 ) -> CellWeights | None:
     """Σ_t G_t ⊙ E_t, with the diagonal traces E of all parameters carried from the first step to the last.
 
-    signal: at the features, (t, b, f), or (b, f) at each sequence's last valid step alone. None where no
-    kernel carries the traces of this cell: rules then do, step by step.
+    signal: at the features, (t, b, f), or (b, f) at each sequence's last valid step only. Returns None if no
+    kernel carries the traces of this cell; rules then carry them step by step.
     """
     if not native_elementwise.handles(cell, weights, trajectory.gates):
         return None
@@ -190,8 +189,8 @@ def node_signals(
 ) -> Tensor:
     """δ (t, b, g) at the nodes of every step from the signal at that step's features.
 
-    signal: (t, b, f), or (b, f) for the same one at every step; lengths (b,): steps from lengths[b] on get
-    zeros. Nothing is sequential here.
+    signal: (t, b, f), or (b, f) for the same signal at every step; lengths (b,): δ is zero from step
+    lengths[b] on. No step depends on another here.
     """
     path = _path(cell, weights, trajectory.inputs)
     return path.node_signals(cell, weights, trajectory, signal, lengths)
@@ -200,7 +199,7 @@ def node_signals(
 def weight_gradients(
     cell: Cell, weights: CellWeights, trajectory: LayerTrajectory, deltas: Tensor
 ) -> CellWeights:
-    """Σ_t δ_t ⊗ (what entered each parameter at t), in the parameters' shapes; deltas (t, b, g)."""
+    """Σ_t δ_t ⊗ (input of each parameter at t), in the parameters' shapes; deltas (t, b, g)."""
     narrow = trajectory.states[0].shape[-1] <= _NARROW
     path = _path(cell, weights, trajectory.inputs) if narrow else torch_scan
     return path.weight_gradients(cell, weights, trajectory, deltas)
@@ -213,7 +212,7 @@ def credit(
     signal: Tensor,
     lengths: Tensor | None = None,
 ) -> CellWeights:
-    """`node_signals`, then `weight_gradients`, in one pass: δ is not kept.
+    """`node_signals`, then `weight_gradients`, in one pass that does not store δ.
 
     signal and lengths: as in `node_signals`. Returns gradients in the parameters' shapes.
     """
@@ -224,7 +223,7 @@ def credit(
 def head(
     kind: HeadLoss, features: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor
 ) -> Head:
-    """A linear readout of a few rows, its mean loss, and what it learns, all at once.
+    """A linear readout of a few rows, its mean loss and its gradients, all at once.
 
     features (n, h), weight (o, h), bias (o,) or None; targets: class indices (n,) for "cross_entropy",
     values (n, o) for "mse".
@@ -234,22 +233,22 @@ def head(
 
 
 def project(errors: Tensor, matrix: Tensor) -> Tensor:
-    """Output errors (n, o) to signals at hidden units (n, h) through a feedback matrix (h, o)."""
+    """Output errors (n, o), projected by a feedback matrix (h, o) to signals at hidden units (n, h)."""
     small = len(errors) * matrix.numel() <= SMALL_HEAD and serves(errors.dtype, errors.device)
     path = native_head if small else torch_head
     return path.project(errors, matrix)
 
 
 def direct(call: DirectCall) -> Direct:
-    """`scan`, then the `head` of the last states, `project` and `credit`, all at once."""
+    """`scan`, the `head` of the last states, `project` and `credit`, all in one call."""
     path = native_direct if _path(call.cell, call.weights, call.inputs) is native else torch_direct
     return path.direct(call)
 
 
 def repeated_direct(call: DirectCall) -> tuple[Direct, Callable[[], None]] | None:
-    """Room for what `direct` returns for the same call, and what fills it with what its tensors then hold.
+    """Preallocated outputs of `direct`, and a function that recomputes them in place from the call's tensors.
 
-    For dense tensors that stay where they are; None where it gains nothing.
+    The tensors must be contiguous and keep their memory. None if this would not be faster.
     """
     if _path(call.cell, call.weights, call.inputs) is not native:
         return None

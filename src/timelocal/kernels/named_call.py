@@ -1,4 +1,4 @@
-"""What native calls are told, by name: structures whose fields both sides list in the same order.
+"""The arguments of native calls, by name: structures whose fields both sides list in the same order.
 
 Every field is eight bytes wide. The fields of one structure are its sizes, numbers and addresses; an address
 of 0 means "none". `agree` compares the sizes of both sides when the package is imported.

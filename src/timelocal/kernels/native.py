@@ -1,8 +1,8 @@
-"""The native kernels behind the twin's interface: checks and addresses on this side, loops on the other.
+"""The native kernels, with the interface of `torch_scan`: Python checks arguments, C++ runs the loops.
 
 One extension module per instruction set is built from the same C++ source (`native/`), each of them
-optional; the best one the processor can run is picked at import. `TIMELOCAL_KERNELS` chooses:
-`auto` (the default), `native` (an error where none can run) or `torch` (never).
+optional; the best one that the processor can run is picked at import. `TIMELOCAL_KERNELS` is
+`auto` (the default), `native` (an error if no module can run) or `torch` (never native).
 
 Under `torch.compile` and `torch.export` the kernels appear as the operators `timelocal::scan`,
 `timelocal::backward_scan`, `timelocal::node_signals`, `timelocal::weight_gradients` and
@@ -74,7 +74,7 @@ _module, _instruction_set, _reason = _pick()
 
 
 def describe() -> dict[str, str]:
-    """Which path is active, and why: what `timelocal doctor` prints."""
+    """Which implementation is active, and why, as `timelocal doctor` prints it."""
     if _module is None:
         return {"path": "torch", "reason": _reason}
     return {
@@ -87,12 +87,12 @@ def describe() -> dict[str, str]:
 
 
 def serves(dtype: torch.dtype, device: torch.device) -> bool:
-    """Whether native code can run on tensors of this type there."""
+    """Whether native code can run on tensors of this type on this device."""
     return _module is not None and device.type == "cpu" and dtype in DTYPES
 
 
 def multiply_adds(dtype: torch.dtype, threads: int, rounds: int) -> float:
-    """Run a loop of nothing but multiply-adds on so many threads; returns how many operations it did."""
+    """Run a loop of multiply-adds only, on `threads` threads; returns the number of operations."""
     return float(extension().multiply_adds(dtype.itemsize, threads, rounds))
 
 
@@ -122,7 +122,7 @@ def scan(
 def trajectory_of(
     cell: Cell, weights: CellWeights, inputs: Tensor, done: list[Tensor]
 ) -> LayerTrajectory:
-    """What the scan operator made, by its names."""
+    """The results of the scan operator as a trajectory."""
     count = len(cell.state_names)
     gates = done[0][1:] if cell.gates_are_hidden else done[count]
     auxiliary = done[count + 1] if cell.has_auxiliary else None
@@ -139,8 +139,8 @@ def backward_scan(
 ) -> tuple[Tensor, State]:
     """Carry a signal back through time, exactly.
 
-    signal (t, b, h) or None: ∂L/∂h_t where something sees h_t directly; final, each (b, h), or None:
-    the signals at the last state from anything later.
+    signal (t, b, h) or None: the part of ∂L/∂h_t that does not pass through later steps; final, each (b, h),
+    or None: the signals at the last state from later steps.
     Returns δ (t, b, g) = ∂L/∂a_t and the signals at the initial state, each (b, h).
     """
     run: Any = (
@@ -160,7 +160,7 @@ def traced_scan(
     signal: Tensor | None,
     final: Tensor | None,
 ) -> Tensor:
-    """δ (t, b, g) of a signal carried back by what `trace` keeps of the Jacobian.
+    """δ (t, b, g) of a signal carried back by the part of the Jacobian that `trace` keeps.
 
     signal (t, b, h) or None; final (b, h) or None: a signal at the last hidden state.
     """
@@ -202,8 +202,8 @@ def node_signals(
 ) -> Tensor:
     """δ (t, b, g) at the nodes of every step from the signal at that step's hidden state.
 
-    signal: (t, b, h), or (b, h) for the same one at every step. lengths (b,) int64: steps from
-    lengths[b] on get zeros.
+    signal: (t, b, h), or (b, h) for the same signal at every step. lengths (b,) int64: δ is zero from step
+    lengths[b] on.
     """
     run: Any = torch.ops.timelocal.node_signals if torch.compiler.is_compiling() else _node_signals
     past = (list(trajectory.states), trajectory.gates, trajectory.auxiliary)
@@ -214,7 +214,7 @@ def node_signals(
 def weight_gradients(
     cell: Cell, weights: CellWeights, trajectory: LayerTrajectory, deltas: Tensor
 ) -> CellWeights:
-    """Σ_t δ_t ⊗ (what entered each parameter at t), in the parameters' shapes; deltas (t, b, g)."""
+    """Σ_t δ_t ⊗ (input of each parameter at t), in the parameters' shapes; deltas (t, b, g)."""
     run: Any = (
         torch.ops.timelocal.weight_gradients if torch.compiler.is_compiling() else _weight_gradients
     )
@@ -231,7 +231,7 @@ def credit(
     signal: Tensor,
     lengths: Tensor | None = None,
 ) -> CellWeights:
-    """The weight gradients of the node signals that a signal at the hidden states makes: δ is not kept.
+    """The weight gradients from a signal at the hidden states, without storing the node signals δ.
 
     signal and lengths: as in `node_signals`.
     """
@@ -246,19 +246,19 @@ def credit(
 
 
 def _folded(weights: CellWeights) -> Tensor:
-    """W D: the kernels know nothing of D, and W (D h) is (W D) h, unless a gate stands between."""
+    """W D. The kernels do not know D; W (D h) equals (W D) h, unless a gate stands between W and D."""
     return weights.hh if weights.decorrelation is None else weights.hh @ weights.decorrelation
 
 
 def named_gradients(made: list[Tensor], weights: CellWeights) -> CellWeights:
-    """The kernels' gradients; theirs of weight_hh is that of W D, so that of W is it times Dᵀ."""
+    """The kernels' gradients by name. They give the gradient of W D; times Dᵀ, it is that of W."""
     ih, hh, *biases = made
     b_ih, b_hh = biases if biases else (None, None)
     return CellWeights(ih, weights.decorrelated(hh), b_ih, b_hh)
 
 
 def kind_of(cell: Cell) -> tuple[int, float]:
-    """The cell as the kernels know it: its code, and how far its state moves in one step, 1/τ."""
+    """The cell as the kernels identify it: its code, and 1/τ, the share by which its state moves per step."""
     if _module is None or type(cell) not in _CODES:
         why = _reason if _module is None else f"no native kernel supports {cell!r}"
         raise UnsupportedError(f"{why}. Use the torch twin")
@@ -294,9 +294,9 @@ def ready_to_scan(
     initial: list[Tensor],
     noise: Tensor | None,
 ) -> tuple[list[Tensor], tuple[int | float, ...]]:
-    """Room for a trajectory and a scan's first arguments, if everything that it reads is what it must be.
+    """Check everything that a scan reads; return an empty trajectory and the scan's first arguments.
 
-    initial: none for zeros, where the kernel takes that.
+    initial: may be empty, for zeros, if the kernel accepts that.
     """
     steps, batch, features = inputs.shape
     hh = weights.hh
@@ -313,7 +313,7 @@ def ready_to_scan(
     )
     made, count = _empty_trajectory(code, gain, inputs, hh), _STATES[code]
     states, rest = made[:count], [tensor.data_ptr() for tensor in made[count:]]
-    if not rest:  # a plain RNN's gates are its states, from the second on
+    if not rest:  # a plain RNN's gates are its states after the initial one
         rest = [states[0].data_ptr() + batch * hidden * hh.element_size()]
     gates, auxiliary = rest if len(rest) == 2 else (rest[0], 0)
     return made, _call(code, gain, inputs.shape, weights, states, gates, auxiliary)
@@ -447,29 +447,29 @@ def _credit(
 
 
 def gradient_addresses(made: list[Tensor]) -> tuple[int, ...]:
-    """Of the gradients of both weights, and of both biases where there are any."""
+    """The addresses of the gradients of both weights and, if there are biases, of both biases."""
     return tuple(made[i].data_ptr() if i < len(made) else 0 for i in range(4))
 
 
 def extension() -> ModuleType:
-    """The extension module in use; only where `serves` has said yes."""
+    """The extension module in use; call this only if `serves` returns True."""
     assert _module is not None
     return _module
 
 
 def _sizes(code: int, hh: Tensor) -> tuple[int, int]:
-    """Hidden units and nodes."""
+    """The numbers of hidden units and nodes."""
     hidden = hh.shape[-1]
     return hidden, _GATES[code] * hidden
 
 
 def dense(*tensors: Any) -> list[Any]:
-    """Each as it is read, without gaps."""
+    """Each tensor in contiguous memory, as the kernels read it."""
     return [None if tensor is None else tensor.contiguous() for tensor in tensors]
 
 
 def _empty_trajectory(code: int, gain: float, inputs: Tensor, hh: Tensor) -> list[Tensor]:
-    """The states, then what the cell remembers besides: nothing (plain RNN), gates, auxiliary."""
+    """The states, then the other stored values of the cell: none (plain RNN), gates, auxiliary."""
     steps, batch, _ = inputs.shape
     hidden, nodes = _sizes(code, hh)
     made = [inputs.new_empty(steps + 1, batch, hidden) for _ in range(_STATES[code])]
@@ -481,7 +481,7 @@ def _empty_trajectory(code: int, gain: float, inputs: Tensor, hh: Tensor) -> lis
 
 
 def empty_gradients(hh: Tensor, inputs: Tensor, biased: bool) -> list[Tensor]:
-    """Room for the gradients of both weights, then of both biases."""
+    """Empty tensors for the gradients of both weights, then of both biases."""
     nodes, hidden = hh.shape
     made = [inputs.new_empty(nodes, inputs.shape[-1]), inputs.new_empty(nodes, hidden)]
     return [*made, inputs.new_empty(nodes), inputs.new_empty(nodes)] if biased else made
@@ -505,12 +505,12 @@ def _expected(
 
 
 def _signal_shape(signal: Tensor, steps: int, batch: int, hidden: int) -> tuple[int, ...]:
-    """One signal for every step, or one for each."""
+    """The shape of a signal: the same one at every step, or one per step."""
     return (batch, hidden) if signal.dim() == 2 else (steps, batch, hidden)
 
 
 def _step_stride(signal: Tensor) -> int:
-    """How far the signals of neighbouring steps lie apart."""
+    """The distance in memory between the signals of neighbouring steps."""
     return 0 if signal.dim() == 2 else signal.shape[1] * signal.shape[2]
 
 
@@ -521,7 +521,7 @@ def _check_lengths(lengths: Tensor | None, batch: int) -> None:
 
 
 def check(like: Tensor, *tensors: Expected) -> None:
-    """Refuse what the kernels would read wrongly: another shape, dtype or device."""
+    """Refuse tensors of any other shape, dtype or device, which the kernels would misread."""
     dtype = like.dtype
     wrong = [
         (name, tensor, shape)
@@ -544,12 +544,12 @@ def check(like: Tensor, *tensors: Expected) -> None:
 
 
 def address(tensor: Tensor | None) -> int:
-    """Where a tensor's elements begin, 0 for none."""
+    """The address of a tensor's first element, 0 for None."""
     return 0 if tensor is None else tensor.data_ptr()
 
 
 def addresses_of(states: list[Tensor]) -> tuple[int, int]:
-    """Of h and of c, 0 where there is none."""
+    """The addresses of h and of c, 0 if there is none."""
     h, c = (*states, None, None)[:2]
     return address(h), address(c)
 
@@ -563,7 +563,7 @@ def _call(
     gates: int,
     auxiliary: int,
 ) -> tuple[int | float, ...]:
-    """What every kernel takes first. The caller keeps the tensors alive until it returns."""
+    """The first arguments of every kernel. The caller keeps the tensors alive until the kernel returns."""
     return (
         weights.hh.element_size(),
         code,
@@ -587,7 +587,7 @@ def _past(
     gates: Tensor,
     auxiliary: Tensor | None,
 ) -> tuple[int | float, ...]:
-    """`_call` for a kernel that reads what a scan has left."""
+    """`_call` for a kernel that reads the results of a scan."""
     weights = CellWeights(hh, hh, None, None)
     return _call(code, gain, shape, weights, states, gates.data_ptr(), address(auxiliary))
 

@@ -1,4 +1,4 @@
-"""`direct` in one native call: between its parts nothing goes back to Python."""
+"""`direct` as one native call, without returning to Python between its parts."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from timelocal.kernels.torch_direct import Direct, DirectCall
 
 
 def direct(call: DirectCall) -> Direct:
-    """As `torch_direct.direct`, for a layer that does not decorrelate."""
+    """As `torch_direct.direct`, for a layer without decorrelation."""
     found, run = prepared(call)
     run()
     return found
 
 
 def prepared(call: DirectCall) -> tuple[Direct, Callable[[], None]]:
-    """Room for what `direct` returns, and what fills it, every time from what these tensors then hold.
+    """Preallocated outputs of `direct`, and a function that recomputes them in place.
 
-    That goes for tensors without gaps; of others it is the copies made here.
+    Each call reads the present values of contiguous tensors; other tensors are copied once, here.
     """
     cell, loss = call.cell, call.loss
     weights = CellWeights(*native.dense(*call.weights))
@@ -44,7 +44,7 @@ def prepared(call: DirectCall) -> tuple[Direct, Callable[[], None]]:
     )
     alive = (weights, inputs, targets, readout, bias, feedback, start, done, head, made)
 
-    def run(alive: object = alive) -> None:  # as long as this is, so is what the addresses point to
+    def run(alive: object = alive) -> None:  # keeps the tensors behind the addresses alive
         native.extension().direct(*arguments)
 
     return (trajectory, head, native.named_gradients(made, weights)), run

@@ -1,7 +1,7 @@
-"""Element-wise cells over a whole sequence in native code, behind the twin's interface.
+"""Element-wise cells over a whole sequence in native code, with the interface of `torch_scan`.
 
-No unit waits for another: the inputs enter by one product, and the rest are vectors of units.
-The twin of `traced_gradients` are the rules' own traces (`rules/eligibility.py`), step by step.
+No unit depends on another: one product computes the inputs' share, and all other operations are on vectors of
+units. `traced_gradients` computes what the rules' traces (`rules/eligibility.py`) compute step by step.
 """
 
 from __future__ import annotations
@@ -52,11 +52,11 @@ _CODES: dict[type[Cell], int] = {
 }
 _SQUASHES = ("", "relu", "tanh")
 _OWN: tuple[tuple[str, ...], ...] = (("u",), ("nu", "theta"), (), ())
-"""The parameters of a unit's own, by code."""
+"""The parameters of each unit, by the cell's code."""
 
 
 class ElementwiseCall(ctypes.Structure):
-    """What one call is told, as `native/elementwise/call.h` lists it."""
+    """The arguments of one call, as listed in `native/elementwise/call.h`."""
 
     _fields_ = [
         *integers("bytes cell threads steps batch inputs hidden squash weight bias"),
@@ -71,18 +71,18 @@ class ElementwiseCall(ctypes.Structure):
 
 
 def knows(cell: Cell, tensor: Tensor) -> bool:
-    """Whether native code has the units of this cell, on tensors like this one."""
+    """Whether native code knows this cell's units, for tensors like this one."""
     return type(cell) in _CODES and native.serves(tensor.dtype, tensor.device)
 
 
 def kind_of(cell: Cell) -> tuple[int, int]:
-    """The units of a known cell, and how their features squash their states, as the kernels number them."""
+    """The kernels' numbers for the units of a known cell and for the function from states to features."""
     nonlinearity = cell.nonlinearity if isinstance(cell, RTUCell) else ""
     return _CODES[type(cell)], _SQUASHES.index(nonlinearity)
 
 
 def handles(cell: Cell, weights: CellWeights, tensor: Tensor) -> bool:
-    """Whether a kernel runs this cell on tensors like this one: not where D stands in the recurrence."""
+    """Whether a kernel runs this cell on tensors like this one; none does with a D in the recurrence."""
     return (
         knows(cell, tensor)
         and cell.is_diagonal(weights.decorrelation is not None)
@@ -100,7 +100,7 @@ def scan(
     """Run the cell forward over inputs (t, b, i) from the initial state, each (b, h).
 
     node_noise (t, b, g) is added to the pre-activations. The states of a complex cell are views of one tensor
-    (t + 1, b, 2h), which holds its gates and features besides.
+    (t + 1, b, 2h), which also contains its gates and features.
     """
     steps, batch, _ = inputs.shape
     hidden, nodes = initial[0].shape[-1], len(cell.gate_names) * initial[0].shape[-1]
@@ -137,8 +137,8 @@ def backward_scan(
 ) -> tuple[Tensor, State]:
     """Carry a signal back through time, exactly.
 
-    signal (t, b, f) or None: at the features where something sees a step directly; final, each (b, h), or
-    None: the signals at the last state from anything later.
+    signal (t, b, f) or None: at the features of each step, without later steps' share; final, each (b, h), or
+    None: the signals at the last state from later steps.
     Returns δ (t, b, g) = ∂L/∂a_t and the signals at the initial state, each (b, h).
     """
     like = trajectory.states[0][0]
@@ -167,7 +167,7 @@ def traced_scan(
     signal: Tensor | None,
     final: Tensor | None,
 ) -> Tensor:
-    """δ (t, b, g) of a signal carried back by what `trace` keeps of the Jacobian: all of it, or nothing.
+    """δ (t, b, g) of a signal carried back by the part of the Jacobian that `trace` keeps: all or nothing.
 
     signal (t, b, f) or None; final (b, f) or None: at the features of the last step.
     """
@@ -190,8 +190,8 @@ def traced_gradients(
 ) -> CellWeights:
     """Σ_t G_t ⊙ E_t with the traces E of all parameters carried from the first step to the last.
 
-    signal: at the features, (t, b, f), or (b, f) at each sequence's last valid step alone; lengths (b,) int64
-    or None: steps beyond are not run.
+    signal: at the features, (t, b, f), or (b, f) at each sequence's last valid step only; lengths (b,) int64
+    or None: later steps are not run.
     """
     hidden, batch = trajectory.states[0].shape[-1], len(trajectory.states[0][0])
     wide = hidden * len(trajectory.states)
@@ -222,7 +222,7 @@ def traced_gradients(
 def _call(
     cell: Cell, weights: CellWeights, inputs: Tensor, hidden: int
 ) -> tuple[ElementwiseCall, list[Any]]:
-    """Sizes and parameters; and what the call reads, to be kept meanwhile."""
+    """A call with sizes and parameters, and the tensors that must stay alive while it runs."""
     named = dict(zip(cell.parameter_shapes(1, 1), native.dense(*weights[:-1]), strict=True))
     (code, squash), (steps, batch, features) = kind_of(cell), inputs.shape
     nodes = len(cell.gate_names) * hidden
@@ -248,7 +248,7 @@ def _call(
 def _past(
     cell: Cell, weights: CellWeights, trajectory: LayerTrajectory
 ) -> tuple[ElementwiseCall, list[Any]]:
-    """`_call` for a kernel that reads what a scan has left."""
+    """`_call` for a kernel that reads the results of a scan."""
     inputs, gates, auxiliary = native.dense(
         trajectory.inputs, trajectory.gates, trajectory.auxiliary
     )
@@ -267,7 +267,7 @@ def _past(
 
 
 def _side_by_side(states: State) -> Tensor:
-    """States (t, b, h) as one dense tensor (t, b, s h): the one `scan` made them of, or a new one."""
+    """States (t, b, h) as one dense tensor (t, b, s h): the one whose views `scan` returned, or a new one."""
     if len(states) == 1:
         return states[0].contiguous()
     first, second = states

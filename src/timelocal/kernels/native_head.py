@@ -1,4 +1,4 @@
-"""`torch_head` behind the same interface, in one native call."""
+"""The functions of `torch_head`, each as one native call."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from timelocal.kernels.torch_head import Head, HeadLoss
 def head(
     kind: HeadLoss, features: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor
 ) -> Head:
-    """As `torch_head.head`, on one thread; of a class out of range nothing is told."""
+    """As `torch_head.head`, on one thread. Class indices are not range-checked here."""
     features, targets = features.contiguous(), targets.contiguous()
     weight, bias = weight.contiguous(), None if bias is None else bias.contiguous()
     made = empty_head(kind, features, weight, bias, targets)
@@ -25,7 +25,7 @@ def head(
 def empty_head(
     kind: HeadLoss, features: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor
 ) -> Head:
-    """Room for what a head makes, if everything that it reads is what it must be."""
+    """Check the arguments of a head, and return empty tensors for its results."""
     classifies = kind == "cross_entropy"
     rows, (outputs, hidden) = features.shape[0], weight.shape
     expected: list[native.Expected] = [
@@ -57,7 +57,7 @@ def head_arguments(
     targets: Tensor,
     made: Head,
 ) -> tuple[int, ...]:
-    """A head as the extension takes it, its tensors dense."""
+    """The arguments of a head as the extension takes them, with contiguous tensors."""
     classifies, wanted = kind == "cross_entropy", targets.data_ptr()
     return (
         0 if classifies else 1,
@@ -74,7 +74,7 @@ def head_arguments(
 
 
 def project(errors: Tensor, matrix: Tensor) -> Tensor:
-    """As `torch_head.project`, on one thread: BLAS would wake the others for this."""
+    """As `torch_head.project`, on one thread: BLAS would wake the other threads."""
     (rows, outputs), hidden = errors.shape, len(matrix)
     errors, matrix = errors.contiguous(), matrix.contiguous()
     native.check(

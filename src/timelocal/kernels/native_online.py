@@ -3,10 +3,10 @@
 One step, with h* = D h, for each sample b of the batch:
 
     a = V x + W h*₋ + b_ih + b_hh       h = (1 − 1/τ) h₋ + (1/τ) tanh a       β = U h* + c
-    ℓ_b = mean_o (β − y)²               or the cross-entropy, of rules without noise; the loss is the mean
+    ℓ_b = mean_o (β − y)²               or, for rules without noise, the cross-entropy; the loss is the mean
 
 then W ← W − lr·dW with dW = Σ_b δ_b ⊗ h*₋ (V with x, the biases with 1), U with the readout's signal and
-h*, and D ← D − ε ⟨h* h*ᵀ − diag(h*²)⟩_b D. Every update of a step is made from the weights before it.
+h*, and D ← D − ε ⟨h* h*ᵀ − diag(h*²)⟩_b D. All updates of a step use the weights from before the step.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ KINDS = ("bp1", "rflo", "np", "anp", "wp", "anp-authors-code")
 
 
 class OnlineWeights(NamedTuple):
-    """What learns, each updated in place.
+    """The weights that learn, each updated in place.
 
     ih (h, i), hh (h, h), b_ih and b_hh (h,) or both None; readout U (o, h) and readout_bias c (o,) or
     None; decorrelation D (h, h) or None.
@@ -42,16 +42,16 @@ class OnlineWeights(NamedTuple):
     decorrelation: Tensor | None = None
 
     def trained(self) -> dict[str, Tensor]:
-        """The optimizer's, in the order of `network.named_parameters()`."""
+        """The optimizer's parameters, in the order of `network.named_parameters()`."""
         named = zip(self._fields[:6], self[:6], strict=True)
         return {name: weight for name, weight in named if weight is not None}
 
 
 class OnlineState(NamedTuple):
-    """What a stream carries, each updated in place.
+    """The state of a stream, each tensor updated in place.
 
     hidden (b, h); noisy (b, h), the state of the noisy pass, for wp, and for np and anp with one noisy
-    pass that carries its own: None where noise lasts one step. trace (b, h, h + i + 1), for rflo with
+    pass that carries its own state; None if noise lasts one step. trace (b, h, h + i + 1), for rflo with
     τ > 1: the eligibility of each weight, hh, ih and the bias side by side (no last column without a bias).
     """
 
@@ -61,14 +61,15 @@ class OnlineState(NamedTuple):
 
 
 class OnlineSettings(NamedTuple):
-    """What stays as it is from step to step.
+    """The settings, which are the same at every step.
 
-    kind: one of `KINDS`. preserve_norm: each row of D keeps its norm. sigma: the noise's deviation;
-    key: the seed of its stream. directions: how many noises np and anp run, antithetic: −ξ beside each ξ,
-    orthogonal: as in `kernels.orthogonal`; one noisy pass alone can carry its own state. batch_reward: each
-    sample is credited with the change of the batch's mean loss; for a noisy pass that carries its state.
-    layer_norms: anp divides by the norms of the hidden nodes and of the outputs apart. feedback F (h, o):
-    rflo's. loss: "mse", or "cross_entropy" for bp1 and rflo, then with label_smoothing.
+    kind: one of `KINDS`. preserve_norm: each row of D keeps its norm. sigma: the noise's standard deviation;
+    key: the seed of its stream. directions: the number of noise directions of np and anp; antithetic: −ξ with
+    each ξ; orthogonal: as in `kernels.orthogonal`. Only a single noisy pass can carry its own state.
+    batch_reward: each sample is credited with the change of the batch's mean loss; for a noisy pass that
+    carries its state. layer_norms: anp divides by the norms of the hidden nodes and of the outputs
+    separately.
+    feedback: F (h, o) of rflo. loss: "mse", or "cross_entropy" for bp1 and rflo, then with label_smoothing.
     """
 
     kind: str
@@ -105,10 +106,10 @@ _KEPT = (
     *("ih", "hh", "b_ih", "b_hh", "readout", "readout_bias", "decorrelation"),
     *("hidden_state", "noisy", "trace"),
 )
-"""The fields of weights and state, in their order."""
+"""The names of the call's fields for weights and state, in their order."""
 _WORK_PER_CALL = 1e11
-"""Floating-point operations, roughly: some hundred milliseconds, after which Ctrl-C is heard. Each call
-copies the matrices to where it works and back, some milliseconds with a thousand units."""
+"""Approximate floating-point operations per call: some hundred milliseconds, after which Ctrl-C is handled.
+Each call copies the matrices to its working memory and back, some milliseconds with a thousand units."""
 
 
 def online(
@@ -121,11 +122,12 @@ def online(
 ) -> tuple[Tensor, Tensor]:
     """Run and learn over inputs (t, b, i) and targets (t, b, o), or (t, b) classes, descending at every step.
 
-    first_step: the number of the first step, of which noise is a function: a stream in chunks goes the
-    same way as one in one call. Weights and state are changed in place. Every step is made in one native
-    call, in several if it takes long.
-    Returns losses (t,) before each update and outputs (t, b, o): of fewer steps where the next one is not
-    made, because its loss, or a weight after it, would not be finite. All is then as after the steps made.
+    first_step: the number of the first step. Noise is a function of step numbers, so a stream in chunks gives
+    the same result as one call. Weights and state are changed in place. All steps run in one native call, or
+    in several if they take long.
+    Returns losses (t,) before each update and outputs (t, b, o). The run stops before a step whose loss, or a
+    weight after it, would not be finite: results then have fewer steps, and weights and state belong to the
+    last completed one.
     """
     steps, batch, features = inputs.shape
     hidden, outputs = len(weights.hh), len(weights.readout)
@@ -176,7 +178,7 @@ def online(
         native.extension().online(ctypes.addressof(call))
         if math.isfinite(losses[part.stop - 1]):
             start = part.stop
-        else:  # nothing was written: once more, up to the step that cannot be made
+        else:  # nothing was written: run again, up to the step that would not be finite
             end = start + int(losses[part].isfinite().logical_not().nonzero()[0])
     for own, used in zip((*weights, *state), kept, strict=True):
         if own is not None and used is not None and own is not used:

@@ -1,8 +1,8 @@
-"""Perturbations of whole sequences in one native call: what it is told, by name.
+"""The arguments, by name, of the native call that runs perturbation rules on whole sequences.
 
-Clean and noisy runs side by side, noise made where it is used, and the gradients of all steps as one
-product. The structures are those of `native/perturbed.h`; every field is eight bytes wide, and an address
-of 0 means "none".
+The call runs clean and noisy copies side by side, generates noise where it is used, and computes the
+gradients of all steps as one product. The structures are those of `native/perturbed.h`; every field is eight
+bytes wide, and an address of 0 means "none".
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ class PerturbedParameter(ctypes.Structure):
 class PerturbedCall(ctypes.Structure):
     """Sizes, settings and addresses of a whole call.
 
-    weights: of the entries. h0, c0: initial states (l, b, h), or none; h, c: those after each sequence's
-    last step. parameters: of `PerturbedParameter`, four a layer, then the readout's two. losses (n,) and
-    out (n, o) are the clean run's.
+    weights: of the entries. h0, c0: initial states (l, b, h), or none; h, c: the states after each sequence's
+    last step. parameters: an array of `PerturbedParameter`, four per layer, then the readout's two. losses
+    (n,) and out (n, o) are those of the clean run.
     """
 
     _fields_ = [
@@ -39,11 +39,11 @@ class PerturbedCall(ctypes.Structure):
 
 
 NoisyCall = StreamCall | PerturbedCall
-"""Whatever is told by the same names how noise is made and credited."""
+"""The calls whose fields for noise and credit have the same names."""
 
 
 def perturbed(call: PerturbedCall) -> None:
-    """Run and credit as the call says; gradients, losses, outputs and states go where it points."""
+    """Run and credit as the call says; gradients, losses, outputs and states are written to its addresses."""
     native.extension().perturbed(ctypes.addressof(call))
 
 

@@ -1,8 +1,9 @@
-"""A stream that learns at every step, stage by stage, in native code: what one call is told, by name.
+"""The arguments, by name, of the native call that runs a stream with an update at every step.
 
-Four stages over the tensors themselves, in every step: forward (any built-in cell, layers), head (a readout,
-linear or with a hidden layer, and its loss), credit (how the nodes hear of it) and optimizer. The structures
-are those of `native/stream/call.h`; every field is eight bytes wide, and an address of 0 means "none".
+Every step has four stages, which work on the tensors in place: forward (any built-in cell, several layers),
+head (a readout, linear or with a hidden layer, and its loss), credit (the signals at the nodes) and
+optimizer. The structures are those of `native/stream/call.h`; every field is eight bytes wide, and an address
+of 0 means "none".
 """
 
 from __future__ import annotations
@@ -15,29 +16,29 @@ from timelocal.kernels import native
 from timelocal.kernels.named_call import agree, integers, numbers
 
 CREDITS = ("feedback", "exact", "nodes", "activity", "weights")
-"""The error through F, or down through the layers within the step; noise on nodes, its effect, on weights."""
+"""The error through F or through the layers within the step; noise on nodes, its effect, noise on weights."""
 TRACES = ("none", "leak", "diagonal")
 LOSSES = ("mse", "cross_entropy", "bce")
 OPTIMIZERS = ("sgd", "adam", "rmsprop", "none")
-"""With "none" nothing is learned: the gradients of all steps are added to what `first` points to."""
+"""With "none", no weight is updated: the gradients of all steps are added to the tensors at `first`."""
 KINDS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 """A layer's parameters, in the order of the calls."""
 PLACES = {name: place for place, name in enumerate(KINDS)} | {
     "u": 1, "nu": 1, "bias": 2, "theta": 3
 }  # fmt: skip
-"""Where in a layer's call a parameter stands; element-wise cells have others in the same four places."""
+"""The place of a parameter in a layer's call; element-wise cells put others in the same four places."""
 FIRST_UNITS = 4
 """The code of the first element-wise cell, as `native_elementwise` numbers them."""
 
 
 class ParameterCall(ctypes.Structure):
-    """A parameter and what the optimizer keeps of it. group: its number, −1 if it does not learn."""
+    """A parameter and the optimizer's state for it. group: its number, −1 if the parameter is frozen."""
 
     _fields_ = integers("value first second step group")
 
 
 class GroupCall(ctypes.Structure):
-    """The options of one group of parameters; momentum is β₁ of Adam, decay β₂, and RMSprop's α."""
+    """The options of one group of parameters; momentum is also Adam's β₁, decay is β₂ or RMSprop's α."""
 
     _fields_ = [
         *numbers("lr weight_decay momentum dampening decay epsilon"),
@@ -78,19 +79,19 @@ class StreamCall(ctypes.Structure):
 
 
 _WORTH_SHARING = 4e5
-"""Multiply-adds of a step forward from which on threads do more than wait for each other."""
+"""The multiply-adds of a forward step from which on several threads are faster than one."""
 
 
 def threads_for(parameters: int, rows: int) -> int:
-    """How many threads a step of so many rows through so many parameters is worth."""
+    """The number of threads to use for a step of `rows` rows through `parameters` parameters."""
     return torch.get_num_threads() if parameters * rows > _WORTH_SHARING else 1
 
 
 def stream(call: StreamCall) -> None:
-    """Run and learn as the call says; what it points to is changed in place.
+    """Run and learn as the call says; the tensors at its addresses are changed in place.
 
-    A step whose loss or error is not finite is not made, nor are those behind it: `call.steps` is then how
-    many were.
+    The run stops before a step whose loss or error is not finite; `call.steps` is then the number of steps
+    completed.
     """
     native.extension().stream(ctypes.addressof(call))
 

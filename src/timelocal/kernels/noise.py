@@ -1,4 +1,4 @@
-"""Gaussian noise as a function of where it is, by the fastest path there is."""
+"""Gaussian noise as a function of its position, by the fastest available path."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def normal(
 ) -> Tensor:
     """Standard normal noise (steps, *shape) of the steps from `first_step` on.
 
-    Each step's values depend on (seed, step, place) and the element alone: on every device and path the
-    same up to the rounding of a logarithm and a cosine.
+    The values of a step depend only on (seed, step, place) and the element: they are the same on every device
+    and path, up to the rounding of a logarithm and a cosine.
     """
     if not native.serves(dtype, torch.device(device)):
         return torch_noise.normal(seed, first_step, steps, place, shape, dtype, device)

@@ -2,9 +2,9 @@
 
     ξ_k,j = s_j (−1)^{popcount(k & j)}      s_j = ±1 at random, j < P, k < P
 
-for the P nodes (all that are perturbed, filled up to a power of two). Every ξ_k has mean 0 and covariance 1,
-as Gaussian noise has, and Σ_k ξ_k ξ_kᵀ = P over all P directions, without any noise: then the estimate is a
-difference quotient along every axis of a turned basis. Directions beyond the P-th begin again with new s.
+for P nodes (all perturbed nodes, padded to a power of two). Every ξ_k has mean 0 and covariance 1, like
+Gaussian noise, and over all P directions Σ_k ξ_k ξ_kᵀ = P exactly: the estimate is then a difference quotient
+along every axis of a rotated basis. Directions beyond the P-th start again with new s.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from timelocal.kernels.noise import normal
 
 
 def period(nodes: int) -> int:
-    """P, the power of two that holds all nodes.
+    """P, the smallest power of two that is at least the number of nodes.
 
     >>> period(101), period(128)
     (128, 128)
@@ -35,9 +35,9 @@ def orthogonal(
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
 ) -> Tensor:
-    """ξ (steps, k, b, n) of `shape` (k, b, n), as `normal` draws Gaussian noise, whose signs are s.
+    """ξ (steps, k, b, n) of `shape` (k, b, n); s are the signs of the noise that `normal` draws.
 
-    first, nodes: the nodes of this place are first … first + n − 1 of all `nodes`.
+    first, nodes: the nodes of this place are number first … first + n − 1 of all `nodes`.
     """
     directions, batch, here = shape
     size = period(nodes)

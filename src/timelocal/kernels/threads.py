@@ -1,8 +1,8 @@
-"""How much more the threads of torch do than one of them does, measured here and now.
+"""The speed-up of torch's threads over a single thread, measured on this machine now.
 
-In a virtual machine a second thread may be woken on the core of the first, and under other programs' load it
-gets no core at all: then it gains nothing, and waiting for it costs time. The kernels see that in their own
-waits and go on alone for a while; this is to tell the user.
+In a virtual machine, a second thread may wake up on the core of the first, and while other programs run it
+may get no core at all: then it gains nothing, and waiting for it costs time. The kernels notice this by their
+waiting times and continue alone for a while. This module reports it to the user.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ import torch
 from timelocal.kernels import native
 
 _ROUNDS = 60_000
-"""Of a loop of multiply-adds: a tenth of a millisecond, a short job of the kernels'."""
+"""Rounds of a loop of multiply-adds: a tenth of a millisecond, like a short job of the kernels."""
 _WORTH = 1.2
-"""The gain below which threads are not worth their waiting."""
+"""The speed-up below which threads are not worth waiting for."""
 
 
 def gain_of_threads(repeats: int = 15) -> float | None:
-    """How many times as much work all threads do in the same time as one; None without native kernels."""
+    """The work of all threads in a given time, relative to one thread's; None without native kernels."""
     threads = torch.get_num_threads()
     if not native.serves(torch.float32, torch.device("cpu")):
         return None
@@ -30,7 +30,7 @@ def gain_of_threads(repeats: int = 15) -> float | None:
 
 
 def about_threads(gain: float | None, threads: int) -> str:
-    """What a gain means, in words.
+    """A speed-up in words.
 
     >>> about_threads(1.9, 2)
     '2 threads do 1.9 times the work of one'

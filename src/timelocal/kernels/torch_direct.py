@@ -13,7 +13,7 @@ from timelocal.typing import State
 
 
 class DirectCall(NamedTuple):
-    """What `direct` reads.
+    """The arguments of `direct`.
 
     inputs (t, b, i); initial, each (b, h), or None for zeros; loss, readout (o, h), its bias and targets: as
     in `head`; feedback (h, o): G = F e at every step.
@@ -31,11 +31,11 @@ class DirectCall(NamedTuple):
 
 
 Direct: TypeAlias = tuple[LayerTrajectory, Head, CellWeights]
-"""What `direct` returns: the run, its head and the gradients in the parameters' shapes."""
+"""The results of `direct`: the run, its head and the gradients in the parameters' shapes."""
 
 
 def direct(call: DirectCall) -> Direct:
-    """Forward, the head at the last state, G = F e at every step, and what the layer learns from it."""
+    """Forward, the head at the last state, G = F e at every step, and the layer's gradients from G."""
     cell, weights, inputs, initial, loss, readout, bias, targets, feedback = call
     start = zero_state(cell, inputs, len(feedback)) if initial is None else initial
     trajectory = scan(cell, weights, inputs, start)

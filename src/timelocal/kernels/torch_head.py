@@ -1,4 +1,4 @@
-"""The head of an estimate in plain torch: what a linear readout makes of a few rows, and what it learns."""
+"""The head of an estimate in plain torch: outputs, loss and gradients of a linear readout for a few rows."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 HeadLoss: TypeAlias = Literal["cross_entropy", "mse"]
-"""A loss that the kernels know: with class indices (n,) or with values (n, o) as its targets."""
+"""A loss that the kernels support, with class indices (n,) or values (n, o) as its targets."""
 
 
 class Head(NamedTuple):

@@ -1,12 +1,12 @@
-"""Gaussian noise as a function of where it is: any step of any stream can be drawn again, nothing is kept.
+"""Gaussian noise as a function of its position: any step of any stream can be drawn again without storage.
 
     normal(seed, step, place, element) = Box–Muller of Threefry-2x32-13
 
 Threefry is a counter-based generator (Salmon et al. 2011): a block cipher of a counter under a key, here
-with 13 rounds, the fewest of which they found no flaw with the strictest tests. The key of a step comes
-from the seed, the 64-bit step and the place (which layer, which weight); the counter is the
-element. Every 32 elements share 16 counters: element 32 q + j is the cosine and 32 q + 16 + j the sine of
-counter 16 q + j, for j < 16, so that vectors of any width up to 16 load and store whole.
+with 13 rounds, the fewest that passed their strictest tests. The key comes from the seed, the 64-bit step and
+the place (which layer, which weight); the counter is the element. Every 32 elements share 16 counters:
+element 32 q + j is the cosine and 32 q + 16 + j the sine of counter 16 q + j, for j < 16, so that vectors of
+any width up to 16 load and store whole.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ def normal(
 ) -> Tensor:
     """Standard normal noise (steps, *shape) of the steps from `first_step` on.
 
-    Each step's values depend on (seed, step, place) and the element alone; those of narrower types are
-    float32's, rounded.
+    The values of a step depend only on (seed, step, place) and the element; narrower types get the float32
+    values, rounded.
     """
     drawn_as, count = summing_type(dtype), math.prod(shape)
     step = torch.arange(first_step, first_step + steps, device=device)
@@ -55,7 +55,7 @@ def normal(
 
 
 def _key(seed: int, step: Tensor, place: int) -> tuple[Tensor, Tensor]:
-    """Of steps and a place; from step 2³² on the upper word of its number makes a seed of its own."""
+    """The key for steps and a place; from step 2³² on, the upper word of the step changes the seed."""
     of_seed = torch.tensor(seed & _WORD), torch.tensor(seed >> 32 & _WORD)
     upper = step >> 32
     of_upper = _threefry(of_seed, (upper, torch.full_like(upper, _WORD)))

@@ -1,7 +1,7 @@
 """A layer over a whole sequence, in plain torch: any device, any float type, any cell.
 
-The only place with a loop over time. Everything that does not wait for the previous step is done for
-all t at once, before and after the loop.
+This is the only place with a loop over time. Everything that does not depend on the previous step is computed
+for all t at once, before and after the loop.
 """
 
 from __future__ import annotations
@@ -61,8 +61,8 @@ def backward_scan(
 ) -> tuple[Tensor, State]:
     """Carry a signal back through time, exactly.
 
-    signal (t, b, f) or None: at the features where something sees a step directly; final, each (b, h), or
-    None: the signals at the last state from anything later.
+    signal (t, b, f) or None: at the features of each step, without later steps' share; final, each (b, h), or
+    None: the signals at the last state from later steps.
     Returns δ (t, b, g) = ∂L/∂a_t and the signals at the initial state, each (b, h).
     """
     jacobian = cell.local_jacobian(trajectory)
@@ -94,10 +94,10 @@ def traced_scan(
     signal: Tensor | None,
     final: Tensor | None,
 ) -> Tensor:
-    """δ (t, b, g) of a signal carried back by what `trace` keeps of the Jacobian.
+    """δ (t, b, g) of a signal carried back by the part of the Jacobian that `trace` keeps.
 
     S_{t-1} = G_{t-1} + J_tᵀ S_t, elementwise, then from S_t at the states to δ_t at the nodes, all at once.
-    signal (t, b, f) or None: at the features; final (b, f) or None: at those of the last step.
+    signal (t, b, f) or None: at the features; final (b, f) or None: at the features of the last step.
     """
     last = tuple(state[-1] for state in trajectory.states)
     at_end = None if final is None else at_states(cell, last, final)
@@ -109,7 +109,7 @@ def traced_scan(
 def traced_states(
     cell: Cell, weights: CellWeights, trace: Trace, trajectory: LayerTrajectory, signals: State
 ) -> Tensor:
-    """`traced_scan` of signals at all states (t + 1, b, h), the initial ones too; they are written to."""
+    """`traced_scan` of signals at all states (t + 1, b, h), with the initial ones; changes them in place."""
     jacobian = cell.local_jacobian(trajectory)
     followed = _carried_back(cell.reduced_jacobian(weights, jacobian, trace), signals)
     return cell.node_signal_of_states(weights, jacobian, tuple(s[1:] for s in followed))
@@ -118,7 +118,7 @@ def traced_states(
 def _entering(
     cell: Cell, trajectory: LayerTrajectory, signal: Tensor | None, final: State | None
 ) -> State:
-    """Signals at all states (t + 1, b, h), the initial ones too, from those at features and at the end."""
+    """Signals at all states (t + 1, b, h), with the initial ones, from those at features and at the end."""
     signals = tuple(torch.zeros_like(state) for state in trajectory.states)
     after = tuple(state[1:] for state in trajectory.states)
     direct = () if signal is None else at_states(cell, after, signal)
@@ -153,8 +153,8 @@ def node_signals(
 ) -> Tensor:
     """δ (t, b, g) at the nodes of every step from the signal at that step's features.
 
-    signal: (t, b, f), or (b, f) for the same one at every step; lengths (b,): steps from lengths[b] on get
-    zeros.
+    signal: (t, b, f), or (b, f) for the same signal at every step; lengths (b,): δ is zero from step
+    lengths[b] on.
     """
     jacobian = cell.local_jacobian(trajectory)
     if cell.features_are_hidden:
@@ -172,7 +172,7 @@ def node_signals(
 def weight_gradients(
     cell: Cell, weights: CellWeights, trajectory: LayerTrajectory, deltas: Tensor
 ) -> CellWeights:
-    """Σ_t δ_t ⊗ (what entered each parameter at t), in the parameters' shapes; deltas (t, b, g)."""
+    """Σ_t δ_t ⊗ (input of each parameter at t), in the parameters' shapes; deltas (t, b, g)."""
     return cell.gradients(weights, trajectory, deltas)
 
 
@@ -183,7 +183,7 @@ def credit(
     signal: Tensor,
     lengths: Tensor | None = None,
 ) -> CellWeights:
-    """The weight gradients of the node signals that a signal at the features makes.
+    """The weight gradients from a signal at the features.
 
     signal and lengths: as in `node_signals`.
     """
