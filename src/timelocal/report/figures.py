@@ -1,7 +1,7 @@
 """Learning curves as plotly figures in plain JSON.
 
-Written as dictionaries and not with plotly's Python classes: the JSON schema is what stays the same
-from one plotly to the next, and importing the classes costs seconds.
+They are written as dictionaries, not with plotly's Python classes, because the JSON schema is stable between
+versions of plotly, and importing the classes takes seconds.
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ TRIVIAL_COLOUR = "#888888"
 _Value = TypeVar("_Value")
 
 LOWEST = 352
-"""Pixels of a figure with its axes: no plot is lower than 260."""
+"""The height of a figure with its axes in pixels: no plot area is lower than 260."""
 
 POINTS = 150
-"""About so many epochs of a curve are drawn: as many as there are places for on a screen."""
+"""The approximate number of epochs drawn per curve: as many as a screen can show."""
 
 _FEWEST, _MOST, _PREDICTED = 3, 12, 20_000
-"""So many outputs of a network are drawn: the most of these that keep to so many points in a section."""
+"""Outputs drawn of a network, at least and at most: as many as keep a section within the number of points."""
 
 _ROW, _AROUND = 68, 90
-"""Pixels of an output among several, and of what stands around the plot."""
+"""The height in pixels of one output among several, and of the space around the plot."""
 
 
 @dataclass(frozen=True)
@@ -60,25 +60,25 @@ class Series:
 
 @dataclass(frozen=True)
 class Figure:
-    """A plotly figure as JSON, with a caption, the text that stands for it, and what to say below it."""
+    """A plotly figure as JSON, with a caption, an alternative text, and a note below it."""
 
     caption: str
     description: str
     spec: Mapping[str, Any]
     note: str = ""
     height: int | None = None
-    """In pixels; None: the page's."""
+    """In pixels; None means the height set by the page."""
 
 
 def rounded(value: float) -> float:
-    """Five digits: more than a screen shows, and a third of the bytes."""
+    """Rounded to five digits: more than a screen shows, in a third of the bytes."""
     return float(f"{value:.5g}")
 
 
 def thinned(
     curve: Mapping[int, _Value], budget: int | None = None, points: int = POINTS
 ) -> dict[int, _Value]:
-    """About so many epochs of a curve up to an epoch, the first and the last among them."""
+    """About `points` epochs of a curve, up to epoch `budget`, including the first and the last."""
     epochs = [epoch for epoch in curve if budget is None or epoch <= budget]
     step = -(-(budget or max(epochs, default=1)) // points)
     return {
@@ -87,17 +87,17 @@ def thinned(
 
 
 def whole_epochs(last: int) -> dict[str, Any]:
-    """What keeps the ticks of a short axis of epochs from standing between two of them."""
+    """Axis settings that keep the ticks of a short epoch axis at whole epochs."""
     return {"dtick": 1} if last <= 8 else {}
 
 
 def band(values: Mapping[Any, Sequence[float]], colour: str) -> list[dict[str, Any]]:
-    """The 95 % interval of the mean over places of an axis as a filled shape; none of single values."""
+    """The 95 % interval of the mean along an axis as a filled shape; empty for single values."""
     known = {place: ends for place, some in values.items() if (ends := summarize(some).interval)}
     if len(known) < 2:
         return []
     lows, highs = zip(*known.values(), strict=True)
-    # A logarithmic axis has no place for what is not above zero: there the band ends below the axis.
+    # A logarithmic axis cannot show values of zero or less: there the band ends below the axis.
     floor = min(value for some in values.values() for value in some) / 1000
     lows = [max(low, floor) if floor > 0 else low for low in lows]
     rgb = ", ".join(str(int(colour[start : start + 2], 16)) for start in (1, 3, 5))
@@ -131,7 +131,7 @@ def legend(section: Section) -> list[Series]:
 
 
 def axis_range(values: Sequence[float], log: bool) -> list[float]:
-    """The range of a vertical axis that shows these values, in plotly's terms; a band may reach beyond."""
+    """The range of a vertical axis that shows these values, in plotly's units; bands may exceed it."""
     low, high = min(values), max(values)
     if log:
         low, high = math.log10(low), math.log10(high)
@@ -140,9 +140,9 @@ def axis_range(values: Sequence[float], log: bool) -> list[float]:
 
 
 def learning_curves(section: Section) -> list[Figure]:
-    """Test accuracy and loss per epoch, and how correlated the units of networks that decorrelate are.
+    """Test accuracy and loss per epoch, and the correlation of units in decorrelated networks.
 
-    Every seed, and their mean; what no run has is left out.
+    Every seed is drawn, and the mean; metrics that no run has are left out.
     """
     metrics = [ACCURACY, LOSS] if section.metric is ACCURACY else [LOSS]
     runs = [run for group in section.groups for run in group.runs]
@@ -152,9 +152,9 @@ def learning_curves(section: Section) -> list[Figure]:
 
 
 def predictions(section: Section) -> list[Figure]:
-    """What one network of each group said of the first test sequence, before and after training.
+    """The predictions of one network of each group for the first test sequence, before and after training.
 
-    One run a group, the first that finished. Every output in a row of its own.
+    The network is that of the group's first finished run. Every output has its own row.
     """
     found = []
     for line, group in zip(legend(section), section.groups, strict=False):
@@ -257,7 +257,7 @@ def _curves(section: Section, metric: Metric) -> Figure:
 def _seed_trace(line: Series, run: RunRecord, metric: Metric) -> dict[str, Any]:
     curve = thinned(_curve(run, metric))
     trace = _trace(line, curve, metric, f"seed {seed_of(run)}", width=1)
-    # A run that stopped early ends in a cross: its line must not look like one that goes on.
+    # A run that stopped early ends in a cross, so that its line does not seem to continue.
     stopped = run.status in ("diverged", "failed") and bool(curve)
     symbols = ["x" if stopped else "circle"] * len(curve)
     sizes = [0] * (len(curve) - 1) + [8 if stopped else 4 * (len(curve) == 1)]
@@ -295,7 +295,7 @@ def _trace(
 
 
 def verbatim(name: str) -> str:
-    """A name as plotly shows it letter by letter: it reads some HTML and `%{…}` in every text."""
+    """A name escaped so that plotly shows it literally: it interprets some HTML and `%{…}` in every text."""
     return html.escape(name).replace("%{", "%&#123;")
 
 
@@ -324,7 +324,7 @@ def _last(curve: Mapping[int, float]) -> float | None:
 
 
 def _scale(found: Sequence[float], rows: Sequence[TrivialRow], metric: Metric) -> dict[str, Any]:
-    """Losses over more than a factor of 20 are read on a logarithmic axis."""
+    """A logarithmic axis for losses that span more than a factor of 20."""
     factor = max(found) / min(found) if found and min(found) > 0 else 1.0
     log = metric is not ACCURACY and factor > 20
     shown = [*found, *(metric.scale * row.summary.mean for row in rows)]
@@ -352,7 +352,7 @@ def _horizontal(row: TrivialRow, metric: Metric) -> dict[str, Any]:
 
 
 def _horizontal_label(index: int, row: TrivialRow, metric: Metric) -> dict[str, Any]:
-    # Alternate sides, so that two predictors of similar score do not write over each other.
+    # Alternate sides, so that the labels of two predictors with similar scores do not overlap.
     side = ("right", "left")[index % 2]
     return {
         "text": verbatim(row.label),

@@ -1,4 +1,4 @@
-"""Put the page together: one HTML file with everything in it, that asks nothing of a network."""
+"""Assemble a report page: one self-contained HTML file that loads nothing from a network."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def write_report(run_folders: Sequence[Path], output: Path) -> Path:
 
     Args:
         run_folders: folders of runs, or folders that hold such folders at any depth.
-        output: the file to write; its folder is made if need be, and an old file replaced at once
+        output: the file to write. Its folder is created if needed; an old file is replaced in one step
             when the new one is complete.
 
     Returns:
@@ -31,7 +31,7 @@ def write_report(run_folders: Sequence[Path], output: Path) -> Path:
         ArgumentError: there is no readable run in any of the folders.
         RunError: `output` cannot be written.
 
-    What could not be read, and runs that did not finish, are said on the page.
+    The page reports unreadable runs and runs that did not finish.
 
     >>> write_report([], Path("report.html"))
     Traceback (most recent call last):
@@ -58,9 +58,9 @@ def render(
 ) -> str:
     """Fill in a template of this package; `base.html` gives every page its style and its script.
 
-    charts: whether the page draws any, and so carries the library that draws them (1.2 MB), unless `library`
-    names a file beside the page that holds it.
-    images: whether the page may show pictures that lie beside it.
+    charts: whether the page has charts. It then includes the plotting library (1.2 MB), unless `library`
+    names a file next to the page that contains it.
+    images: whether the page may show pictures from files next to it.
     """
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("timelocal.report"),
@@ -87,7 +87,7 @@ def render(
 
 
 def plotly() -> str:
-    """The library that draws the figures of a page: plotly.js with scatter, bar and pie."""
+    """The plotting library of the pages: plotly.js with scatter, bar and pie."""
     return (files("timelocal.report") / "plotly" / "plotly-basic.min.js").read_text("utf-8")
 
 

@@ -1,4 +1,4 @@
-"""A site of static pages: one for every table and figure that was reproduced, and an index."""
+"""A site of static pages: one for every reproduced table and figure, and an index."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ _THUMBNAILS = "thumbnails"
 def write_site(reproductions: Sequence[Reproduction], output: Path) -> Path:
     """Write the site into the folder `output` and return its `index.html`.
 
-    The folder is made beside `output` and takes its place when it is complete. The pages need no network and
-    no server. Pages of experiments that are not among `reproductions` are kept as they are.
+    The site is built in a folder next to `output`, which it replaces when it is complete. The pages need no
+    network and no server. Pages of experiments that are not in `reproductions` are kept unchanged.
 
     Raises:
         RunError: the folder cannot be written.
@@ -55,17 +55,17 @@ def write_site(reproductions: Sequence[Reproduction], output: Path) -> Path:
 
 
 def page_name(experiment: str) -> str:
-    """The file of an experiment's page."""
+    """The file name of an experiment's page."""
     return experiment.replace("/", "-") + ".html"
 
 
 def thumbnail_name(experiment: str) -> str:
-    """The file of the small picture of an experiment's first figure."""
+    """The file name of the thumbnail of an experiment's first figure."""
     return f"{_THUMBNAILS}/{experiment.replace('/', '-')}.png"
 
 
 def paper_of(one: Reproduction) -> Paper:
-    """The paper that an experiment is from, or what stands for those beyond the papers."""
+    """The paper of an experiment, or the entry for experiments beyond the papers."""
     return PAPERS[one.experiment.name.split("/")[0]]
 
 
@@ -136,7 +136,7 @@ def _index(reproductions: Sequence[Reproduction]) -> dict[str, Any]:
 
 
 def runs_of(reproductions: Sequence[Reproduction]) -> list[RunRecord]:
-    """What is there of the runs that lines and their searches ask for, each once."""
+    """The existing runs among those that lines and their searches need, each once."""
     found = {
         run.folder.name: run
         for one in reproductions
@@ -148,7 +148,7 @@ def runs_of(reproductions: Sequence[Reproduction]) -> list[RunRecord]:
 
 
 def missing_runs(reproductions: Sequence[Reproduction]) -> set[str]:
-    """The runs that are asked for and not there, as far as they are known: a search may be before them."""
+    """The missing runs, as far as they are known: a search must end before the runs after it are known."""
     return {
         config.folder_name()
         for one in reproductions

@@ -1,4 +1,4 @@
-"""Activity-based node perturbation: credit for the change of activity that was measured."""
+"""Activity-based node perturbation: credit for the measured change of activity."""
 
 from __future__ import annotations
 
@@ -29,20 +29,22 @@ Norm = Literal["network", "layer"]
 class ANP(NodeRule):
     """Activity-based node perturbation (ANP): as NP, with the measured change of every node.
 
-    The two runs of NP. What is credited is not the noise but all that it did to the pre-activations,
-    δα_t = α̃_t − α_t, of all N perturbed nodes of that step and sequence, readout included:
+    It makes the two runs of NP, and credits not the noise itself but the total change of the pre-activations,
+    δα_t = α̃_t − α_t, of all N perturbed nodes of that step and sequence, including the readout's:
 
-        dW = Σ_t c_t N δα_t / ‖δα_t‖² ⊗ pre_t      (nothing where δα_t = 0)
+        dW = Σ_t c_t N δα_t / ‖δα_t‖² ⊗ pre_t      (zero if δα_t = 0)
 
-    with c_t as in `NP`. Noise need not be known, only measured: with `clean=False` both runs are noisy.
+    with c_t as in `NP`. The noise need not be known, only its effect measured: with `clean=False` both runs
+    are noisy.
 
     Args:
-        clean: whether the reference run is free of noise. False: two noisy runs, for a thing that has no
-            clean one; its outputs and loss are then noisy too. `sigma=0` if it brings enough noise.
-        norm: "network", N and ‖δα‖ over all nodes of a step, as in the paper; "layer", each layer's, and the
-            readout's, by itself, as in its code. With `carry=False` each is then unbiased: a step's noise on
-            the hidden nodes of one layer is isotropic, but all nodes together are not, for it moves the
-            outputs too.
+        clean: whether the reference run is free of noise. False makes two noisy runs, for devices that have
+            no clean one; outputs and loss are then noisy as well. Use `sigma=0` if the device is noisy
+            enough.
+        norm: "network" takes N and ‖δα‖ over all nodes of a step, as in the paper; "layer" takes them
+            separately for each layer and for the readout, as in the paper's code. With `carry=False`, "layer"
+            is unbiased for each of them: a step's noise on the hidden nodes of one layer is isotropic, but
+            over all nodes together it is not, since it also moves the outputs.
         The rest: as in `NP`. σ sets how far the runs differ, not the size of the update.
 
     Raises: as `NP`.
@@ -53,9 +55,9 @@ class ANP(NodeRule):
     >>> rule(torch.randn(8, 20, 2), torch.randn(8, 20, 1)).backward()
 
     Source: the perturbation paper's equation 3, with δℓ for its ℓ, after Dalm, van Gerven & Ahmad 2023.
-    To first order δℓ_t = ⟨g_t, δα_t⟩, so the mean is N ⟨δα δαᵀ / ‖δα‖²⟩ g_t: the one-step gradient seen
-    through the normalised covariance of the activity's change. It is the gradient itself only where that
-    change is isotropic; noise carried by the states makes it less so.
+    To first order δℓ_t = ⟨g_t, δα_t⟩, so the mean is N ⟨δα δαᵀ / ‖δα‖²⟩ g_t: the one-step gradient times the
+    normalised covariance of the change of activity. It equals the gradient only if that change is isotropic;
+    noise carried by the states makes it less so.
     """
 
     spec = RuleSpec(
@@ -129,7 +131,7 @@ class ANP(NodeRule):
     ) -> Tensor:
         if self.clean:
             return super()._reference_noise(key, first_step, steps, place, shape, like)
-        own = place + self.network.num_layers + 1  # a place that no other noise comes from
+        own = place + self.network.num_layers + 1  # a place that no other noise uses
         drawn = kernels.normal(key, first_step, steps, own, (1, *shape), like.dtype, like.device)
         return drawn.mul_(self.sigma)
 
@@ -150,7 +152,7 @@ class ANP(NodeRule):
         count = torch.full_like(size, sum(self._nodes()))
         ours = readout.square().sum(-1)
         outputs = torch.full_like(ours, readout.shape[-1])
-        if at_last:  # the readout has nodes at the last step only
+        if at_last:  # the readout's nodes exist at the last step only
             lengths = None if lengths is None else lengths[: runs.sequences]
             ours, outputs = (
                 at_last_valid(part.t(), steps, lengths).transpose(1, 2) for part in (ours, outputs)
@@ -185,11 +187,11 @@ class ANP(NodeRule):
 
 
 def write_activity(rule: ANP, call: NoisyCall) -> None:
-    """Tell a native call how the change of activity is credited."""
+    """Write the credit of the change of activity into a native call."""
     write_nodes(rule, call)
     call.credit, call.layer_norms = CREDITS.index("activity"), rule.norm == "layer"
 
 
 def _gain(size: Tensor, count: Tensor | int) -> Tensor:
-    """N / ‖δα‖² (…, 1), nothing where nothing has changed."""
+    """N / ‖δα‖² (…, 1), zero if nothing has changed."""
     return torch.where(size > 0, count / size, torch.zeros_like(size))[..., None]

@@ -1,7 +1,7 @@
-"""What a noisy run's loss is compared with where there is no clean run: the running mean of losses before.
+"""The baseline for noisy runs without a clean run: a running mean of earlier losses.
 
 The mean b is kept as a pair, running_loss = (Σ_k a_k L_k, Σ_k a_k) with a_k = (1 − λ) λ^(n−k) for the k-th of
-n losses, so that b, the ratio, is a mean from the first loss on.
+n losses, so that the ratio b is a weighted mean from the first loss on.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from timelocal.rules.batch import Batch
 
 
 def decay_problem(decay: object) -> Problem | None:
-    """A problem unless λ is in [0, 1), or None: no running mean."""
+    """A problem unless λ is in [0, 1) or None, which means no running mean."""
     if decay is None or 0 <= as_real(decay) < 1:
         return None
     return Problem(
@@ -24,7 +24,7 @@ def decay_problem(decay: object) -> Problem | None:
 
 
 def update(running_loss: Tensor, loss: Tensor, decay: float) -> Tensor:
-    """(1 − λ) ((L, 1) − running_loss): what a loss () adds to the pair (2,).
+    """(1 − λ) ((L, 1) − running_loss), which a loss L () adds to the pair (2,).
 
     >>> running_loss = torch.zeros(2)
     >>> for loss in (3.0, 1.0):
@@ -39,9 +39,9 @@ def update(running_loss: Tensor, loss: Tensor, decay: float) -> Tensor:
 def changes(running_loss: Tensor, batch: Batch, losses: Tensor, *, shared: bool) -> Tensor:
     """ℓ − b for losses ℓ (…, m, b) of m noisy runs of each sequence.
 
-    Before any loss was met, b is for each sequence the mean of the others' losses in this batch: nothing of
-    it depends on the noise that is credited. Where there is none, nothing is learned: 0 for a single
-    sequence, or where all sequences share one reward.
+    In the first call (in a stream, the first step), b is for each sequence the mean loss of the other
+    sequences in the batch, which does not depend on the noise that is credited. For a single sequence, or if
+    all sequences share one reward, the result is 0 and nothing is learned.
     """
     total, weight = running_loss.tolist()
     if weight > 0:

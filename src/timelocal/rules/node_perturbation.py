@@ -1,4 +1,4 @@
-"""Node perturbation: noise on every node, credited with what it did to the loss."""
+"""Node perturbation: noise on every node, credited with the change of the loss."""
 
 from __future__ import annotations
 
@@ -19,60 +19,62 @@ PAPER = (
 class NP(NodeRule):
     """Node perturbation (NP): noise on every node, two forward passes, no error signal.
 
-    A clean run and one with noise σξ, ξ ~ N(0, 1), on every pre-activation and on the outputs. With the
-    change of each step's loss, δℓ_t = ℓ̃_t − ℓ_t, and what entered a weight in the clean run, pre_t:
+    It compares a clean run with one that has noise σξ, ξ ~ N(0, 1), on every pre-activation and on the
+    outputs. With δℓ_t = ℓ̃_t − ℓ_t, the change of each step's loss, and pre_t, the input of a weight in the
+    clean run:
 
         dW = σ⁻² Σ_t c_t σξ_t ⊗ pre_t,    c_t = δℓ_t                   credit="local"
                                           c_s = Σ_{t≥s} λ^{t−s} δℓ_t   credit="trace(λ)"
                                           c_s = Σ_{t≥s} δℓ_t           credit="to_go"
                                           c_s = Σ_t δℓ_t               credit="global"
 
-    Nothing is carried back, no weight is transposed, no derivative is needed: the cell may be a black box.
+    No error is carried back, no weight is transposed, and no derivative is needed: the cell may be a black
+    box.
 
-    With a `baseline_decay` λ_b there is no clean run. The loss of the one noisy run is compared with what was
-    expected, a running mean of the losses of earlier calls (a reward-prediction error), and pre_t is what
-    entered the weight in that run:
+    With a `baseline_decay` λ_b there is no clean run. The loss of a single noisy run is compared with a
+    running mean of the losses of earlier calls (a reward-prediction error), and pre_t is the input of the
+    weight in the noisy run:
 
         δℓ_t = ℓ̃_t − b,    b ← λ_b b + (1 − λ_b) L̃ after each training call, L̃ its mean loss
 
     b does not depend on the noise that is credited, so the mean of the estimates is the same. Their variance
-    is not: it grows as ⟨(ℓ_t − b)²⟩ / σ², so that a larger σ is better here. Before any loss was met, b is
-    the mean loss of the other sequences in the batch; where there are none, or with one reward for all of
-    them, nothing is learned from the first call.
+    is larger: it grows as ⟨(ℓ_t − b)²⟩ / σ², so a larger σ is better here. In the first call (in a
+    stream, the first step), b is the mean loss of the other sequences in the batch; if there are none, or if
+    all share one reward, nothing is learned from that call.
 
     Args:
         network: one direction, any cell and layers, a linear readout.
         loss: "cross_entropy", "mse", "bce", a `timelocal.losses.Loss`, or a function of outputs (n, o) and
             targets (n, …) that returns losses (n,).
         at: "last", "every", "ramp" or "mean": see `timelocal.typing.Place`. A stream ignores it.
-        sigma: standard deviation σ of the noise. The expectation is exact as σ → 0; too small a σ
-            drowns in rounding.
-        credit: which losses a node's noise is credited with. The mean of "local" is the gradient that is
-            truncated to one step; those of "to_go" and "global" are the full one of BPTT, the latter with
-            more variance; "trace(λ)" lies between.
-        reward: "sample", each sequence's noise is credited with its own loss; "batch", with the mean loss
-            of the batch, as in the paper's code: √b noisier.
-        antithetic: run −ξ beside ξ: even orders of the loss cancel.
-        directions: how many ξ are run, as further rows of the same batch, and averaged.
-        carry: whether a noisy run of a stream goes on from its own state, as in the paper. False: every
-            step's noise begins from the clean state and lasts that step alone, so that nothing else moves
-            the loss: local credit with the least variance, and for ANP a change that is isotropic at the
+        sigma: standard deviation σ of the noise. The expectation is exact as σ → 0; if σ is too small,
+            rounding errors dominate.
+        credit: the losses that a node's noise is credited with. The mean of "local" is the one-step truncated
+            gradient; those of "to_go" and "global" are the full gradient of BPTT, "global" with more
+            variance; "trace(λ)" lies in between.
+        reward: "sample" credits each sequence's noise with its own loss, "batch" with the mean loss
+            of the batch, as in the paper's code, which is √b times noisier.
+        antithetic: run −ξ with each ξ, so that even orders of the loss cancel.
+        directions: the number of ξ that are run, as further rows of the same batch, and averaged.
+        carry: whether a noisy run of a stream continues from its own state, as in the paper. If False, the
+            noise of every step starts from the clean state and lasts only that step, so that no earlier noise
+            moves the loss: local credit with the least variance, and for ANP an isotropic change at the
             hidden nodes. Many directions then cost no product with W. For `tl.Stream` with local credit.
-        noise: "gaussian", or "orthogonal": signs ±1 whose directions are the rows of a Hadamard matrix,
-            turned at random. A single direction is as good as Gaussian noise; K of them have a variance of
-            N/K − 1 instead of N/K, and with as many as there are nodes (or the next power of two) and
-            `carry=False` the estimate is the one-step gradient itself up to σ², for that many passes.
-        baseline_decay: None, each noisy run is compared with a clean one; or λ_b in [0, 1), 0.9 say: it is
-            compared with the running mean b, and each sequence runs once (twice if `antithetic`: the two are
-            then each other's baseline, and the variance is bounded again). Loss, outputs and accuracy of a
+        noise: "gaussian", or "orthogonal": signs ±1 whose directions are the rows of a Hadamard matrix with
+            random signs. A single direction is as good as Gaussian noise; K directions have a variance of
+            N/K − 1 instead of N/K. With as many as there are nodes (or the next power of two) and
+            `carry=False`, the estimate is the one-step gradient itself up to σ², for that many passes.
+        baseline_decay: None compares each noisy run with a clean one. λ_b in [0, 1), such as 0.9, compares it
+            with the running mean b, and each sequence runs once (twice if `antithetic`: the two runs are then
+            each other's baseline, and the variance is bounded again). Loss, outputs and accuracy of a
             training call are those of the first noisy run; `evaluate` and `outputs` have no noise. b is the
-            ratio of the two numbers in the buffer `running_loss`, and moves at every step of a stream.
+            ratio of the two numbers in the buffer `running_loss`, and is updated at every step of a stream.
         seed: of the noise.
 
     Raises:
-        ArgumentError: for bad arguments, all at once, such as `carry=False` with a `baseline_decay`.
+        ArgumentError: for all bad arguments at once, such as `carry=False` with a `baseline_decay`.
         UnsupportedError: for bidirectional networks and readouts that are not linear; for a `baseline_decay`
-            with `at="mean"` and a credit that asks which step changed the one loss: "local", "trace(λ)".
+            with `at="mean"` and a credit that depends on which step changed the loss: "local", "trace(λ)".
 
     >>> import torch, timelocal as tl
     >>> network = tl.GRU(2, 16, output_size=1)
@@ -88,9 +90,9 @@ class NP(NodeRule):
 
     Source: the perturbation paper's equations 1 and 2, with u and x in their right places; Werfel, Xie &
     Seung 2003; orthogonal directions: Choromanski et al. 2018; baselines: Williams 1992; one noisy run: Fiete
-    & Seung 2006; compared with a running mean: Miconi 2017 (who keeps one for each kind of trial) and García
-    Fernández, Ahmad & van Gerven 2025. Differs from WP in perturbing H + O numbers a step instead of H², and
-    from ANP, which credits the change of activity that was measured instead of the noise that was injected.
+    & Seung 2006; comparison with a running mean: Miconi 2017 (who keeps one for each kind of trial) and
+    García Fernández, Ahmad & van Gerven 2025. Unlike WP, NP perturbs H + O numbers per step instead of H²;
+    unlike ANP, it credits the injected noise instead of the measured change of activity.
     """
 
     spec = RuleSpec(

@@ -1,8 +1,8 @@
-"""What node and activity perturbation share: a clean and noisy runs in one batch, and credit over time.
+"""The common part of node and activity perturbation: clean and noisy runs in one batch, credit over time.
 
-The rows of the one batch that runs are copies of the sequences, one after another: copy 0 is the
-reference (clean, or for activity perturbation on request noisy as well), copies 1 … m carry noise. Where
-losses are compared with a running mean there is no reference: copies 0 … m − 1 carry noise.
+The batch that runs consists of copies of the sequences, one after another: copy 0 is the reference (clean,
+or, for activity perturbation on request, noisy as well), and copies 1 … m carry noise. If losses are compared
+with a running mean, there is no reference: copies 0 … m − 1 carry noise.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ _TRACE = re.compile(r"trace\((.+)\)")
 
 
 class PerturbationRule(Rule):
-    """What all perturbation rules have: noise of size σ, a kind of credit, and copies that carry noise."""
+    """The base of all perturbation rules: noise of size σ, a kind of credit, and copies that carry noise."""
 
     def __init__(
         self,
@@ -88,14 +88,14 @@ class PerturbationRule(Rule):
             self.spec = replace(self.spec, **self._declared())
 
     def _declared(self) -> dict[str, Any]:
-        """What the mean of this instance's estimates is: `RuleSpec.estimates` and `.target`."""
+        """The mean of this instance's estimates, as `RuleSpec.estimates` and `.target`."""
         if self.decay in (0, 1, None):
             return {"target": "tbptt1" if self.decay == 0 else "bptt"}
         return {"estimates": "biased", "target": "oracle"}  # λ between 0 and 1: neither gradient
 
     @property
     def readout(self) -> nn.Linear:
-        """The readout, which may be another one by now, but not of another kind."""
+        """The readout, which may have been replaced since, but only by another `nn.Linear`."""
         readout = self.network.readout
         if type(readout) is not nn.Linear:
             self._refuse(readout)
@@ -114,10 +114,10 @@ class PerturbationRule(Rule):
 
 
 class NodeRule(PerturbationRule):
-    """A rule that perturbs the nodes and credits each by what its noise did to the loss.
+    """A rule that perturbs the nodes and credits each node with the effect of its noise on the loss.
 
-    A subclass says in `directions_of_credit` what is credited: δ_t = c_t d_t, averaged over the copies,
-    with c_t made from the changes of the loss by `credit_over_time`.
+    A subclass defines the directions d_t in `directions_of_credit`: δ_t = c_t d_t, averaged over the copies,
+    where `credit_over_time` computes c_t from the changes of the loss.
     """
 
     def __init__(
@@ -165,7 +165,7 @@ class NodeRule(PerturbationRule):
         if at == "mean" and self.decay not in (1, None):
             raise UnsupportedError(
                 f"{self.spec.name}: got credit={credit!r} with at='mean' and a baseline_decay, where no "
-                "clean run says what one step did to the loss of the mean. Use credit='to_go'."
+                "clean run shows how one step changed the loss of the mean. Use credit='to_go'."
             )
         self.register_buffer("running_loss", network.recurrent.like.new_zeros(2))
         self.spec = replace(
@@ -174,24 +174,24 @@ class NodeRule(PerturbationRule):
 
     @property
     def runs_per_sequence(self) -> int:
-        """The noisy copies and the reference that they are compared with, unless that is a running mean."""
+        """The number of noisy copies, plus one for the reference unless that is a running mean."""
         return self.copies + (self.baseline_decay is None)
 
     def native_credit(self) -> Callable[[NoisyCall], None] | None:
-        """What tells a native call how exactly this rule credits; None where none does it."""
+        """A function that writes this rule's credit into a native call; None if no native call does it."""
         return None
 
     @abstractmethod
     def directions_of_credit(self, runs: Runs) -> Directions:
-        """What is credited: d (t, m, b, g) for each layer, and d at the readout's nodes."""
+        """The directions that are credited: d (t, m, b, g) for each layer, and d at the readout's nodes."""
 
     # --- a whole sequence -------------------------------------------------------------------
 
     def compute(self, batch: Batch) -> tuple[ForwardPass, Gradients]:
         if not self.carry:
             raise UnsupportedError(
-                f"{self.spec.name}: got carry=False on whole sequences, where noise runs on with the states. "
-                "Use it where weights move at every step: tl.Stream, fit(online=True), "
+                f"{self.spec.name}: got carry=False on whole sequences, where the states carry noise along. "
+                "Use it where weights are updated at every step: tl.Stream, fit(online=True), "
                 "`timelocal train --online`."
             )
         generator = of_this_rank(self.generator)
@@ -204,7 +204,7 @@ class NodeRule(PerturbationRule):
         return learned.forward, self._gradients(learned)
 
     def _in_one_call(self, batch: Batch, key: int) -> tuple[ForwardPass, Gradients] | None:
-        """The same by native code; None where there is none for it."""
+        """The same in native code; None if no native call does this."""
         credit, network = self.native_credit(), self.network
         if credit is None:
             return None
@@ -222,7 +222,7 @@ class NodeRule(PerturbationRule):
         first_step: int,
         generator: torch.Generator,
     ) -> Runs:
-        """All copies in one batch; noise is a function of the key, the step and the place."""
+        """Runs all copies as one batch; noise is a function of the key, the step and the place."""
         network, copies, readout = self.network, self.runs_per_sequence, self.readout
         steps, sequences = batch.inputs.shape[:2]
         noise = [
@@ -252,7 +252,7 @@ class NodeRule(PerturbationRule):
         return Runs(rows, noise, features, outputs, readout_noise, sequences)
 
     def _nodes(self) -> list[int]:
-        """How many nodes each layer has."""
+        """The number of nodes in each layer."""
         return [len(self.network.cell.gate_names) * self.network.hidden_size] * (
             self.network.num_layers
         )
@@ -266,7 +266,7 @@ class NodeRule(PerturbationRule):
         shape: tuple[int, int],
         like: Tensor,
     ) -> Tensor:
-        """σ ξ (t, runs, b, nodes); none in the reference copy."""
+        """σ ξ (t, runs, b, nodes), without noise in the reference copy."""
         at = (key, first_step, steps, place, (self.directions, *shape))
         kind = (like.dtype, like.device)
         if self.noise == "orthogonal":
@@ -313,7 +313,7 @@ class NodeRule(PerturbationRule):
         return at_steps, at_readout if batch.at == "last" else at_steps
 
     def _changes(self, batch: Batch, losses: Tensor) -> Tensor:
-        """What noise did to the losses of the noisy copies, (…, m, b)."""
+        """The changes of the losses of the noisy copies by noise, (…, m, b)."""
         if self.baseline_decay is None:
             return losses[..., 1:, :] - losses[..., :1, :]
         return baseline.changes(
@@ -329,7 +329,7 @@ class NodeRule(PerturbationRule):
         of_readout = None
         if self.baseline_decay is None:
             errors = errors.sum(-3).flatten(0, -2)
-        else:  # every noisy run with what it read itself
+        else:  # every noisy run with its own inputs to the weights
             every = runs.of_readout(slice(None))
             of_readout = linear_gradients(self.readout, *every, errors.flatten(0, -2))
             errors = errors[..., 0, :, :].flatten(0, -2)
@@ -347,7 +347,7 @@ class NodeRule(PerturbationRule):
         return Learned(forward, at_steps, directions, runs)
 
     def _gradients(self, learned: Learned) -> Gradients:
-        """Σ_t δ_t ⊗ pre_t with δ = Σ_m c d, and the readout's; without a reference each run's own pre_t."""
+        """Σ_t δ_t ⊗ pre_t with δ = Σ_m c d, and the readout's; pre_t of each run if there is no reference."""
         forward, credit = learned.forward, learned.credit[..., None]
         dtype = forward.outputs.dtype
         credited = [(credit * own).to(dtype) for own in learned.directions.nodes]
@@ -359,10 +359,10 @@ class NodeRule(PerturbationRule):
         return readout_gradients(self.network, forward) | recurrent
 
     def _losses(self, batch: Batch, runs: Runs) -> Tensor:
-        """ℓ of every copy, (t, runs, b), or (runs, b) where it comes once, at the end.
+        """ℓ of every copy, (t, runs, b), or (runs, b) if there is only one loss, at the end.
 
-        At "mean" ℓ_t is the loss of the reference's mean with the outputs of step t exchanged for the copy's;
-        without a reference ℓ is that of each copy's own mean.
+        At "mean", ℓ_t is the loss of the reference's mean output after replacing the outputs of step t by the
+        copy's; without a reference, ℓ is the loss of each copy's own mean output.
         """
         outputs, targets = runs.outputs, batch.targets
         if batch.at == "every":
@@ -393,8 +393,8 @@ class NodeRule(PerturbationRule):
     def begin(self, batch_size: int) -> Memory:
         if self.decay is None:
             raise UnsupportedError(
-                "stream: got credit='global', expected one that knows no end: a stream has none. Use "
-                "credit='to_go'."
+                "stream: got credit='global', expected one that needs no end of a sequence: a stream has "
+                "none. Use credit='to_go'."
             )
         memory = {"states": no_states(self.network, batch_size, self._carried)}
         if self.decay != 0:
@@ -408,7 +408,7 @@ class NodeRule(PerturbationRule):
 
     @property
     def _carried(self) -> int:
-        """Runs whose state goes on: all, or the clean one alone."""
+        """The number of runs that carry their state to the next step: all, or only the clean one."""
         return self.runs_per_sequence if self.carry else 1
 
     def advance(
@@ -432,10 +432,10 @@ class NodeRule(PerturbationRule):
         return learned.forward, gradients, after
 
     def _traces(self, memory: Memory, learned: Learned) -> Gradients:
-        """E ← λ E + d ⊗ pre of each sequence and copy, by parameter, (b, m, …)."""
+        """E ← λ E + d ⊗ pre for each sequence and copy, by parameter, (b, m, …)."""
         network, cell = self.network, self.network.cell
         directions, runs = learned.directions, learned.runs
-        # the run that each direction's noise entered beside: the reference, or its own
+        # the run that supplies pre for each direction: the reference, or the noisy run itself
         own_runs = range(self.copies) if self.baseline_decay is not None else [0] * self.copies
         found: Gradients = {}
         for layer in range(network.num_layers):
@@ -462,12 +462,12 @@ class NodeRule(PerturbationRule):
 
 
 def write_noise(rule: PerturbationRule, call: NoisyCall) -> None:
-    """Tell a native call how much noise there is, and how often."""
+    """Write the size of the noise and the number of copies into a native call."""
     call.sigma, call.directions, call.antithetic = rule.sigma, rule.directions, rule.antithetic
 
 
 def write_nodes(rule: NodeRule, call: NoisyCall) -> None:
-    """Tell a native call how noise on nodes is credited."""
+    """Write the credit of noise on nodes into a native call."""
     write_noise(rule, call)
     call.credit = CREDITS.index("nodes")
     call.credit_decay = rule.decay or 0.0
@@ -480,7 +480,7 @@ class Runs:
     """All copies of a batch after one scan.
 
     rows: the trajectory of all runs·b rows. noise[l] (t, runs, b, g): as it was added.
-    features: what the readout read of all rows. outputs and readout_noise (t, runs, b, o), or
+    features: the readout's inputs for all rows. outputs and readout_noise (t, runs, b, o), or
     (runs, b, o) at the last step. sequences: b.
     """
 
@@ -496,7 +496,7 @@ class Runs:
         return self.rows.rows(slice(index * self.sequences, (index + 1) * self.sequences))
 
     def of_readout(self, copies: slice) -> tuple[Tensor, Tensor]:
-        """What the readout read in some of the copies (n, f), and what it made of that (n, o)."""
+        """The readout's inputs (n, f) and outputs (n, o) in the given copies."""
         features = self.features.unflatten(-2, (-1, self.sequences))
         kept = features[..., copies, :, :], self.outputs[..., copies, :, :]
         return kept[0].flatten(0, -2), kept[1].flatten(0, -2)
@@ -512,7 +512,7 @@ class Directions:
 
 @dataclass(frozen=True, slots=True)
 class Learned:
-    """What the runs say: copy 0's forward pass, c at the hidden nodes (t, m, b), and d; the runs."""
+    """The results of the runs: copy 0's forward pass, c at the hidden nodes (t, m, b), d, and the runs."""
 
     forward: ForwardPass
     credit: Tensor
@@ -521,7 +521,7 @@ class Learned:
 
 
 def credit_over_time(changes: Tensor, decay: float | None) -> Tensor:
-    """c_s = Σ_{t ≥ s} decay^{t−s} δℓ_t for changes (t, …): 0 is local, 1 to go; None: all to every step."""
+    """c_s = Σ_{t ≥ s} decay^{t−s} δℓ_t for changes (t, …): 0 is "local", 1 "to_go", None "global"."""
     if decay is None:
         return changes.sum(0, keepdim=True).expand(changes.shape)
     if decay == 0:
@@ -555,12 +555,14 @@ def _carry_problem(carry: object, credit: object, baseline_decay: object) -> Pro
     if not is_flag(carry):
         return flag_problem("carry", carry)
     if not carry and baseline_decay is not None:
-        remedy = "Noise that lasts one step begins from a clean run, and there is none."
+        remedy = (
+            "Noise that lasts one step starts from a clean run, and a running mean replaces it."
+        )
         return Problem("carry", "False", "True with a baseline_decay", remedy)
     if carry or is_one_of(credit, ("local",)):
         return None
     expected = "True unless credit='local'"
-    remedy = "Noise that lasts one step tells nothing of later losses."
+    remedy = "Noise that lasts one step cannot affect later losses."
     return Problem("carry", "False", expected, remedy)
 
 
@@ -577,7 +579,7 @@ def copied(states: States | None, copies: int) -> States | None:
 
 
 def _exchanged(outputs: Tensor, lengths: Tensor | None) -> Tensor:
-    """Means over time of the reference's outputs with those of one step from a copy, (t, 1 + m, b, o)."""
+    """Means over time of the reference's outputs, with one step's replaced by a copy's, (t, 1 + m, b, o)."""
     outputs = at_least_float32(outputs)
     reference = outputs[:, :1]
     shares = step_shares(len(outputs), lengths, outputs).unsqueeze(1)
