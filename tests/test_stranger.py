@@ -61,7 +61,7 @@ def test_a_rule_takes_twenty_lines_and_a_cell_sixteen() -> None:
 @pytest.mark.slow
 def test_the_rule_keeps_what_it_declares(pkg: ModuleType) -> None:
     report = check_rule(pkg.Rule)
-    assert "exact, tbptt1  that to rounding" in str(report)
+    assert "exact, tbptt1  as declared to rounding" in str(report)
 
 
 def test_the_cell_keeps_its_contract(pkg: ModuleType) -> None:

@@ -448,7 +448,9 @@ def test_a_report_reads_as_a_table() -> None:
 
 def test_options_make_another_rule_of_it() -> None:
     """What is declared and measured is the instance's, with the options in question."""
-    assert estimates(configured(tl.NP, {"credit": "to_go"})).measured.startswith("as declared on average")
+    assert estimates(configured(tl.NP, {"credit": "to_go"})).measured.startswith(
+        "as declared on average"
+    )
     sequence = configured(tl.WP, {"redraw": "sequence"})
     case = Case("rnn", at="every", loss="mse")
     assert make(sequence, case.network(), case).spec.target == "bptt"
