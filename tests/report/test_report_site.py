@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import html
 import json
+import math
 import os
 import re
 import shlex
 import statistics
 from dataclasses import replace
 from html.parser import HTMLParser
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 from made_up_reproductions import ACCURACIES, BPTT, CODE, DFA, costs, everything, reproduction
+from matplotlib.textpath import TextPath
 from typer.testing import CliRunner
 
 from timelocal import files
@@ -31,6 +34,7 @@ from timelocal.report.line_figures import figures
 from timelocal.report.lines import anchor, rows, trivial, with_links
 from timelocal.report.markdown import write_markdown
 from timelocal.report.site import page_name, write_site
+from timelocal.studies.measures import MEASURES
 from timelocal.studies.reproduction import LineResult, Reproduction
 
 
@@ -321,6 +325,61 @@ def test_no_two_lines_of_an_experiment_look_alike(name: str) -> None:
     seen = [(look.colour, look.dash) for label, look in looks.items() if label not in frozen]
     assert len(set(seen)) == len(seen)
     assert len({colour for colour, _ in seen}) == len(seen)
+    assert len({looks[label].colour for label in frozen}) == len(frozen)
+
+
+@pytest.mark.parametrize(
+    ("least", "most"),
+    [(0.0236, 0.031), (0.0005, 0.025), (0.0102, 0.0103), (1, 1), (30, 120), (8, 512), (1234, 5678)],
+)
+def test_labels_below_an_axis_do_not_touch_on_a_phone(least: float, most: float) -> None:
+    axis = line_figures._log_places([least, most])
+    low, high = axis["range"]
+    assert 10**low < least <= most < 10**high
+    places = [220 * (math.log10(tick) - low) / (high - low) for tick in axis["tickvals"]]
+    assert len(places) >= 2
+    assert min(places) >= 0
+    assert max(places) <= 220
+    assert [float(label) for label in axis["ticktext"]] == axis["tickvals"]
+    # the widths that the labels have in DejaVu Sans, 13 pixels high
+    widths = [TextPath((0, 0), label, size=13).get_extents().width for label in axis["ticktext"]]
+    for (left, before), (right, after) in pairwise(zip(places, widths, strict=True)):
+        assert right - left > (before + after) / 2 + 4
+
+
+def test_an_axis_over_many_decades_has_few_powers_of_ten() -> None:
+    assert line_figures._log_places([1e-4, 1e-1])["dtick"] == 1
+    assert line_figures._log_places([1e-9, 1e9])["dtick"] == 4
+
+
+@pytest.mark.parametrize("measure", MEASURES)
+def test_titles_beside_an_axis_are_no_longer_than_it(measure: str) -> None:
+    made = reproduction("sizes", measure)
+    (figure,) = figures(made)
+    title = figure.spec["layout"]["yaxis"]["title"]["text"]
+    # a plot is at least 260 pixels high, its title 16
+    rows = title.split("<br>")
+    assert max(TextPath((0, 0), row, size=16).get_extents().width for row in rows) < 300
+
+
+def test_seeds_are_fainter_the_more_there_are() -> None:
+    made = reproduction()
+    many = tuple(replace(one, runs=20 * one.runs) for one in made.lines)
+
+    def opacity(lines: tuple[LineResult, ...]) -> float:
+        drawn = figures(replace(made, lines=lines))[0].spec["data"]
+        return min(trace.get("opacity", 1) for trace in drawn)
+
+    assert opacity(many) < opacity(made.lines) == 0.25
+
+
+def test_no_stroke_crosses_the_name_above_it() -> None:
+    finals = figures(reproduction())[-1].spec
+    lowest = min(note["yshift"] for note in finals["layout"]["annotations"])
+    # plotly draws this symbol 1.4 times as long as its size
+    sizes = [trace["marker"]["size"] for trace in finals["data"] if trace["mode"] == "markers"]
+    assert sizes
+    assert 1.4 * max(sizes) / 2 < lowest
 
 
 def test_no_figure_is_lower_than_it_needs_to_be() -> None:

@@ -49,7 +49,16 @@ _ROW, _WRITTEN, _LEVEL, _AROUND = 22, 15, 13, 90
 """Pixels of a line, of each row of its name above it, of a line without one, and around the plot."""
 
 _LABEL, _NARROW, _NAME = 34, 28, 44
-"""So many letters fit below an axis, below one with names on its left, and above a line."""
+"""So many letters fit below or beside an axis, below one with names on its left, and above a line."""
+
+_PHONE, _LETTER = 220, 8
+"""Pixels of the narrowest horizontal axis, on a phone, and at most of a letter of its labels."""
+
+_STROKE = 10
+"""The size of the stroke of a mean: 14 pixels long, as much as is free between a name and its line."""
+
+_FAINT, _CROWD = (0.08, 0.25), 8.0
+"""The least and the most opacity of a seed's curve; so much have all the curves of a figure together."""
 
 
 @dataclass(frozen=True)
@@ -143,12 +152,12 @@ def _looks(lines: Sequence[LineResult]) -> Looks:
         if label in looks:
             continue
         rule = config.rule.removesuffix("-authors-code")
+        known = variants.setdefault("frozen" if config.frozen else rule, [])
+        hue = TRIVIAL_COLOUR if config.frozen else rule_colours([rule])[rule]
+        colour, dash = variant_look(hue, len(known))
+        known.append(label)
         if config.frozen:
-            colour, dash = TRIVIAL_COLOUR, "dot"
-        else:
-            known = variants.setdefault(rule, [])
-            colour, dash = variant_look(rule_colours([rule])[rule], len(known))
-            known.append(label)
+            dash = "dot"
         looks[label] = Series(anchor("line", label), label, colour, dash, None)
     return looks
 
@@ -198,7 +207,9 @@ def _curves(lines: Sequence[LineResult], panel: str, key: str, looks: Looks) -> 
     """Every seed thin, the 95 % interval of the mean as a band, the mean in front."""
     measure = next(one for one in MEASURES.values() if one.curve == key)
     budget = _budget(lines)
-    points = max(_FEWEST, min(POINTS, _BEHIND // sum(len(one.runs) for one in lines)))
+    seeds = sum(len(one.runs) for one in lines)
+    points = max(_FEWEST, min(POINTS, _BEHIND // seeds))
+    opacity = rounded(min(_FAINT[1], max(_FAINT[0], _CROWD / seeds)))
     behind: list[dict[str, Any]] = []
     bands: list[dict[str, Any]] = []
     front: list[dict[str, Any]] = []
@@ -217,7 +228,7 @@ def _curves(lines: Sequence[LineResult], panel: str, key: str, looks: Looks) -> 
             told = f"seed {config.seed}, epoch %{{x}}: %{{y:.4g}}"
             trace = base | {
                 "mode": "lines",
-                "opacity": 0.25,
+                "opacity": opacity,
                 "x": list(curve),
                 "y": [rounded(value) for value in curve.values()],
                 "line": line | {"width": 1},
@@ -286,6 +297,39 @@ def _log_ticks(low: float, high: float) -> dict[str, Any]:
     return {"dtick": "D2", "tickformat": "~g"} if high - low > 0.7 else {"nticks": 5}
 
 
+def _log_places(values: Sequence[float]) -> dict[str, Any]:
+    """The range and the ticks of a horizontal logarithmic axis: as many as do not touch on a phone."""
+    low, high = axis_range(values, log=True)
+    if high - low > 2:
+        return {"range": [low, high], "dtick": math.ceil((high - low) / 6)}
+    smallest, largest = 10**low, 10**high
+    decade = math.floor(math.log10(largest - smallest))
+    decades = range(math.floor(low), math.ceil(high))
+    sets = [[part * 10.0**n for n in decades for part in parts] for parts in ((1, 2, 5), (1, 3))]
+    steps = [part * 10.0**n for n in (decade, decade - 1) for part in (5, 2, 1)]
+    sets += [
+        [n * step for n in range(math.ceil(smallest / step), int(largest / step) + 1)]
+        for step in steps
+    ]
+
+    def written(ticks: Sequence[float]) -> list[str]:
+        return [f"{tick:.6g}" for tick in ticks]
+
+    def fit(ticks: Sequence[float]) -> bool:
+        widths = [_LETTER * len(label) for label in written(ticks)]
+        places = [_PHONE * math.log10(tick) / (high - low) for tick in ticks]
+        return all(
+            right - left > (before + after) / 2 + _LETTER
+            for left, right, before, after in zip(
+                places, places[1:], widths, widths[1:], strict=False
+            )
+        )
+
+    shown = [[tick for tick in ticks if smallest <= tick <= largest] for ticks in sets]
+    most = max(filter(fit, shown), key=len)
+    return {"range": [low, high], "tickvals": list(map(rounded, most)), "ticktext": written(most)}
+
+
 def _beyond(lines: Sequence[LineResult], budget: int) -> str:
     """The lines that continue beyond the end of the axis, which shows the same budget for all."""
     longer = {
@@ -339,7 +383,7 @@ def _spread(one: LineResult, name: str, height: str | float, looks: Looks) -> li
             "symbol": "circle-open" if _as_in_code(one) else "circle",
         },
     }
-    stroke = {"size": 16, "symbol": "line-ns-open", "line": {"width": 3}, "color": colour}
+    stroke = {"size": _STROKE, "symbol": "line-ns-open", "line": {"width": 3}, "color": colour}
     mean = {
         "mode": "markers",
         "x": [statistics.fmean(values)],
@@ -359,7 +403,7 @@ def _values_axis(
     layout["margin"]["b"] += 16 * (len(written) - 1)
     values = [x for trace in traces for x in trace["x"]]
     if measure.log and values and min(values) > 0:
-        layout["xaxis"] |= _LOG | _log_ticks(math.log10(min(values)), math.log10(max(values)))
+        layout["xaxis"] |= _LOG | _log_places(values)
     return layout
 
 
@@ -509,9 +553,9 @@ def _sizes(lines: Sequence[LineResult], name: str, looks: Looks) -> Figure:
             traces.append(base | {"mode": "markers", "x": x, "y": y, "marker": marker} | hover)
     points = [trace for trace in traces if "fill" not in trace]
     log = _logarithmic(measure, points)
-    layout = _layout(_axis(lines[0]), titled(measure), log)
-    sizes = [math.log10(x) for trace in points for x in trace["x"]]
-    layout["xaxis"] |= {"type": "log"} | (_log_ticks(min(sizes), max(sizes)) if sizes else {})
+    layout = _layout(_axis(lines[0]), "<br>".join(textwrap.wrap(titled(measure), _LABEL)), log)
+    sizes = [x for trace in points for x in trace["x"]]
+    layout["xaxis"] |= {"type": "log"} | (_log_places(sizes) if sizes else {})
     layout["yaxis"] |= _scale(heights, points, log)
     return Figure(
         f"{measure.title} over {_axis(lines[0])}",
