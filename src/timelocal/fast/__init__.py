@@ -1,4 +1,4 @@
-"""What one native call does: which rule, cell, loss and optimizer. Nothing else knows of it."""
+"""The combinations of rule, cell, loss and optimizer that a single native call supports."""
 
 from timelocal.fast.epoch import repeated_estimate
 from timelocal.fast.stream import NativeStream

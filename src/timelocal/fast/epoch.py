@@ -1,4 +1,4 @@
-"""The estimates of a loop over batches of one shape: where one native call makes them, that call again."""
+"""Estimates in a loop over batches of one shape, which reuse one native call if there is one for them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from timelocal.feedback import FIXED
 from timelocal.rules import DFA, Estimate, Rule, arrange, estimate_batch, estimate_from, single_call
 
 Estimator: TypeAlias = Callable[[Tensor, Tensor, Tensor | None], Estimate]
-"""Inputs, targets and lengths that have been checked to what a rule says about them."""
+"""A function from checked inputs, targets and lengths to the rule's estimate."""
 
 _Repeat: TypeAlias = Callable[[Tensor, Tensor], Estimate | None]
 
@@ -22,8 +22,8 @@ _Repeat: TypeAlias = Callable[[Tensor, Tensor], Estimate | None]
 def repeated_estimate(rule: Rule) -> Estimator:
     """A function from (inputs, targets, lengths or None) to an `Estimate`, for loops over the same data.
 
-    It checks nothing: `rule.check` does, once for all of it. Its estimates are those of `rule.estimate`,
-    each good until the next one: where that saves time, they are written into the same tensors.
+    It checks nothing; call `rule.check` once for all the data. Its estimates are those of `rule.estimate`,
+    but each is valid only until the next: to save time, they may be written into the same tensors.
 
     >>> import torch, timelocal as tl
     >>> rule = tl.DFA(tl.GRU(3, 8, 2))
@@ -51,7 +51,7 @@ def repeated_estimate(rule: Rule) -> Estimator:
 
 
 def _in_one_call(rule: Rule) -> bool:
-    """Whether the rule's estimates may be one native call: exactly DFA, with one F that stays."""
+    """Whether one native call may compute the rule's estimates: exactly DFA, with a single, fixed F."""
     return (
         type(rule) is DFA
         and (rule.trace, rule.feedback_per, rule.normalize) == ("none", "layer", None)
@@ -62,9 +62,9 @@ def _in_one_call(rule: Rule) -> bool:
 
 @torch.no_grad()
 def _repeat(rule: Rule, inputs: Tensor, targets: Tensor) -> _Repeat | None:
-    """Estimates of batches shaped like this one; None where one native call does not do.
+    """A function for the estimates of batches shaped like this one; None if no native call can do it.
 
-    The function returned says None of other shapes, and once a weight lies elsewhere or is another one.
+    The function returns None for other shapes, and once a weight has been moved or replaced.
     """
     assert isinstance(rule, DFA)
     network = rule.network
@@ -76,7 +76,9 @@ def _repeat(rule: Rule, inputs: Tensor, targets: Tensor) -> _Repeat | None:
         return None
     parameters = (*call.weights, call.readout, call.bias, call.feedback)
     read = [tensor for tensor in parameters if tensor is not None]
-    if not all(tensor.is_contiguous() for tensor in read):  # the call reads copies of these
+    if not all(
+        tensor.is_contiguous() for tensor in read
+    ):  # the call would read copies of the others
         return None
     results, run = made
     # no copies, which would stay what they are
@@ -104,7 +106,7 @@ def _repeat(rule: Rule, inputs: Tensor, targets: Tensor) -> _Repeat | None:
 
 
 def _places(rule: Rule, read: Collection[Tensor]) -> list[tuple[dict[str, Any], str, object]]:
-    """Where these tensors and all modules are held: in which of torch's dictionaries, under which name."""
+    """The places of these tensors and of all modules: torch's dictionary, the name in it, and the object."""
     wanted = set(map(id, read))
     return [
         (vars(module)[registered], name, own)

@@ -1,7 +1,7 @@
-"""Whether all that a native call was told of is still there: the same objects, tensors where they were.
+"""Checks that all objects a native call refers to are still the same, with tensors at the same addresses.
 
-It is asked before every step of a stream and has to cost microseconds. What modules and optimizers hold
-is in dictionaries and lists, and whether two lists hold the same objects is soon seen.
+This runs before every step of a stream and must take only microseconds. Modules and optimizers keep their
+members in dictionaries and lists, and comparing the objects of two lists is fast.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ Container: TypeAlias = dict[Any, Any] | list[Any]
 
 
 class Held:
-    """What some containers hold at this moment, and where the tensors among it lie.
+    """The present members of some containers, and the addresses of the tensors among them.
 
-    laid_out: tensors of which also shape, strides and `requires_grad` are looked at.
+    laid_out: tensors whose shape, strides and `requires_grad` are compared as well.
 
     >>> import torch
     >>> layer = torch.nn.Linear(2, 2)
@@ -36,7 +36,7 @@ class Held:
 
     def __init__(self, containers: Iterable[Container], laid_out: Iterable[Tensor] = ()) -> None:
         self._containers = list(containers)
-        # kept: so nothing new can have the identity of what has gone
+        # keeps the old members alive, so that no new object can get the identity of an old one
         self._members = _members(self._containers)
         self.tensors = [own for own in self._members if isinstance(own, Tensor)]
         self._laid_out = list(laid_out)
@@ -61,13 +61,13 @@ _FORM = attrgetter("shape", "requires_grad")
 
 
 def members(containers: list[Container]) -> list[Any]:
-    """What dictionaries, by their values, and lists hold."""
+    """The values of dictionaries and the items of lists."""
     views = (own.values() if isinstance(own, dict) else own for own in containers)
     return list(chain.from_iterable(views))
 
 
 def are_members(containers: list[Container], expected: list[Any]) -> bool:
-    """Whether they still hold the same objects in the same order."""
+    """Whether the containers still hold the same objects in the same order."""
     now = members(containers)
     return len(now) == len(expected) and all(map(is_, now, expected))
 
@@ -90,7 +90,7 @@ def of_object(owner: object) -> Iterator[Container]:
 
 
 def of_optimizer(optimizer: Optimizer) -> Iterator[Container]:
-    """Where an optimizer keeps its parameters and their moments; its groups' options are not among it."""
+    """The containers of an optimizer's parameters and moments, without the options of its groups."""
     yield from of_object(optimizer)
     yield optimizer.param_groups
     yield from (group["params"] for group in optimizer.param_groups)

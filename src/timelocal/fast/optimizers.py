@@ -1,4 +1,4 @@
-"""Which optimizers a native stream makes the steps of, and where they keep their moments."""
+"""The optimizers that a native stream supports, and where they keep their moments."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from timelocal.network.hooks import behind, no_hook
 
 
 class Native(NamedTuple):
-    """How the kernels know an optimizer: their name for it, and its names for what it keeps."""
+    """A supported optimizer: its name in the kernels, and its own names for its moments."""
 
     kind: str
     first: str | None
     second: str | None
     steps: bool
     refused: tuple[str, ...]
-    """Options that only the optimizer itself knows, unless they are false."""
+    """Options that the kernels do not support unless they are false."""
 
 
 _COMMON = ("maximize", "capturable", "differentiable")
@@ -36,7 +36,7 @@ NATIVE: dict[type[Optimizer], Native] = {
     AdamW: Native("adam", "exp_avg", "exp_avg_sq", True, (*_COMMON, "amsgrad")),
     RMSprop: Native("rmsprop", None, "square_avg", True, (*_COMMON, "centered", "momentum")),
 }
-"""By the exact type: a variation on an optimizer computes something else."""
+"""By exact type: a subclass of an optimizer may compute something else."""
 _DECISIVE = (*_COMMON, "amsgrad", "centered", "decoupled_weight_decay")
 
 
@@ -46,7 +46,7 @@ def held_parameters(optimizer: Optimizer) -> set[int]:
 
 
 def native_of(optimizer: Optimizer, parameters: Iterable[Tensor]) -> Native | None:
-    """How the kernels make this optimizer's steps; None where they do not."""
+    """The entry for this optimizer, None if the kernels do not support it."""
     native = NATIVE.get(type(optimizer))
     if native is None or is_hooked(optimizer):
         return None
@@ -62,7 +62,7 @@ def native_of(optimizer: Optimizer, parameters: Iterable[Tensor]) -> Native | No
 
 
 def decouples(optimizer: Optimizer) -> bool:
-    """Whether weight decay goes past the moments, as in AdamW."""
+    """Whether weight decay bypasses the moments, as in AdamW."""
     return _decouples(optimizer, optimizer.param_groups[0])
 
 
@@ -71,12 +71,12 @@ def _decouples(optimizer: Optimizer, group: Mapping[str, Any]) -> bool:
 
 
 def options(group: Mapping[str, Any]) -> tuple[object, ...]:
-    """Of a group's options those that decide whether the kernels know them."""
+    """The options of a group that decide whether the kernels support it."""
     return (*map(group.get, _DECISIVE), bool(group.get("momentum")))
 
 
 def write_group(call: GroupCall, group: Mapping[str, Any]) -> None:
-    """Write what a group says now: a scheduler may have changed it since the last step."""
+    """Write a group's present options, which a scheduler may have changed since the last step."""
     call.lr = float(group["lr"])
     call.weight_decay = float(group["weight_decay"])
     if "betas" in group:
@@ -91,9 +91,9 @@ def write_group(call: GroupCall, group: Mapping[str, Any]) -> None:
 def moments(
     native: Native, group: Mapping[str, Any], state: Mapping[str, Any], like: Tensor
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None] | None:
-    """The first moment, the second and the number of steps, as far as they are kept.
+    """The first moment, the second moment and the number of steps, as far as the optimizer keeps them.
 
-    None before the optimizer's own first step, which makes them, or where they are laid out otherwise.
+    None before the optimizer's own first step, which creates them, or if they are laid out differently.
     """
     found = []
     keeps = native.first is not None and (native.kind != "sgd" or bool(group["momentum"]))
@@ -136,12 +136,12 @@ def hooks(optimizer: Optimizer) -> tuple[dict[int, Any], ...]:
 
 
 def is_hooked(optimizer: Optimizer) -> bool:
-    """Whether something of the user's is called at every step: seen by adding a hook, once, and looking."""
+    """Whether a hook of the user runs at every step."""
     return any(map(len, hooks(optimizer)))
 
 
 def count_an_update(optimizer: Optimizer, parameters: Iterable[Tensor]) -> None:
-    """One `optimizer.step()` without gradients: it moves nothing, and a scheduler sees that it came."""
+    """One `optimizer.step()` without gradients, which changes nothing but lets a scheduler count the step."""
     kept = [(parameter, parameter.grad) for parameter in parameters]
     for parameter, _ in kept:
         parameter.grad = None

@@ -1,7 +1,7 @@
 """A chunk of a stream in one native call of four stages: forward, head, credit, optimizer.
 
-`CREDITS` is the table of rules: how each hears of the loss, told to the kernel. A rule that is not in it, by
-its exact type, takes the loop; so does any cell, readout, loss or optimizer that the kernels do not know.
+`CREDITS` is the table of rules: a function for each that writes its credit into a call. A rule whose exact
+type is not in it uses the Python loop, as does any cell, readout, loss or optimizer that the kernels lack.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from timelocal.typing import Memory
 _WIDEST_READOUT = 1024
 
 _Write = Callable[[Any, StreamCall, Any], bool]
-"""Writes how a rule credits to a call and its layers; False where the kernel does not."""
+"""Writes a rule's credit into a call and its layers; False if the kernel does not support it."""
 
 
 def _tbptt(rule: TBPTT, call: StreamCall, layers: Any) -> bool:
@@ -61,7 +61,7 @@ def _feedback(rule: FeedbackRule, call: StreamCall, layers: Any) -> bool:
 
 
 def _rtrl(rule: RTRL, call: StreamCall, layers: Any) -> bool:
-    """By the diagonal trace, which is all of it where units are element-wise."""
+    """By the diagonal trace, which is complete for element-wise units."""
     call.credit = native_stream.CREDITS.index("exact")
     call.trace = native_stream.TRACES.index("diagonal")
     return rule.by_traces and call.cell >= native_stream.FIRST_UNITS
@@ -94,11 +94,11 @@ CREDITS: dict[type[Rule], _Write] = {
     ANP: _nodes,
     WP: _weights,
 }
-"""By the rule's exact type: a variation on a rule computes something else."""
+"""By exact type: a subclass of a rule may compute something else."""
 
 
 class Program:
-    """The native call of one stream: what it says is written anew once anything of it is another than it was.
+    """The native call of one stream, rewritten whenever something that it refers to was replaced or moved.
 
     Weights and moments are the tensors of the network and of the optimizer.
     """
@@ -112,11 +112,11 @@ class Program:
         self._decisive: list[tuple[object, ...]] = []
         self._carried: tuple[Held, Memory, int] | None = None
 
-    def __reduce__(self) -> tuple[object, ...]:  # a copy finds out by itself where all is
+    def __reduce__(self) -> tuple[object, ...]:  # a copy writes its own addresses
         return Program, (self.rule, self.optimizer, self.clip)
 
     def is_ready(self, memory: Memory, sequences: int) -> bool:
-        """Whether the call makes the next steps of so many sequences; it then says all but the data."""
+        """Whether the call can run the next steps of `sequences` sequences; it then lacks only the data."""
         if not (self._held and self._held.is_same() and self._follows_options()):
             if type(self.rule) not in CREDITS or type(self.optimizer) not in optimizers.NATIVE:
                 return False
@@ -125,7 +125,7 @@ class Program:
         return self._is_served and self._carries(memory, sequences)
 
     def _remember(self) -> None:
-        """What decides whether all must be written anew: nothing that a step itself replaces."""
+        """Record everything whose replacement requires rewriting the call."""
         rule, optimizer, groups = self.rule, self.optimizer, self.optimizer.param_groups
         self._decisive = list(map(optimizers.options, groups))
         self._options = Held(groups)
@@ -135,10 +135,10 @@ class Program:
         )
 
     def _follows_options(self) -> bool:
-        """Write what the optimizer's groups say now; False where they say something of another kind."""
+        """Write the present options of the groups; False if the call must be rewritten for them."""
         groups = self.optimizer.param_groups
         kept = self._options
-        if kept and kept.is_same() and not kept.tensors:  # a tensor may have changed where it is
+        if kept and kept.is_same() and not kept.tensors:  # a tensor may have changed in place
             return True
         if list(map(optimizers.options, groups)) != self._decisive:
             return False
@@ -152,7 +152,7 @@ class Program:
             optimizers.write_group(own, group)
 
     def _write(self) -> bool:
-        """Write all of the call but memory and data; False where the kernels do not make these steps."""
+        """Write the whole call except memory and data; False if the kernels do not support it."""
         rule, network, call = self.rule, self.rule.network, self.call
         recurrent = network.recurrent
         native = optimizers.native_of(self.optimizer, network.parameters())
@@ -177,7 +177,7 @@ class Program:
         return CREDITS[type(rule)](rule, call, self.layers)
 
     def _write_parameters(self, native: optimizers.Native) -> bool:
-        """Write where parameters and moments are; False before the optimizer has made its moments."""
+        """Write the addresses of parameters and moments; False before the optimizer creates the moments."""
         groups, network = self.optimizer.param_groups, self.rule.network
         recurrent, readout = network.recurrent, network.readout
         number = {id(own): n for n, group in enumerate(groups) for own in group["params"]}
@@ -222,7 +222,7 @@ class Program:
         return True
 
     def _write_decorrelation(self) -> bool:
-        """Write where D is, and how it learns; False where it does not lie as the kernel reads it."""
+        """Write the address of D and its local update; False if the kernel cannot read its memory layout."""
         network, call = self.rule.network, self.call
         law, like = network.recurrent.decorrelate, network.recurrent.like
         learns = law is not None and network.training
@@ -240,7 +240,7 @@ class Program:
         return True
 
     def _carries(self, memory: Memory, sequences: int) -> bool:
-        """Write where `memory` is, if it is what the kernel will read and write: it looks at no size."""
+        """Write the addresses of `memory`, if it has the form that the kernel assumes without checks."""
         if self._carried is not None:
             seen, own, rows = self._carried
             if own is memory and rows == sequences and seen.is_same():
@@ -265,11 +265,11 @@ class Program:
     ) -> tuple[Tensor, Tensor]:
         """Losses (t,) and outputs (t, b, o) of inputs (t, b, i), after `is_ready`.
 
-        targets (t, b) or (t, b, o), None where the mask is 0 throughout; mask (t, b) or None. Weights,
-        moments and memory are changed in place. Of fewer steps where the next one would leave numbers that
+        targets (t, b) or (t, b, o), None if the mask is 0 throughout; mask (t, b) or None. Weights, moments
+        and memory are changed in place. The results have fewer steps if the next step would give numbers that
         are not finite.
 
-        One step comes without the first axis: inputs (b, i), loss (), outputs (b, o).
+        A single step has no time axis: inputs (b, i), loss (), outputs (b, o).
         """
         call = self.call
         inputs = inputs.contiguous()

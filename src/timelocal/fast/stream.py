@@ -1,4 +1,4 @@
-"""A chunk of a stream in one native call, where one does what the rule, the network and the optimizer ask."""
+"""A chunk of a stream in one native call, if one supports the rule, the network and the optimizer."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from timelocal.rules import Rule
 from timelocal.typing import Memory
 
 _WORTH_COPYING = 8
-"""Steps from which on the call that copies the matrices of a tanh layer is the faster one."""
+"""The number of steps from which on the call that copies the matrices of a tanh layer is faster."""
 _WORK_PER_CALL = 1e11
-"""Multiply-adds, roughly: some hundred milliseconds, after which Ctrl-C is heard."""
+"""Approximate multiply-adds per call: some hundred milliseconds, after which Ctrl-C is handled."""
 
 
 class NativeStream:
-    """The native calls of one stream. What it cannot do it leaves to the caller's own loop."""
+    """The native calls of one stream. Whatever they do not support is left to the caller's own loop."""
 
     def __init__(
         self, rule: Rule, optimizer: Optimizer, batch_size: int, clip: float | None = None
@@ -38,10 +38,10 @@ class NativeStream:
     ) -> tuple[Tensor, Tensor] | None:
         """Losses (t,) and outputs (t, b, o) of a chunk with an update at every step, all checked.
 
-        inputs (t, b, i), mask (t, b) or None, targets (t, b) or (t, b, o), None where the mask is 0
-        throughout. None: nothing was done, and a first step by the loop may help: an optimizer makes what it
-        keeps in a step of its own. Of fewer steps where the next one is not made, because a number would no
-        longer be finite.
+        inputs (t, b, i), mask (t, b) or None, targets (t, b) or (t, b, o), None if the mask is 0
+        throughout. Returns None if nothing was done; a first step by the loop may then help, in which the
+        optimizer creates its moments. The results have fewer steps if the next step would give numbers that
+        are not finite.
         """
         steps = inputs.shape[0]
         if mask is None and self.clip is None and targets is not None and steps >= _WORTH_COPYING:
@@ -79,15 +79,15 @@ class NativeStream:
         key: int,
         step: int,
     ) -> tuple[Tensor, Tensor] | None:
-        """Loss () and outputs (b, o) of one step, without a first axis; else as `run`.
+        """Loss () and outputs (b, o) of one step, without a time axis; otherwise as `run`.
 
-        Nothing but empty tensors where the step is not made.
+        Returns empty tensors if the step would give numbers that are not finite.
         """
         if not self._program.is_ready(memory, inputs.shape[0]):
             return None
         return self._program.run(inputs, targets, mask, key, step)
 
     def peek(self, memory: Memory, inputs: Tensor) -> Tensor | None:
-        """Outputs (b, o) of one more step (b, i), without making it; None where `step` would do nothing."""
+        """Outputs (b, o) for one more input (b, i), without a step; None if `step` would do nothing."""
         is_ready = self._program.is_ready(memory, inputs.shape[0])
         return self._program.peek(inputs) if is_ready else None

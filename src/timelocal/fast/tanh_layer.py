@@ -1,8 +1,8 @@
 """A chunk of a stream of one tanh layer with plain SGD: the fastest call of all.
 
-It knows the squared error, and of rules without noise the cross-entropy too.
+It supports the squared error and, for rules without noise, the cross-entropy.
 
-`NATIVE` is the table of rules; a rule that is not in it, by its exact type, takes the loop.
+`NATIVE` is the table of rules; a rule whose exact type is not in it uses the loop.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from timelocal.typing import Memory
 
 
 class Native(NamedTuple):
-    """How the kernel makes a rule's steps: its settings, what it carries, and what puts copies back."""
+    """A rule in the kernel's terms: its settings, its state, and a function that copies results back."""
 
     settings: OnlineSettings
     state: OnlineState
@@ -76,19 +76,19 @@ def _feedback(rule: FeedbackRule, memory: Memory) -> Native | None:
         widths = [part.shape[-1] for part in parts]
         for name, columns in zip(names, trace.split(widths, -1), strict=True):
             memory[name].copy_(columns.view_as(memory[name]))
-        if rule.network.recurrent.bias:  # both biases have one past
+        if rule.network.recurrent.bias:  # both biases have the same trace
             memory[trace_name("h", "bias_hh", 0)].copy_(memory[names[-1]])
 
     return Native(settings, OnlineState(hidden, None, trace), put_back)
 
 
 def _columns(trace: Tensor) -> Tensor:
-    """A trace as (b, h, …): that of a bias is one column."""
+    """A trace as (b, h, …); the trace of a bias is one column."""
     return trace if trace.dim() == 3 else trace[..., None]
 
 
 def _nodes(kind: str, rule: NodeRule, memory: Memory, lr: float = 1.0) -> Native | None:
-    """A rule that is `kind` of the kernel, times `lr`."""
+    """A rule that is the kernel's `kind`, with the learning rate times `lr`."""
     shares = rule.reward == "batch" and len(memory["states"]) > 1
     several = rule.carry and rule.copies > 1
     if rule.baseline_decay is not None or rule.decay != 0 or several or (shares and not rule.carry):
@@ -121,7 +121,7 @@ def _weights(rule: WP, memory: Memory, lr: float = 1.0) -> Native | None:
 
 
 def _weights_as_in_the_authors_code(rule: WPAuthorsCode, memory: Memory) -> Native | None:
-    """Its first step is the loop's: there the recurrent weights have no noise."""
+    """The loop runs its first step, in which the recurrent weights have no noise."""
     if at_rest(unpacked(memory["noisy"])):
         return None
     return _weights(rule, memory, rule.sigma)
@@ -138,7 +138,7 @@ NATIVE: dict[type[Rule], Callable[[Any, Memory], Native | None]] = {
     ANPAuthorsCode: lambda rule, memory: _nodes("anp-authors-code", rule, memory),
     WPAuthorsCode: _weights_as_in_the_authors_code,
 }
-"""By the rule's exact type: a variation on a rule computes something else."""
+"""By exact type: a subclass of a rule may compute something else."""
 
 
 @torch.no_grad()
@@ -153,9 +153,9 @@ def run_tanh_layer(
 ) -> tuple[Tensor, Tensor] | None:
     """Losses (t,) and outputs (t, b, o) of inputs (t, b, i) and targets (t, b, o) or (t, b).
 
-    None: take another way.
+    Returns None if the kernel does not support this stream.
 
-    Weights and memory are left as the loop leaves them, up to rounding; gradients are not kept.
+    Weights and memory end as the loop would leave them, up to rounding; gradients are not kept.
     """
     lr = _learning_rate(optimizer, rule.network)
     prepare = NATIVE.get(type(rule))
@@ -193,7 +193,7 @@ def _online_weights(network: Network) -> OnlineWeights:
 
 
 def _is_served(rule: Rule) -> bool:
-    """One tanh layer on the processor."""
+    """Whether the network is one tanh layer on the CPU."""
     network = rule.network
     weight = network.recurrent.like
     law = network.recurrent.decorrelate
@@ -214,7 +214,7 @@ def _knows(loss: Loss, rule: Rule) -> bool:
 
 
 def _learning_rate(optimizer: Optimizer, network: Network) -> float | None:
-    """The one of plain SGD over all parameters of the network, each of which learns."""
+    """The learning rate of plain SGD over all parameters, none of them frozen; None for other optimizers."""
     if type(optimizer) is not SGD or is_hooked(optimizer):
         return None
     plain = SGD([torch.zeros(())], lr=0.0).defaults

@@ -1,4 +1,4 @@
-"""Whether a run may draw from torch's own generators, of which a process has one for each device."""
+"""Whether a run may draw from torch's global generators, of which a process has one per device."""
 
 from __future__ import annotations
 

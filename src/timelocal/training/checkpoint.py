@@ -35,7 +35,7 @@ from timelocal.training.state import unpacked
 
 _FORMAT = 3
 _READ = (1, 2, 3)
-"""Format 1 kept the network beside the rule; 2 held no sha256 and no `state`, and told less of a run."""
+"""Format 1 kept network and rule separately; format 2 had no sha256, no `state`, and fewer settings."""
 _INDEX = "checkpoint.json"
 
 
@@ -153,7 +153,7 @@ def _read(folder: Path) -> tuple[dict[str, Any], dict[str, str] | None] | None:
 
 
 def _problem(index: Mapping[str, Any], digests: Mapping[str, str] | None) -> str | None:
-    """What an index of a checkpoint lacks, None for nothing."""
+    """The problem with a checkpoint's index, in words; None if there is none."""
     kinds = {"epoch": int, "last": str, "settings": dict, "history": dict, "timing": dict}
     for name, kind in {**kinds, "optimizer_numbers": dict, "best": str | None}.items():
         if name not in index or not isinstance(index[name], kind):
@@ -196,13 +196,13 @@ def _last(epoch: int) -> str:
 def _tensors(
     folder: Path, index: Mapping[str, Any], digests: Mapping[str, str] | None, which: str
 ) -> dict[str, Tensor]:
-    """The tensors of the file that the index names; before format 3 there is no sha256 to tell it by."""
+    """The tensors of the file that the index names; formats before 3 have no sha256 to identify it."""
     name = index[which]
     return read_tensors(folder / name, None if digests is None else digests[name])
 
 
 def _check_shapes(folder: Path, index: Mapping[str, Any], snapshot: Snapshot) -> None:
-    """Refuse tensors that are not those of the run, of which the settings tell names and shapes."""
+    """Refuse tensors whose names or shapes differ from the run's settings."""
     settings = index["settings"]
     network = {f"network.{name}": shape for name, shape in settings["network"].items()}
     wanted = {**settings["rule_state"], **network}
@@ -215,7 +215,7 @@ def _check_shapes(folder: Path, index: Mapping[str, Any], snapshot: Snapshot) ->
 
 
 def _check_state(folder: Path, index: Mapping[str, Any], snapshot: Snapshot) -> None:
-    """Refuse a state that cannot have been saved: it is read back, and thrown away."""
+    """Refuse a state that `save` cannot have written: it is read back as a test and discarded."""
     try:
         groups, state = snapshot.groups, unpacked(snapshot.state, snapshot.tensors)
         stopped, callbacks = state.get("stopped", ""), state.get("callbacks", [])
@@ -237,7 +237,7 @@ def _flatten(snapshot: Snapshot) -> dict[str, Tensor]:
 def _check_settings(
     folder: Path, index: Mapping[str, Any], snapshot: Snapshot, given: Mapping[str, Any]
 ) -> None:
-    """Refuse to go on with a run under other settings than it was begun with."""
+    """Refuse to continue a run under settings that differ from those it began with."""
     saved = index["settings"]
     given = _where_it_stopped(saved, snapshot, given)
     if index["format"] < 3:
@@ -264,9 +264,10 @@ def _check_settings(
 def _where_it_stopped(
     saved: Mapping[str, Any], snapshot: Snapshot, given: Mapping[str, Any]
 ) -> Mapping[str, Any]:
-    """What is given, as it was at the beginning where it is as the run left it.
+    """The given settings, with the run's initial values for those that equal its final ones.
 
-    A schedule moves on: who calls `fit` again with the same optimizer and scheduler goes on with the run.
+    A scheduler changes learning rates: calling `fit` again with the same optimizer and scheduler must
+    continue the run.
     """
     changed = {}
     if given["optimizer_groups"] == identity_of(snapshot.groups):
@@ -280,7 +281,7 @@ def _where_it_stopped(
 
 
 def _known_then(saved: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """What is given, without options that came later and are not made use of, which are None."""
+    """The given settings without options that are newer than the checkpoint and unused (None)."""
     return {
         name: _known_then(saved[name], value)
         if isinstance(value, dict) and isinstance(saved.get(name), dict)
@@ -294,9 +295,9 @@ _UNTOLD_BEFORE_3 = {"cell", "modules", "generators", "frozen", "in evaluation mo
 
 
 def _told_before_3(saved: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """What is given, as formats 1 and 2 would have told it.
+    """The given settings as formats 1 and 2 would have recorded them.
 
-    Of what is made of options they told the name of the type alone, and of some things nothing at all.
+    Those formats recorded only the type names of objects with options, and omitted some settings entirely.
     """
 
     def plain(told: Any) -> Any:
@@ -313,7 +314,7 @@ def _told_before_3(saved: Mapping[str, Any], given: Mapping[str, Any]) -> dict[s
 
 
 def _told_in_format_1(saved: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """The state of what was a rule inside a rule under its names."""
+    """The settings under the names that they had in format 1, where one rule contained another."""
     state = given["rule_state"]
     if "dfa._extra_state" in saved["rule_state"]:
         state = {
