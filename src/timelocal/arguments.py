@@ -1,4 +1,4 @@
-"""What callers hand over: numbers, tensors, and all that NumPy reads as an array. Taken or refused here.
+"""Checks on the numbers, tensors and array-likes that callers pass: they are converted or refused here.
 
 The one place that knows what a whole number, a real number, a plain tensor and an array of numbers are.
 Every public function asks here, so that a NumPy scalar is a number and a flipped array an array everywhere.
@@ -138,7 +138,7 @@ def placement_problems(device: object, dtype: object) -> list[Problem]:
 
 
 def is_plain(value: object) -> bool:
-    """Whether a value is a tensor of numbers that lie in memory, one beside the other."""
+    """Whether a value is a dense tensor of numbers with its data in memory."""
     return (
         isinstance(value, Tensor)
         and value.layout is torch.strided

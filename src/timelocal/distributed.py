@@ -1,4 +1,4 @@
-"""What a rule must know of a process group: how many ranks there are, which one this is, and their mean."""
+"""What a rule needs from a process group: the number of ranks, this process's rank, and means over ranks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What can go wrong, grouped by what the reader can do about it.
+"""Errors, grouped by what the user can do about them.
 
 Every message says what was given, what was expected and what to do. Checks collect all the
 problems they can see and raise them together (`raise_problems`).

@@ -1,4 +1,4 @@
-"""Training inside `torch.inference_mode()`: what it leaves behind is good outside, too."""
+"""Training inside `torch.inference_mode()`, whose results can also be used outside."""
 
 from __future__ import annotations
 

@@ -193,7 +193,7 @@ class CrossEntropy(Loss):
 
 
 def _are_shares(targets: Tensor) -> bool:
-    """Whether the last axis tells a class, or the probability of each, rather than a step."""
+    """Whether the last axis runs over classes, or their probabilities, rather than steps."""
     rows = targets.double()
     return bool(((rows >= 0).all(-1) & ((rows.sum(-1) - 1).abs() < 1e-3)).all())
 
@@ -211,7 +211,7 @@ def _label_remedy(low: int, high: int, outputs: int) -> str:
 
 
 class _RealTargets(Loss):
-    """What losses on real-valued targets of the outputs' shape have in common."""
+    """The base of losses on real-valued targets with the shape of the outputs."""
 
     target_axes = 1
 
@@ -276,7 +276,7 @@ class BCE(_RealTargets):
 
 
 class _Distribution(_RealTargets):
-    """What losses have in common whose outputs are several numbers for each target."""
+    """The base of losses with several outputs for each target."""
 
     def _by_target(self, outputs: Tensor) -> Tensor:
         """Outputs (n, k·p) as (n, k, p): p numbers for each of k targets."""

@@ -1,4 +1,4 @@
-"""Packages that only some features need: what is missing is told with the extra that brings it."""
+"""Packages that only some features need; the error for a missing one names the extra that installs it."""
 
 from __future__ import annotations
 

@@ -306,7 +306,7 @@ class AutogradCell(Cell):
         return outer(each.unflatten(0, lead), None)
 
     def _decorrelated(self, weights: CellWeights, hidden: Tensor) -> Tensor:
-        """D h, which enters the nodes; h itself where D stands behind features of the cell's own."""
+        """D h, which the nodes read; h itself if D applies to features that differ from h."""
         return weights.decorrelated(hidden) if self.features_are_hidden else hidden
 
     def _named(self, weights: CellWeights) -> dict[str, Tensor]:
@@ -328,7 +328,7 @@ class AutogradCell(Cell):
         return nodes
 
     def _entering(self, jacobian: LocalJacobian) -> State:
-        """What of the states before `nodes` sees: h*_{t-1}, and the others."""
+        """The previous states that `nodes` reads: h*_{t-1}, and the others."""
         return jacobian[2], *jacobian[4:]
 
 

@@ -198,7 +198,7 @@ class Cell(ABC):
         return hidden_size
 
     def features(self, states: State) -> Tensor:
-        """What the readout and the layer above see of states, each (…, h): (…, f); h itself here."""
+        """The features (…, f) that readout and upper layer read, from states (…, h) each; h itself here."""
         return states[0]
 
     def features_signal(self, states: State, signal: Tensor) -> State:
@@ -362,7 +362,7 @@ class Cell(ABC):
     # --- node signal -> weight gradients ----------------------------------------------------
 
     def recurrent_signal(self, trajectory: LayerTrajectory, delta: Tensor) -> Tensor:
-        """δ where it meets weight_hh and b_hh; differs from δ only if a gate stands between."""
+        """δ as it reaches weight_hh and b_hh; it differs from δ only if a gate stands in between."""
         return delta
 
     def gradients(

@@ -58,7 +58,7 @@ class GRUResetAfter(Cell):
             return None
         hidden = weights.hh.shape[1]
         bias = weights.b_ih + weights.b_hh
-        bias[2 * hidden :] = weights.b_ih[2 * hidden :]  # b_hn stands behind the reset gate
+        bias[2 * hidden :] = weights.b_ih[2 * hidden :]  # b_hn is multiplied by the reset gate
         return bias
 
     def step(self, weights: CellWeights, drive: Tensor, state: State, out: StepBuffers) -> None:

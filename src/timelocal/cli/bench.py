@@ -1,4 +1,4 @@
-"""`timelocal bench`: how fast this machine runs everything, beside torch.nn and JAX."""
+"""`timelocal bench`: the speed of everything on this machine, compared with torch.nn and JAX."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def bench(
         _print_judged(judged)
         say(str(path))
     if others:
-        text = out / "README.md"  # whose tables follow the records beside it
+        text = out / "README.md"  # whose tables are rewritten from the records next to it
         if is_there(text):
             write_text(text, with_tables(text.read_text(encoding="utf-8"), out))
         return

@@ -1,4 +1,4 @@
-"""`timelocal claims`: every claim of both papers and beyond, and what the runs say of it."""
+"""`timelocal claims`: every claim of both papers and beyond, with the verdict of the runs."""
 
 from __future__ import annotations
 

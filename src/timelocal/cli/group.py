@@ -29,7 +29,7 @@ class Group(TyperGroup):
         replace_what_has_no_code()
         if not options.get("standalone_mode", True):
             return super().main(*arguments, **options)
-        options["standalone_mode"] = False  # whatever is wrong is raised, to be told here
+        options["standalone_mode"] = False  # errors are raised, so that they can be reported here
         try:
             code = super().main(*arguments, **options)
         except typer.Abort:

@@ -1,4 +1,4 @@
-"""What the verbs that use a trained model share: finding it, and reading more data for it."""
+"""The common part of commands that use a trained model: finding it, and reading more data for it."""
 
 from __future__ import annotations
 

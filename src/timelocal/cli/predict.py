@@ -1,4 +1,4 @@
-"""`timelocal predict`: what a trained model says of new data."""
+"""`timelocal predict`: the predictions of a trained model for new data."""
 
 from __future__ import annotations
 

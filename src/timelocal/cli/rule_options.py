@@ -1,4 +1,4 @@
-"""What the command line says of a rule: `--option NAME=VALUE`, and names like "danp"."""
+"""How the command line specifies a rule: `--option NAME=VALUE`, and names such as "danp"."""
 
 from __future__ import annotations
 

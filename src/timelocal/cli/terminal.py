@@ -1,4 +1,4 @@
-"""What the command line prints: any text on any terminal, pipe or encoding."""
+"""Output of the command line: any text, on any terminal, pipe or encoding."""
 
 from __future__ import annotations
 

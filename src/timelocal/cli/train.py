@@ -161,7 +161,7 @@ def train(
 
     rule, decorrelate = decorrelated(rule, decorrelate)
     defaults: dict[str, object] = {}
-    with suppress(TimelocalError):  # a rule that is none: the configuration tells
+    with suppress(TimelocalError):  # for an unknown rule the configuration raises the error
         defaults = rule_defaults(rule)
     options = rule_options(
         option or [], defaults, feedback=feedback, feedback_per=feedback_per, normalize=normalize

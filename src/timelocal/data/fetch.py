@@ -147,7 +147,7 @@ def _take(source: Source, url: str, scratch: Path, timeout: float) -> None:
 
 
 class _Pace:
-    """What pooch calls a progress bar: here it gives up on a server that only trickles, or never ends."""
+    """A progress bar for pooch that gives up on a server that sends very slowly or without end."""
 
     def __init__(self, timeout: float) -> None:
         self.total = 0

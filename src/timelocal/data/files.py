@@ -78,7 +78,7 @@ class FileDataset:
         return fetch(self.sources, folder, self.read_folder)
 
     def _read_cached(self, form: Form, cached: Path) -> Arrays:
-        """What is in the cache; if it is not right, what replaces it."""
+        """The file in the cache; if its checksum is wrong, the file that replaces it."""
         try:
             return self.read_folder(cached)
         except DataError as wrong:
@@ -146,7 +146,7 @@ class FileDataset:
         )
 
     def _wrong(self, form: Form, folder: Path, inputs: NDArray[Any]) -> DataError:
-        """Say which file is wrong, if its checksum tells."""
+        """Name the wrong file, if its checksum shows which one it is."""
         lines = [
             f"{folder / name}: wrong checksum: got sha256 {got}, expected {expected}"
             for name, expected in form.files.items()

@@ -89,7 +89,7 @@ def solve(histories: NDArray[np.float64], steps: int) -> NDArray[np.float64]:
     count = steps * _SUBSTEPS
     x = np.empty((_DELAY + 1 + count, histories.shape[1]))
     x[: _DELAY + 1] = histories
-    # What the past produces is known for a whole delay ahead; only the decay goes step by step.
+    # Production depends on values one delay ago, so it is known that far ahead; only the decay is sequential.
     for start in range(0, count, _DELAY):
         now = start + _DELAY
         past = x[start : min(now, count)]

@@ -34,10 +34,10 @@ LABELS = ("label", "class", "target", "y")
 
 _MISSING = ["", "?", "NaN", "nan", "NA", "N/A", "n/a", "null", "None", "-nan", "#N/A"]
 _DELIMITERS = (";", "\t", ",", "|", " ")
-"""In this order, where several fit; a space stands for any number of spaces."""
+"""Tried in this order if several fit; a space stands for any number of spaces."""
 _SAMPLE = 100
 _HEAD = 1 << 20
-"""Rows and bytes at the beginning of a file from which its form is told."""
+"""The numbers of rows and bytes at the start of a file from which its format is detected."""
 _BLOCK = 4096
 
 
@@ -358,7 +358,7 @@ def _unknown(table: Table, name: Column) -> Problem:
 
 
 def _label_column(table: Table, others: list[Any]) -> Column | None:
-    """The column of labels that its name tells, or its place as in the UCR archive."""
+    """The label column, found by its name, or by its position as in the UCR archive."""
     if not table.named:
         return 0 if table.source.endswith((".tsv", ".txt")) else None
     found = [

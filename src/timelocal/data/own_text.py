@@ -197,6 +197,6 @@ def _joined(
 
 
 def without_empty_end(case: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(T, I) without the steps at its end of which nothing is known."""
+    """(T, I) without trailing steps whose values are all missing."""
     known = np.flatnonzero((~np.isnan(case)).any(1))
     return case[: known[-1] + 1] if len(known) else case[:0]

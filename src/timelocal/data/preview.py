@@ -1,4 +1,4 @@
-"""What a file of your own holds, before anything is learned from it: also where it cannot be learned from."""
+"""A summary of your own file before training, even if nothing can be learned from it."""
 
 from __future__ import annotations
 

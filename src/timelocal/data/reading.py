@@ -422,7 +422,7 @@ def dataset_of(series: Series, reading: Reading) -> Dataset:
 
 
 def _in_order_of_time(pieces: Dataset) -> Dataset:
-    """Pieces of one series, the parts of which follow each other in time."""
+    """Pieces of one series; the parts follow each other in time."""
     first, second = (int(share * len(pieces)) for share in FRACTIONS)
     parts = (first, second - first, len(pieces) - second)
     if min(parts) < 1:
@@ -498,7 +498,7 @@ def refuse_duplicates(series: Series) -> None:
 
 
 def refuse_coarse(series: Series) -> None:
-    """Refuse features whose changes float32 would lose beside their size."""
+    """Refuse features whose changes are too small, relative to their size, for float32."""
     low, high = _extremes(series.rows)
     largest, spread = np.maximum(-low, high), high - low
     coarse = (largest > np.finfo(np.float32).max) | (

@@ -213,7 +213,7 @@ def _mean(values: NDArray[np.floating], shares: NDArray[np.float64] | None) -> N
 
 
 def _shares(sequences: Sequences, weights: object) -> NDArray[np.float64]:
-    """What each valid step counts in a mean: its sequence's weight over the sum of all."""
+    """The weight of each valid step in a mean: its sequence's weight divided by the sum of all."""
     inputs, lengths = sequences.inputs, sequences.lengths
     like = torch.empty(0, dtype=torch.float64)
     given = as_tensor("weights", weights, like=like, floating=True).detach().cpu().double()

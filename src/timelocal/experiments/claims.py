@@ -192,7 +192,7 @@ class _Findings:
 def verdicts(
     claims: Sequence[Claim], measured: Mapping[str, Measured], first: str
 ) -> list[Verdict]:
-    """What the numbers say of the claims of a page, decided together.
+    """The verdicts on the claims of a page, decided together.
 
     Args:
         claims: all claims of the page.

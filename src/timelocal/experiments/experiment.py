@@ -133,7 +133,7 @@ class Verdict:
     tests: tuple[Tested, ...] = ()
     p: float | None = None
     lacking: tuple[str, ...] = ()
-    """What prevents comparisons from being made."""
+    """The reason why the comparisons cannot be made."""
 
     @property
     def summary(self) -> str:

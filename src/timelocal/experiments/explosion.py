@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 EXPLODED = 1000.0
-"""A training loss that ends so many times above where it began, or above what needs no learning."""
+"""The factor by which a training loss must end above its start, or above the floor, to count as exploded."""
 
 
 def explosion(
     epochs: Sequence[Mapping[str, float]], loss: str, trivial: Mapping[str, float]
 ) -> str | None:
-    """What went wrong with the training losses of a run, None if they stayed in reason.
+    """The problem with the training losses of a run, None if they stayed within bounds.
 
     loss: the name of the loss; of "mse" the worst trivial predictor is a measure besides, for a first epoch
     has room to explode in.

@@ -1,4 +1,4 @@
-"""What takes no learning over time, beside every result."""
+"""Predictors that learn nothing over time, reported with every result."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def is_fitted(name: str) -> bool:
 def floor_predictions(
     prepared: Prepared, target: str | None, network: Network
 ) -> dict[str, Tensor]:
-    """What predictors without learning over time say of the test part: classes, or values in its own units.
+    """The scores on the test part of predictors that learn nothing over time, for classes or values.
 
     Of classes the most frequent one of the training part, of values its mean; of a forecast the last value,
     and a ridge regression on the window; of what one says of a whole sequence a ridge regression on the last
@@ -154,7 +154,7 @@ def _ridge(train: Sequences, test: Sequences) -> Tensor:
 def _readout_only(
     prepared: Prepared, network: Network, regression: RidgeClassifier | Ridge
 ) -> Tensor:
-    """What a ridge regression on the last states of the untrained network says of the test part."""
+    """The test scores of a ridge regression on the last states of the untrained network."""
     split, targets = prepared.split, prepared.raw.train.targets
     regression.fit(_features(network, split.train), targets.numpy())
     values = torch.from_numpy(regression.predict(_features(network, split.test)))
@@ -164,7 +164,7 @@ def _readout_only(
 def _of_steps(
     prepared: Prepared, regression: RidgeClassifier | Ridge, read: Callable[[Sequences], Tensor]
 ) -> Tensor:
-    """What a regression on what `read` gives of each step (n, t, f) says of every step of the test part."""
+    """The test scores of a regression for every step on the features (n, t, f) that `read` returns."""
     split, targets = prepared.split, prepared.raw.train.targets
     count = max(1, _MOST // targets.shape[1])
     chosen = np.unique(np.linspace(0, len(targets) - 1, count).astype(int))
@@ -184,7 +184,7 @@ def _inputs(part: Sequences) -> Tensor:
 
 
 def _features_of_steps(network: Network, part: Sequences) -> Tensor:
-    """What a readout sees of each step, (n, t, f)."""
+    """The features of each step that a readout reads, (n, t, f)."""
     batches = data.minibatches(part, 256)
     return torch.cat([network.scan(b.inputs, b.lengths).outputs.transpose(0, 1) for b in batches])
 

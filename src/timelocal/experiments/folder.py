@@ -1,4 +1,4 @@
-"""The folder of a run: how it stands with the run, and whether its files are those of then."""
+"""The folder of a run: the status of the run, and whether its files have changed since."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a network says of the test part beside what it should have said, for values at every step."""
+"""Predictions of a network for the test part next to the targets, for values at every step."""
 
 from __future__ import annotations
 

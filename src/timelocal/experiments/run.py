@@ -234,7 +234,7 @@ def warn_of_changes(config: TrainConfig, folder: Path) -> dict[str, Any]:
 
 
 def _model(config: TrainConfig, rule: Rule, ready: Prepared) -> Model:
-    """The rule as it is, with what the data say of its inputs and outputs."""
+    """The rule, with the names and units of inputs and outputs from the data."""
     card = ready.dataset.card
     return Model(
         rule,

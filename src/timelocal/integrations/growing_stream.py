@@ -35,7 +35,7 @@ _FARTHEST = 10.0
 
 
 class Options(NamedTuple):
-    """What a stream is made of, but for its sizes."""
+    """The parts of a stream, except for its sizes."""
 
     cell: str
     hidden: int
@@ -146,7 +146,7 @@ class GrowingStream:
         return found
 
     def widen_outputs(self, outputs: int) -> None:
-        """Have at least so many outputs."""
+        """Grow to at least this many outputs."""
         network = self.stream.rule.network
         if outputs > network.output_size:
             places = list(range(network.output_size))

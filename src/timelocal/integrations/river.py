@@ -42,7 +42,7 @@ __all__ = ["RecurrentClassifier", "RecurrentForecaster", "RecurrentRegressor"]
 
 
 class _Recurrent:
-    """What the estimators share: their options, as river wants them, and how they are tested."""
+    """The common part of the estimators: their options, as river expects them, and their tests."""
 
     def __init__(
         self,
@@ -69,7 +69,7 @@ class _Recurrent:
 
     @abstractmethod
     def _begin(self, options: Options) -> None:
-        """Make the stream, and what the estimator keeps beside it."""
+        """Create the stream and the estimator's other state."""
 
     @classmethod
     def _unit_test_params(cls) -> Iterator[dict[str, Any]]:
@@ -78,7 +78,7 @@ class _Recurrent:
 
 
 class _OfNumbers(_Recurrent):
-    """Those whose target is a number: standardized by its running mean and deviation."""
+    """Estimators of a number, standardized by its running mean and standard deviation."""
 
     def _begin(self, options: Options) -> None:
         self._target = Moments(1)

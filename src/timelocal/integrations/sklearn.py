@@ -95,7 +95,7 @@ class Weighted(Loss):
 
 
 class _Recurrent(BaseEstimator):
-    """What the estimators share: their options, the reading of X, training and prediction."""
+    """The common part of the estimators: their options, the reading of X, training and prediction."""
 
     _loss: str
 
@@ -246,7 +246,7 @@ class _Recurrent(BaseEstimator):
         self._passes = 0
 
     def _go_on(self, series: Sequences, weights: NDArray[Any] | None, passes: int | None) -> None:
-        """All epochs of a fit, or so many passes of a `partial_fit`, over series in their own units."""
+        """Run all epochs of a fit, or the passes of a `partial_fit`, over series in their original units."""
         if self._inputs_scale is not None:
             series = scaled(series, *self._inputs_scale)
         epochs, patience = (self.epochs, self.patience) if passes is None else (passes, None)

@@ -71,5 +71,5 @@ class RecurrentClassifier(Wrapped, BaseClassifier):
 
 
 def _features_first(X: Any) -> Any:
-    """Of data frames (t, features) arrays (features, t); an array (n, features, t) as it is."""
+    """Data frames (t, features) as arrays (features, t); an array (n, features, t) is returned as it is."""
     return [frame.to_numpy().T for frame in X] if isinstance(X, list) else X

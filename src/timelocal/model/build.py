@@ -54,7 +54,7 @@ def find_rule(name: str) -> type[Rule]:
 
 
 def find_cell(name: str) -> Callable[..., cells.Cell]:
-    """What makes a cell: a class or a function. Named like rules; an instance makes itself.
+    """The constructor of a cell: a class or a function, named like a rule. A cell instance is used as it is.
 
     Raises:
         ArgumentError: as `plugins.find`; for anything that is not a cell and makes none without arguments.

@@ -133,7 +133,7 @@ def _in_order(data: bytes) -> bytes:
 
 
 def _checked(file: Path, data: bytes) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """What the file holds, if it is what was written."""
+    """The content of the file, if it is unchanged since it was written."""
     try:
         tensors = {name: tensor.clone() for name, tensor in tensors_from(data).items()}
         metadata = _metadata(data)

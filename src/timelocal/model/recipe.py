@@ -180,7 +180,7 @@ def _rule_options(rule: Rule) -> dict[str, Any]:
 
 
 def _arguments(made: object, kind: type) -> dict[str, Any]:
-    """What an object was made with, of those arguments that it keeps under their own names."""
+    """The constructor arguments of an object that it keeps as attributes of the same names."""
     return {
         name: _plain(f"{kind.__name__}: {name}", getattr(made, name))
         for name in _arguments_of(kind)

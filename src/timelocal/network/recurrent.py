@@ -138,7 +138,7 @@ class Recurrent(nn.Module):
         return 2 if self.bidirectional else 1
 
     def _bytes(self, dtype: torch.dtype | None) -> float:
-        """What the parameters take."""
+        """The memory that the parameters take."""
         size = (dtype or torch.get_default_dtype()).itemsize
         return float(size) * sum(math.prod(shape) for _, _, shape in self._shapes())
 

@@ -1,4 +1,4 @@
-"""What a paper needs of a study: figures as SVG and PDF, tables as LaTeX, runs as CSV, sources as BibTeX."""
+"""Exports for a paper: figures as SVG and PDF, tables as LaTeX, runs as CSV, sources as BibTeX."""
 
 from __future__ import annotations
 

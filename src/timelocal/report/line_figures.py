@@ -40,10 +40,10 @@ _ROOM = 100.0
 """How far above what finished a logarithmic axis may reach for what ended early: a factor."""
 
 _BEHIND, _FEWEST = 10_000, 20
-"""About so many points the seeds of a figure have together, and each curve of them at least."""
+"""The approximate number of points of all seeds in a figure together, and the minimum for each curve."""
 
 _FOLDED = 3
-"""From so many panels on, one figure shows the final values of all, and the curves of each are folded."""
+"""From this number of panels on, one figure shows all final values, and the curves of each are folded."""
 
 _ROW, _WRITTEN, _LEVEL, _AROUND = 22, 15, 13, 90
 """Pixels of a line, of each row of its name above it, of a line without one, and around the plot."""
@@ -167,7 +167,7 @@ def _legend(lines: Sequence[LineResult], looks: Looks) -> tuple[Series, ...]:
 
 
 def _base(one: LineResult, looks: Looks) -> dict[str, Any]:
-    """What all traces of a line share: its name, the place of its runs and its entry of the legend."""
+    """The settings that all traces of a line share: its name, the place of its runs, its legend entry."""
     return {
         "type": "scatter",
         "name": _counted(one),
@@ -566,7 +566,7 @@ def _sizes(lines: Sequence[LineResult], name: str, looks: Looks) -> Figure:
 
 
 def _axis(one: LineResult) -> str:
-    """What grows along the axis of a figure over sizes: "100 units" are units, "σ² = 0.1" is σ²."""
+    """The quantity on the axis of a figure over sizes: "units" for "100 units", "σ²" for "σ² = 0.1"."""
     panel = one.line.key.panel
     name, equals, _ = panel.partition(" = ")
     return name if equals else panel.partition(" ")[2]

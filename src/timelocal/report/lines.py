@@ -58,7 +58,7 @@ class LineRow:
     chosen: str
     searched_for: str
     tried: tuple[tuple[str, RunRow], ...]
-    """What a search tried, the best first, with the run of each."""
+    """The choices that a search tried, the best first, with the run of each."""
     finals: tuple[tuple[str, RunRow], ...]
     """The best of these in full, where that decided among them."""
     runs: tuple[RunRow, ...]
@@ -66,7 +66,7 @@ class LineRow:
 
 @dataclass(frozen=True)
 class TrivialRow:
-    """What a predictor that learns nothing over time reaches, and the runs whose records hold it."""
+    """The score of a predictor that learns nothing over time, and the runs whose records contain it."""
 
     anchor: str
     panel: str

@@ -232,7 +232,7 @@ def _legend(drawing: Drawing, figure: Figure, legend: Sequence[Series]) -> int:
     traces = figure.spec["data"]
     keys = {trace.get("legendgroup", trace.get("meta")) for trace in traces}
     if any(note.get("yshift") for note in figure.spec["layout"].get("annotations", ())):
-        return 0  # every line has its name beside it
+        return 0  # every line has its name next to it
     entries = [
         Line2D(
             [],

@@ -103,7 +103,7 @@ class Plugin:
 
 
 def plugins(runs: Sequence[RunRecord]) -> list[Plugin]:
-    """What the runs used from outside this package. Each source of it, told by its hash, has a row."""
+    """The rules, cells and data sets from outside this package, with one row for each hash of a source."""
     counts: Counter[tuple[str, ...]] = Counter()
     for run in runs:
         earlier = run.environment.get("earlier_plugins") or ()

@@ -22,7 +22,7 @@ REFERENCE_RULE = "bptt"
 
 @dataclass(frozen=True)
 class Metric:
-    """What a section compares: its key in the run files and how it is written."""
+    """A quantity that a section compares: its key in the run files and its format."""
 
     key: str
     name: str
@@ -56,7 +56,7 @@ class Group:
 
     @property
     def rule_and_variant(self) -> str:
-        """The name of the group beside that of its cell."""
+        """The name of the group, to be shown next to that of its cell."""
         return self.rule_label + (f" ({self.variant})" if self.variant else "")
 
     @property
@@ -73,7 +73,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A group's best-validation values beside those of the reference rule on the same cell."""
+    """The best-validation values of a group compared with those of the reference rule on the same cell."""
 
     reference: Group
     ours: Summary
@@ -220,14 +220,14 @@ def _settings(run: RunRecord) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Measures:
-    """Measures besides the loss: their names, and for each group one text a name."""
+    """Measures besides the loss: their names, and for each group one text per name."""
 
     names: tuple[str, ...]
     rows: tuple[tuple[str, tuple[Summary | None, ...]], ...]
 
 
 def measures(section: Section) -> Measures | None:
-    """What the runs measured of the test part besides the loss they learn by; None if nothing."""
+    """The measures of the runs on the test part besides the training loss; None if there are none."""
     names = list(
         dict.fromkeys(
             name

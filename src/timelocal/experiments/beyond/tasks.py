@@ -156,7 +156,7 @@ def how_classified(profile: ProfileName, *datasets: str) -> tuple[str, ...]:
 
 
 def how_one_run(who: str) -> str:
-    """What a page says of a line without clean runs."""
+    """The note on a page for a line without clean runs."""
     rates, sigmas = (", ".join(map(str, choices)) for choices in WITH_SIGMA.values())
     return (
         f"{who} compares the loss of one noisy run of each sequence with the running mean of earlier losses "
