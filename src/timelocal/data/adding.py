@@ -16,7 +16,7 @@ PARTS = (10_000, 1000, 1000)
 
 
 def adding_sequences(count: int, steps: int = 200, seed: int = 0) -> Sequences:
-    """Numbers of which two are marked, one in each half; the target is the sum of these two.
+    """Sequences of numbers, two of them marked, one in each half; the target is the sum of the marked two.
 
     inputs:  (u_t, m_t), u uniform in [0, 1), m 1 at two steps and 0 elsewhere
     targets: Σ_t m_t u_t

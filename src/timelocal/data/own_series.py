@@ -124,7 +124,7 @@ def filled(series: Series, missing: Missing) -> Series:
 
 
 def in_pieces(series: Series, steps: int) -> Series:
-    """One series with a label at every step as series of so many steps each, the last one with the rest.
+    """One series with a label at every step, cut into series of equal length; the last one takes the rest.
 
     Raises:
         ArgumentError: for several series, and for labels of whole series.
@@ -144,7 +144,7 @@ def _name_at(series: Series, row: int) -> str:
 
 
 def are_values(series: Series, task: str | None) -> bool:
-    """Whether the labels are values, not classes: as told, as the file says, or if one has a fraction.
+    """Whether the labels are values, not classes: as given, as the file says, or because one has a fraction.
 
     Raises:
         ArgumentError: for whole numbers that may be either: of many kinds, or changing within a series.

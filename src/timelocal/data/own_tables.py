@@ -43,7 +43,7 @@ _BLOCK = 4096
 
 @dataclass(frozen=True)
 class Table:
-    """A data frame, what it is called in messages, and where its rows are from."""
+    """A data frame, its name in messages, and the source of its rows."""
 
     frame: pd.DataFrame
     source: str
@@ -58,7 +58,7 @@ class Table:
 def read_delimited(
     path: Path, time: Column | None = None, names_of: Sequence[Column | None] = ()
 ) -> Table:
-    """A text file of rows; its delimiter, decimal sign and header are told from its first lines.
+    """A text file of rows; its delimiter, decimal sign and header are detected from its first lines.
 
     time: the column of times, to be read as such where they are in ISO 8601. names_of: columns of names, of
     series and of classes: 007 is no number there.
@@ -262,7 +262,7 @@ def series_from(
     finds_label: bool = True,
     changes: bool = False,
 ) -> Series:
-    """The series of a table: a row a step where `series`, `time` or `one_series` is given, else a series.
+    """The series of a table: one row per step with `series`, `time` or `one_series`, else one per series.
 
     one_series: the name of the series that all rows are of. finds_label: whether a column is taken for the
     labels because of its name. changes: whether the class may change within a series.
@@ -300,7 +300,7 @@ def series_from(
         if (codes < 0).any():
             _refuse(table, int((codes < 0).argmax()), series, "a missing cell", "a series' name")
         if len(names) == len(frame) and time is None and len(used) > 1:
-            stepwise = False  # a row a series, and a column that names them
+            stepwise = False  # one row per series, and a column that names them
     values = _side_by_side([_numbers(table, name) for name in used])
     labels, kinds = (None, None) if label is None else _labels(table, label)
     if not stepwise:
@@ -370,7 +370,7 @@ def _label_column(table: Table, others: list[Any]) -> Column | None:
 def _order(
     codes: NDArray[Any], times: NDArray[Any] | None, ends: NDArray[np.int64]
 ) -> NDArray[np.int64] | None:
-    """Rows by series and, within, by time, or else as they come; None where they are so already.
+    """The order of rows by series and, within a series, by time or as given; None if already sorted.
 
     ends: where in that order each series but the first begins.
     """
@@ -394,7 +394,7 @@ def _order(
 
 def _gaps(steps: NDArray[Any]) -> int:
     """How many steps are left out between two, in units of the median distance."""
-    if not len(steps) or (steps == steps[0]).all():  # told at once, a median is not
+    if not len(steps) or (steps == steps[0]).all():  # a quick check; the median below is slower
         return 0
     steps = steps[steps > 0]
     usual = float(np.median(steps))
@@ -551,7 +551,7 @@ def _refuse_midnight(table: Table, name: Column, codes: NDArray[Any], times: NDA
 
 
 def _parsed(table: Table, name: Column, column: Any) -> Any:
-    """Time stamps as text: ISO 8601, or one other form with the day in a place that can be told."""
+    """Time stamps as text: ISO 8601, or one other form in which the place of the day can be detected."""
     text = column.astype("str")
     try:
         with warnings.catch_warnings():

@@ -14,7 +14,7 @@ from timelocal.optional import require
 
 @dataclass(frozen=True)
 class Bundled:
-    """Files of the archive: in a data folder, or in the installed `aeon`, of which nothing is imported."""
+    """Files of the archive: in a data folder, or in the installed package `aeon`, which is not imported."""
 
     files: FileDataset
     stem: str
@@ -39,7 +39,7 @@ class Bundled:
         folder = self.locate(data_dir)
         if folder is None:
             require("aeon", extra="ucr", for_="data sets of the UCR archive")
-            return self.files.read(data_dir)  # which tells what is missing
+            return self.files.read(data_dir)  # whose error says what is missing
         return self.files.read_folder(Path(folder))
 
 

@@ -172,7 +172,7 @@ def _inside(made: Windows, low: float, high: float) -> NDArray[np.int64]:
 def _forecasts(
     config: TrainConfig, dataset: Dataset, parts: Split, reading: Reading, season: int | None
 ) -> tuple[int, dict[str, Tensor], NDArray[Any] | None]:
-    """Epochs of the model that was kept, what it and the floors say of the test part, and its quantiles."""
+    """Epochs of the model that was kept, its scores and the floors' on the test part, and its quantiles."""
     ready = scaled(config, dataset, parts)
     rule, history = trained(config, dataset, ready.split)
     found = {"model": ready.in_own_units(predicted(rule, ready.split.test))}

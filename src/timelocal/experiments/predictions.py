@@ -57,7 +57,7 @@ def metric_of(name: str, loss: Loss, scale: Scale | None) -> Callable[[Tensor, T
 
 
 def predicted(rule: Rule, part: Sequences) -> Tensor:
-    """What the network as it is says of `part`, one number a target: (n, t, o), or (n, o)."""
+    """The present network's predictions for `part`, one number per target: (n, t, o), or (n, o)."""
     batches = data.minibatches(part, 64)
     first = 0 if rule.network.batch_first else 1
     made = [rule.evaluate(batch.inputs, batch.targets, batch.lengths).outputs for batch in batches]

@@ -1,4 +1,4 @@
-"""The benchmark's page, one table in the style of the other reports, and tables in a text beside records."""
+"""The benchmark's page, one table in the style of the other reports, and tables in texts next to records."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _TABLE = re.compile(r"(<!-- bars of (\S+\.json) -->\n).*?(<!-- end -->)", re.DOT
 
 
 def with_tables(text: str, folder: Path) -> str:
-    """A Markdown text in which every marked place holds what a record in `folder` says of its bars.
+    """A Markdown text in which every marked place is filled with the bars of a record in `folder`.
 
     A place begins with `<!-- bars of NAME.json -->` and ends with `<!-- end -->`, each on a line of its own;
     that of a record which is missing stays as it is.

@@ -1,4 +1,4 @@
-"""Distance to BPTT against cost: one picture of an experiment and of the one that measures its costs."""
+"""Distance to BPTT against cost: one picture of an experiment and the experiment that measures its costs."""
 
 from __future__ import annotations
 

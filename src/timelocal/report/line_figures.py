@@ -49,7 +49,7 @@ _ROW, _WRITTEN, _LEVEL, _AROUND = 22, 15, 13, 90
 """Pixels of a line, of each row of its name above it, of a line without one, and around the plot."""
 
 _LABEL, _NARROW, _NAME = 34, 28, 44
-"""So many letters fit below or beside an axis, below one with names on its left, and above a line."""
+"""The number of letters that fit below or beside an axis, below one with names on its left, above a line."""
 
 _PHONE, _LETTER = 220, 8
 """Pixels of the narrowest horizontal axis, on a phone, and at most of a letter of its labels."""
@@ -397,7 +397,7 @@ def _spread(one: LineResult, name: str, height: str | float, looks: Looks) -> li
 def _values_axis(
     measure: Measure, traces: Sequence[Mapping[str, Any]], letters: int
 ) -> dict[str, Any]:
-    """The layout of a figure whose values lie along the horizontal axis; so many letters fit below it."""
+    """The layout of a figure with values on the horizontal axis; `letters` is the number that fit below."""
     written = textwrap.wrap(titled(measure), letters)
     layout = _layout("<br>".join(written), "", False)
     layout["margin"]["b"] += 16 * (len(written) - 1)
@@ -408,7 +408,7 @@ def _values_axis(
 
 
 def _finals(lines: Sequence[LineResult], panel: str, name: str, looks: Looks) -> Figure:
-    """Every line in its own row, with its name above, where it takes no room from the plot."""
+    """Every line in its own row, with its name above, so that the name takes no width from the plot."""
     measure = MEASURES[name]
     labels = [_counted(one) for one in reversed(lines)]
     traces = [

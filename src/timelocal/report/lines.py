@@ -184,7 +184,7 @@ def with_links(text: str, rows: Sequence[LineRow]) -> Markup:
     """The words of a verdict, in which every line that is named leads to its runs."""
     names: dict[str, str] = {}
     for row in sorted(rows, key=lambda row: row.line.key.column == "as in the authors' code"):
-        # claims speak of lines as corrected; the authors' code is named only where it stands alone
+        # claims mean the corrected lines; the authors' code is named only if there is no corrected line
         names.setdefault(f"{row.line.key.label} on {row.line.key.panel}", row.anchor)
     if not names:
         return escape(text)

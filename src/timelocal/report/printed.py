@@ -173,7 +173,7 @@ def _trace(axes: Axes, trace: Mapping[str, Any], x: Any, y: Any, order: int) -> 
     if "markers" in trace["mode"]:
         marker = trace.get("marker", {})
         sizes, symbols = (_each(marker.get(key), len(x)) for key in ("size", "symbol"))
-        # a curve's markers stand in at most so many places
+        # the largest number of markers on a curve
         every = -(-len(x) // marker["maxdisplayed"]) if "maxdisplayed" in marker else 1
         for n, (size, symbol) in enumerate(zip(sizes, symbols, strict=True)):
             if size != 0 and n % every == 0:

@@ -44,7 +44,7 @@ def settings(section: Section) -> Settings:
 
 
 def environment(runs: Sequence[RunRecord]) -> dict[str, str]:
-    """What the runs say of their machine and libraries; where they disagree, how many say what."""
+    """The machines and libraries recorded by the runs; if they differ, the number of runs for each."""
     seen: dict[str, Counter[str]] = defaultdict(Counter)
     for run in runs:
         for key, value in flatten(run.environment).items():

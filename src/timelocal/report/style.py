@@ -10,7 +10,7 @@ from itertools import cycle
 
 from timelocal.cells import CELLS
 
-# Okabe and Ito's palette: told apart with any kind of colour blindness, on white and on black.
+# Okabe and Ito's palette: distinguishable with any kind of colour blindness, on white and on black.
 _RULES = {
     "bptt": ("BPTT", "#0072B2"),
     "dfa": ("DFA", "#D55E00"),

@@ -83,7 +83,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Row:
-    """One line of a results table; None where there is nothing to say."""
+    """One line of a results table, with None for missing entries."""
 
     group: Group
     best: Summary | None
@@ -210,7 +210,7 @@ _LEFT_OUT = {
     "alignment": False,
     "frozen": False,
 }
-"""Settings that records of before do not write down where they are not chosen."""
+"""Settings that older records omit if they have their defaults."""
 
 
 def _settings(run: RunRecord) -> dict[str, str]:

@@ -268,7 +268,7 @@ def arrange_entries(
     lengths: Tensor | None = None,
     mask: Tensor | None = None,
 ) -> Entries:
-    """What `arrange` returns for everything but the inputs, of which only the shape matters."""
+    """The result of `arrange` for everything except the inputs, of which only the shape is needed."""
     counted = _counted(network, at, inputs, lengths, mask)
     steps, sequences = inputs.shape[:2][:: -1 if network.batch_first else 1]
     if is_asked_again(network, loss, at, sequences, targets):

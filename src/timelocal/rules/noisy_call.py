@@ -108,7 +108,9 @@ class _Addresses:
 def _serves(network: Network, loss: Loss, batch: Batch) -> bool:
     plain = not batch.wanted and not torch.compiler.is_compiling()
     plain = plain and batch.at != "mean"  # its loss is known at the end
-    plain = plain and network.recurrent.decorrelate is None  # what D learns from is not told
+    plain = (
+        plain and network.recurrent.decorrelate is None
+    )  # the call does not return the states from which D learns
     return plain and staged.serves(network, loss) and network.recurrent.is_as_declared(batch.inputs)
 
 

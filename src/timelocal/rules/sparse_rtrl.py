@@ -101,7 +101,7 @@ class SparseRTRL(RTRL):
         return super().carried(traces | masks, run, key, step) | masks
 
     def _chosen(self, layer: int, before: Tensor, step: int) -> Tensor:
-        """M (b, h, h): as it was, or anew where it is due, or a row of the batch has begun again."""
+        """M (b, h, h): unchanged, or chosen again if it is due or if a row of the batch was reset."""
         due = step % self.refresh == 0
         begun = ~before.any(2).any(1)
         if not due and not bool(begun.any()):

@@ -139,7 +139,7 @@ def _with(name: str, parts: dict[str, Told]) -> Told:
 
 
 def _function(function: FunctionType) -> dict[str, object]:
-    """What two functions of one name may differ in."""
+    """The properties in which two functions of the same name may differ."""
     parts: dict[str, object] = {}
     if function.__defaults__:
         parts["defaults"] = function.__defaults__
@@ -159,7 +159,7 @@ def _function(function: FunctionType) -> dict[str, object]:
 
 
 def _reduced(value: Any) -> Sequence[object]:
-    """What an object says that it can be made from again."""
+    """The data that an object declares as sufficient to construct it again."""
     try:
         reduced = value.__reduce_ex__(2)
     except Exception:  # locks, files, handles of devices

@@ -36,7 +36,7 @@ class WaitingStep(NamedTuple):
     def of(
         cls, rule: Rule, memory: Memory, step: int, inputs: Tensor, present: Tensor | None
     ) -> WaitingStep:
-        """Copies of what the current step is made from."""
+        """Copies of everything that the current step depends on."""
         if present is None:
             present = torch.ones(len(inputs), dtype=torch.bool, device=inputs.device)
         return cls(
@@ -81,7 +81,7 @@ Waiting: TypeAlias = deque[WaitingStep | None]
 MOST_DELAY = 10**6
 _LATE = "late.{}."
 _AGE = re.compile(r"late\.(\d+)\.")
-"""The names of what a waiting step was made from, by how many steps ago it was."""
+"""The names of the tensors of a waiting step, by the number of steps since then."""
 
 
 def delay_problem(what: str, value: object, most: int = MOST_DELAY) -> Problem | None:

@@ -292,14 +292,14 @@ def _learn(
     mean = _Mean("train", epoch)
     spent = []
     trained = [(name, p) for name, p in rule.network.named_parameters() if p.requires_grad]
-    optimizer.zero_grad()  # of what is frozen, too: the others are set anew at every step
+    optimizer.zero_grad()  # for frozen parameters as well; those of the others are replaced at every step
     for batch in batches:
         start = time.perf_counter()
         estimate = learn(*entering(rule, batch))
         mean.add(estimate)
         if estimate.local_updates:
             update_locally(rule, estimate)
-        if estimate.weight:  # where nothing counts no weight moves, whatever the optimizer
+        if estimate.weight:  # if nothing counts, no weight changes, whatever the optimizer
             for name, parameter in trained:  # nobody else keeps this estimate: no copies
                 gradient = estimate.gradients.get(name)
                 if parameter.grad is not gradient:

@@ -17,7 +17,7 @@ from timelocal.rules.batch import STEPWISE, is_asked_again
 from timelocal.typing import Place
 
 _AT_ONCE = 4096
-"""Sequences of which a copy is made at a time."""
+"""The number of sequences that are copied at a time."""
 
 
 def as_sequences(parts: Mapping[str, Source | None], network: Network) -> dict[str, Sequences]:
@@ -58,7 +58,9 @@ def entering(rule: Rule, batch: Sequences) -> tuple[Tensor, Tensor, Tensor | Non
     inputs, targets = batch.inputs, batch.targets
     if not rule.network.batch_first:
         inputs = inputs.transpose(0, 1)
-        stepwise = rule.at in STEPWISE and targets.dim() > 1  # what is not is told at the door
+        stepwise = (
+            rule.at in STEPWISE and targets.dim() > 1
+        )  # other targets are refused by the argument checks
         if stepwise and not asks_again(rule, batch):
             targets = targets.transpose(0, 1)
     return inputs, targets, batch.lengths

@@ -66,7 +66,7 @@ def run_settings(
     online: bool,
     drop_last: bool,
 ) -> dict[str, Any]:
-    """What must be unchanged to resume a run, as read back from JSON.
+    """The settings that must be unchanged to resume a run, as read back from JSON.
 
     Its length (`epochs`, `patience`) and its observers are not part of this.
     """
@@ -110,7 +110,7 @@ def run_settings(
 
 
 def _options(made: object, held: Iterable[object]) -> dict[str, object]:
-    """What a rule or a loss was made with."""
+    """The constructor arguments of a rule or a loss."""
     others = {"network", "loss", "generator", "spec"}
     kept = set(map(id, held))  # in the checkpoint
     return {
@@ -121,7 +121,7 @@ def _options(made: object, held: Iterable[object]) -> dict[str, object]:
 
 
 def _foreign_modules(network: Network) -> dict[str, nn.Module]:
-    """The modules of which `repr` may not say what they were made with."""
+    """The modules whose `repr` may not show their constructor arguments."""
     known = ("torch.nn.modules.", "timelocal.network.")
     return {
         name: module
@@ -140,7 +140,7 @@ def _scheduler(scheduler: LRScheduler) -> dict[str, object]:
 
 
 def _functions(scheduler: LRScheduler) -> Iterator[object]:
-    """What a scheduler, or one inside of it, was given to call."""
+    """The functions that a scheduler, or one inside it, was given to call."""
     for value in vars(scheduler).values():
         for one in value if isinstance(value, list | tuple) else [value]:
             if isinstance(one, LRScheduler):

@@ -15,7 +15,7 @@ from timelocal.arguments import tensor_problem
 from timelocal.errors import UnsupportedError, raise_problems
 
 _TAGS = {"tensor", "array", "float", "tuple", "items", "counter"}
-"""What stands for a value that JSON has no word for: an object of one key, which is one of these."""
+"""The keys of the one-key objects that represent values without a JSON form."""
 
 
 def packed(value: object, tensors: MutableMapping[str, Tensor], name: str) -> object:

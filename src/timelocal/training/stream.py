@@ -75,7 +75,7 @@ class Learned(NamedTuple):
 
 
 class _Predicted(NamedTuple):
-    """A step that is not made yet, but its outputs are told: inputs (b, i), and which rows are there (b,)."""
+    """A step that waits for its target after `predict`: inputs (b, i), and which rows are present (b,)."""
 
     inputs: Tensor
     present: Tensor | None
@@ -449,7 +449,7 @@ class Stream:
         return self._native
 
     def _step_native(self, x: Tensor, y: Tensor | None, mask: Tensor | None) -> Learned | None:
-        """One step (b, …) in one native call, where one does it: loss () and outputs (b, o)."""
+        """One step (b, …) in one native call, if one supports it: loss () and outputs (b, o)."""
         found = self._fast().step(self.memory, x, y, mask, self.key, self.steps)
         if found is None:
             return None
@@ -459,7 +459,7 @@ class Stream:
         return Learned(*found)
 
     def _run_native(self, x: Tensor, y: Tensor, mask: Tensor | None) -> Learned | None:
-        """Steps (t, b, …) in one native call, where one does them: losses (t,) and outputs (t, b, o)."""
+        """Steps (t, b, …) in one native call, if one supports them: losses (t,) and outputs (t, b, o)."""
         found = self._fast().run(self.memory, x, y, mask, self.key, self.steps)
         if found is None:
             return None
@@ -473,7 +473,7 @@ class Stream:
     def _estimate(
         self, memory: Memory, step: int, x: Tensor, y: Tensor, mask: Tensor | None
     ) -> tuple[Estimate, Memory]:
-        """The estimate of one step (b, …), and what is carried after it; nothing has moved."""
+        """The estimate of one step (b, …), and the memory after it; nothing is changed yet."""
         rule, network = self.rule, self.rule.network
         self._carried.check(memory, len(x))
         time = 1 if network.batch_first else 0
@@ -489,7 +489,7 @@ class Stream:
 
     @torch.no_grad()
     def _update(self, estimate: Estimate) -> None:
-        """One step of the optimizer, and of what learns by a law of its own; `.grad` stays what it was."""
+        """One update by the optimizer and the local updates; `.grad` is restored afterwards."""
         update_locally(self.rule, estimate)
         if not estimate.weight:
             return
@@ -497,7 +497,7 @@ class Stream:
         kept = [parameter.grad for _, parameter in named]
         for name, parameter in named:
             gradient = estimate.gradients.get(name) if parameter.requires_grad else None
-            # a clipped one is scaled where it is, and the estimate is the caller's
+            # clipping scales gradients in place, and the estimate belongs to the caller
             parameter.grad = gradient if self.clip is None or gradient is None else gradient.clone()
         if self.clip is not None:
             clip_gradient(self.rule.network.parameters(), self.clip)
@@ -535,7 +535,7 @@ class Stream:
 
     @contextmanager
     def _only(self, rows: Tensor) -> Iterator[None]:
-        """The stream with what it carries for some rows alone, for a while."""
+        """The stream, temporarily with the memory of the given rows only."""
         whole = self.memory
         self.memory = {name: carried[rows] for name, carried in whole.items()}
         try:
@@ -663,7 +663,7 @@ class Stream:
                 stream; nothing is changed then.
         """
         saved = stream_file.read(path, self._description())
-        try:  # before anything moves: an optimizer takes on the types of the parameters it is told
+        try:  # before anything changes: an optimizer adopts the dtypes of the parameters it is given
             stream_file.check_state(self.rule.state_dict(), saved["rule"], "rule")
             self._check_state(saved["stream"])
         except TimelocalError as error:

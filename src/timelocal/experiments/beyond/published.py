@@ -124,7 +124,7 @@ def _line(
 
 
 def lines(one: Published, profile: ProfileName) -> tuple[Line, ...]:
-    """The exact gradient, the rule and, where it has one, the rule without its trace; in both conditions."""
+    """The exact gradient, the rule and, if it has a trace, the rule without it; in both conditions."""
     found = []
     for panel in DATASETS:
         exact = "rtrl" if one.online and panel == WITHIN else "bptt"

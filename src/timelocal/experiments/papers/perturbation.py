@@ -323,7 +323,7 @@ def results(task: str, profile: ProfileName) -> tuple[Line, ...]:
 
 
 def with_rflo(profile: ProfileName) -> tuple[Line, ...]:
-    """Figure 11: RFLO on a leaky network beside ANP and BP, 48 hours ahead."""
+    """Figure 11: RFLO on a leaky network compared with ANP and BP, 48 hours ahead."""
     shown = {"ANP", "DANP", "BP", "DBP", "RFLO", "readout alone", "BPTT"}
     beside = [line for line in results("weather-48h", profile) if line.key.label in shown]
     return tuple(line for line in beside if line.key.column != "as in the authors' code")
