@@ -11,6 +11,7 @@ from timelocal.arguments import whole_problem
 from timelocal.data.dataset import Arrays, Derived
 from timelocal.data.families import Family
 from timelocal.data.metrics import mse
+from timelocal.data.own_series import Series, filled
 from timelocal.data.sequences import Sequences, Split
 from timelocal.data.trivial import chosen_ridge
 from timelocal.data.weather import FEATURES, ROWS, SERIES, TARGET
@@ -40,15 +41,13 @@ def with_readings(rows: np.ndarray) -> np.ndarray:
         rows: (n, I), in the units of the file.
     """
     found = rows.copy()
-    no_humidity = rows[:, FEATURES.index("RelativeHumidity")] == 0
-    for name in (*_FROM_ZERO, *_FROM_MEAN):
-        values = rows[:, FEATURES.index(name)]
-        hundreds = 100 * values.astype(np.float64)
-        zero = no_humidity & (values == 0)
-        missing = zero if name in _FROM_ZERO else np.abs(hundreds - hundreds.round()) > 0.01
-        last = np.maximum.accumulate(np.where(missing, 0, np.arange(len(rows))))
-        found[:, FEATURES.index(name)] = values[last]
-    return found
+    at_zero, at_mean = ([*map(FEATURES.index, names)] for names in (_FROM_ZERO, _FROM_MEAN))
+    no_humidity = rows[:, [FEATURES.index("RelativeHumidity")]] == 0
+    hundreds = 100 * rows[:, at_mean].astype(np.float64)
+    found[:, at_zero] = np.where(no_humidity & (rows[:, at_zero] == 0), np.nan, rows[:, at_zero])
+    no_reading = np.abs(hundreds - hundreds.round()) > 0.01
+    found[:, at_mean] = np.where(no_reading, np.nan, rows[:, at_mean])
+    return filled(Series(found, np.array([len(rows)]), FEATURES, ("weather",)), "hold").rows
 
 
 def _cuts(block: int) -> tuple[int, int, int]:

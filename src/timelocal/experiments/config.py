@@ -384,18 +384,24 @@ class TrainConfig(BaseModel):
         return f"{'-'.join(names)}{told}-s{self.seed}-{self.sha256()[:8]}"
 
 
-class CostConfig(TrainConfig):
-    """As a training run; what is measured is one batch presented `repeats` times, after one that warms up."""
+class _Kind(TrainConfig):
+    """What has the settings of a training run and `measures` something else with them."""
 
-    measures: Literal["cost"] = "cost"
-    repeats: int = 5
+    measures: str
 
     def chosen(self) -> dict[str, Any]:
         """As of a training run, with `measures`, which says that it is none."""
         return {"measures": self.measures, **super().chosen()}
 
 
-class ForecastConfig(TrainConfig):
+class CostConfig(_Kind):
+    """As a training run; what is measured is one batch presented `repeats` times, after one that warms up."""
+
+    measures: Literal["cost"] = "cost"
+    repeats: int = 5
+
+
+class ForecastConfig(_Kind):
     """As a training run, of `members` networks whose forecasts are averaged (`experiments.forecast`).
 
     The networks of seed s start from the seeds s·members, …, s·members + members − 1.
@@ -403,10 +409,6 @@ class ForecastConfig(TrainConfig):
 
     measures: Literal["forecast"] = "forecast"
     members: Count = 5
-
-    def chosen(self) -> dict[str, Any]:
-        """As of a training run, with `measures`, which says that it is none."""
-        return {"measures": self.measures, **super().chosen()}
 
 
 KINDS: dict[str | None, type[TrainConfig]] = {

@@ -9,13 +9,10 @@ from statistics import median
 import torch
 
 from timelocal import data
-from timelocal.experiments.command import known_command
 from timelocal.experiments.config import CostConfig
-from timelocal.experiments.environment import environment
-from timelocal.experiments.folder import already_done, set_status
-from timelocal.experiments.origins import origins
-from timelocal.experiments.run import begin, build_network, build_optimizer, warn_of_changes
-from timelocal.files import as_path, exclusive, make_folder, write_json
+from timelocal.experiments.folder import set_status
+from timelocal.experiments.run import arrive, build_network, build_optimizer, recording
+from timelocal.files import write_json
 from timelocal.model.build import make_rule
 from timelocal.training.memory import peak_memory
 from timelocal.training.stream import Stream
@@ -28,12 +25,9 @@ def measure_cost(config: CostConfig, out: str | Path, data_dir: str | Path | Non
     the `peak_megabytes` of resident memory above what stood before it; the latter is None where the system
     does not tell.
     """
-    folder = as_path(out, "out") / config.folder_name()
-    warn_of_changes(config, folder)
-    if already_done(config, folder):
+    folder, earlier = arrive(config, out)
+    if earlier is None:
         return folder
-    torch.set_num_threads(config.threads)
-    torch.set_flush_denormal(True)
     dataset = data.load(config.dataset, data_dir)
     part = data.split(dataset, config.seed).train[torch.arange(config.batch)]
     network = build_network(config, dataset)
@@ -48,21 +42,16 @@ def measure_cost(config: CostConfig, out: str | Path, data_dir: str | Path | Non
             rule.accumulate(rule.estimate(part.inputs, part.targets))
             optimizer.step()
 
-    with exclusive(make_folder(folder) / ".lock"):
-        if already_done(config, folder):  # by another, while the data were loaded here
+    with recording(config, folder, earlier) as ours:
+        if not ours:
             return folder
-        begin(folder, config, environment(known_command(config), origins(config)))
-        try:
+        update()
+        seconds = []
+        for _ in range(config.repeats):
+            start = time.perf_counter()
             update()
-            seconds = []
-            for _ in range(config.repeats):
-                start = time.perf_counter()
-                update()
-                seconds.append(time.perf_counter() - start)
-            peak = peak_memory(update)
-        except Exception as error:
-            set_status(folder, "failed", f"{type(error).__name__}: {error}")
-            raise
+            seconds.append(time.perf_counter() - start)
+        peak = peak_memory(update)
         write_json(folder / "history.json", {"epochs": []})
         write_json(folder / "timing.json", {"step_seconds_median": median(seconds)})
         result = {

@@ -10,16 +10,13 @@ from torch import Tensor
 
 from timelocal.data.metrics import mse
 from timelocal.errors import Problem, raise_problems
-from timelocal.experiments.command import known_command
 from timelocal.experiments.config import ForecastConfig
-from timelocal.experiments.environment import environment
 from timelocal.experiments.floors import floors
-from timelocal.experiments.folder import already_done, set_status
-from timelocal.experiments.origins import origins
+from timelocal.experiments.folder import set_status
 from timelocal.experiments.predictions import measured
 from timelocal.experiments.preparing import Prepared, prepared
-from timelocal.experiments.run import begin, build_network, trained, warn_of_changes
-from timelocal.files import as_path, exclusive, make_folder, write_json
+from timelocal.experiments.run import arrive, build_network, recording, trained
+from timelocal.files import write_json
 from timelocal.losses import LOSSES
 from timelocal.training import History
 
@@ -40,28 +37,20 @@ def forecast(config: ForecastConfig, out: str | Path, data_dir: str | Path | Non
     Raises:
         ArgumentError: for data whose parts do not follow each other in time.
     """
-    folder = as_path(out, "out") / config.folder_name()
-    warn_of_changes(config, folder)
-    if already_done(config, folder):
+    folder, earlier = arrive(config, out)
+    if earlier is None:
         return folder
-    torch.set_num_threads(config.threads)
-    torch.set_flush_denormal(True)
     ready = prepared(config, data_dir)
     if not ready.dataset.card.consecutive:
         expected = "data whose parts follow each other in time, such as temperature-block"
         raise_problems([Problem("dataset", repr(config.dataset), expected)])
     untrained = build_network(config, ready.dataset)
     trivial = floors(ready, untrained, LOSSES[config.loss](), None)
-    with exclusive(make_folder(folder) / ".lock"):
-        if already_done(config, folder):  # by another, while the data were loaded here
+    with recording(config, folder, earlier) as ours:
+        if not ours:
             return folder
-        begin(folder, config, environment(known_command(config), origins(config)))
-        try:
-            first = config.members * config.seed
-            members = [_member(config, ready, first + n) for n in range(config.members)]
-        except Exception as error:
-            set_status(folder, "failed", f"{type(error).__name__}: {error}")
-            raise
+        first = config.members * config.seed
+        members = [_member(config, ready, first + n) for n in range(config.members)]
         histories = [history for history, _ in members]
         write_json(folder / "history.json", {"epochs": _mean_curves(histories)})
         took = [seconds for one in histories for seconds in one.step_seconds]
@@ -87,8 +76,9 @@ def forecast(config: ForecastConfig, out: str | Path, data_dir: str | Path | Non
 
 def _member(config: ForecastConfig, ready: Prepared, seed: int) -> tuple[History, Tensor]:
     """A network of this seed: its training, and its forecast (1, T, o) of the test part."""
-    rule, history = trained(config.model_copy(update={"seed": seed}), ready.dataset, ready.split)
     split = ready.split
+    own = config.model_copy(update={"seed": seed})
+    rule, history = trained(own, ready.dataset, split, tested=True)
     before = torch.cat((split.train.inputs[-1:], split.validation.inputs), 1)
     outputs = rule.outputs(torch.cat((before, split.test.inputs), 1))
     return history, outputs[:, before.shape[1] :]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from timelocal.analysis.alignment import watch
 from timelocal.data import Dataset, Split
 from timelocal.data.sequences import valid
 from timelocal.errors import RunError
-from timelocal.experiments.command import command_of
+from timelocal.experiments.command import known_command
 from timelocal.experiments.config import TrainConfig
 from timelocal.experiments.environment import environment
 from timelocal.experiments.explosion import explosion
@@ -66,12 +66,9 @@ def run(
     Raises `DataError` if the data cannot be had and `RunError` if the folder cannot be written, or if the run
     is there but its files are not those of then.
     """
-    folder = as_path(out, "out") / config.folder_name()
-    earlier = warn_of_changes(config, folder)
-    if already_done(config, folder):
+    folder, earlier = arrive(config, out)
+    if earlier is None:
         return folder
-    torch.set_num_threads(config.threads)
-    torch.set_flush_denormal(True)
     ready = prepared(config, data_dir)
     dataset, split, card = ready.dataset, ready.split, ready.dataset.card
     network = build_network(config, dataset)
@@ -92,64 +89,88 @@ def run(
     first = torch.arange(min(config.batch, len(split.train)))
     watched = watch(rule, split.train[first]) if config.alignment else None
 
-    with exclusive(make_folder(folder) / ".lock"):
-        if already_done(config, folder):  # by another, while the data were loaded here
+    with recording(config, folder, earlier) as ours:
+        if not ours:
             return folder
-        begin(folder, config, environment(command_of(config), origins(config)) | earlier)
-        try:
-            history = fit(
-                rule,
-                optimizer,
-                split.train,
-                split.validation,
-                test=split.test,
-                epochs=config.epochs,
-                batch_size=config.batch,
-                seed=config.seed,
-                clip=config.clip,
-                online=config.online,
-                folder=folder,
-                progress=progress,
-                watch=watched,
-                scheduler=scheduler,
-                patience=config.patience,
-                metrics=metrics,
-                device=None if config.device == "cpu" else config.device,
+        history = fit(
+            rule,
+            optimizer,
+            split.train,
+            split.validation,
+            test=split.test,
+            epochs=config.epochs,
+            batch_size=config.batch,
+            seed=config.seed,
+            clip=config.clip,
+            online=config.online,
+            folder=folder,
+            progress=progress,
+            watch=watched,
+            scheduler=scheduler,
+            patience=config.patience,
+            metrics=metrics,
+            device=None if config.device == "cpu" else config.device,
+        )
+        rule.to("cpu")
+        result = _result(config, history, trivial)
+        if trivial_metric is not None:
+            result["trivial_metric"] = trivial_metric
+        if card.classes is None:
+            after = predicted(rule, split.test)
+            test = ready.raw.test
+            own = ready.in_own_units(after)
+            result["metrics"] = measured(
+                valid(own, test.lengths), valid(test.targets, test.lengths)
             )
-            rule.to("cpu")
-            result = _result(config, history, trivial)
-            if trivial_metric is not None:
-                result["trivial_metric"] = trivial_metric
-            if card.classes is None:
-                after = predicted(rule, split.test)
-                test = ready.raw.test
-                own = ready.in_own_units(after)
-                result["metrics"] = measured(
-                    valid(own, test.lengths), valid(test.targets, test.lengths)
-                )
-                if before is not None:
-                    curves = shown(one.targets[0], before, after[0])
-                    write_json(folder / "predictions.json", curves)
-            save(_model(config, rule, ready), folder / MODEL)
-            write_json(folder / "result.json", result)
-            exploded = explosion(history.epochs, config.loss, trivial)
-            if exploded and history.status == "finished":
-                set_status(folder, "diverged", exploded)
-            else:
-                set_status(folder, history.status, history.message)
+            if before is not None:
+                curves = shown(one.targets[0], before, after[0])
+                write_json(folder / "predictions.json", curves)
+        save(_model(config, rule, ready), folder / MODEL)
+        write_json(folder / "result.json", result)
+        exploded = explosion(history.epochs, config.loss, trivial)
+        if exploded and history.status == "finished":
+            set_status(folder, "diverged", exploded)
+        else:
+            set_status(folder, history.status, history.message)
+    return folder
+
+
+def arrive(config: TrainConfig, out: str | Path) -> tuple[Path, dict[str, Any] | None]:
+    """The folder of a run, and what `recording` adds to its environment; None if the run is done already.
+
+    Sets the number of torch's threads, and flushes subnormal numbers, if there is something to do. Warns as
+    `run` does.
+    """
+    folder = as_path(out, "out") / config.folder_name()
+    earlier = _warn_of_changes(config, folder)
+    if already_done(config, folder):
+        return folder, None
+    torch.set_num_threads(config.threads)
+    torch.set_flush_denormal(True)
+    return folder, earlier
+
+
+@contextmanager
+def recording(config: TrainConfig, folder: Path, earlier: Mapping[str, Any]) -> Iterator[bool]:
+    """Write down that a run has begun, or goes on, and if an error ends it; nobody else does it meanwhile.
+
+    False if another process did it while the data were loaded here.
+    """
+    with exclusive(make_folder(folder) / ".lock"):
+        if already_done(config, folder):
+            yield False
+            return
+        set_status(folder, "running", files=())  # what was known of its files holds no longer
+        write_json(folder / "config.json", config.model_dump(mode="json"))
+        found = {**environment(known_command(config), origins(config)), **earlier}
+        write_json(folder / "environment.json", found)
+        set_status(folder, "running", files=("config.json", "environment.json"))
+        try:
+            yield True
         except Exception as error:
             with suppress(RunError):  # the disk that failed the run may fail its obituary too
                 set_status(folder, "failed", f"{type(error).__name__}: {error}")
             raise
-    return folder
-
-
-def begin(folder: Path, config: TrainConfig, environment: Mapping[str, Any]) -> None:
-    """Write down that a run has begun, or goes on."""
-    set_status(folder, "running", files=())  # what was known of its files holds no longer
-    write_json(folder / "config.json", config.model_dump(mode="json"))
-    write_json(folder / "environment.json", environment)
-    set_status(folder, "running", files=("config.json", "environment.json"))
 
 
 def build_network(config: TrainConfig, dataset: Dataset) -> Network:
@@ -189,8 +210,13 @@ def build_optimizer(config: TrainConfig, network: Network) -> Optimizer:
     return make([recurrent, {"params": list(network.readout.parameters())}], lr=config.lr)
 
 
-def trained(config: TrainConfig, dataset: Dataset, split: Split) -> tuple[Rule, History]:
-    """A network trained by `config` without a folder, as it was after its best epoch."""
+def trained(
+    config: TrainConfig, dataset: Dataset, split: Split, *, tested: bool = False
+) -> tuple[Rule, History]:
+    """A network trained by `config` without a folder, as it was after its best epoch.
+
+    tested: whether the test part is measured after every epoch.
+    """
     network = build_network(config, dataset)
     rule = make_rule(config.rule, network, config.loss, config.at, config.seed, config.rule_options)
     optimizer = build_optimizer(config, network)
@@ -199,7 +225,7 @@ def trained(config: TrainConfig, dataset: Dataset, split: Split) -> tuple[Rule, 
         optimizer,
         split.train,
         split.validation,
-        test=split.test,
+        test=split.test if tested else None,
         epochs=config.epochs,
         batch_size=config.batch,
         seed=config.seed,
@@ -212,7 +238,7 @@ def trained(config: TrainConfig, dataset: Dataset, split: Split) -> tuple[Rule, 
     return rule, history
 
 
-def warn_of_changes(config: TrainConfig, folder: Path) -> dict[str, Any]:
+def _warn_of_changes(config: TrainConfig, folder: Path) -> dict[str, Any]:
     """Warn if the run in `folder` began with another source of a plug-in.
 
     Returns:
@@ -224,7 +250,7 @@ def warn_of_changes(config: TrainConfig, folder: Path) -> dict[str, Any]:
     before = read_object(path)
     told = changes(config, before)
     for text in told:
-        warnings.warn(text, ChangedPluginWarning, stacklevel=3)
+        warnings.warn(text, ChangedPluginWarning, stacklevel=4)
     found = before.get("earlier_plugins")
     earlier = list(found) if isinstance(found, list) else []
     if told:

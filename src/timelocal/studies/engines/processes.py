@@ -48,9 +48,8 @@ class Processes:
                 return Outcome(trial, "lost", "the study was stopped")
             return Outcome(trial, *supervise(trial, store, data_dir, limits, stop))
 
-        with ThreadPoolExecutor(
-            self.workers
-        ) as pool:  # leaving the block waits for the children to end
+        # leaving the block waits for the children to end
+        with ThreadPoolExecutor(self.workers) as pool:
             try:
                 for future in as_completed([pool.submit(one, trial) for trial in trials]):
                     yield future.result()

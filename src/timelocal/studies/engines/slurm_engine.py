@@ -96,9 +96,8 @@ class SlurmEngine:
                     time.sleep(_LOOK[self.cluster])
         finally:
             for job in running:
-                with suppress(
-                    Exception
-                ):  # a job that has just ended, a scheduler that does not answer
+                # a job that has just ended, a scheduler that does not answer
+                with suppress(Exception):
                     job.cancel()
 
     def _executor(self, folder: Path, trials: Sequence[Trial]) -> Any:
