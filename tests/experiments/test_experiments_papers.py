@@ -54,6 +54,7 @@ NAMES = {
             "mackey-glass",
             "permuted-mnist",
             "permuted-mnist-slow",
+            "permuted-mnist-wide",
             "permuted-mnist-128",
             "delays",
             "feedback",
