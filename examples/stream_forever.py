@@ -112,16 +112,47 @@ def main(
 
 
 def draw(found: dict[str, Tensor], steps: int, path: Path) -> None:
-    """The errors as curves, each point the mean of a fortieth of the stream."""
-    import matplotlib.pyplot as plt
+    """The errors as curves, each point the mean of a fortieth of the stream.
 
-    figure, axes = plt.subplots(figsize=(6, 3.2), layout="constrained")
-    for name, errors in found.items():
-        means = [float(part.mean()) for part in errors.tensor_split(40)]
-        axes.semilogy([steps * (k + 0.5) / 40 for k in range(40)], means, label=name)
-    axes.set(xlabel="steps of the stream", ylabel="mean squared error of the answers")
-    axes.legend(fontsize="small")
-    figure.savefig(path)
+    Where a window contains no mark the curves coincide: the later ones are thinner and lie on the earlier.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    from timelocal.report.figures import TRIVIAL_COLOUR
+    from timelocal.report.printed import for_print, save
+    from timelocal.report.style import rule_colours, variant_look
+
+    hue = rule_colours(["rtrl", "tbptt"])
+    shades = [variant_look(hue["tbptt"], number)[0] for number in range(5)]
+    looks = {
+        "readout alone": (TRIVIAL_COLOUR, 9.0),
+        "TBPTT(1)": (shades[3], 6.0),
+        "TBPTT(10)": (shades[4], 3.5),
+        "TBPTT(50)": (shades[1], 1.2),
+        "TBPTT(500)": (shades[0], 2.0),
+        "RTRL": (hue["rtrl"], 2.0),
+    }
+    beside = {"TBPTT(500)": (26, 6), "RTRL": (25, -18)}  # which point, and points above it
+    with for_print(9):
+        figure = Figure(figsize=(4.8, 3.6), layout="constrained")
+        axes = figure.subplots()
+        for name, (colour, width) in looks.items():
+            means = [float(part.mean()) for part in found[name].tensor_split(40)]
+            places = [steps / 1e6 * (k + 0.5) / 40 for k in range(40)]
+            axes.semilogy(places, means, label=name, color=colour, linewidth=width)
+            if name in beside:
+                point, above = beside[name]
+                where = places[point], means[point]
+                look = {"color": colour, "textcoords": "offset points", "ha": "center"}
+                axes.annotate(name, where, (0, above), **look)
+        axes.set(xlabel="million steps of the stream", ylabel="mean squared error of the answers")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_formatter(NullFormatter())
+        axes.spines[["top", "right"]].set_visible(False)
+        figure.legend(loc="outside upper center", ncols=3, frameon=False, handlelength=3)
+        save(figure, path)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 from pathlib import Path
 from types import ModuleType
 
@@ -121,6 +122,20 @@ def test_every_mark_is_asked_for_once_and_late() -> None:
         mark = marks[marks <= question][-1]
         assert question - mark >= forever.LEAST
         assert targets[question] == inputs[mark, 0]
+
+
+def test_every_rule_of_the_stream_has_its_curve_in_the_figure(tmp_path: Path) -> None:
+    forever = example("stream_forever")
+    windows = [f"TBPTT({window})" for window in (1, 10, 50, 500)]
+    found = {name: torch.rand(80) for name in ("RTRL", "readout alone", *windows)}
+    pictures = []
+    for path in (tmp_path / "one.svg", tmp_path / "two.svg"):
+        forever.draw(found, 1_000_000, path)
+        pictures.append(path.read_text(encoding="utf-8"))
+    assert pictures[0] == pictures[1]
+    curves = re.findall(r'<path d="M[^"]*L[^"]*" clip-path=[^>]*stroke: (#\w+)', pictures[0])
+    assert len(curves) == len(set(curves)) == len(found)
+    assert all(f"<!-- {name} -->" in pictures[0] for name in found)
 
 
 @pytest.mark.slow

@@ -41,8 +41,11 @@ _POINT = 0.5
 
 
 @contextmanager
-def for_print() -> Iterator[None]:
+def for_print(size: float = 7) -> Iterator[None]:
     """Small text, fonts that can be edited, and the same bytes every time.
+
+    Args:
+        size: of the text, in points.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
@@ -53,7 +56,7 @@ def for_print() -> Iterator[None]:
     fixed: Any = {
         "svg.hashsalt": "timelocal",
         "pdf.fonttype": 42,
-        "font.size": 7,
+        "font.size": size,
         "axes.linewidth": 0.6,
     }
     with rc_context(fixed):
