@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -13,6 +15,8 @@ from timelocal.report import distance
 from timelocal.report.markdown import write_markdown
 from timelocal.studies.reproduction import LineResult, Reproduction
 from timelocal.studies.store import RunRecord
+
+SVG = "{http://www.w3.org/2000/svg}"
 
 BPTT = Key("digits", "BPTT, the better cell", "true BPTT")
 BPTT_RNN = Key("digits", "BPTT, tanh RNN", "true BPTT")
@@ -97,6 +101,32 @@ def test_the_floor_is_drawn_where_it_is_known(tmp_path: Path, majority: float | 
     picture = distance.draw(accuracy, costs, tmp_path / "a.svg")
     assert picture is not None
     assert ("stroke-dasharray: 3.7" in picture.read_text()) == (majority is not None)
+
+
+def test_a_plot_is_high_enough_on_a_phone_and_its_ticks_are_round(tmp_path: Path) -> None:
+    accuracy, costs = study()
+    several = [
+        replace(one, line=replace(one.line, key=one.line.key._replace(panel=panel)))
+        for panel in ("one", "two", "three")
+        for one in accuracy.lines
+    ]
+    picture = distance.draw(replace(accuracy, lines=tuple(several)), costs, tmp_path / "a.svg")
+    assert picture is not None
+    root = ElementTree.parse(picture).getroot()
+    width = float(root.attrib["viewBox"].split()[2])
+    heights = []
+    for group in root.iter(f"{SVG}g"):
+        if group.attrib.get("id", "").startswith("axes_"):
+            outline = group.find(f"{SVG}g/{SVG}path")  # its background comes first
+            if outline is None:  # the place of a fourth panel is empty
+                continue
+            places = [float(y) for y in re.findall(r"[ML] \S+ (\S+)", outline.attrib["d"])]
+            heights.append((max(places) - min(places)) * 358 / width)
+    assert len(heights) == 3
+    assert min(heights) >= 200
+    ticks = re.findall(r"<!-- ([\d.]+) -->", picture.read_text())
+    assert len(ticks) > 6
+    assert all((2 * float(tick)).is_integer() for tick in ticks)
 
 
 def test_without_costs_there_is_no_picture(tmp_path: Path) -> None:

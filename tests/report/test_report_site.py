@@ -333,7 +333,7 @@ def test_no_two_lines_of_an_experiment_look_alike(name: str) -> None:
     [(0.0236, 0.031), (0.0005, 0.025), (0.0102, 0.0103), (1, 1), (30, 120), (8, 512), (1234, 5678)],
 )
 def test_labels_below_an_axis_do_not_touch_on_a_phone(least: float, most: float) -> None:
-    axis = line_figures._log_places([least, most])
+    axis = line_figures.log_places([least, most])
     low, high = axis["range"]
     assert 10**low < least <= most < 10**high
     places = [220 * (math.log10(tick) - low) / (high - low) for tick in axis["tickvals"]]
@@ -348,8 +348,8 @@ def test_labels_below_an_axis_do_not_touch_on_a_phone(least: float, most: float)
 
 
 def test_an_axis_over_many_decades_has_few_powers_of_ten() -> None:
-    assert line_figures._log_places([1e-4, 1e-1])["dtick"] == 1
-    assert line_figures._log_places([1e-9, 1e9])["dtick"] == 4
+    assert line_figures.log_places([1e-4, 1e-1])["dtick"] == 1
+    assert line_figures.log_places([1e-9, 1e9])["dtick"] == 4
 
 
 @pytest.mark.parametrize("measure", MEASURES)

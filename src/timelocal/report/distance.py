@@ -12,6 +12,7 @@ from timelocal.analysis.statistics import summarize
 from timelocal.experiments.config import TrainConfig
 from timelocal.report import printed
 from timelocal.report.figures import TRIVIAL_COLOUR
+from timelocal.report.line_figures import log_places
 from timelocal.report.lines import titled
 from timelocal.report.style import cell_label, rule_colours, rule_label
 from timelocal.studies.measures import MEASURES
@@ -23,6 +24,18 @@ if TYPE_CHECKING:
 
 _MARKERS = {"rnn": "s", "gru": "o", "lru": "^", "rtu": "D"}
 _OTHER_MARKER = "v"
+
+_PAPER, _PAGE = (printed.WIDTH, 7), (4.8, 9)
+"""The width in inches and the text in points: of one column, and of a page, down to a phone's 358 pixels."""
+
+_HEIGHT, _AROUND = 0.67, 0.9
+"""The height of a panel as a share of the width, and the inches of the legend and the name of the axis."""
+
+_AXES = {1: 280, 2: 130}
+"""Pixels of the horizontal axis of a panel on a phone, by the number of panels side by side."""
+
+_LEGEND = 4
+"""Entries in a row of the legend."""
 
 
 class Point(NamedTuple):
@@ -85,7 +98,7 @@ def draw(one: Reproduction, costs: Reproduction, output: Path, columns: int = 2)
 
     Args:
         output: its suffix decides the format.
-        columns: the largest number of panels side by side.
+        columns: the largest number of panels side by side: 1 in a column of print, 2 on a page.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
@@ -99,27 +112,32 @@ def draw(one: Reproduction, costs: Reproduction, output: Path, columns: int = 2)
     main = one.experiment.measures[0]
     measure, floors = MEASURES[main], one.floors(main)
     panels = list(dict.fromkeys(point.panel for point in made))
+    width, text = _PAPER if columns == 1 else _PAGE
     columns = min(columns, len(panels))
     rows = -(-len(panels) // columns)
-    with printed.for_print():
+    with printed.for_print(text):
         from matplotlib.figure import Figure
 
-        figure = Figure(figsize=(printed.WIDTH * columns, 2.6 * rows + 0.8), layout="constrained")
+        height = _HEIGHT * width * rows + _AROUND
+        figure = Figure(figsize=(width, height), layout="constrained")
         grid = figure.subplots(rows, columns, squeeze=False)
         for axes, panel in zip(grid.flat, panels, strict=False):
             floor = fmean(floors[panel].values()) if floors.get(panel) else None
-            _panel(axes, [point for point in made if point.panel == panel], floor, measure.scale)
-            axes.set_title(panel, fontsize=8)
+            here = [point for point in made if point.panel == panel]
+            _panel(axes, here, floor, measure.scale, _AXES[columns])
+            axes.set_title(panel, fontsize=text + 1)
         for axes in grid.flat[len(panels) :]:
             axes.set_axis_off()
         figure.supxlabel("milliseconds per update, one thread, logarithmic")
         figure.supylabel(titled(measure))
-        _legend(figure, made, any(map(floors.get, panels)), 4 if columns == 1 else 7)
+        _legend(figure, made, any(map(floors.get, panels)))
         return printed.save(figure, output)
 
 
-def _panel(axes: Axes, made: Sequence[Point], floor: float | None, scale: float) -> None:
-    from matplotlib.ticker import LogLocator, NullFormatter
+def _panel(
+    axes: Axes, made: Sequence[Point], floor: float | None, scale: float, pixels: float
+) -> None:
+    from matplotlib.ticker import MaxNLocator
 
     colours = rule_colours(point.rule for point in made)
     if floor is not None:
@@ -139,15 +157,14 @@ def _panel(axes: Axes, made: Sequence[Point], floor: float | None, scale: float)
             elinewidth=1,
             capsize=2,
         )
-    axes.set_xscale("log")
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.xaxis.set_major_formatter("{x:g}")
-    axes.xaxis.set_minor_formatter(NullFormatter())
+    ticks = log_places([point.milliseconds for point in made], pixels)
+    printed.draw_axis(axes, "x", {"title": {"text": ""}, "type": "log"} | ticks)
+    axes.yaxis.set_major_locator(MaxNLocator(6, steps=(1, 2, 5, 10)))
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _legend(figure: Figure, made: Sequence[Point], floored: bool, columns: int) -> None:
-    """A colour for every rule, a marker for every cell; hollow where the recurrence is frozen."""
+def _legend(figure: Figure, made: Sequence[Point], floored: bool) -> None:
+    """Rows of colours for the rules, of markers for the cells, and of what else there is."""
     from matplotlib.lines import Line2D
 
     def entry(label: str, colour: str, marker: str, face: str) -> Line2D:
@@ -156,16 +173,30 @@ def _legend(figure: Figure, made: Sequence[Point], floored: bool, columns: int) 
         )
 
     colours, grey = rule_colours(point.rule for point in made), "#b5b5b5"
-    entries = [
+    rules = [
         entry(rule_label(rule), colours[rule], "o", colours[rule])
         for rule in dict.fromkeys(point.rule for point in made if not point.frozen)
     ]
-    entries += [
+    cells = [
         entry(cell_label(cell), grey, _MARKERS.get(cell, _OTHER_MARKER), grey)
         for cell in dict.fromkeys(point.cell for point in made)
     ]
+    others = []
     if any(point.frozen for point in made):
-        entries.append(entry("frozen recurrence", grey, "o", "white"))
+        others.append(entry("frozen recurrence", grey, "o", "white"))
     if floored:
-        entries.append(Line2D([], [], label="floor", color=TRIVIAL_COLOUR, linestyle="--"))
-    figure.legend(handles=entries, loc="outside upper center", ncols=columns, frameon=False)
+        others.append(Line2D([], [], label="floor", color=TRIVIAL_COLOUR, linestyle="--"))
+    nothing = entry("", "none", "", "none")
+    in_rows = [
+        one
+        for kind in (rules, cells, others)
+        for one in (*kind, *[nothing] * (-len(kind) % _LEGEND))
+    ]
+    by_column = [one for column in range(_LEGEND) for one in in_rows[column::_LEGEND]]
+    figure.legend(
+        handles=by_column,
+        loc="outside upper center",
+        ncols=_LEGEND,
+        frameon=False,
+        handlelength=1.5,
+    )

@@ -297,8 +297,8 @@ def _log_ticks(low: float, high: float) -> dict[str, Any]:
     return {"dtick": "D2", "tickformat": "~g"} if high - low > 0.7 else {"nticks": 5}
 
 
-def _log_places(values: Sequence[float]) -> dict[str, Any]:
-    """The range and the ticks of a horizontal logarithmic axis: as many as do not touch on a phone."""
+def log_places(values: Sequence[float], width: float = _PHONE) -> dict[str, Any]:
+    """The range and the ticks of a horizontal logarithmic axis, as many as do not touch on `width` pixels."""
     low, high = axis_range(values, log=True)
     if high - low > 2:
         return {"range": [low, high], "dtick": math.ceil((high - low) / 6)}
@@ -317,7 +317,7 @@ def _log_places(values: Sequence[float]) -> dict[str, Any]:
 
     def fit(ticks: Sequence[float]) -> bool:
         widths = [_LETTER * len(label) for label in written(ticks)]
-        places = [_PHONE * math.log10(tick) / (high - low) for tick in ticks]
+        places = [width * math.log10(tick) / (high - low) for tick in ticks]
         return all(
             right - left > (before + after) / 2 + _LETTER
             for left, right, before, after in zip(
@@ -403,7 +403,7 @@ def _values_axis(
     layout["margin"]["b"] += 16 * (len(written) - 1)
     values = [x for trace in traces for x in trace["x"]]
     if measure.log and values and min(values) > 0:
-        layout["xaxis"] |= _LOG | _log_places(values)
+        layout["xaxis"] |= _LOG | log_places(values)
     return layout
 
 
@@ -555,7 +555,7 @@ def _sizes(lines: Sequence[LineResult], name: str, looks: Looks) -> Figure:
     log = _logarithmic(measure, points)
     layout = _layout(_axis(lines[0]), "<br>".join(textwrap.wrap(titled(measure), _LABEL)), log)
     sizes = [x for trace in points for x in trace["x"]]
-    layout["xaxis"] |= {"type": "log"} | (_log_places(sizes) if sizes else {})
+    layout["xaxis"] |= {"type": "log"} | (log_places(sizes) if sizes else {})
     layout["yaxis"] |= _scale(heights, points, log)
     return Figure(
         f"{measure.title} over {_axis(lines[0])}",

@@ -129,7 +129,7 @@ def _draw(drawing: Drawing, figure: Figure) -> None:
         key = name.replace("axis", "")
         own = [trace for trace in figure.spec["data"] if trace.get("yaxis", "y") == key]
         _plot(axes, own, layout | {"yaxis": layout[name]})
-    _axis(rows[-1], "x", layout["xaxis"])
+    draw_axis(rows[-1], "x", layout["xaxis"])
     drawing.align_ylabels()
 
 
@@ -159,7 +159,7 @@ def _plot(axes: Axes, traces: Sequence[Mapping[str, Any]], layout: Mapping[str, 
             verticalalignment=note["yanchor"],
             color=note["font"].get("color", "black"),
         )
-    _axis(axes, "y", layout["yaxis"])
+    draw_axis(axes, "y", layout["yaxis"])
 
 
 def _trace(axes: Axes, trace: Mapping[str, Any], x: Any, y: Any, order: int) -> None:
@@ -195,7 +195,7 @@ def _each(value: Any, count: int) -> Sequence[Any]:
     return value if isinstance(value, list) else [value] * count
 
 
-def _axis(axes: Axes, name: str, asked: Mapping[str, Any]) -> None:
+def draw_axis(axes: Axes, name: str, asked: Mapping[str, Any]) -> None:
     """The title, the scale, the range and the ticks of one axis."""
     from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
