@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from timelocal.errors import ArgumentError
+from timelocal.experiments import run
 from timelocal.experiments.catalogue import EXPERIMENTS
 from timelocal.experiments.command import known_command
-from timelocal.experiments.config import ForecastConfig
+from timelocal.experiments.config import ForecastConfig, TrainConfig
 from timelocal.experiments.preparing import prepared
 from timelocal.experiments.run import trained
 from timelocal.experiments.trial import do
 from timelocal.studies.measures import value
 from timelocal.studies.store import RunRecord, read
+from timelocal.training import History, fit
 
 SMALL = {
     "dataset": "temperature-block:horizon=24,block=1",
@@ -94,3 +97,26 @@ def test_the_command_is_that_of_its_table() -> None:
     assert again == "timelocal reproduce beyond/weather-blocks --profile laptop"
     assert known_command(ForecastConfig(**SMALL)) is None
     assert json.loads(line.config.canonical())["measures"] == "forecast"
+
+
+def test_training_without_a_folder_follows_the_weights_of_classes_and_the_device(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked = []
+
+    def spied(*parts: Any, **options: Any) -> History:
+        asked.append(options["device"])
+        return fit(*parts, **options)
+
+    monkeypatch.setattr(run, "fit", spied)
+    made = {"dataset": "delayed-match", "cell": "rnn", "rule": "dfa", "hidden": 2, "epochs": 1}
+    plain = TrainConfig(**made)
+    ready = prepared(plain, None)
+    rule, _ = trained(plain, ready.dataset, ready.split)
+    weighted = TrainConfig(**made, class_weight="balanced", device="cpu:0")
+    own, _ = trained(weighted, ready.dataset, ready.split)
+    assert asked == [None, "cpu:0"]
+    assert rule.loss.class_weights is None
+    counts = torch.bincount(ready.split.train.targets.flatten(), minlength=2)
+    expected = len(ready.split.train) / (2 * counts)
+    torch.testing.assert_close(own.loss.class_weights, expected)

@@ -50,3 +50,9 @@ def test_a_task_of_two_experiments_counts_once() -> None:
     one = task("easy", (0.5, 0.5, 0.5), (0.9, 0.9, 0.9))
     again = replace(one, experiment=replace(one.experiment, measures=("last_accuracy",)))
     assert overview([one, again]).rows[1].runs == 3
+
+
+def test_rows_of_a_page_are_not_resampled_again_for_the_next() -> None:
+    one = task("easy", (0.5, 0.5, 0.5), (0.9, 0.9, 0.9))
+    (dfa,) = [row for row in overview([one]).rows if row.label == "DFA"]
+    assert any(row is dfa for row in overview([one]).rows)

@@ -72,8 +72,7 @@ def run(
     ready = prepared(config, data_dir)
     dataset, split, card = ready.dataset, ready.split, ready.dataset.card
     network = build_network(config, dataset)
-    loss = class_weights(config, split.train, len(card.classes or ()))
-    rule = make_rule(config.rule, network, loss, config.at, config.seed, config.rule_options)
+    rule = _rule(config, network, dataset, split)
     optimizer = build_optimizer(config, network)
     scheduler = make_scheduler(config.scheduler, optimizer, config.epochs)
     target = config.reading.get("target")
@@ -109,7 +108,7 @@ def run(
             scheduler=scheduler,
             patience=config.patience,
             metrics=metrics,
-            device=None if config.device == "cpu" else config.device,
+            device=_device(config),
         )
         rule.to("cpu")
         result = _result(config, history, trivial)
@@ -213,12 +212,12 @@ def build_optimizer(config: TrainConfig, network: Network) -> Optimizer:
 def trained(
     config: TrainConfig, dataset: Dataset, split: Split, *, tested: bool = False
 ) -> tuple[Rule, History]:
-    """A network trained by `config` without a folder, as it was after its best epoch.
+    """A network trained by `config` without a folder, as it was after its best epoch, on the CPU.
 
     tested: whether the test part is measured after every epoch.
     """
     network = build_network(config, dataset)
-    rule = make_rule(config.rule, network, config.loss, config.at, config.seed, config.rule_options)
+    rule = _rule(config, network, dataset, split)
     optimizer = build_optimizer(config, network)
     history = fit(
         rule,
@@ -234,8 +233,20 @@ def trained(
         scheduler=make_scheduler(config.scheduler, optimizer, config.epochs),
         patience=config.patience,
         restore_best=True,
+        device=_device(config),
     )
-    return rule, history
+    return rule.to("cpu"), history
+
+
+def _rule(config: TrainConfig, network: Network, dataset: Dataset, split: Split) -> Rule:
+    """The rule of `config`, whose loss may weigh the classes by their counts in the training part."""
+    loss = class_weights(config, split.train, len(dataset.card.classes or ()))
+    return make_rule(config.rule, network, loss, config.at, config.seed, config.rule_options)
+
+
+def _device(config: TrainConfig) -> str | None:
+    """The device to move the training to; None if it stays on the CPU."""
+    return None if config.device == "cpu" else config.device
 
 
 def _warn_of_changes(config: TrainConfig, folder: Path) -> dict[str, Any]:

@@ -81,8 +81,8 @@ def measures(reproduction: Reproduction) -> list[Measure]:
 
 
 def titled(measure: Measure) -> str:
-    """The title of a measure with its unit."""
-    return f"{measure.title} ({measure.unit.strip()})" if measure.unit else measure.title
+    """The title of a measure with its unit, which never stands alone on a line."""
+    return f"{measure.title}\u00a0({measure.unit.strip()})" if measure.unit else measure.title
 
 
 def rows(reproduction: Reproduction) -> list[LineRow]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from statistics import fmean
 
 import numpy as np
@@ -70,12 +71,13 @@ def overview(reproductions: Sequence[Reproduction]) -> Overview:
             ]
             if found:
                 scores.setdefault((key.label, key.column), {})[key.panel] = found
-    rows = [_row(*name, list(by_task.values())) for name, by_task in scores.items()]
+    rows = [_row(*name, tuple(map(tuple, by_task.values()))) for name, by_task in scores.items()]
     rows.sort(key=lambda row: -row.interquartile_mean)
     return Overview(tuple(rows), tuple(tasks))
 
 
-def _row(label: str, column: Column, by_task: Sequence[Sequence[float]]) -> OverviewRow:
+@cache  # the site and the Markdown page show the same rows, and resampling takes long
+def _row(label: str, column: Column, by_task: tuple[tuple[float, ...], ...]) -> OverviewRow:
     generator = np.random.default_rng(0)
     resampled = [
         interquartile_mean(
