@@ -240,7 +240,7 @@ def interquartile_mean(values: Sequence[float]) -> float:
 
     If a quarter of n is not a whole number, the boundary values are weighted.
 
-    >>> interquartile_mean([0.0, 1.0, 2.0, 100.0]), interquartile_mean([0.0, 1.0, 5.0])
+    >>> interquartile_mean([0.0, 1.0, 2.0, 100.0]), round(interquartile_mean([0.0, 1.0, 5.0]), 6)
     (1.5, 1.5)
 
     Source: Agarwal et al. (2021), Deep Reinforcement Learning at the Edge of the Statistical Precipice.

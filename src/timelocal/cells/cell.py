@@ -126,7 +126,17 @@ def outer_each(post: Tensor, pre: Tensor | None) -> Tensor:
 
 
 class Cell(ABC):
-    """One recurrent step and its mathematics. Cells hold no weights and no state."""
+    """One recurrent step and its mathematics. Cells hold no weights and no state.
+
+    A cell of your own is easier to write as an `AutogradCell`, which derives every derivative.
+
+    >>> import timelocal as tl
+    >>> cell = tl.cells.GRUResetAfter()
+    >>> cell.gate_names, cell.elementwise
+    (('r', 'z', 'n'), False)
+    >>> tl.from_cell(cell, 3, 8, output_size=2).recurrent.weight_hh_l0.shape
+    torch.Size([24, 8])
+    """
 
     name: ClassVar[str]
     """The name in configs and on the command line."""

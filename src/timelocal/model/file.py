@@ -98,6 +98,12 @@ def load(
     Raises:
         DataError: for a file that is missing, damaged, or not a model.
         ArgumentError: for a model with your own cell, rule, readout, loss or slope that is not given.
+
+    >>> import pathlib, tempfile, torch, timelocal as tl
+    >>> file = pathlib.Path(tempfile.mkdtemp(), "model.safetensors")
+    >>> tl.save(tl.DFA(tl.GRU(1, 8, output_size=2), seed=0), file)
+    >>> tl.load(file).predict(torch.zeros(3, 5, 1)).shape
+    (3,)
     """
     file = as_path(path, "path")
     if not file.is_file():

@@ -174,6 +174,18 @@ def black_box(
 
     Raises:
         ArgumentError: as `RNN`, and for a cell that is not a `BlackBox`.
+
+    >>> import torch, timelocal as tl
+    >>> class Device(tl.BlackBox):
+    ...     name = "device"
+    ...     def scan(self, weights, inputs, initial, node_noise=None):
+    ...         hidden, measured = [initial[0]], []
+    ...         for drive in self.drive(weights, inputs, node_noise):
+    ...             measured.append(drive + hidden[-1] @ weights.hh.t())
+    ...             hidden.append(measured[-1].clamp(-1, 1))
+    ...         return self.report(inputs, (torch.stack(hidden),), torch.stack(measured))
+    >>> rule = tl.ANP(tl.black_box(Device(), 3, 8, output_size=2), seed=0)
+    >>> rule(torch.randn(4, 7, 3), torch.tensor([0, 1, 1, 0])).backward()
     """
     if not isinstance(cell, BlackBox):
         remedy = "Subclass timelocal.BlackBox and give it a scan."

@@ -34,6 +34,11 @@ class Network(nn.Module):
         recurrent: the stack; its `state_dict` is that of the torch.nn module, plus D if it decorrelates.
         readout: any module from (n, f·directions) to (n, o); f is h unless the cell has other features.
         batch_first: whether sequences enter as (b, t, i), the default, or (t, b, i).
+
+    >>> import torch, timelocal as tl
+    >>> network = tl.GRU(3, 8, output_size=2)
+    >>> network.recurrent.weight_hh_l0.shape, network.readout
+    (torch.Size([24, 8]), Linear(in_features=8, out_features=2, bias=True))
     """
 
     def __init__(

@@ -23,6 +23,11 @@ class Trajectory:
     is padded.
     dropout: the mask on the output of each layer but the top one, (t, b, f·directions) or None.
     skip: whether the top layer outputs the sum of all layers' features.
+
+    >>> import torch, timelocal as tl
+    >>> trajectory = tl.GRU(3, 8, output_size=2).scan(torch.zeros(4, 7, 3))
+    >>> trajectory.outputs.shape, trajectory.layers[0][0].hidden.shape
+    (torch.Size([7, 4, 8]), torch.Size([7, 4, 8]))
     """
 
     layers: tuple[tuple[LayerTrajectory, ...], ...]

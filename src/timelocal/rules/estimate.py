@@ -18,7 +18,11 @@ class RuleSpec:
     """What a rule declares about itself; `timelocal.testing.check_rule` measures everything but the texts.
 
     The class declares what holds for the default options. An instance whose options change this has its own
-    `spec`: `NP(network, credit="to_go").spec.target` is "bptt".
+    `spec`.
+
+    >>> import timelocal as tl
+    >>> tl.NP.spec.target, tl.NP(tl.RNN(3, 8, output_size=2), credit="to_go").spec.target
+    ('tbptt1', 'bptt')
     """
 
     name: str
@@ -65,6 +69,12 @@ class Estimate:
     over its layers and directions; the "activity_loss" of cells with a penalty on their activity, the sum.
     entering: gradients at the network's inputs, if the batch asked for them: "inputs" (t, b, i)
     and "initial" (states, l·directions, b, h).
+
+    >>> import torch, timelocal as tl
+    >>> rule = tl.BPTT(tl.GRU(3, 8, output_size=2))
+    >>> estimate = rule.estimate(torch.zeros(4, 7, 3), torch.tensor([0, 1, 1, 0]))
+    >>> estimate.outputs.shape, estimate.gradients["recurrent.weight_hh_l0"].shape
+    (torch.Size([4, 2]), torch.Size([24, 8]))
     """
 
     loss: Tensor
@@ -91,7 +101,13 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The network's results on one batch: as in `Estimate`, without gradients."""
+    """The network's results on one batch: as in `Estimate`, without gradients.
+
+    >>> import torch, timelocal as tl
+    >>> rule = tl.DFA(tl.GRU(3, 8, output_size=2), seed=0)
+    >>> rule.evaluate(torch.zeros(4, 7, 3), torch.tensor([0, 1, 1, 0])).count
+    4.0
+    """
 
     loss: Tensor
     outputs: Tensor

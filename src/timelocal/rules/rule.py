@@ -43,6 +43,13 @@ class Rule(nn.Module, ABC):
 
     A user calls the rule as a loss, or `estimate`, `accumulate`, `evaluate`, `outputs`, `check`. An author
     declares `spec` and writes `recurrent_gradients`, and `begin` and `advance` for a rule that learns online.
+
+    >>> import torch, timelocal as tl
+    >>> rule = tl.DFA(tl.GRU(3, 8, output_size=2), seed=0)
+    >>> loss = rule(torch.randn(4, 7, 3), torch.tensor([0, 1, 1, 0]))
+    >>> loss.backward()  # fills .grad with the rule's estimate
+    >>> rule.network.recurrent.weight_hh_l0.grad.shape
+    torch.Size([24, 8])
     """
 
     spec: RuleSpec
