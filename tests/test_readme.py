@@ -6,6 +6,7 @@ import importlib.util
 import json
 import re
 import shlex
+import tomllib
 from glob import glob
 from pathlib import Path
 
@@ -37,6 +38,54 @@ def test_the_readme_trains_in_a_dozen_lines() -> None:
     for _ in range(3):  # the same by hand
         exec(compile(loop, "README.md", "exec"), scope)
     assert rule.evaluate(train.inputs, train.targets).loss < 0.9 * before
+
+
+def test_the_readme_s_speeds_are_those_of_the_records() -> None:
+    text = " ".join((ROOT / "README.md").read_text().split())
+    bench, online, fit = (
+        json.loads((ROOT / "results" / "bench" / f"{name}.json").read_text())
+        for name in ("bench", "online", "fit")
+    )
+    shapes = [one["ratios"] for one in bench["results"]]
+    times = [
+        (row["torch"] / microseconds, microseconds)
+        for row in online["microseconds"].values()
+        for name, microseconds in row.items()
+        if name.partition(",")[0] != "torch" and "," not in name  # chunks, not single steps
+    ]
+    measured = {
+        r"a DFA estimate is ([\d.]+) \(.*?\) to ([\d.]+) \(.*?\) times": [
+            one["dfa_vs_torch"] for one in shapes
+        ],
+        r"and ([\d.]+) to ([\d.]+) times as fast as BPTT with jitted": [
+            one["dfa_vs_jax"] for one in shapes
+        ],
+        r"our own BPTT is ([\d.]+) to ([\d.]+) times": [one["bptt_vs_torch"] for one in shapes],
+        r"a stream takes ([\d.]+) to ([\d.]+) µs": [microseconds for _, microseconds in times],
+        r": ([\d.]+) to ([\d.]+) times as fast as `torch.nn` on one": [ratio for ratio, _ in times],
+        r"`tl.fit` takes ([\d.]+) to ([\d.]+) times as long": [
+            one["fit"] / one["bare"] for one in fit["microseconds"].values()
+        ],
+    }
+    for pattern, values in measured.items():
+        told = re.search(pattern, text)
+        assert told is not None, pattern
+        assert [float(number) for number in told.groups()] == pytest.approx(
+            [min(values), max(values)], rel=0.05
+        ), pattern
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/install.md"])
+def test_every_extra_is_in_the_table_and_marked_if_all_leaves_it_out(page: str) -> None:
+    pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    extras = pyproject["project"]["optional-dependencies"]
+    (everything,) = extras.pop("all")
+    included = set(re.findall(r"[a-z]+", everything.partition("[")[2]))
+    rows = re.findall(r"^\| (`[^|]*) \|", (ROOT / page).read_text(), re.MULTILINE)
+    marked = dict(found for row in rows for found in re.findall(r"`([a-z]+)`( \*)?(?=,|$)", row))
+    assert {name: not star for name, star in marked.items() if name in extras} == {
+        name: name in included for name in extras if name not in ("dev", "docs")
+    }
 
 
 @pytest.mark.slow

@@ -94,7 +94,8 @@ def ALIF(  # noqa: N802
 ) -> Network:
     """A network of leaky integrate-and-fire neurons with adaptive thresholds, and a leaky readout.
 
-        as `LIF`, with     z_t = 1 if v_t > θ + β a_t else 0     a_t = ρ a_{t-1} + z_{t-1}
+        z_t = 1 if v_t > θ + β a_t else 0
+        a_t = ρ a_{t-1} + z_{t-1}           the rest as in `LIF`
 
     Args:
         membrane, threshold, options: as in `LIF`.
