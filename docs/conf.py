@@ -23,6 +23,7 @@ API = {
     "timelocal.integrations.river": "Estimators for river",
     "timelocal.testing": "Oracles and contracts",
     "timelocal.analysis.statistics": "Statistics for few seeds",
+    "timelocal.fast": "Native loops",
     "timelocal.studies.engines": "Engines of studies",
     "timelocal.report": "Reports",
     "timelocal.errors": "Errors",

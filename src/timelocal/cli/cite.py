@@ -12,7 +12,7 @@ def cite(
         list[str], typer.Argument(help="Names of rules; or your own as package.module:Name.")
     ],
 ) -> None:
-    """Print the sources of rules as BibTeX, and timelocal itself."""
+    """Print the sources of rules, and of timelocal itself, as BibTeX."""
     from timelocal import __version__
     from timelocal.cli.terminal import say
     from timelocal.experiments.bibtex import bibtex

@@ -27,9 +27,9 @@ def evaluate(
 ) -> None:
     """Evaluate: precision, recall and F1 by class, confusion matrix and calibration; or errors of values.
 
-    They are compared with what needs no learning over time: the most frequent class, the mean, the last
-    value of a forecast, a ridge regression. For a run folder these are fitted to its training part, if
-    available.
+    The results are compared with predictors that learn nothing over time: the most frequent class, the mean,
+    the last value of a forecast, a ridge regression. For a run folder these are fitted to its training part,
+    if available.
     """
     from timelocal.cli.models import model_at, more_for
     from timelocal.cli.terminal import say, show

@@ -9,7 +9,7 @@ from timelocal.cli.terminal import show
 
 
 def list_(out: Out = Path("runs")) -> None:
-    """List datasets, rules, cells, optimizers, what installed packages add, and the runs under --out."""
+    """List data sets, rules, cells, optimizers, what installed packages add, and the runs under --out."""
     from timelocal.cli.tables import datasets_table, plugins_table, rules_table, runs_table
     from timelocal.model.build import CELLS, OPTIMIZERS
     from timelocal.studies.store import runs

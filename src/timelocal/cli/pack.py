@@ -25,7 +25,7 @@ def pack(
         bool, typer.Option("--unpack", help="Write the runs of a packed file as run folders.")
     ] = False,
 ) -> None:
-    """Pack runs into one small file that every verb reads in place of run folders, or unpack it."""
+    """Pack runs into one small file that every command reads in place of run folders, or unpack it."""
     from timelocal.errors import Problem, raise_problems
     from timelocal.studies.packing import pack as do_pack
     from timelocal.studies.packing import unpack

@@ -19,7 +19,7 @@ from timelocal.studies.store import RunRecord
 def datasets_table() -> Table:
     """Name, size and title of every dataset."""
     columns = ("name", "sequences × steps × features", "classes", "what")
-    table = listing(*columns, title="datasets")
+    table = listing(*columns, title="data sets")
     for name in data.names():
         card = data.card(name)
         size = " × ".join(f"{n:,}" for n in card.shape)

@@ -32,7 +32,7 @@ def train(
     at: Annotated[
         str | None,
         typer.Option(
-            help="Where the loss is taken: last, every, ramp or mean; by default as the data need it."
+            help="Where the loss is taken: last, every, ramp or mean; by default, what suits the data."
         ),
     ] = None,
     cell_option: Annotated[
