@@ -40,6 +40,7 @@ from timelocal.model.build import (
 )
 from timelocal.network import Network
 from timelocal.plugins import running
+from timelocal.rules import RULES
 from timelocal.rules.batch import STEPWISE
 from timelocal.training.stream_checks import check_stream
 from timelocal.typing import Place
@@ -314,12 +315,7 @@ class TrainConfig(BaseModel):
             )
             raise _RefusedError([problem])
         try:
-            network = _small_network(info.data)
-            names = ("rule", "loss", "at", "rule_options")
-            rule, loss, at, options = (info.data[name] for name in names)
-            made = make_rule(rule, network, loss, at, 0, options)
-            check_stream(made)
-            made.begin(1)
+            _judge(info.data, info.data["rule_options"], online=True)
         except TimelocalError as error:
             problems.append(error)
         if problems:
@@ -339,8 +335,7 @@ class TrainConfig(BaseModel):
             raise _RefusedError([error]) from error
         own = _known_options(f"rule {rule!r}", options, defaults)
         try:
-            network = _small_network(info.data)
-            make_rule(rule, network, info.data["loss"], info.data["at"], 0, options)
+            _judge(info.data, options, online=False)
         except TimelocalError as error:
             raise _RefusedError([error]) from error
         lists = {k: list(v) for k, v in defaults.items() if isinstance(v, tuple)}
@@ -417,6 +412,29 @@ KINDS: dict[str | None, type[TrainConfig]] = {
     "forecast": ForecastConfig,
 }
 """The kind of a configuration by what it `measures`."""
+
+
+_ACCEPTED: set[tuple[object, ...]] = set()
+"""What built-in rules have accepted on built-in cells. Asking them takes nearly all of the time of making a
+configuration, and the thousands of all experiments differ in a few hundred such questions."""
+
+
+def _judge(fields: Mapping[str, Any], options: Mapping[str, Option], online: bool) -> None:
+    """Let the rule itself judge its options, and perhaps begin a stream, on a network of few units."""
+    cell, rule, loss, at = (fields[name] for name in ("cell", "rule", "loss", "at"))
+    names = ("layers", "layer_norm", "skip", "readout_hidden", "cell_options")
+    settings = {name: fields.get(name) for name in names}
+    # as text: 1, 1.0 and True are equal, but a rule may take only one of them
+    told = json.dumps([loss, at, settings, options, online])
+    asked = (CELLS.get(cell), RULES.get(rule), told)
+    if asked in _ACCEPTED:
+        return
+    made = make_rule(rule, _small_network(fields), loss, at, 0, options)
+    if online:
+        check_stream(made)
+        made.begin(1)
+    if None not in asked:
+        _ACCEPTED.add(asked)
 
 
 def _small_network(fields: Mapping[str, Any]) -> Network:
