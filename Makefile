@@ -9,6 +9,8 @@ PYTEST := $(BIN)/python -m pytest
 PARALLEL := -n auto --dist loadgroup
 # The tests of mathematics, which has to be the same without the native kernels.
 TORCH_TESTS := cells network rules testing training test_feedback.py test_losses.py
+# Bytecode is kept: else each worker, and each process that a test starts, compiles all of the source again.
+unexport PYTHONDONTWRITEBYTECODE
 FAST := not slow and not thorough and not browser and not attack
 
 .PHONY: help demo docs test test-torch test-slow test-thorough test-browser test-attack lint format clean
