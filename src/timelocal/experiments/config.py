@@ -479,7 +479,8 @@ def _differing(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[s
     return {
         name: value
         for name, value in values.items()
-        if name not in defaults or json.dumps(value) != json.dumps(defaults[name])
+        if name not in defaults
+        or (value is not defaults[name] and json.dumps(value) != json.dumps(defaults[name]))
     }
 
 
