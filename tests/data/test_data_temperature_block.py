@@ -123,6 +123,7 @@ def test_bad_numbers_are_told(name: str, told: str) -> None:
         data.card(name)
 
 
+@pytest.mark.slow
 @pytest.mark.data
 def test_a_regression_is_better_than_no_change(data_dir: Path) -> None:
     name = "temperature-block:horizon=1,block=1"

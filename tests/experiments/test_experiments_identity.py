@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -189,6 +190,7 @@ def test_a_record_names_the_command_that_makes_it_again(
         command_of(cost)
 
 
+@cache
 def committed() -> dict[str, PackedRun]:
     found = dict(read_packed(COMMITTED))
     assert len(found) >= 2404
@@ -240,7 +242,7 @@ def test_the_command_says_all_that_is_chosen(monkeypatch: pytest.MonkeyPatch) ->
         TrainConfig(**stepwise | {"at": "mean", "online": False})
 
 
-@pytest.mark.parametrize("step", [40, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("step", [300, pytest.param(1, marks=pytest.mark.slow)])
 def test_every_committed_command_makes_that_very_run(
     step: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

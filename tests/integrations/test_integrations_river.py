@@ -33,6 +33,7 @@ LONG = {"check_bounded_memory_growth"}
 
 
 def rivers_checks(long: bool) -> Iterator[object]:
+    """Fast: each check on one of an estimator's two settings, in turn."""
     for estimator in ESTIMATORS:
         for number, options in enumerate(estimator._unit_test_params()):
             found = [
@@ -42,7 +43,9 @@ def rivers_checks(long: bool) -> Iterator[object]:
             ]
             for place, check in enumerate(found):
                 name = f"{estimator.__name__}-{number}-{place}-{check.__name__}"
-                yield pytest.param(estimator, options, check, id=name)
+                slow = long or (place + number) % 2
+                marks = pytest.mark.slow if slow else []
+                yield pytest.param(estimator, options, check, id=name, marks=marks)
 
 
 @pytest.mark.parametrize(("estimator", "options", "check"), list(rivers_checks(long=False)))
@@ -51,7 +54,6 @@ def test_rivers_own_checks(estimator, options, check) -> None:
     check(estimator(**options).clone())
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("estimator", "options", "check"), list(rivers_checks(long=True)))
 @pytest.mark.filterwarnings("ignore")
 def test_rivers_own_checks_of_long_streams(estimator, options, check) -> None:

@@ -156,7 +156,7 @@ def test_weight_perturbation_converges_to_its_target_and_no_other(cell: str, cre
     ("redraw", "noise"),
     [
         ("step", "low_rank(1)"),
-        ("step", "sparse(1)"),
+        pytest.param("step", "sparse(1)", marks=slow),
         pytest.param("step", "low_rank(3)", marks=slow),
         pytest.param("step", "sparse(2)", marks=slow),
         pytest.param("sequence", "low_rank(1)", marks=slow),

@@ -189,10 +189,15 @@ def test_a_wrong_surrogate_is_seen() -> None:
 
 
 DERIVED = ("bptt", "dfa", "eprop", "rflo", "rtrl", "snap1", "sparse-rtrl", "tbptt")
-HELD = [
-    pytest.param(name, case, id=f"{name}-{case}")
-    for name in DERIVED
-    for case in spiking_cases()
+HELD = [  # fast: each case of each rule on one of the two cells in turn
+    pytest.param(
+        name,
+        case,
+        id=f"{name}-{case}",
+        marks=[] if (rule + place + place // 6) % 2 else [pytest.mark.slow],
+    )
+    for rule, name in enumerate(DERIVED)
+    for place, case in enumerate(spiking_cases())  # six of each cell
     if RULES[name].spec.bidirectional or not case.bidirectional
 ]
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
+from itertools import product
 
 import pytest
 import torch
@@ -68,9 +70,17 @@ def test_a_step_is_refused_and_nothing_has_moved(name, looped, decorrelate):
     assert stream.step(x[:, 0], y[:, 0]).loss.isfinite()
 
 
-@pytest.mark.parametrize("looped", [False, True])
-@pytest.mark.parametrize("name", ONLINE)
-@pytest.mark.parametrize("cell", ["RNN", "GRU", "LSTM"])
+def _in_turn() -> Iterator[object]:
+    """Fast: each rule on one cell as it is and on another looped; slow: all."""
+    cells = ("RNN", "GRU", "LSTM")
+    for (place, name), (other, cell), looped in product(
+        enumerate(ONLINE), enumerate(cells), (False, True)
+    ):
+        fast = (place + other + looped) % len(cells) == 0
+        yield pytest.param(name, cell, looped, marks=[] if fast else pytest.mark.slow)
+
+
+@pytest.mark.parametrize(("name", "cell", "looped"), list(_in_turn()))
 def test_the_steps_of_a_chunk_before_it_are_made(name, cell, looped):
     stream, other = (stream_of(name, cell, looped=looped) for _ in range(2))
     x, y = data(3e38)
