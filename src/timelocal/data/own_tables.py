@@ -1,4 +1,4 @@
-"""Tables of a user's own: a `.csv`, `.tsv` or `.parquet` as a data frame, and a data frame as series."""
+"""A user's own tables: a `.csv`, `.tsv` or `.parquet` as a data frame, and a data frame as series."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from timelocal.errors import (
 Column = str | int
 
 LABELS = ("label", "class", "target", "y")
-"""Names by which a column of labels is known if none is given, in small letters."""
+"""Names that mark a column as the labels if none is given, in lower case."""
 
 _MISSING = ["", "?", "NaN", "nan", "NA", "N/A", "n/a", "null", "None", "-nan", "#N/A"]
 _DELIMITERS = (";", "\t", ",", "|", " ")
@@ -52,7 +52,7 @@ class Table:
     named: bool = True
     """Whether the columns have names; else they are numbered from 0."""
     decimal_comma: bool = False
-    """Whether numbers have a decimal comma: a point is then none."""
+    """Whether numbers have a decimal comma; a point is then not a decimal sign."""
 
 
 def read_delimited(
@@ -60,11 +60,11 @@ def read_delimited(
 ) -> Table:
     """A text file of rows; its delimiter, decimal sign and header are detected from its first lines.
 
-    time: the column of times, to be read as such where they are in ISO 8601. names_of: columns of names, of
-    series and of classes: 007 is no number there.
+    time: the column of times, parsed if they are in ISO 8601. names_of: columns of names of series or
+    classes, in which 007 is not a number.
 
     Raises:
-        DataError: rows of different lengths, a name that two columns have; with the line.
+        DataError: for rows of different lengths and for two columns of the same name; it names the line.
     """
     text, encoding = text_of(path, _HEAD)
     lines = [line.strip(" ") for line in split_lines(text)[:_SAMPLE] if line.strip()]
@@ -97,7 +97,7 @@ def read_delimited(
         "decimal": "," if comma else ".",
         "header": 0 if named else None,
         "index_col": False,
-        # it costs a fifth of the reading, and no file has spaces behind delimiters only after a megabyte
+        # a fifth of the reading time; files with spaces after delimiters have some in the first megabyte
         "skipinitialspace": any(f"{before} " in "\n" + text for before in (delimiter, "\n")),
         "na_values": _MISSING,
         "keep_default_na": False,
@@ -130,7 +130,7 @@ def read_delimited(
 
 
 def _line_of(path: Path, delimiter: str, index: int) -> int:
-    """The line where the row of this index begins; empty lines are no rows, quoted cells may hold some."""
+    """The line where the row of this index begins. Empty lines are not rows, but are part of quoted cells."""
     lines = (line.strip(" ") for line in split_lines(text_of(path)[0]))
     reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True)
     end = 0
@@ -144,9 +144,9 @@ def _line_of(path: Path, delimiter: str, index: int) -> int:
 
 
 def _without_leftovers(frame: pd.DataFrame) -> pd.DataFrame:
-    """Without what programs leave in a table: empty rows at its end; unnamed columns, empty or counting rows.
+    """The frame without empty rows at its end and unnamed columns that are empty or count the rows.
 
-    A spreadsheet writes cells that were emptied; a data frame its index, which is no feature.
+    Spreadsheets write cells that were emptied, and data frames write their index, which is no feature.
     """
     if len(frame) and frame.iloc[-1].isna().all():
         full = frame.notna().any(axis=1).to_numpy()
@@ -168,15 +168,15 @@ def _is_left_over(column: pd.Series) -> bool:
 
 
 def _read_csv(path: Path, encoding: str, options: dict[str, Any]) -> pd.DataFrame:
-    """The frame; a file whose first lines alone are in UTF-8 is read in Windows' Latin.
+    """Read the frame. A file of which only the first lines are UTF-8 is read as Windows Latin (cp1252).
 
-    Chunk by chunk, which is faster; as a whole where the chunks of a column are of several types.
+    It is read in chunks, which is faster, or as a whole if the chunks of a column have different types.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("error", pd.errors.ParserWarning)
         warnings.simplefilter("error", pd.errors.DtypeWarning)
         warnings.filterwarnings("ignore", "Could not infer format", UserWarning)
-        warnings.filterwarnings("ignore", ".*mixed time zones", FutureWarning)  # told in `_parsed`
+        warnings.filterwarnings("ignore", ".*mixed time zones", FutureWarning)  # see `_parsed`
         try:
             return pd.read_csv(path, encoding=encoding, **options)
         except UnicodeDecodeError:
@@ -188,8 +188,8 @@ def _read_csv(path: Path, encoding: str, options: dict[str, Any]) -> pd.DataFram
 def read_parquet(path: Path, repeated: Sequence[Column | None] = ()) -> Table:
     """A parquet file.
 
-    repeated: columns in which few texts come often, as the names of series do: read as a dictionary and the
-    places in it. Columns called as labels are read so too.
+    repeated: columns of a few texts that recur, such as the names of series; these, and columns called as
+    labels are, are read as a dictionary and indices into it.
     """
     from pyarrow import parquet
 
@@ -210,7 +210,7 @@ def table_of(frame: Any, source: str = "frame") -> Table:
     """A data frame of pandas or polars as a table; levels of its index that have names become columns.
 
     Raises:
-        ArgumentError: for what is no data frame.
+        ArgumentError: if it is not a data frame.
     """
     if not isinstance(frame, pd.DataFrame) and hasattr(frame, "to_pandas"):
         frame = frame.to_pandas()
@@ -226,7 +226,7 @@ def table_of(frame: Any, source: str = "frame") -> Table:
 
 
 def _delimiter(lines: Sequence[str]) -> str:
-    """The delimiter that cuts most of the lines into as many cells as the first, and into more than one."""
+    """The delimiter that splits most lines into as many cells as the first line, and into more than one."""
 
     def agreement(delimiter: str) -> tuple[int, int]:
         rows = csv.reader(lines, delimiter=delimiter, skipinitialspace=True)
@@ -235,7 +235,7 @@ def _delimiter(lines: Sequence[str]) -> str:
 
     best = max(_DELIMITERS, key=lambda one: agreement(one)[0])
     fits = agreement(best)[0]
-    # spaces are also part of names: they cut all lines alike, or none
+    # names may hold spaces too: spaces are the delimiter only if they split all lines alike
     return best if fits == len(lines) or (fits and best != " ") else ","
 
 
@@ -264,11 +264,11 @@ def series_from(
 ) -> Series:
     """The series of a table: one row per step with `series`, `time` or `one_series`, else one per series.
 
-    one_series: the name of the series that all rows are of. finds_label: whether a column is taken for the
-    labels because of its name. changes: whether the class may change within a series.
+    one_series: the name of the series to which all rows belong. finds_label: whether a column may be taken as
+    the labels because of its name. changes: whether the class may change within a series.
 
     Raises:
-        ArgumentError: for columns that are not there, and cells that are not as they should be.
+        ArgumentError: for missing columns and invalid cells.
     """
     frame = table.frame
     known = [name for name in (series, time, label) if name is not None]
@@ -383,7 +383,7 @@ def _order(
         if not back.any():
             return None
     if times.dtype == np.int64:
-        # one whole number for both, which sorts several times as fast as the two
+        # one integer for both sorts several times faster than the two
         since = times - times.min()
         since //= max(int(np.gcd.reduce(since)), 1)
         span = int(since.max()) + 1
@@ -393,7 +393,7 @@ def _order(
 
 
 def _gaps(steps: NDArray[Any]) -> int:
-    """How many steps are left out between two, in units of the median distance."""
+    """The number of steps that are missing in between, in units of the median distance."""
     if not len(steps) or (steps == steps[0]).all():  # a quick check; the median below is slower
         return 0
     steps = steps[steps > 0]
@@ -417,7 +417,7 @@ def _numbers(table: Table, name: Column) -> NDArray[Any]:
         numbers = pd.to_numeric(column, errors="coerce")
         wrong = (numbers.isna() & column.notna()).to_numpy()
         expected = "a number"
-        if table.decimal_comma:  # 1.234 may be a thousand
+        if table.decimal_comma:  # 1.234 may mean 1234
             point = column.astype("str").str.contains(".", regex=False)
             wrong = wrong | point.fillna(False).to_numpy(bool)
             expected = "a number with a decimal comma and no other separators"
@@ -434,7 +434,7 @@ def _numbers(table: Table, name: Column) -> NDArray[Any]:
 
 
 def _side_by_side(columns: Sequence[NDArray[Any]]) -> NDArray[np.float64]:
-    """Columns as (R, I), written by blocks of rows that stay in the cache while all columns are."""
+    """Columns as (R, I), written in blocks of rows, so that a block stays in the cache for all columns."""
     values = np.empty((len(columns[0]), len(columns)))
     for start in range(0, len(values), _BLOCK):
         block = slice(start, start + _BLOCK)
@@ -444,7 +444,7 @@ def _side_by_side(columns: Sequence[NDArray[Any]]) -> NDArray[np.float64]:
 
 
 def _labels(table: Table, name: Column) -> tuple[NDArray[Any], NDArray[Any] | None]:
-    """A column of labels: numbers, or the places of its different texts and these."""
+    """A column of labels: numbers and None, or indices into the distinct texts and these texts."""
     column = table.frame[name]
     gone = column.isna().to_numpy()
     if gone.any():
@@ -457,7 +457,7 @@ def _labels(table: Table, name: Column) -> tuple[NDArray[Any], NDArray[Any] | No
 
 
 def _stripped(codes: NDArray[Any], names: list[Any]) -> tuple[NDArray[Any], list[Any]]:
-    """Places in a list of texts, and this without spaces around them: "a" and "a " are one."""
+    """Indices into a list of texts, and the list without spaces around texts: "a" and "a " are one."""
     bare = [name.strip() if isinstance(name, str) else name for name in names]
     different = list(dict.fromkeys(bare))
     if len(different) == len(names):
@@ -475,7 +475,7 @@ def _one_a_series(
     label: Column | None,
     changes: bool,
 ) -> tuple[NDArray[Any], NDArray[Any] | None]:
-    """The label of each series; those of all rows where they differ and are numbers, or may differ."""
+    """The label of each series, or of each row if labels vary within a series and are numbers or may vary."""
     first = np.empty(len(names), labels.dtype)
     first[codes[::-1]] = labels[::-1]
     differs = labels != first[codes]
@@ -501,7 +501,7 @@ def _row_a_series(
     kinds: NDArray[Any] | None,
     names: Sequence[Any],
 ) -> Series:
-    """Series of one feature, a row each; cells that are missing at the end of a row make it shorter."""
+    """Series of one feature, one per row; missing cells at the end of a row shorten its series."""
     missing = np.isnan(values)
     lengths = np.full(len(values), values.shape[1])
     if missing.any():
@@ -523,7 +523,7 @@ _ZONE = r"[T ]\d{2}.*(?:Z|z|[+-]\d{2}:?\d{2}|[+-]\d{2})$"
 
 
 def _times(table: Table, name: Column) -> NDArray[Any]:
-    """A column of times as numbers that rise with time: as they are, or in UTC."""
+    """A column of times as numbers that rise with time: unchanged, or from time stamps, in UTC."""
     column = table.frame[name]
     gone = column.isna().to_numpy()
     if gone.any():
@@ -538,7 +538,7 @@ def _times(table: Table, name: Column) -> NDArray[Any]:
 
 
 def _refuse_midnight(table: Table, name: Column, codes: NDArray[Any], times: NDArray[Any]) -> None:
-    """Refuse times of day without a date that go back: sorted, what follows midnight would come first."""
+    """Refuse times of day without a date that go back: sorting would put what follows midnight first."""
     column = table.frame[name]
     if not re.fullmatch(r"\s*\d{1,2}:\d{2}(:\d{2}([.,]\d+)?)?\s*", str(column.iloc[0])):
         return
@@ -551,7 +551,7 @@ def _refuse_midnight(table: Table, name: Column, codes: NDArray[Any], times: NDA
 
 
 def _parsed(table: Table, name: Column, column: Any) -> Any:
-    """Time stamps as text: ISO 8601, or one other form in which the place of the day can be detected."""
+    """Parse time stamps: ISO 8601, or another form in which day and month can be told apart."""
     text = column.astype("str")
     try:
         with warnings.catch_warnings():
@@ -588,9 +588,7 @@ def _parsed(table: Table, name: Column, column: Any) -> Any:
             table, row, name, repr(text.iloc[row])[:60], "a time stamp such as 2026-01-31 12:00:00"
         )
         raise
-    yearless = (
-        parsed.dt.year == 1
-    ).to_numpy()  # what pandas makes of "Jan-26": the 26th of January
+    yearless = (parsed.dt.year == 1).to_numpy()  # pandas reads "Jan-26" as the 26th of January
     if yearless.any():
         row = int(yearless.argmax())
         _refuse(table, row, name, repr(text.iloc[row]), "a date with its year, such as 2026-01-31")

@@ -37,7 +37,7 @@ _CROSS = 8
 """The size of the cross that ends a run."""
 
 _ROOM = 100.0
-"""How far above what finished a logarithmic axis may reach for what ended early: a factor."""
+"""The factor by which a logarithmic axis may exceed the finished runs to show those that ended early."""
 
 _BEHIND, _FEWEST = 10_000, 20
 """The approximate number of points of all seeds in a figure together, and the minimum for each curve."""
@@ -46,19 +46,19 @@ _FOLDED = 3
 """From this number of panels on, one figure shows all final values, and the curves of each are folded."""
 
 _ROW, _WRITTEN, _LEVEL, _AROUND = 22, 15, 13, 90
-"""Pixels of a line, of each row of its name above it, of a line without one, and around the plot."""
+"""Pixels: of a line, of each row of the name above it, of a line without a name, and around the plot."""
 
 _LABEL, _NARROW, _NAME = 34, 28, 44
 """The number of letters that fit below or beside an axis, below one with names on its left, above a line."""
 
 _PHONE, _LETTER = 220, 8
-"""Pixels of the narrowest horizontal axis, on a phone, and at most of a letter of its labels."""
+"""Pixels: of the narrowest horizontal axis (on a phone), and of the widest letter of its labels."""
 
 _STROKE = 10
-"""The size of the stroke of a mean: 14 pixels long, as much as is free between a name and its line."""
+"""The size of the stroke that marks a mean: it is 14 pixels long, which fits below the line's name."""
 
 _FAINT, _CROWD = (0.08, 0.25), 8.0
-"""The least and the most opacity of a seed's curve; so much have all the curves of a figure together."""
+"""The least and the most opacity of a seed's curve, and the sum of the opacities in one figure."""
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ def _name(one: LineResult) -> str:
 
 
 def _counted(one: LineResult) -> str:
-    """The name with how many seeds finished, where that is not all of them."""
+    """The name, with the number of finished seeds unless all have finished."""
     finished = sum(run is not None and run.status == "finished" for _, run in one.runs)
     whole = finished == len(one.line.seeds)
     return _name(one) + ("" if whole else f", {finished} of {len(one.line.seeds)}")
@@ -281,7 +281,7 @@ def _logarithmic(measure: Measure, traces: Sequence[Mapping[str, Any]]) -> bool:
 def _scale(
     finished: Sequence[float], traces: Sequence[Mapping[str, Any]], log: bool
 ) -> dict[str, Any]:
-    """The range of an axis that shows all seeds, but only the start of what grew out of all proportion."""
+    """The range of an axis: it shows all seeds, but only the start of those that grew out of proportion."""
     every = [y for trace in traces for y in trace["y"]]
     if not every:
         return {}
@@ -291,7 +291,7 @@ def _scale(
 
 
 def _log_ticks(low: float, high: float) -> dict[str, Any]:
-    """Powers of ten are enough over two decades and more, 1, 2 and 5 over most of one."""
+    """Ticks at powers of ten over more than two decades; at 1, 2 and 5 over most of one."""
     if high - low > 2:
         return {"dtick": 1}
     return {"dtick": "D2", "tickformat": "~g"} if high - low > 0.7 else {"nticks": 5}

@@ -1,4 +1,4 @@
-"""From a reproduction to the rows of its page: a line's numbers, the paper's, BPTT's, and its runs."""
+"""The rows of a reproduction's page: a line's numbers, the paper's, BPTT's, and the runs behind them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ NOTHING = "–"
 
 @dataclass(frozen=True)
 class RunRow:
-    """One run of a line: its seed, what it measured, how it ended, and how to make it again."""
+    """One run of a line: its seed, what it measured, how it ended, and the command that repeats it."""
 
     seed: int
     name: str
@@ -38,7 +38,7 @@ class RunRow:
 
 @dataclass(frozen=True)
 class LineRow:
-    """One line of a table, with all that is said of it."""
+    """One line of a table, with everything that the page says about it."""
 
     anchor: str
     line: Line
@@ -46,7 +46,7 @@ class LineRow:
     cells: tuple[str, ...]
     """Every measure as mean ± sd, "–" without a finished run."""
     best: tuple[bool, ...]
-    """Whether its mean is the best of the panel, a measure each."""
+    """For every measure, whether the mean of this line is the best of the panel."""
     interval: str
     extent: str
     stability: str
@@ -58,9 +58,9 @@ class LineRow:
     chosen: str
     searched_for: str
     tried: tuple[tuple[str, RunRow], ...]
-    """The choices that a search tried, the best first, with the run of each."""
+    """The choices that a search tried, best first, with the run of each."""
     finals: tuple[tuple[str, RunRow], ...]
-    """The best of these in full, where that decided among them."""
+    """The best of these, run in full, if the search decided among them by full runs."""
     runs: tuple[RunRow, ...]
 
 
@@ -105,7 +105,7 @@ def rows(reproduction: Reproduction) -> list[LineRow]:
 
 
 def _best(reproduction: Reproduction, name: str) -> set[Key]:
-    """In every panel the lines with the best mean; as in the authors' code is other data, some of it."""
+    """The lines with the best mean of their panel; the authors' code, often on other data, is left out."""
     best = max if MEASURES[name].higher_is_better else min
     means: dict[str, dict[Key, float]] = {}
     for one in reproduction.lines:
@@ -133,15 +133,15 @@ _Score = tuple[float, TrainConfig, RunRecord]
 
 
 def trivial(reproduction: Reproduction) -> list[TrivialRow]:
-    """What the trivial predictors reach in the main measure, mean over seeds.
+    """The scores of the trivial predictors in the main measure, averaged over seeds.
 
-    One row a panel and predictor, or one a number of hidden units where that makes a difference.
+    One row per panel and predictor, and per number of hidden units if the scores depend on it.
     """
     main = reproduction.experiment.measures[0]
     found: dict[tuple[str, str], dict[int, dict[int, _Score]]] = {}
     for one in reproduction.lines:
         if one.line.key.column == "as in the authors' code":
-            continue  # on other data, some of them
+            continue  # some of these use other data
         for config, run in one.runs:
             for name, score in trivial_scores(run, main).items():
                 if run is not None:
@@ -181,7 +181,7 @@ def _trivial_row(
 
 
 def with_links(text: str, rows: Sequence[LineRow]) -> Markup:
-    """The words of a verdict, in which every line that is named leads to its runs."""
+    """The text of a verdict, in which the name of every line is a link to its runs."""
     names: dict[str, str] = {}
     for row in sorted(rows, key=lambda row: row.line.key.column == "as in the authors' code"):
         # claims mean the corrected lines; the authors' code is named only if there is no corrected line
@@ -201,7 +201,7 @@ def with_links(text: str, rows: Sequence[LineRow]) -> Markup:
 
 
 def progress(reproduction: Reproduction) -> tuple[int, int]:
-    """Runs that have come to an end, and all that the experiment asks for."""
+    """The number of runs that have ended, and of all that the experiment asks for."""
     ended = {"finished", "diverged", "failed", "stopped"}
     done = sum(
         run is not None and run.status in ended for one in reproduction.lines for _, run in one.runs
@@ -259,7 +259,7 @@ def _row(
 
 
 def _settings(one: LineResult) -> str:
-    """How a line runs, in the words of its paper's tables; what a search has yet to choose is left open."""
+    """How a line runs, in the words of its paper's tables; "not chosen yet" if a search has yet to do so."""
     config = one.chosen or one.line.config
     open_ = one.line.search.grid if one.line.search and one.chosen is None else ()
     told = {
@@ -345,7 +345,7 @@ def _choice(line: Line, config: TrainConfig) -> str:
 
 
 def _tried(one: LineResult, reproduction: Reproduction) -> tuple[tuple[str, RunRow], ...]:
-    """What a search tried, the best in the mean over its seeds first; what is not run yet last."""
+    """The runs of a search: those of the best choice, by its mean over seeds, first, missing ones last."""
     if one.line.search is None:
         return ()
     search, runs = one.line.search, defaultdict(list)
@@ -361,7 +361,7 @@ def _choices(
     runs: Sequence[tuple[TrainConfig, RunRecord | None]],
     reproduction: Reproduction,
 ) -> tuple[tuple[str, RunRow], ...]:
-    """Runs by what a search chooses in them, with its measure."""
+    """Runs with what the search chose for each, and with the measure that it compares."""
     if one.line.search is None:
         return ()
     name = one.line.search.measure
@@ -385,7 +385,7 @@ def _run(
         values,
         "not run yet" if run is None else run.status,
         "" if run is None else run.message,
-        # costs and forecasts are measured by their table or figure alone
+        # only the command of their table or figure measures costs and forecasts
         command_of(config) if is_training(config) else reproduction.command,
         run is not None,
     )

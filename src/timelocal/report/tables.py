@@ -111,7 +111,7 @@ class TrivialRow:
 
 @dataclass(frozen=True)
 class Section:
-    """All there is to show of one dataset."""
+    """Everything that the page shows of one dataset."""
 
     dataset: str
     metric: Metric
@@ -138,13 +138,13 @@ def sections(runs: Sequence[RunRecord]) -> list[Section]:
 
 
 def values(group: Group, read: Callable[[RunRecord], object]) -> dict[int, float]:
-    """Seed to what `read` finds in each finished run, where that is a finite number."""
+    """What `read` returns for each finished run, by seed, where it is a finite number."""
     found = {seed_of(run): read(run) for run in group.finished}
     return {seed: float(value) for seed, value in found.items() if is_number(value)}
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """Nested settings as one level, keys joined by dots, values as JSON but for plain text."""
+    """Nested settings as one level, keys joined by dots, values as JSON except plain text."""
     flat: dict[str, str] = {}
     for key, value in tree.items():
         if isinstance(value, Mapping):
@@ -155,7 +155,7 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
 
 
 def differing(settings: Iterable[Mapping[str, str]]) -> list[str]:
-    """The keys with more than one value; a key that one side lacks does not apply there."""
+    """The keys with more than one value; settings without a key are not counted for it."""
     seen: dict[str, set[str]] = defaultdict(set)
     for one in settings:
         for key, value in one.items():
@@ -188,7 +188,7 @@ def _groups(runs: Sequence[RunRecord]) -> list[Group]:
     for (cell, rule), family in families.items():
         keys = differing(_settings(members[0]) for members in family)
         rates = {_settings(members[0])["decorrelate"] for members in family}
-        told = "decorrelate" if len(rates - {"null"}) < 2 else ""  # by the name of the rule
+        told = "decorrelate" if len(rates - {"null"}) < 2 else ""  # the rule's name says it
         for members in family:
             settings = _settings(members[0])
             said = [key for key in keys if key in settings and key != told]
@@ -299,7 +299,7 @@ def _best(group: Group, metric: Metric) -> dict[int, float]:
 
 
 def _result(run: RunRecord, *keys: str) -> Any:
-    """What the result of a run holds under nested keys, or None."""
+    """The value in a run's result under nested keys, or None."""
     value: Any = run.result
     for key in keys:
         value = (value or {}).get(key)

@@ -25,10 +25,10 @@ class DFA(FeedbackRule):
         G_t = F e  for all t ≤ T (loss at the last step),   G_t = F e_t  (loss at every step)
         δ_t = (∂h_t/∂a_t)ᵀ G_t, within the step,            dW = Σ_t δ_t ⊗ pre_t
 
-    for a tanh RNN δ_t = F e ⊙ (1 − h_t²). Nothing is sequential: after the forward scan the update is one
+    For a tanh RNN, δ_t = F e ⊙ (1 − h_t²). Nothing is sequential: after the forward scan the update is one
     element-wise pass and a few matrix products over t·b rows. The readout learns by the exact delta rule.
-    Each layer (and direction) has its own F from the output error: no layer waits for another. The error
-    that is projected is the one at the output of the readout, whatever module that is. In a network that
+    Each layer (and direction) has its own F from the output error: no layer waits for another. The
+    projected error is the one at the output of the readout, whatever module the readout is. In a network that
     decorrelates, G is still the signal at h itself: the random F ignores D. A stream keeps only the states,
     and one eligibility trace per synapse if `trace` is not "none".
 
@@ -52,7 +52,7 @@ class DFA(FeedbackRule):
             through no weight (1 − 1/τ, the GRU's z, the LSTM's f); "stationary", by a constant factor
             `decay` per step, from one hidden state to the next; "diagonal", through every dependence of a
             unit's states on their own past. The past gets S_{t-1} = G_{t-1} + J_tᵀ S_t instead of G_{t-1},
-            with G_t = 0 before a last step.
+            with G_t = 0 at every step but the last if only the last has a loss.
         decay: for the "stationary" trace only, λ in [0, 1) instead of J: one number for all units, (h,)
             numbers, or a range "0.5-0.99", over which the time constants 1 / (1 − λ) of the units are spread
             geometrically.
@@ -142,7 +142,7 @@ class DFA(FeedbackRule):
         )
 
     def compute(self, batch: Batch) -> tuple[ForwardPass, Gradients]:
-        """In one native call where one exists for these values, otherwise in separate parts."""
+        """In one native call if there is one for these settings and tensors, otherwise in several."""
         simple = self.trace == "none" and self.feedback_per == "layer" and self.feedback != EXACT
         if type(self) is DFA and simple and self.slope is None:
             call = single_call.prepare(self.network, self.loss, self.feedback_matrix(), batch)

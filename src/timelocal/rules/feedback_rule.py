@@ -1,4 +1,4 @@
-"""The base of rules with feedback: the error through F, followed back by a trace.
+"""The base of rules with feedback: the error is projected by F and followed back by a trace.
 
 Credit assignment has two independent axes: how the output error reaches a hidden unit (`feedback`), and
 how much of the unit's past is credited (`trace`). DFA, RFLO, e-prop and SnAp-1 are points in that plane.
@@ -98,7 +98,7 @@ class FeedbackRule(Rule):
             not_negative("feedback_decay", feedback_decay),
             flag_problem("sync", sync),
         )
-        if slope is not None:  # asked for before a layer that only runs forward is refused
+        if slope is not None:  # set first: the base class may refuse layers that only run forward
             self.spec = replace(self.spec, derivative_free=True)
         super().__init__(network, loss=loss, at=at, seed=seed, problems=problems)
         self.slope = slope
@@ -180,7 +180,7 @@ class FeedbackRule(Rule):
             )
         readout = self.network.readout
         if self.feedback in matrices.FOLLOWING:
-            if not isinstance(readout, nn.Linear):  # no longer
+            if not isinstance(readout, nn.Linear):  # replaced since the rule was made
                 _check_following(self.network, self.feedback, self.feedback_per)
             assert isinstance(readout, nn.Linear)
             last = self.network.num_layers - 1
@@ -191,9 +191,7 @@ class FeedbackRule(Rule):
         matrix: Tensor = getattr(self, parameter_name(prefix, layer, direction))
         if isinstance(readout, nn.Linear):
             matrices.check_width(matrix, readout.weight.shape[0])
-        if (
-            self.feedback in matrices.LEARNED
-        ):  # what is like the readout reaches h as from the readout
+        if self.feedback in matrices.LEARNED:  # F resembles the readout, which reads h through D
             matrix = self.network.recurrent.weights(layer, direction).carried_back(matrix.t()).t()
         return matrix
 
@@ -230,7 +228,7 @@ class FeedbackRule(Rule):
         return gradients
 
     def _signals(self, forward: ForwardPass) -> Sequence[Sequence[Tensor | None]]:
-        """G [l][d], (b, h) or (t, b, h) in that direction's own time; None where each parameter has its F."""
+        """G [l][d], (b, h) or (t, b, h) in that direction's own time; None if each parameter has its F."""
         if self.feedback_per == "parameter":
             return [[None] * len(directions) for directions in forward.trajectory.layers]
         if self.feedback == EXACT:
@@ -293,7 +291,7 @@ class FeedbackRule(Rule):
         forward: ForwardPass,
         signal: Tensor | None,
     ) -> CellWeights:
-        """The gradients of one layer, in that direction's own time, from its signal where it has one."""
+        """The gradients of one layer, in that direction's own time, from its signal if it has one."""
         cell, weights = self.network.cell, self.network.recurrent.weights(layer, direction)
         if signal is not None:
             if self.trace == "none" and self._slope is None:
@@ -374,7 +372,7 @@ class FeedbackRule(Rule):
         return forward, self._normalized(gradients), after
 
     def _kept(self) -> Trace | Tensor:
-        """What of a unit's past its traces keep."""
+        """What the traces keep of a unit's past: a kind of trace, or a decay for each unit."""
         return self.get_buffer("trace_decays") if self.trace == "stationary" else self.trace
 
     def _credit_traces(
@@ -426,11 +424,11 @@ class TracedRule(FeedbackRule):
 def exact_signals(
     network: Network, trajectory: Trajectory, signal: Tensor, at: Place
 ) -> list[list[Tensor]]:
-    """The gradient of each step's loss in the hidden states of that step, h_{t-1} held constant.
+    """The gradient of each step's loss by the hidden states of that step, with h_{t-1} held constant.
 
-    signal (n, h·directions): at the top layer's hidden states, as returned by `readout_signal`. It goes down
-    through weights, D and the connections between layers, never through time. Returns G [l][d] (t, b, h), in
-    that direction's own time; with a loss at the last step it is zero at all other steps.
+    signal (n, h·directions): at the top layer's hidden states, as returned by `readout_signal`. The signal
+    goes down through weights, D and the connections between layers, never through time. Returns G [l][d]
+    (t, b, h), in that direction's own time; with a loss at the last step it is zero at all other steps.
     """
     lengths = trajectory.lengths
     leaving = at_every_step(network, trajectory, signal, at)
@@ -456,14 +454,14 @@ def _in_own_time(network: Network, signal: Tensor, lengths: Tensor | None) -> li
 
 
 def unit_norm(gradient: Tensor) -> Tensor:
-    """A gradient over its Frobenius norm; zero stays zero."""
+    """A gradient divided by its Frobenius norm; zero stays zero."""
     gradient = at_least_float32(gradient)
     norm = torch.linalg.vector_norm(gradient)
     return torch.where(norm > 0, gradient / norm, gradient)
 
 
 def _check_following(network: Network, feedback: str, feedback_per: str) -> None:
-    """Feedback made from the readout, or like it, reaches only what the readout reads."""
+    """Refuse feedback that follows the readout, or resembles it, where the readout does not reach."""
     refused = None
     if feedback == EXACT:
         if feedback_per == "parameter":
@@ -481,7 +479,7 @@ def _check_following(network: Network, feedback: str, feedback_per: str) -> None
 
 
 def _check_hidden(network: Network) -> None:
-    """The stationary trace is one of hidden states: these must be what the readout sees."""
+    """Refuse a stationary trace, which is one of hidden states, if the readout reads something else."""
     if network.features_size != network.hidden_size:
         raise UnsupportedError(
             f"trace='stationary': got {network.cell!r}, expected a cell whose features are its hidden "
@@ -490,7 +488,7 @@ def _check_hidden(network: Network) -> None:
 
 
 def _check_sloped(network: Network, feedback: str, trace: Followed) -> None:
-    """A function in the place of the derivative leaves nothing that needs another derivative of the cell."""
+    """Refuse a slope in place of the derivative next to anything that needs the cell's derivatives."""
     refused = None
     if trace != "none":
         refused = f"trace={trace!r}, expected 'none' (a trace follows the cell's own Jacobian)"
@@ -505,7 +503,7 @@ def _check_sloped(network: Network, feedback: str, trace: Followed) -> None:
 
 
 def _the_one(signal: Tensor | None) -> Tensor:
-    """The signal at a node; that there is one was asked before the forward pass."""
+    """The signal at a node; `_refuse_graphs` has made sure that there is one."""
     assert signal is not None
     return signal
 

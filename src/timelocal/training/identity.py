@@ -24,7 +24,7 @@ Told: TypeAlias = Any
 """JSON: text, number, list or object. An object made from options is `{"is": its type's name, **options}`."""
 
 _WRITTEN = 1000
-"""Numbers of a tensor and items of a list that are written out; of more, a digest."""
+"""The most numbers of a tensor, or items of a list, that are written out; beyond, there is a digest."""
 
 
 def identity_of(value: object, held: Iterable[object] = ()) -> Told:
@@ -34,8 +34,8 @@ def identity_of(value: object, held: Iterable[object] = ()) -> Told:
     anonymous ones by their code), other objects by their type and the arguments they were made with
     (`options`).
 
-    held: objects of which only the type counts (and a tensor's shape), not the content, which a checkpoint
-    holds.
+    held: objects of which only the type counts (and a tensor's shape), because a checkpoint holds their
+    content.
 
     >>> identity_of(partial(math.isclose, rel_tol=np.float32(0.5)))
     {'is': 'partial', 'func': 'isclose', 'args': [], 'keywords': {'rel_tol': 0.5}}
@@ -46,8 +46,8 @@ def identity_of(value: object, held: Iterable[object] = ()) -> Told:
 def options(made: object) -> dict[str, object]:
     """The arguments an object was made with, as far as its attributes show.
 
-    Its public attributes, and private ones named like an argument of its constructor. Lazily computed values
-    and a module's training mode are not options.
+    These are its public attributes, and private ones named like an argument of its constructor. Lazily
+    computed values and a module's training mode are not options.
 
     >>> class Clipped:
     ...     def __init__(self, limit):
@@ -128,8 +128,8 @@ def _identity_of(value: Any, held: frozenset[int], above: tuple[int, ...]) -> To
         return getattr(value, "__qualname__", type(value).__qualname__)
     name = type(value).__qualname__
     own = next(kind for kind in type(value).__mro__ if "__reduce__" in vars(kind))
-    said_itself = own is not object  # a logger, a date, a pattern
-    if not said_itself and (found := options(value)):
+    reduces_itself = own is not object  # a logger, a date, a pattern
+    if not reduces_itself and (found := options(value)):
         return _with(name, named(found))
     return _with(name, {"of": arguments} if (arguments := each(_reduced(value))) else {})
 

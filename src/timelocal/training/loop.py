@@ -54,7 +54,7 @@ from timelocal.training.snapshot import (
 from timelocal.training.stream import Stream
 
 _EVALUATION_BATCH = 256
-"""Sequences at a time in evaluation: more would only cost memory."""
+"""Sequences per batch in evaluation; more would only take memory."""
 
 
 @outside_inference_mode
@@ -94,16 +94,16 @@ def fit(
         epochs: passes over `train` in total, including those of an earlier, interrupted call.
         batch_size: sequences per update; the last batch of an epoch may be smaller.
         seed: of the order of the minibatches, and of draws from torch's own generators by modules of the
-        network (a `torch.nn.Dropout` in a readout). Those of epoch e are derived from (`seed`, e).
+            network (a `torch.nn.Dropout` in a readout). Those of epoch e are derived from (`seed`, e).
         clip: the largest norm of the whole gradient of an update; None does not clip.
         online: update at every step of the sequences instead of after each batch, by a `Stream`; the states
-        of a batch start at zero. For rules that learn online, losses at every step and
+            of a batch start at zero. For rules that learn online, losses at every step and
             sequences of equal length.
         folder: where checkpoints go. If it holds a checkpoint of the same run, training resumes from there
-        and ends in the same bits as if it had never stopped.
+            and ends in the same bits as if it had never stopped.
         progress: draw a progress bar on the error stream.
         watch: called after every epoch; the numbers it returns, by name, are added to the record. It must
-        not change rule or network.
+            not change rule or network.
         scheduler: one of `torch.optim.lr_scheduler` over the same optimizer. It steps once per epoch;
         `ReduceLROnPlateau` with the validation loss (the training loss without a validation part).
         patience: how many epochs may pass without a lower validation loss before the run stops.
@@ -168,7 +168,7 @@ def fit(
     named = {"train": train, "validation": validation, "test": test}
     parts = as_sequences(named, network)
     if device is not None:
-        parts = moved(parts, place)  # to be checked; they move on with the network
+        parts = moved(parts, place)  # for the checks; later they move with the network
     if online:
         check_online(rule, parts["train"])
     check_parts(rule, parts)
@@ -193,7 +193,7 @@ def fit(
         if saver and (saved := saver.load()):
             go_on_from(saved[0], live, home)
             state, history = saved
-            state = take(live, state.stopped)  # an older checkpoint does not hold all
+            state = take(live, state.stopped)  # an older checkpoint lacks some of the state
         if device is not None:
             place = torch.empty(0, device=device).device
             move(live, place)
@@ -265,7 +265,7 @@ def _reason_to_stop(state: Snapshot, history: History, patience: int | None) -> 
 
 
 def _step(scheduler: LRScheduler, record: Record) -> None:
-    """One epoch of the schedule."""
+    """Let the scheduler make its step after an epoch."""
     if isinstance(scheduler, ReduceLROnPlateau):
         scheduler.step(record.get("validation_loss", record["train_loss"]))
     else:
@@ -292,15 +292,15 @@ def _learn(
     mean = _Mean("train", epoch)
     spent = []
     trained = [(name, p) for name, p in rule.network.named_parameters() if p.requires_grad]
-    optimizer.zero_grad()  # for frozen parameters as well; those of the others are replaced at every step
+    optimizer.zero_grad()  # for frozen parameters: those of the others are replaced at every update
     for batch in batches:
         start = time.perf_counter()
         estimate = learn(*entering(rule, batch))
         mean.add(estimate)
         if estimate.local_updates:
             update_locally(rule, estimate)
-        if estimate.weight:  # if nothing counts, no weight changes, whatever the optimizer
-            for name, parameter in trained:  # nobody else keeps this estimate: no copies
+        if estimate.weight:  # without a target that counts, no optimizer may change a weight
+            for name, parameter in trained:  # no copies: nothing else holds this estimate
                 gradient = estimate.gradients.get(name)
                 if parameter.grad is not gradient:
                     parameter.grad = gradient
@@ -345,7 +345,7 @@ def _stream(
 
 
 def _step_weights(rule: Rule, targets: Tensor) -> Tensor | None:
-    """What the loss of each step (t,) weighs, by the classes of its targets; None if all weigh the same."""
+    """The weight of each step's loss (t,), by the classes of its targets; None if all are the same."""
     by_class = rule.loss.entry_weights(targets.flatten(0, 1))
     if by_class is None:
         return None
@@ -372,7 +372,7 @@ def _measure(
 
 
 class _Mean:
-    """Means over batches: of the loss by its weight in each, of the rest by the valid entries."""
+    """Means over batches: the loss weighted as it is in each batch, the rest by valid entries."""
 
     def __init__(self, part: str, epoch: int) -> None:
         self.part, self.epoch = part, epoch
@@ -395,7 +395,7 @@ class _Mean:
             self.diagnostics[name] = before + float(value) * batch.count
 
     def add_losses(self, losses: Tensor, sequences: int, weights: Tensor | None) -> None:
-        """The mean losses (t,) of the steps of a stream, and what each weighs: its sequences if None."""
+        """Add the mean losses (t,) of a stream's steps; without weights, each counts by its sequences."""
         self.count += sequences * len(losses)
         if weights is None:
             self.weight += sequences * len(losses)

@@ -167,7 +167,7 @@ class Stream:
         self.missing: Missing = missing
         self.clip = None if clip is None else float(clip)
         self.steps = 0
-        self.memory: Memory = rule.begin(batch_size)  # first: it may refuse
+        self.memory: Memory = rule.begin(batch_size)  # first, because it may refuse
         self.key = draw_key(of_this_rank(rule.generator))
         self._carried = Carried(rule, self.memory)
         self._native = fast.NativeStream(rule, optimizer, batch_size, self.clip)
@@ -340,7 +340,7 @@ class Stream:
                 if present is None
                 else self._run_rows(x, y, weights, present)
             )
-        finally:  # what the steps that were made have seen
+        finally:  # also after an error, hold the inputs of the last step that was made
             if self.steps > first:
                 self._door.hold(x[self.steps - first - 1])
         if self.max_delay:
@@ -375,7 +375,7 @@ class Stream:
         mask: Tensor | None,
         gradients: bool = False,
     ) -> Learned | Estimate:
-        """One step (b, …) of the rows that are there, all by default, and its update."""
+        """One step (b, …) of the rows that are present (all by default), and its update."""
         if present is None:
             return self._learn_rows(x, y, mask, gradients)
         rows = present.nonzero()[:, 0]
@@ -413,7 +413,8 @@ class Stream:
         results: list[Learned] = []
         known = -1
         for t in range(len(x)):
-            # before a first step and after it, and after the optimizer's first, which is later under a mask
+            # try the native call at the first two steps, and after the optimizer's first update, which a
+            # mask may delay
             if t < 2 or len(self.optimizer.state) != known:
                 native = self._run_native(x[t:], y[t:], None if mask is None else mask[t:])
                 if native is not None:
@@ -429,7 +430,7 @@ class Stream:
         return Learned(losses, outputs)
 
     def _run_rows(self, x: Tensor, y: Tensor, mask: Tensor | None, present: Tensor) -> Learned:
-        """As `_run`, of the rows that are there (t, b): steps with the same rows go together."""
+        """As `_run`, of the rows that are present (t, b): steps with the same rows run together."""
         losses = x.new_zeros(len(x))
         outputs = x.new_full((*x.shape[:2], self.rule.network.output_size), torch.nan)
         steps = present.any(1).nonzero()[:, 0]
@@ -506,7 +507,7 @@ class Stream:
             parameter.grad = gradient
 
     def _outputs_of_rows(self, x: Tensor, present: Tensor | None) -> Tensor:
-        """As `_predict`; NaN in the rows that are not there."""
+        """As `_predict`; NaN in the rows that are absent."""
         if present is None:
             return self._predict(x)
         outputs = x.new_full((self.batch_size, self.rule.network.output_size), torch.nan)
@@ -517,7 +518,7 @@ class Stream:
         return outputs
 
     def _predict(self, x: Tensor) -> Tensor:
-        """The outputs (b, o) of a step, which is not made."""
+        """The outputs (b, o) of a step, without making it."""
         found = self._fast().peek(self.memory, x)
         return self._read(x) if found is None else found
 
@@ -540,7 +541,7 @@ class Stream:
         self.memory = {name: carried[rows] for name, carried in whole.items()}
         try:
             yield
-        finally:  # a step that is refused leaves what the steps before it have made
+        finally:  # if a step is refused, the changes by the steps before it stay
             for name, carried in self.memory.items():
                 whole[name][rows] = carried
             self.memory = whole
@@ -564,12 +565,12 @@ class Stream:
         self._predicted = None
 
     def _pass(self, x: Tensor) -> None:
-        """One step (b, i) in which nothing counts."""
+        """One step (b, i) without a target: no weight changes."""
         nothing = x.new_zeros(len(x))
         if self._step_native(x, None, nothing) is not None:
             return
         rule = self.rule
-        own, rule.loss = rule.loss, MSE()  # one whose targets have the shape of the outputs
+        own, rule.loss = rule.loss, MSE()  # its targets have the shape of the outputs
         try:
             y = x.new_zeros(len(x), rule.network.output_size)
             estimate, self.memory = self._estimate(self.memory, self.steps, x, y, nothing)
@@ -579,7 +580,7 @@ class Stream:
         update_locally(rule, estimate)
 
     def _learn_late(self, targets: Tensor, mask: Tensor | None, delay: int) -> Learned:
-        behind = delay + (self._predicted is None)  # where a step is predicted it will be the last
+        behind = delay + (self._predicted is None)  # a predicted step is about to become the last
         waiting = self._waiting[-behind]
         if waiting is None:
             expected = "a predicted step that was not yet learned from"
@@ -623,7 +624,7 @@ class Stream:
             ArgumentError: for the state of a stream with another size or rule; nothing is changed.
         """
         self._check_state(state)
-        self.rule.set_extra_state(state["generator"])  # first: it may refuse
+        self.rule.set_extra_state(state["generator"])  # first, because it may refuse
         self.steps, self.key = int(state["steps"]), int(state["key"])
         self.memory = {
             name: state[name].to(own.device, copy=True) for name, own in self.memory.items()
@@ -690,7 +691,7 @@ class Stream:
         return stream_file.description(self.rule, self.optimizer, self.missing, self.clip)
 
     def _state(self) -> dict[str, Tensor]:
-        """All that is carried, copied, but for a step that was predicted."""
+        """A copy of everything that is carried, except a predicted step."""
         return {**self._lasting_state(), **named(self._waiting)}
 
     def _lasting_state(self) -> dict[str, Tensor]:
@@ -707,7 +708,7 @@ class Stream:
         stream_file.check_state({**self._lasting_state(), **late}, given)
 
     def _a_waiting_step(self) -> WaitingStep:
-        """One that looks as each that waits must."""
+        """A step with the names and shapes that every waiting step must have."""
         like = self.rule.network.recurrent.like
         inputs = like.new_zeros(self.batch_size, self.rule.network.input_size)
         return WaitingStep.of(self.rule, self.memory, 0, inputs, None)
