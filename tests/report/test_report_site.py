@@ -330,7 +330,10 @@ def test_no_two_lines_of_an_experiment_look_alike(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("least", "most"),
-    [(0.0236, 0.031), (0.0005, 0.025), (0.0102, 0.0103), (1, 1), (30, 120), (8, 512), (1234, 5678)],
+    [
+        *((0.0236, 0.031), (0.0005, 0.025), (0.0102, 0.0103), (1, 1), (30, 120), (8, 512)),
+        *((1234, 5678), (180, 250), (51, 3500)),
+    ],
 )
 def test_labels_below_an_axis_do_not_touch_on_a_phone(least: float, most: float) -> None:
     axis = line_figures.log_places([least, most])
