@@ -135,7 +135,7 @@ def draw(found: dict[str, Tensor], steps: int, path: Path) -> None:
     }
     beside = {"TBPTT(500)": (26, 6), "RTRL": (25, -18)}  # which point, and points above it
     with for_print(9):
-        figure = Figure(figsize=(4.8, 3.6), layout="constrained")
+        figure = Figure(figsize=(4.8, 3.7), layout="constrained")
         axes = figure.subplots()
         for name, (colour, width) in looks.items():
             means = [float(part.mean()) for part in found[name].tensor_split(40)]
