@@ -91,26 +91,18 @@ def run(
     with recording(config, folder, earlier) as ours:
         if not ours:
             return folder
-        history = fit(
+        history = _fit(
+            config,
             rule,
             optimizer,
-            split.train,
-            split.validation,
+            split,
             test=split.test,
-            epochs=config.epochs,
-            batch_size=config.batch,
-            seed=config.seed,
-            clip=config.clip,
-            online=config.online,
             folder=folder,
             progress=progress,
             watch=watched,
             scheduler=scheduler,
-            patience=config.patience,
             metrics=metrics,
-            device=_device(config),
         )
-        rule.to("cpu")
         result = _result(config, history, trivial)
         if trivial_metric is not None:
             result["trivial_metric"] = trivial_metric
@@ -219,23 +211,16 @@ def trained(
     network = build_network(config, dataset)
     rule = _rule(config, network, dataset, split)
     optimizer = build_optimizer(config, network)
-    history = fit(
+    history = _fit(
+        config,
         rule,
         optimizer,
-        split.train,
-        split.validation,
+        split,
         test=split.test if tested else None,
-        epochs=config.epochs,
-        batch_size=config.batch,
-        seed=config.seed,
-        clip=config.clip,
-        online=config.online,
         scheduler=make_scheduler(config.scheduler, optimizer, config.epochs),
-        patience=config.patience,
         restore_best=True,
-        device=_device(config),
     )
-    return rule.to("cpu"), history
+    return rule, history
 
 
 def _rule(config: TrainConfig, network: Network, dataset: Dataset, split: Split) -> Rule:
@@ -244,9 +229,26 @@ def _rule(config: TrainConfig, network: Network, dataset: Dataset, split: Split)
     return make_rule(config.rule, network, loss, config.at, config.seed, config.rule_options)
 
 
-def _device(config: TrainConfig) -> str | None:
-    """The device to move the training to; None if it stays on the CPU."""
-    return None if config.device == "cpu" else config.device
+def _fit(
+    config: TrainConfig, rule: Rule, optimizer: Optimizer, split: Split, **others: Any
+) -> History:
+    """`fit` with the settings of `config`, on its device; afterwards the rule is on the CPU."""
+    history = fit(
+        rule,
+        optimizer,
+        split.train,
+        split.validation,
+        epochs=config.epochs,
+        batch_size=config.batch,
+        seed=config.seed,
+        clip=config.clip,
+        online=config.online,
+        patience=config.patience,
+        device=None if config.device == "cpu" else config.device,
+        **others,
+    )
+    rule.to("cpu")
+    return history
 
 
 def _warn_of_changes(config: TrainConfig, folder: Path) -> dict[str, Any]:
