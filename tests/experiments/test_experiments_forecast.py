@@ -90,7 +90,6 @@ def test_parts_have_to_follow_each_other(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.slow
 def test_the_command_is_that_of_its_table() -> None:
     line = EXPERIMENTS["beyond/weather-blocks"].lines("laptop")[0]
     again = known_command(line.config.model_copy(update={"seed": 3}))

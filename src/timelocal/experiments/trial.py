@@ -64,7 +64,7 @@ def of_record(config: Mapping[str, Any]) -> Trial | None:
 
 @lru_cache(maxsize=10_000)
 def _checked(text: str) -> Trial:
-    """Remembered, for a rule itself judges its options, which takes milliseconds, and searches ask again."""
+    """Remembered, because searches ask for the same trials many times."""
     values = json.loads(text)
     return KINDS.get(values.get("measures"), TrainConfig)(**values)
 
