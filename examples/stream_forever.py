@@ -120,7 +120,7 @@ def draw(found: dict[str, Tensor], steps: int, path: Path) -> None:
     from matplotlib.ticker import LogLocator, NullFormatter
 
     from timelocal.report.figures import TRIVIAL_COLOUR
-    from timelocal.report.printed import for_print, save
+    from timelocal.report.printed import PAGE_PLOT, for_print, save, set_plot_height
     from timelocal.report.style import rule_colours, variant_look
 
     hue = rule_colours(["rtrl", "tbptt"])
@@ -133,9 +133,9 @@ def draw(found: dict[str, Tensor], steps: int, path: Path) -> None:
         "TBPTT(500)": (shades[0], 2.0),
         "RTRL": (hue["rtrl"], 2.0),
     }
-    beside = {"TBPTT(500)": (26, 6), "RTRL": (25, -18)}  # which point, and points above it
+    beside = {"TBPTT(500)": (26, 6), "RTRL": (18, -14)}  # which point, and points above it
     with for_print(9):
-        figure = Figure(figsize=(4.8, 3.7), layout="constrained")
+        figure = Figure(figsize=(4.8, PAGE_PLOT), layout="constrained")
         axes = figure.subplots()
         for name, (colour, width) in looks.items():
             means = [float(part.mean()) for part in found[name].tensor_split(40)]
@@ -152,6 +152,7 @@ def draw(found: dict[str, Tensor], steps: int, path: Path) -> None:
         axes.yaxis.set_minor_formatter(NullFormatter())
         axes.spines[["top", "right"]].set_visible(False)
         figure.legend(loc="outside upper center", ncols=3, frameon=False, handlelength=3)
+        set_plot_height(figure, PAGE_PLOT)
         save(figure, path)
 
 

@@ -13,6 +13,7 @@ from timelocal.experiments.config import CostConfig, TrainConfig
 from timelocal.experiments.experiment import Experiment, Key, Line
 from timelocal.report import distance
 from timelocal.report.markdown import write_markdown
+from timelocal.report.printed import WIDTH
 from timelocal.studies.reproduction import LineResult, Reproduction
 from timelocal.studies.store import RunRecord
 
@@ -103,30 +104,75 @@ def test_the_floor_is_drawn_where_it_is_known(tmp_path: Path, majority: float | 
     assert ("stroke-dasharray: 3.7" in picture.read_text()) == (majority is not None)
 
 
-def test_a_plot_is_high_enough_on_a_phone_and_its_ticks_are_round(tmp_path: Path) -> None:
-    accuracy, costs = study()
+PHONE = 358
+"""Pixels: the width of a picture on a phone."""
+
+
+def panels(accuracy: Reproduction, names: tuple[str, ...]) -> Reproduction:
+    """The same lines on several data sets."""
     several = [
-        replace(one, line=replace(one.line, key=one.line.key._replace(panel=panel)))
-        for panel in ("one", "two", "three")
+        replace(one, line=replace(one.line, key=one.line.key._replace(panel=name)))
+        for name in names
         for one in accuracy.lines
     ]
-    picture = distance.draw(replace(accuracy, lines=tuple(several)), costs, tmp_path / "a.svg")
-    assert picture is not None
-    root = ElementTree.parse(picture).getroot()
-    width = float(root.attrib["viewBox"].split()[2])
-    heights = []
-    for group in root.iter(f"{SVG}g"):
+    return replace(accuracy, lines=tuple(several))
+
+
+def box(svg: ElementTree.Element) -> tuple[float, float]:
+    """The width and the height of a picture in points."""
+    _, _, width, height = map(float, svg.attrib["viewBox"].split())
+    return width, height
+
+
+def plot_heights(svg: ElementTree.Element) -> list[float]:
+    """Of every panel, in points."""
+    found = []
+    for group in svg.iter(f"{SVG}g"):
         if group.attrib.get("id", "").startswith("axes_"):
             outline = group.find(f"{SVG}g/{SVG}path")  # its background comes first
             if outline is None:  # the place of a fourth panel is empty
                 continue
             places = [float(y) for y in re.findall(r"[ML] \S+ (\S+)", outline.attrib["d"])]
-            heights.append((max(places) - min(places)) * 358 / width)
+            found.append(max(places) - min(places))
+    return found
+
+
+@pytest.mark.parametrize("rules", [2, 9])
+def test_a_plot_is_high_enough_on_a_phone_and_its_ticks_are_round(
+    tmp_path: Path, rules: int
+) -> None:
+    accuracy, costs = study()
+    for rule in ("rflo", "eprop", "fa", "tbptt", "uoro", "snap1", "np")[: rules - 2]:
+        config = {"rule": rule, "cell": "gru"}
+        key = Key("digits", rule, "best without BPTT")
+        runs = [TrainConfig(**config, seed=seed) for seed in range(3)]
+        found = [{"best_validation": {"test_accuracy": value}} for value in (0.6, 0.7, 0.65)]
+        accuracy = replace(accuracy, lines=(*accuracy.lines, line(key, runs, found)))
+        spent = line(key, [CostConfig(**config)], [{"milliseconds": 2.0}])
+        costs = replace(costs, lines=(*costs.lines, spent))
+    picture = distance.draw(panels(accuracy, ("one", "two", "three")), costs, tmp_path / "a.svg")
+    assert picture is not None
+    svg = ElementTree.parse(picture).getroot()
+    heights = [height * PHONE / box(svg)[0] for height in plot_heights(svg)]
     assert len(heights) == 3
-    assert min(heights) >= 200
+    assert min(heights) >= 260
     ticks = re.findall(r"<!-- ([\d.]+) -->", picture.read_text())
     assert len(ticks) > 6
     assert all((2 * float(tick)).is_integer() for tick in ticks)
+
+
+def test_the_picture_for_print_is_a_column_wide_and_leaves_room_for_text(tmp_path: Path) -> None:
+    accuracy, costs = study()
+    for number in (1, 4):
+        names = tuple(map(str, range(number)))
+        picture = distance.draw(panels(accuracy, names), costs, tmp_path / "a.svg", paper=True)
+        assert picture is not None
+        svg = ElementTree.parse(picture).getroot()
+        width, height = box(svg)
+        assert width == pytest.approx(72 * WIDTH)
+        assert height <= 600
+        assert len(plot_heights(svg)) == number
+        assert min(plot_heights(svg)) > 120
 
 
 def test_without_costs_there_is_no_picture(tmp_path: Path) -> None:

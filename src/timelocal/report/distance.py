@@ -25,17 +25,14 @@ if TYPE_CHECKING:
 _MARKERS = {"rnn": "s", "gru": "o", "lru": "^", "rtu": "D"}
 _OTHER_MARKER = "v"
 
-_PAPER, _PAGE = (printed.WIDTH, 7), (4.8, 9)
-"""The width in inches and the text in points: of one column, and of a page, down to a phone's 358 pixels."""
-
-_HEIGHT, _AROUND = 0.67, 0.9
-"""The height of a panel as a share of the width, and the inches of the legend and the name of the axis."""
+_PAPER, _PAGE = (printed.WIDTH, 1.9, 7), (4.8, printed.PAGE_PLOT, 10)
+"""In print, and on a page: inches of the picture's width and of a panel's height, and points of the text."""
 
 _AXES = {1: 280, 2: 130}
 """Pixels of the horizontal axis of a panel on a phone, by the number of panels side by side."""
 
 _LEGEND = 4
-"""Entries in a row of the legend."""
+"""Entries in a row of the legend, where their names leave room for as many."""
 
 
 class Point(NamedTuple):
@@ -91,14 +88,14 @@ def _as_run(line: LineResult) -> TrainConfig:
     return line.chosen or line.line.config
 
 
-def draw(one: Reproduction, costs: Reproduction, output: Path, columns: int = 2) -> Path | None:
-    """Write the picture of all panels with something to compare; None if there are none.
+def draw(one: Reproduction, costs: Reproduction, output: Path, paper: bool = False) -> Path | None:
+    """Write the picture of all panels with something to compare, two side by side; None if there are none.
 
     A dashed line is the best predictor that learns nothing over time.
 
     Args:
         output: its suffix decides the format.
-        columns: the largest number of panels side by side: 1 in a column of print, 2 on a page.
+        paper: for one column of print instead of a page.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
@@ -112,14 +109,15 @@ def draw(one: Reproduction, costs: Reproduction, output: Path, columns: int = 2)
     main = one.experiment.measures[0]
     measure, floors = MEASURES[main], one.floors(main)
     panels = list(dict.fromkeys(point.panel for point in made))
-    width, text = _PAPER if columns == 1 else _PAGE
-    columns = min(columns, len(panels))
+    width, height, text = _PAPER if paper else _PAGE
+    columns = min(2, len(panels))
     rows = -(-len(panels) // columns)
     with printed.for_print(text):
         from matplotlib.figure import Figure
+        from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-        height = _HEIGHT * width * rows + _AROUND
-        figure = Figure(figsize=(width, height), layout="constrained")
+        apart = ConstrainedLayoutEngine(h_pad=0.08)
+        figure = Figure(figsize=(width, height * rows), layout=apart)
         grid = figure.subplots(rows, columns, squeeze=False)
         for axes, panel in zip(grid.flat, panels, strict=False):
             floor = fmean(floors[panel].values()) if floors.get(panel) else None
@@ -131,6 +129,7 @@ def draw(one: Reproduction, costs: Reproduction, output: Path, columns: int = 2)
         figure.supxlabel("milliseconds per update, one thread, logarithmic")
         figure.supylabel(titled(measure))
         _legend(figure, made, any(map(floors.get, panels)))
+        printed.set_plot_height(figure, height)
         return printed.save(figure, output)
 
 
@@ -157,7 +156,8 @@ def _panel(
             elinewidth=1,
             capsize=2,
         )
-    ticks = log_places([point.milliseconds for point in made], pixels)
+    spent = [point.milliseconds for point in made]
+    ticks = log_places([0.96 * min(spent), 1.04 * max(spent)], pixels)  # no marker lies on an axis
     printed.draw_axis(axes, "x", {"title": {"text": ""}, "type": "log"} | ticks)
     axes.yaxis.set_major_locator(MaxNLocator(6, steps=(1, 2, 5, 10)))
     axes.spines[["top", "right"]].set_visible(False)
@@ -187,16 +187,21 @@ def _legend(figure: Figure, made: Sequence[Point], floored: bool) -> None:
     if floored:
         others.append(Line2D([], [], label="floor", color=TRIVIAL_COLOUR, linestyle="--"))
     nothing = entry("", "none", "", "none")
-    in_rows = [
-        one
-        for kind in (rules, cells, others)
-        for one in (*kind, *[nothing] * (-len(kind) % _LEGEND))
-    ]
-    by_column = [one for column in range(_LEGEND) for one in in_rows[column::_LEGEND]]
-    figure.legend(
-        handles=by_column,
-        loc="outside upper center",
-        ncols=_LEGEND,
-        frameon=False,
-        handlelength=1.5,
-    )
+    for columns in range(_LEGEND, 0, -1):
+        in_rows = [
+            one
+            for kind in (rules, cells, others)
+            for one in (*kind, *[nothing] * (-len(kind) % columns))
+        ]
+        legend = figure.legend(
+            handles=[one for column in range(columns) for one in in_rows[column::columns]],
+            loc="outside upper center",
+            ncols=columns,
+            frameon=False,
+            handlelength=1.5,
+            columnspacing=1.2,
+        )
+        figure.draw_without_rendering()
+        if columns == 1 or legend.get_window_extent().width <= figure.bbox.width:
+            return
+        legend.remove()

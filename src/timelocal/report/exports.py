@@ -37,7 +37,7 @@ def export_reproductions(reproductions: Sequence[Reproduction], folder: Path) ->
     for one, costs in distance.pairs(reproductions):
         for end in ("svg", "pdf"):
             stem = lines.anchor(one.experiment.name)
-            distance.draw(one, costs, folder / "figures" / f"{stem}-distance.{end}", columns=1)
+            distance.draw(one, costs, folder / "figures" / f"{stem}-distance.{end}", paper=True)
     found = [
         {
             "experiment": one.experiment.name,
