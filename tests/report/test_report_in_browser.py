@@ -16,6 +16,23 @@ pytestmark = [
 
 TROUBLE = {"Runtime.exceptionThrown", "Log.entryAdded", "Runtime.consoleAPICalled"}
 
+FAULTS = """[...document.querySelectorAll('.chart')].flatMap((chart) => {
+  const box = (one) => one.getBoundingClientRect();
+  const [plots, all] = [[...chart.querySelectorAll('.nsewdrag')].map(box), box(chart)];
+  const high = Math.max(...plots.map((one) => one.bottom)) - Math.min(...plots.map((one) => one.top));
+  const texts = [...chart.querySelectorAll('svg text')].filter((one) => box(one).width);
+  const cut = texts.filter((one) => box(one).left < all.left - 1 || box(one).right > all.right + 1
+    || box(one).top < all.top - 1 || box(one).bottom > all.bottom + 1);
+  const bars = [...chart.querySelectorAll('.legend .scrollbar')].filter((one) => box(one).height);
+  return [
+    ...(high < 260 ? [`a plot of ${high} pixels`] : []),
+    ...cut.map((one) => `${one.textContent} is cut off`),
+    ...bars.map(() => 'a legend that scrolls'),
+    ...[...chart.querySelectorAll('.modebar')].map(() => 'a button before the data'),
+  ];
+})"""
+"""What is wrong with the pictures of a page, as far as their boxes tell; the browser here has no pointer."""
+
 
 @pytest.fixture(scope="module")
 def tab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[chromium.Page]:
@@ -42,6 +59,7 @@ def test_the_page_works_in_a_browser(tmp_path: Path, tab: chromium.Page) -> None
     for width, dark in ((1280, False), (390, False), (1280, True)):
         tab.show(width, dark)
         assert tab.evaluate("document.documentElement.scrollWidth") <= width
+        assert tab.evaluate(FAULTS) == []
     ink = "getComputedStyle(document.querySelector('.chart .xtitle')).fill"
     assert tab.evaluate(ink) == "rgb(228, 231, 234)"
 
@@ -75,6 +93,7 @@ def test_the_site_works_in_a_browser(tmp_path: Path, tab: chromium.Page) -> None
         for width, dark in ((1280, False), (390, False), (390, True)):
             tab.show(width, dark)
             assert tab.evaluate("document.documentElement.scrollWidth") <= width, page.name
+            assert tab.evaluate(FAULTS) == [], page.name
         assert [event for event in tab.events if event["method"] in TROUBLE] == []
         asked = [e for e in tab.events if e["method"] == "Network.requestWillBeSent"]
         assert all(e["params"]["request"]["url"].startswith("file:") for e in asked)

@@ -206,7 +206,11 @@ def test_a_loss_of_zero_is_not_drawn_on_a_logarithmic_axis() -> None:
 
 @pytest.mark.parametrize(
     ("ends", "expected"),
-    [((-3.0, 0.0), {"dtick": 1}), ((-1.0, 0.0), {"dtick": "D2", "tickformat": "~g"})],
+    [
+        ((-3.0, 0.0), {"dtick": 1}),
+        ((-1.0, 0.0), {"dtick": "D2", "tickformat": "~g"}),
+        ((-6.7, -5.6), {"dtick": "D2", "tickformat": "~e"}),  # else 0.000002 beside 5e-7
+    ],
 )
 def test_a_vertical_axis_has_ticks_by_its_decades(
     ends: tuple[float, float], expected: dict[str, object]
@@ -268,6 +272,26 @@ def test_the_axis_of_sizes_is_what_the_panels_name(panel: str, axis: str) -> Non
 @pytest.mark.parametrize("view", ["settings", "grid"])
 def test_a_table_of_settings_and_a_grid_have_no_figure(view: str) -> None:
     assert panels(reproduction(view)) == []
+
+
+def test_powers_of_ten_are_written_as_such_on_both_axes() -> None:
+    made = reproduction("sizes", "test_loss")
+    panels = ("ε = 1e-07", "ε = 1e-05", "ε = 0.001")
+    lines = [
+        replace(with_epochs(one, "test_loss", [1e-4]), line=replace(one.line, key=key, x=x))
+        for one in made.lines[:1]
+        for x, key in ((float(at[4:]), one.line.key._replace(panel=at)) for at in panels)
+    ]
+    (figure,) = figures(replace(made, lines=tuple(lines)))
+    assert figure.spec["layout"]["xaxis"]["exponentformat"] == "power"  # not 100n, 10µ
+
+
+def test_a_curve_has_a_name_in_words() -> None:
+    made = reproduction("curves", "last_alignment")
+    lines = [with_epochs(one, "alignment.recurrent.cosine", [0.5, 0.25]) for one in made.lines]
+    captions = [figure.caption for figure in figures(replace(made, lines=tuple(lines)))]
+    assert any("cosine with the gradient of BPTT per epoch" in caption for caption in captions)
+    assert not any("alignment.recurrent" in caption for caption in captions)
 
 
 def test_lines_without_a_curve_have_final_values_alone() -> None:

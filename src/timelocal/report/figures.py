@@ -237,7 +237,8 @@ def _curves(section: Section, metric: Metric) -> Figure:
         "showlegend": False,
         "hovermode": "closest",
         "xaxis": epochs | whole_epochs(last),
-        "yaxis": {"title": {"text": title}, "zeroline": False} | _scale(drawn, horizontals, metric),
+        "yaxis": {"title": {"text": title, "standoff": 8}, "zeroline": False}
+        | _scale(drawn, horizontals, metric),
         "shapes": [_horizontal(row, metric) for row in horizontals],
         "annotations": [_horizontal_label(i, row, metric) for i, row in enumerate(horizontals)],
     }

@@ -31,6 +31,9 @@ from timelocal.studies.measures import MEASURES, Measure, is_number
 from timelocal.studies.reproduction import LineResult, Reproduction
 from timelocal.studies.store import RunRecord
 
+CURVES = {"alignment.recurrent.cosine": "cosine with the gradient of BPTT"}
+"""What a curve is called, where the key in the records does not say it."""
+
 _ENDED_EARLY = ("diverged", "failed", "stopped")
 
 _CROSS = 8
@@ -186,7 +189,7 @@ def _layout(x: str, y: str, log: bool) -> dict[str, Any]:
         "showlegend": False,
         "hovermode": "closest",
         "xaxis": {"title": {"text": x, "standoff": 4}, "zeroline": False},
-        "yaxis": {"title": {"text": y}, "zeroline": False} | scale,
+        "yaxis": {"title": {"text": y, "standoff": 8}, "zeroline": False} | scale,
     }
 
 
@@ -260,7 +263,7 @@ def _curves(lines: Sequence[LineResult], panel: str, key: str, looks: Looks) -> 
             bands += [base | trace for trace in band(by_epoch, look.colour)]
         heights += [value for curve in finished for value in curve.values()]
     log = _logarithmic(measure, [*behind, *front])
-    title = key.replace("_", " ")
+    title = CURVES.get(key, key.replace("_", " "))
     layout = _layout("Epoch", title + (" (%)" if measure.scale == 100 else ""), log)
     layout["xaxis"] |= whole_epochs(budget)
     layout["yaxis"] |= _scale(heights, [*behind, *front], log)
@@ -291,10 +294,11 @@ def _scale(
 
 
 def _log_ticks(low: float, high: float) -> dict[str, Any]:
-    """Ticks at powers of ten over more than two decades; at 1, 2 and 5 over most of one."""
+    """Ticks at powers of ten over more than two decades; at 1, 2 and 5 over most of one, written alike."""
     if high - low > 2:
         return {"dtick": 1}
-    return {"dtick": "D2", "tickformat": "~g"} if high - low > 0.7 else {"nticks": 5}
+    written = "~e" if low < -4 else "~g"
+    return {"dtick": "D2", "tickformat": written} if high - low > 0.7 else {"nticks": 5}
 
 
 def log_places(values: Sequence[float], width: float = _PHONE) -> dict[str, Any]:
@@ -555,7 +559,7 @@ def _sizes(lines: Sequence[LineResult], name: str, looks: Looks) -> Figure:
     log = _logarithmic(measure, points)
     layout = _layout(_axis(lines[0]), "<br>".join(textwrap.wrap(titled(measure), _LABEL)), log)
     sizes = [x for trace in points for x in trace["x"]]
-    layout["xaxis"] |= {"type": "log"} | (log_places(sizes) if sizes else {})
+    layout["xaxis"] |= _LOG | (log_places(sizes) if sizes else {})
     layout["yaxis"] |= _scale(heights, points, log)
     return Figure(
         f"{measure.title} over {_axis(lines[0])}",

@@ -36,7 +36,7 @@
     const options = {
       responsive: true,
       displaylogo: false,
-      displayModeBar: touch ? false : "hover",
+      displayModeBar: matchMedia("(hover: hover)").matches ? "hover" : false, // else it would always cover the data
       modeBarButtons: [["toImage"]],
     };
     Plotly.newPlot(chart, spec.data, layoutOf(spec), options);
