@@ -68,9 +68,7 @@ def for_print(size: float = 7) -> Iterator[None]:
 def set_plot_height(drawing: Drawing, inches: float) -> None:
     """Choose the height of a drawing so that its plots are so high, whatever names and legend take."""
     rows = drawing.axes[0].get_gridspec().nrows  # type: ignore[union-attr]
-    for _ in range(
-        3
-    ):  # the space between rows grows with the drawing, by a small share of what is added
+    for _ in range(3):  # of what is added, the space between rows takes a small share
         drawing.draw_without_rendering()
         lowest = min(axes.get_window_extent().height for axes in drawing.axes) / drawing.dpi
         drawing.set_figheight(drawing.get_figheight() + rows * (inches - lowest))
