@@ -166,10 +166,16 @@ def how_one_run(who: str) -> str:
 
 
 def forecast(profile: ProfileName, task: str, label: str, like: str = "BP", **fields: Any) -> Line:
-    """A line on a task of the perturbation paper: its line `like`, with some fields changed."""
+    """A line on a task of the perturbation paper: its line `like`, with some fields changed.
+
+    What suits a rule of the paper with 100 hidden units is no guide to other rules: all rates are tried.
+    """
     line = paper_line(profile, task, like)
     config = TrainConfig(**line.config.model_dump() | fields)
-    return replace(line, key=key(task, label), config=config)
+    search = line.search
+    if search is not None and profile == "paper":
+        search = replace(search, grid={**search.grid, "lr": perturbation.RATES})
+    return replace(line, key=key(task, label), config=config, search=search)
 
 
 def paper_line(profile: ProfileName, task: str, label: str) -> Line:
