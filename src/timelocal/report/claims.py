@@ -20,15 +20,19 @@ from timelocal.studies.reproduction import Reproduction
 
 
 class Place(NamedTuple):
-    """Where an experiment is kept: its page in `docs/` and its folder in `results/`."""
+    """Where an experiment is kept: its page in `docs/` and its folder in `results/`.
+
+    The runs at the paper's size may lie in a folder of their own.
+    """
 
     page: str
     records: str
+    at_papers_size: str | None = None
 
 
 PLACES = {
     "dfa": Place("reproduction", "reproduction"),
-    "perturbation": Place("reproduction", "reproduction"),
+    "perturbation": Place("reproduction", "reproduction", "paper"),
     "beyond/gap": Place("gap", "beyond"),
     "beyond/feedback": Place("feedback", "beyond"),
     "beyond/meet-forecasts": Place("meet", "meet"),
@@ -81,11 +85,12 @@ def decided(experiments: Iterable[Experiment], results: Path) -> Iterator[Decide
         if not one.claims:
             continue
         place = PLACES.get(one.name) or PLACES.get(one.name.split("/")[0])
-        store = results / (place.records if place else "none") / "runs"
-        (laptop,) = collect([one], "laptop", store)
+        folder = place.records if place else "none"
+        (laptop,) = collect([one], "laptop", results / folder / "runs")
         paper = laptop
         if one.lines("paper") != one.lines("laptop"):
-            (paper,) = collect([one], "paper", store)
+            folder = (place and place.at_papers_size) or folder
+            (paper,) = collect([one], "paper", results / folder / "runs")
         both = zip(laptop.verdicts(), paper.verdicts(), strict=True)
         claims = ((claim, _told(here), _told(there)) for (claim, here), (_, there) in both)
         yield Decided(laptop, place, tuple(claims))
