@@ -142,19 +142,18 @@ def _authors(size: Size, task: str, label: str) -> Line:
 
 def _bptt(size: Size, task: str) -> Line:
     """BPTT over whole sequences: Adam, its learning rate chosen on the validation part."""
-    kind = kind_of(task)
+    kind, grid = kind_of(task), size.grid(task, "BPTT")
     config = _config(
         size,
         task,
         "bptt",
         optimizer="adam",
-        lr=size.adam_rates[0],
+        **_first(grid),
         clip=1.0,
         online=False,
         batch=10,
         epochs=size.bptt_epochs[kind],
     )
-    grid = {"lr": size.adam_rates}
     search = Search(grid, max(1, size.bptt_epochs[kind] // 5), finalists=size.finalists[kind])
     return Line(Key(task, "BPTT", "true BPTT"), config, size.seeds[kind_of(task)], search)
 

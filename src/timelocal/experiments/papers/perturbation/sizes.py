@@ -71,6 +71,7 @@ AT_100: dict[str, dict[str, tuple[float, float | None]]] = {
         "BP": (3e-1, None),
         "DBP": (3e-1, 1e-5),
         "RFLO": (1e-3, None),
+        "BPTT": (1e-3, None),
     },
     "weather-48h": {
         "NP": (1e-3, None),
@@ -82,6 +83,7 @@ AT_100: dict[str, dict[str, tuple[float, float | None]]] = {
         "BP": (1e-1, None),
         "DBP": (1e-1, 1e-5),
         "RFLO": (1e-1, None),
+        "BPTT": (1e-2, None),
     },
     "weather-1h": {
         "NP": (3e-3, None),
@@ -92,6 +94,7 @@ AT_100: dict[str, dict[str, tuple[float, float | None]]] = {
         "DANP": (1e-2, 1e-5),
         "BP": (1e-1, None),
         "DBP": (1e-1, 1e-5),
+        "BPTT": (1e-2, None),
     },
     "weather-24h": {
         "NP": (1e-3, None),
@@ -102,6 +105,7 @@ AT_100: dict[str, dict[str, tuple[float, float | None]]] = {
         "DANP": (3e-3, 1e-5),
         "BP": (1e-1, None),
         "DBP": (1e-1, 1e-5),
+        "BPTT": (1e-2, None),
     },
     "copying": {
         "NP": (3e-4, None),
@@ -115,6 +119,7 @@ AT_100: dict[str, dict[str, tuple[float, float | None]]] = {
         "RFLO": (1e-2, None),
         "NP, conventional": (3e-3, None),
         "NP, local": (1e-1, None),
+        "BPTT": (3e-3, None),
     },
 }
 """The learning rates, η and ε, chosen with 100 hidden units: those of `results/reproduction`."""
@@ -136,7 +141,6 @@ class Size:
     finalists: dict[str, int]
     seeds: dict[str, tuple[int, ...]]
     authors_seeds: tuple[int, ...]
-    adam_rates: tuple[float, ...]
     sizes: dict[int, int]
     """The numbers of hidden units of figure 7, with their epochs."""
     sizes_seeds: tuple[int, ...]
@@ -144,6 +148,7 @@ class Size:
     cost_repeats: int
     rates: tuple[float, ...] = ()
     d_rates: tuple[float, ...] = ()
+    adam_rates: tuple[float, ...] = ()
     sizes_rates: tuple[float, ...] = ()
     seeds_with_d: dict[str, tuple[int, ...]] = field(default_factory=dict)
     """By task, of the rules with D, where these are fewer."""
@@ -165,7 +170,8 @@ class Size:
     def grid(self, task: str, label: str) -> dict[str, tuple[object, ...]]:
         """The learning rates that the search of a rule tries."""
         rate, d_rate = AT_100[task][label]
-        grid: dict[str, tuple[object, ...]] = {"lr": self.rates or downwards(rate)}
+        rates = self.adam_rates if label == "BPTT" else self.rates
+        grid: dict[str, tuple[object, ...]] = {"lr": rates or downwards(rate)}
         if d_rate is not None:
             grid["decorrelate"] = self.d_rates or downwards(d_rate)[::2]
         return grid
@@ -254,7 +260,6 @@ SIZES: dict[ProfileName, Size] = {
         seeds=seeds_by_task(8, 5, 8),
         seeds_with_d=seeds_by_task(5, 5, 8),
         authors_seeds=(0, 1, 2),
-        adam_rates=(3e-4, 1e-3, 3e-3),
         sizes={100: 50, 300: 50, 1000: 50, 3000: 20},
         sizes_seeds=(0, 1, 2),
         cost_hidden=500,
