@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+# Without --no-compile, pip would compile every module of every package: a minute, mostly for what is never imported.
+PIP := $(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt
 PYTEST := $(BIN)/python -m pytest
 # Tests that share a cluster or a large file share a group, and with it a worker.
 PARALLEL := -n auto --dist loadgroup
@@ -30,7 +32,7 @@ help:
 
 $(INSTALLED): pyproject.toml constraints.txt $(wildcard setup.py native/* native/*/*)
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	$(PIP) --editable ".[dev]"
 	@touch $@
 
 demo: $(INSTALLED)
@@ -65,7 +67,7 @@ lint: $(INSTALLED)
 DOCS_EXTRA := import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["docs"])
 
 $(VENV)/.docs: $(INSTALLED)
-	$(BIN)/python -c '$(DOCS_EXTRA)' | xargs $(BIN)/python -m pip install --quiet --constraint constraints.txt
+	$(BIN)/python -c '$(DOCS_EXTRA)' | xargs $(PIP)
 	@touch $@
 
 # Notebooks are executed; a warning is an error.
