@@ -7,8 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from timelocal.errors import ArgumentError
+from timelocal.experiments import cost
 from timelocal.experiments.config import CostConfig, TrainConfig
 from timelocal.experiments.trial import do, from_json
+from timelocal.losses import CrossEntropy
 from timelocal.studies.measures import value
 from timelocal.studies.store import read
 
@@ -38,3 +41,22 @@ def test_the_record_leads_back_to_the_trial(tmp_path: Path) -> None:
         again = from_json(json.loads(trial.canonical()))
         assert type(again) is type(trial)
         assert again == trial
+
+
+def test_it_is_the_cost_of_the_run_that_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    real = cost.build_rule
+    monkeypatch.setattr(cost, "build_rule", lambda *given: seen.append(real(*given)) or seen[-1])
+    config = CostConfig(
+        dataset="digits-rows", rule="dfa", cell="rnn", hidden=4, class_weight="balanced", repeats=1
+    )
+    do(config, tmp_path)
+    assert isinstance(seen[0].loss, CrossEntropy)
+    assert seen[0].loss.class_weights is not None
+
+
+def test_the_memory_of_another_device_is_not_claimed() -> None:
+    with pytest.raises(ArgumentError, match="'cpu'"):
+        CostConfig(**GIVEN, rule="bptt", device="cuda")

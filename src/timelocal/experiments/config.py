@@ -395,6 +395,16 @@ class CostConfig(_Kind):
     measures: Literal["cost"] = "cost"
     repeats: int = 5
 
+    @field_validator("device")
+    @classmethod
+    def _on_the_processor(cls, value: str) -> str:
+        if value != "cpu":
+            problem = Problem(
+                "device", repr(value), "'cpu': the memory measured is the process's own"
+            )
+            raise _RefusedError([problem])
+        return value
+
 
 class ForecastConfig(_Kind):
     """As a training run, of `members` networks whose forecasts are averaged (`experiments.forecast`).

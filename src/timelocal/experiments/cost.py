@@ -8,12 +8,11 @@ from statistics import median
 
 import torch
 
-from timelocal import data
 from timelocal.experiments.config import CostConfig
 from timelocal.experiments.folder import set_status
-from timelocal.experiments.run import arrive, build_network, build_optimizer, recording
+from timelocal.experiments.preparing import prepared
+from timelocal.experiments.run import arrive, build_network, build_optimizer, build_rule, recording
 from timelocal.files import write_json
-from timelocal.model.build import make_rule
 from timelocal.training.memory import peak_memory
 from timelocal.training.stream import Stream
 
@@ -28,10 +27,10 @@ def measure_cost(config: CostConfig, out: str | Path, data_dir: str | Path | Non
     folder, earlier = arrive(config, out)
     if earlier is None:
         return folder
-    dataset = data.load(config.dataset, data_dir)
-    part = data.split(dataset, config.seed).train[torch.arange(config.batch)]
-    network = build_network(config, dataset)
-    rule = make_rule(config.rule, network, config.loss, config.at, config.seed, config.rule_options)
+    ready = prepared(config, data_dir)
+    part = ready.split.train[torch.arange(config.batch)]
+    network = build_network(config, ready.dataset)
+    rule = build_rule(config, network, ready.dataset, ready.split)
     optimizer = build_optimizer(config, network)
 
     def update() -> None:

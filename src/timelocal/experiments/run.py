@@ -72,7 +72,7 @@ def run(
     ready = prepared(config, data_dir)
     dataset, split, card = ready.dataset, ready.split, ready.dataset.card
     network = build_network(config, dataset)
-    rule = _rule(config, network, dataset, split)
+    rule = build_rule(config, network, dataset, split)
     optimizer = build_optimizer(config, network)
     scheduler = make_scheduler(config.scheduler, optimizer, config.epochs)
     target = config.reading.get("target")
@@ -209,7 +209,7 @@ def trained(
     tested: whether the test part is measured after every epoch.
     """
     network = build_network(config, dataset)
-    rule = _rule(config, network, dataset, split)
+    rule = build_rule(config, network, dataset, split)
     optimizer = build_optimizer(config, network)
     history = _fit(
         config,
@@ -223,7 +223,7 @@ def trained(
     return rule, history
 
 
-def _rule(config: TrainConfig, network: Network, dataset: Dataset, split: Split) -> Rule:
+def build_rule(config: TrainConfig, network: Network, dataset: Dataset, split: Split) -> Rule:
     """The rule of `config`, whose loss may weigh the classes by their counts in the training part."""
     loss = class_weights(config, split.train, len(dataset.card.classes or ()))
     return make_rule(config.rule, network, loss, config.at, config.seed, config.rule_options)
