@@ -44,6 +44,21 @@ def test_a_block_comes_after_all_that_is_known_of_it(horizon: int, block: int) -
         assert end - 10.1 < now[-1] + horizon + 1 < end + 0.1
 
 
+def test_further_targets_are_the_changes_over_shorter_times() -> None:
+    rows = np.random.default_rng(0).random((ROWS, len(FEATURES)))
+    inputs, targets = block_pairs(rows, 12, 2, shorter=1)
+    assert np.array_equal(inputs, block_pairs(rows, 12, 2)[0])
+    assert targets.shape[-1] == 5
+    known = rows[: (ROWS // 2 + ROWS // 12) * 4 // 5, TARGET]
+    for n in (0, 9):
+        length = data.card("temperature-block:horizon=12,block=2").lengths[n]
+        first = n * length
+        for output, span in enumerate((12, 1, 2, 4, 8)):
+            change = rows[first + span : first + span + length, TARGET]
+            change = (change - rows[first : first + length, TARGET]) / known.std()
+            np.testing.assert_allclose(targets[n, :length, output], change, atol=1e-5)
+
+
 def test_the_scale_does_not_know_what_comes_later() -> None:
     rows = np.random.default_rng(0).random((ROWS, len(FEATURES)))
     changed = rows.copy()
@@ -116,6 +131,7 @@ def test_the_file_lacks_readings_in_a_few_hours(data_dir: Path) -> None:
     [
         ("temperature-block:block=7", "block: got 7, expected an integer from 1 to 6"),
         ("temperature-block:horizon=0", "horizon: got 0"),
+        ("temperature-block:shorter=2", "shorter: got 2"),
     ],
 )
 def test_bad_numbers_are_told(name: str, told: str) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from timelocal import data
 from timelocal.errors import ArgumentError
 from timelocal.experiments import run
 from timelocal.experiments.catalogue import EXPERIMENTS
@@ -81,6 +82,36 @@ def test_a_network_has_seen_what_came_before(store: Path) -> None:
     found = made(store, members=1, seed=2).result["metrics"]["mse"]
     assert found == pytest.approx(error, rel=1e-5)
     assert abs(found - from_zero) > 5e-5 * from_zero
+
+
+@pytest.mark.slow
+@pytest.mark.data
+def test_what_is_learned_beside_the_forecast_is_not_judged(store: Path) -> None:
+    beside = {"dataset": SMALL["dataset"] + ",shorter=1", "members": 1, "seed": 2}
+    found = read(do(ForecastConfig(**SMALL | beside, judged=1), store)).result
+    config = ForecastConfig(**SMALL | beside)
+    ready = prepared(config, None)
+    rule = trained(config, ready.dataset, ready.split)[0]
+    before = torch.cat((ready.split.train.inputs[-1:], ready.split.validation.inputs), 1)
+    told = rule.outputs(torch.cat((before, ready.split.test.inputs), 1))[:, before.shape[1] :]
+    errors = (told - ready.split.test.targets).square().mean((0, 1))
+    assert len(errors) == 6
+    assert found["metrics"]["mse"] == pytest.approx(float(errors[0]), rel=1e-5)
+    assert found["alone"]["mse"] == pytest.approx(float(errors[0]), rel=1e-5)
+    alone = made(store, members=1, seed=2).result
+    assert found["trivial"] == pytest.approx(alone["trivial"])
+    assert found["metrics"]["mse"] != alone["metrics"]["mse"]
+
+
+def test_no_more_is_judged_than_there_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = ForecastConfig(**SMALL, judged=2)
+    card = data.card(config.dataset)
+    empty = torch.zeros(card.shape), torch.zeros(*card.shape[:2], 1)
+    made = data.Dataset(card.name, *empty, card, torch.tensor(card.lengths))
+    monkeypatch.setattr(data, "load", lambda *given, **options: made)
+    with pytest.raises(ArgumentError, match="judged: got 2, expected at most 1"):
+        do(config, tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_parts_have_to_follow_each_other(tmp_path: Path) -> None:

@@ -62,16 +62,23 @@ def _lengths(horizon: int, block: int) -> tuple[int, ...]:
     return ((validation - horizon) // _STREAMS,) * _STREAMS + (test - validation, end - test)
 
 
-def block_pairs(rows: np.ndarray, horizon: int, block: int) -> Arrays:
+def _spans(horizon: int, shorter: int) -> tuple[int, ...]:
+    """The hours ahead of the targets: the horizon, and with `shorter` the powers of two below it."""
+    powers = (2**n for n in range(horizon.bit_length()))
+    return (horizon, *(span for span in powers if shorter and span < horizon))
+
+
+def block_pairs(rows: np.ndarray, horizon: int, block: int, shorter: int = 0) -> Arrays:
     """Inputs, and the change of the temperature over the next `horizon` rows.
 
     Args:
         rows: (35064, I).
         horizon: rows from an input to its target.
         block: 1 to 6.
+        shorter: 1 for the changes over the next 1, 2, 4, … rows, up to the horizon, as further targets.
 
     Returns:
-        Inputs (12, T, I) and targets (12, T, 1), padded with zeros to the longest: 10 streams to train on,
+        Inputs (12, T, I) and targets (12, T, O), padded with zeros to the longest: 10 streams to train on,
         one to validate and one to test, all of mean 0 and deviation 1 over the rows before the validation.
     """
     validation, test, _ = _cuts(block)
@@ -80,12 +87,14 @@ def block_pairs(rows: np.ndarray, horizon: int, block: int) -> Arrays:
     known = rows[:validation].astype(np.float64)
     values = (rows - known.mean(0)) / known.std(0)
     inputs = np.zeros((len(lengths), max(lengths), rows.shape[1]), np.float32)
-    targets = np.zeros((len(lengths), max(lengths), 1), np.float32)
+    spans = _spans(horizon, shorter)
+    targets = np.zeros((len(lengths), max(lengths), len(spans)), np.float32)
     for n, (start, length) in enumerate(zip(starts, lengths, strict=True)):
         now = values[start : start + length]
-        later = values[start + horizon : start + horizon + length]
         inputs[n, :length] = now
-        targets[n, :length] = (later - now)[:, [TARGET]]
+        for output, span in enumerate(spans):
+            later = values[start + span : start + span + length]
+            targets[n, :length, output] = (later - now)[:, TARGET]
     return inputs, targets
 
 
@@ -103,18 +112,20 @@ def _floors(split: Split) -> dict[str, float]:
     }
 
 
-def _block(name: str, horizon: int, block: int) -> Derived:
+def _block(name: str, horizon: int, block: int, shorter: int) -> Derived:
     raise_problems(
         [
             whole_problem(f"dataset {name}: horizon", horizon, 1, 1000),
             whole_problem(f"dataset {name}: block", block, 1, BLOCKS),
+            whole_problem(f"dataset {name}: shorter", shorter, 0, 1),
         ]
     )
     lengths = _lengths(horizon, block)
 
     def change(arrays: Arrays) -> Arrays:
-        return block_pairs(with_readings(arrays[0][0]), horizon, block)
+        return block_pairs(with_readings(arrays[0][0]), horizon, block, shorter)
 
+    further = ", ".join(f"{span}" for span in _spans(horizon, shorter)[1:])
     card = replace(
         SERIES.card,
         name=name,
@@ -123,7 +134,8 @@ def _block(name: str, horizon: int, block: int) -> Derived:
         shape=(len(lengths), max(lengths), len(FEATURES)),
         notes=(
             *SERIES.card.notes,
-            f"Target: the change of DryBulbFarenheit over the next {horizon} hours.",
+            f"Target: the change of DryBulbFarenheit over the next {horizon} hours"
+            + (f"; further targets: those over the next {further}." if further else "."),
             "The blocks share the second half of the time. Everything before a block is known: its last "
             "fifth is for validation, the rest for training, in 10 consecutive streams.",
             "Standardised over the training part.",
@@ -137,4 +149,4 @@ def _block(name: str, horizon: int, block: int) -> Derived:
     return Derived(SERIES, card, change, _floors)
 
 
-FAMILY = Family("temperature-block", {"horizon": 24, "block": 1}, _block)
+FAMILY = Family("temperature-block", {"horizon": 24, "block": 1, "shorter": 0}, _block)

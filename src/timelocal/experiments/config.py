@@ -409,11 +409,13 @@ class CostConfig(_Kind):
 class ForecastConfig(_Kind):
     """As a training run, of `members` networks whose forecasts are averaged (`experiments.forecast`).
 
-    The networks of seed s start from the seeds s·members, …, s·members + members − 1.
+    The networks of seed s start from the seeds s·members, …, s·members + members − 1. If `judged` is given,
+    this number of outputs is forecast, the first ones; the others are only learned beside them.
     """
 
     measures: Literal["forecast"] = "forecast"
     members: Count = 5
+    judged: Count | None = None
 
 
 KINDS: dict[str | None, type[TrainConfig]] = {

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean, median
 
 import torch
 from torch import Tensor
 
+from timelocal.data import Sequences, Split
 from timelocal.data.metrics import mse
 from timelocal.errors import Problem, raise_problems
 from timelocal.experiments.config import ForecastConfig
@@ -31,11 +33,13 @@ def forecast(config: ForecastConfig, out: str | Path, data_dir: str | Path | Non
     the test part begins. A regression on lagged inputs sees these inputs, too.
 
     `result.json` has the `metrics` of the mean forecast, and under `alone` the mean, over the networks, of
-    the error that each makes by itself. The curves in `history.json` are means over the networks, each
-    starting every part from a state of zero. An interrupted forecast starts again.
+    the error that each makes by itself: of the outputs that are judged. The curves in `history.json` are
+    means over the networks, each starting every part from a state of zero, of the loss of all outputs. An
+    interrupted forecast starts again.
 
     Raises:
-        ArgumentError: for data whose parts do not follow each other in time.
+        ArgumentError: for data whose parts do not follow each other in time, or with fewer outputs than are
+            to be judged.
     """
     folder, earlier = arrive(config, out)
     if earlier is None:
@@ -44,8 +48,16 @@ def forecast(config: ForecastConfig, out: str | Path, data_dir: str | Path | Non
     if not ready.dataset.card.consecutive:
         expected = "data whose parts follow each other in time, such as temperature-block"
         raise_problems([Problem("dataset", repr(config.dataset), expected)])
+    outputs = ready.dataset.targets.shape[-1]
+    if config.judged is not None and config.judged > outputs:
+        raise_problems(
+            [Problem("judged", config.judged, f"at most {outputs}, as there are outputs")]
+        )
     untrained = build_network(config, ready.dataset)
-    trivial = floors(ready, untrained, LOSSES[config.loss](), None)
+    judged = replace(
+        ready, raw=_first_outputs(ready.raw, config), split=_first_outputs(ready.split, config)
+    )
+    trivial = floors(judged, untrained, LOSSES[config.loss](), None)
     with recording(config, folder, earlier) as ours:
         if not ours:
             return folder
@@ -59,8 +71,8 @@ def forecast(config: ForecastConfig, out: str | Path, data_dir: str | Path | Non
         if diverged:
             set_status(folder, "diverged", diverged[0])
             return folder
-        targets = ready.raw.test.targets
-        forecasts = [ready.in_own_units(outputs) for _, outputs in members]
+        targets = judged.raw.test.targets
+        forecasts = [ready.in_own_units(made)[..., : config.judged] for _, made in members]
         result = {
             "seed": config.seed,
             "epochs": config.epochs,
@@ -72,6 +84,15 @@ def forecast(config: ForecastConfig, out: str | Path, data_dir: str | Path | Non
         write_json(folder / "result.json", result)
         set_status(folder, "finished")
     return folder
+
+
+def _first_outputs(split: Split, config: ForecastConfig) -> Split:
+    """The parts with the targets that are judged."""
+
+    def first(part: Sequences) -> Sequences:
+        return replace(part, targets=part.targets[..., : config.judged])
+
+    return Split(first(split.train), first(split.validation), first(split.test))
 
 
 def _member(config: ForecastConfig, ready: Prepared, seed: int) -> tuple[History, Tensor]:
