@@ -1,16 +1,19 @@
 """Recurrent networks beside river's own models, on the streams that river ships: `python river_streams.py`.
 
 Every sample is predicted before it is learned from. Needs `pip install "timelocal[river]"`. `main` gives the
-tables of docs/river.md; one stream alone: `python river_streams.py AirlinePassengers`.
+tables of docs/river.md; one stream alone: `python river_streams.py AirlinePassengers`. `--record FILE` writes
+the scores to a file, which needs `pip install "timelocal[cli]"`.
 """
 
 from __future__ import annotations
 
+import argparse
 import statistics
-import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+import river
 from river import datasets, dummy, evaluate, forest, linear_model, metrics, preprocessing
 from river import stats as running
 from river.time_series import SNARIMAX, HoltWinters
@@ -109,6 +112,9 @@ STREAMS: dict[str, tuple[str, Callable[[Any], float], dict[str, Make]]] = {
             "the same, d=0": forecaster(d=0, m=12, sd=1),
             "the same, DFA": forecaster(m=12, sd=1, rule="dfa"),
             "the same, LSTM": forecaster(m=12, sd=1, cell="lstm"),
+            "the same, lr=0.001": forecaster(m=12, sd=1, lr=0.001),
+            "the same, lr=0.003": forecaster(m=12, sd=1, lr=0.003),
+            "the same, lr=0.03": forecaster(m=12, sd=1, lr=0.03),
             "the same, learning nothing": unlearned(m=12, sd=1),
             "d=0, learning nothing": unlearned(d=0, m=12, sd=1),
             "RecurrentForecaster(p=12), no season": forecaster(p=12),
@@ -147,23 +153,47 @@ STREAMS: dict[str, tuple[str, Callable[[Any], float], dict[str, Make]]] = {
 }
 
 
-def main(names: Iterable[str] = tuple(STREAMS), seeds: Iterable[int] = SEEDS) -> dict[str, dict]:
+def table(name: str, scores: Mapping[str, Sequence[float]]) -> str:
+    """The scores on a stream as Markdown; models whose seeds all agree have no spread."""
+    lines = [f"| model | {STREAMS[name][0]} | all seeds |", "|---|---|---|"]
+    for model, own in scores.items():
+        mean = statistics.fmean(own)
+        differ = max(own) - min(own) > 1e-6 * abs(mean)
+        spread = f" ± {statistics.stdev(own):.2g}" if differ else ""
+        each = " ".join(f"{one:.4g}" for one in own) if differ else ""
+        lines.append(f"| {model} | {mean:.4g}{spread} | {each} |")
+    return "\n".join(lines)
+
+
+def main(
+    names: Iterable[str] = tuple(STREAMS), seeds: Sequence[int] = SEEDS
+) -> dict[str, dict[str, list[float]]]:
     """Print a table for each stream; returns the scores, one a seed, by stream and model."""
-    found: dict[str, dict] = {}
+    found: dict[str, dict[str, list[float]]] = {}
     for name in names:
-        measure, score, models = STREAMS[name]
-        found[name] = {}
-        print(f"\n### {name}\n\n| model | {measure} | all seeds |\n|---|---|---|", flush=True)
-        for model, make in models.items():
-            scores = [score(make(seed)) for seed in seeds]
-            found[name][model] = scores
-            mean = statistics.fmean(scores)
-            differ = max(scores) - min(scores) > 1e-6 * abs(mean)
-            spread = f" ± {statistics.stdev(scores):.2g}" if differ else ""
-            each = " ".join(f"{one:.4g}" for one in scores) if spread else ""
-            print(f"| {model} | {mean:.4g}{spread} | {each} |", flush=True)
+        _, score, models = STREAMS[name]
+        found[name] = {
+            model: [score(make(seed)) for seed in seeds] for model, make in models.items()
+        }
+        print(f"\n### {name}\n\n{table(name, found[name])}", flush=True)
     return found
 
 
+def write_record(path: Path, scores: Mapping[str, Mapping[str, Sequence[float]]]) -> None:
+    """The scores, and what they were computed with, as JSON."""
+    from timelocal.experiments.environment import environment
+    from timelocal.files import make_folder, write_json
+
+    make_folder(path.parent)
+    facts = {"environment": environment(), "river": river.__version__}
+    write_json(path, {**facts, "seeds": list(SEEDS), "scores": scores})
+
+
 if __name__ == "__main__":
-    main(sys.argv[1:] or STREAMS)
+    parser = argparse.ArgumentParser()
+    parser.add_argument("streams", nargs="*", metavar="STREAM", default=list(STREAMS))
+    parser.add_argument("--record", type=Path, metavar="FILE")
+    asked = parser.parse_args()
+    scores = main(asked.streams)
+    if asked.record:
+        write_record(asked.record, scores)

@@ -1,4 +1,4 @@
-"""A stream without an end, and a memory longer than any window: `python stream_forever.py [FIGURE.svg]`.
+"""A stream without an end, and a memory longer than any window: `python stream_forever.py`.
 
 A number is drawn at every step, and once in 200 to 800 steps it is marked. Once for every mark, 100 steps
 after it or later, the network is asked for the number that was marked last; nothing else is learned from. A
@@ -7,13 +7,15 @@ the mark is, and nowhere else.
 
 RTRL credits the mark, however long ago it was, by traces that a step hands to the next: no step takes more
 memory or time than the first. TBPTT(k) goes back k steps, to no mark if k is 50. Both learn on the same cell
-from the same weights. `main` gives the curves of docs/stream-forever.md.
+from the same weights. `main` gives the table of docs/stream-forever.md. `--record FILE` writes it to a
+file with the other numbers of that page, and `--figure FILE` draws its curves; both need
+`pip install "timelocal[report]"`.
 """
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterable
+import argparse
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,6 +27,7 @@ import timelocal as tl
 
 LEAST, GAPS = 100, (200, 800)
 CHUNK, CLIP = 10_000, 0.1
+STEPS, WINDOWS, SEEDS = 1_000_000, (1, 10, 50, 500), range(5)
 
 
 class Recall(NamedTuple):
@@ -91,9 +94,7 @@ def back_in_time(rule: tl.BPTT, window: int, data: Recall) -> Tensor:
     return torch.stack(errors)
 
 
-def main(
-    steps: int = 1_000_000, windows: Iterable[int] = (1, 10, 50, 500), seed: int = 0
-) -> dict[str, Tensor]:
+def main(steps: int = STEPS, windows: Iterable[int] = WINDOWS, seed: int = 0) -> dict[str, Tensor]:
     """Print the mean squared error of every tenth of the stream; returns all errors, by rule."""
     data = stream(steps, seed)
     frozen = network(seed)
@@ -105,13 +106,61 @@ def main(
     for window in windows:
         rule = tl.BPTT(network(seed), loss="mse", at="last")
         found[f"TBPTT({window})"] = back_in_time(rule, window, data)
-    for name, errors in found.items():
-        tenths = " ".join(f"{part.mean():.3f}" for part in errors.tensor_split(10))
-        print(f"{name:14} {tenths}")
+    print(table({name: means(errors, 10) for name, errors in found.items()}))
     return found
 
 
-def draw(found: dict[str, Tensor], steps: int, path: Path) -> None:
+def means(errors: Tensor, parts: int) -> list[float]:
+    """The mean of each of so many equal parts of the stream."""
+    return [float(part.mean()) for part in errors.tensor_split(parts)]
+
+
+def table(tenths: Mapping[str, Sequence[float]]) -> str:
+    """The errors in each tenth of the stream as Markdown."""
+    lines = [f"| rule | {' | '.join(map(str, range(1, 11)))} |", "|---" * 11 + "|"]
+    for name, own in tenths.items():
+        lines.append(f"| {name} | {' | '.join(f'{one:.3f}' for one in own)} |")
+    return "\n".join(lines)
+
+
+def asked_at_every_step(steps: int = STEPS, seed: int = 0) -> dict[str, Tensor]:
+    """The errors of RTRL and TBPTT(1) where the answer is asked for, and learned from, at every step."""
+    data = stream(steps, seed)
+    data = data._replace(asked=torch.ones_like(data.asked))
+    rules = {
+        "RTRL": tl.RTRL(network(seed), loss="mse"),
+        "TBPTT(1)": tl.TBPTT(network(seed), 1, loss="mse"),
+    }
+    return {name: forward_in_time(rule, data) for name, rule in rules.items()}
+
+
+def write_record(path: Path, found: Mapping[str, Tensor], steps: int = STEPS) -> None:
+    """The means of the errors, those of RTRL on other seeds, and what they were computed with, as JSON."""
+    from timelocal.experiments.environment import environment
+    from timelocal.files import make_folder, write_json
+
+    of_seeds = {0: found["RTRL"]}
+    for seed in SEEDS[1:]:
+        rule = tl.RTRL(network(seed), loss="mse")
+        of_seeds[seed] = forward_in_time(rule, stream(steps, seed))
+    record = {
+        "environment": environment(),
+        "steps": steps,
+        "questions": len(found["RTRL"]),
+        "tenths": {name: means(errors, 10) for name, errors in found.items()},
+        "fortieths": {name: means(errors, 40) for name, errors in found.items()},
+        "last tenth of RTRL, by seed": {
+            str(seed): means(errors, 10)[-1] for seed, errors in of_seeds.items()
+        },
+        "tenths, asked at every step": {
+            name: means(errors, 10) for name, errors in asked_at_every_step(steps).items()
+        },
+    }
+    make_folder(path.parent)
+    write_json(path, record)
+
+
+def draw(fortieths: Mapping[str, Sequence[float]], steps: int, path: Path) -> None:
     """The errors as curves, each point the mean of a fortieth of the stream.
 
     Where a window contains no mark the curves coincide: the later ones are thinner and lie on the earlier.
@@ -124,26 +173,26 @@ def draw(found: dict[str, Tensor], steps: int, path: Path) -> None:
     from timelocal.report.style import rule_colours, variant_look
 
     hue = rule_colours(["rtrl", "tbptt"])
-    shades = [variant_look(hue["tbptt"], number)[0] for number in range(5)]
+    *short, longest = [name for name in fortieths if name.startswith("TBPTT")]
+    shades = [variant_look(hue["tbptt"], 1 + number)[0] for number in range(len(short))]
+    widths = [6.0 / 1.9**number for number in range(len(short))]
     looks = {
         "readout alone": (TRIVIAL_COLOUR, 9.0),
-        "TBPTT(1)": (shades[3], 6.0),
-        "TBPTT(10)": (shades[4], 3.5),
-        "TBPTT(50)": (shades[1], 1.2),
-        "TBPTT(500)": (shades[0], 2.0),
+        **dict(zip(short, zip(shades, widths, strict=True), strict=True)),
+        longest: (hue["tbptt"], 2.0),
         "RTRL": (hue["rtrl"], 2.0),
     }
-    beside = {"TBPTT(500)": (26, 6), "RTRL": (18, -14)}  # which point, and points above it
+    beside = {longest: (26, 6), "RTRL": (18, -14)}  # which point, and points above it
+    places = [steps / 1e6 * (k + 0.5) / 40 for k in range(40)]
     with for_print(9):
         figure = Figure(figsize=(4.8, PAGE_PLOT), layout="constrained")
         axes = figure.subplots()
         for name, (colour, width) in looks.items():
-            means = [float(part.mean()) for part in found[name].tensor_split(40)]
-            places = [steps / 1e6 * (k + 0.5) / 40 for k in range(40)]
-            axes.semilogy(places, means, label=name, color=colour, linewidth=width)
+            heights = fortieths[name]
+            axes.semilogy(places, heights, label=name, color=colour, linewidth=width)
             if name in beside:
                 point, above = beside[name]
-                where = places[point], means[point]
+                where = places[point], heights[point]
                 look = {"color": colour, "textcoords": "offset points", "ha": "center"}
                 axes.annotate(name, where, (0, above), **look)
         axes.set(xlabel="million steps of the stream", ylabel="mean squared error of the answers")
@@ -157,6 +206,12 @@ def draw(found: dict[str, Tensor], steps: int, path: Path) -> None:
 
 
 if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--record", type=Path, metavar="FILE")
+    parser.add_argument("--figure", type=Path, metavar="FILE")
+    asked = parser.parse_args()
     learned = main()
-    if sys.argv[1:]:
-        draw(learned, 1_000_000, Path(sys.argv[1]))
+    if asked.record:
+        write_record(asked.record, learned)
+    if asked.figure:
+        draw({name: means(errors, 40) for name, errors in learned.items()}, STEPS, asked.figure)

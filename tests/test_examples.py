@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
+import json
+import math
 import re
+import statistics
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 import torch
@@ -13,7 +17,9 @@ import torch
 import timelocal as tl
 from timelocal.testing.measure import Device
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
+ROOT = Path(__file__).parents[1]
+EXAMPLES = ROOT / "examples"
+CURVE = r'<path d="(M[^"]*L[^"]*)" clip-path=[^>]*stroke: (#\w+)'
 
 
 def example(name: str) -> ModuleType:
@@ -23,6 +29,14 @@ def example(name: str) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def text_of(path: str) -> str:
+    return (ROOT / path).read_text(encoding="utf-8")
+
+
+def record(path: str) -> dict[str, Any]:
+    return json.loads(text_of(f"results/{path}"))
 
 
 @pytest.mark.slow
@@ -102,6 +116,73 @@ def test_streams_of_river_are_learned_and_compared() -> None:
     assert found[last] == [pytest.approx(48.86, abs=0.01)]
 
 
+def test_the_page_of_river_has_the_numbers_of_the_record() -> None:
+    pytest.importorskip("river")
+    streams, page = example("river_streams"), text_of("docs/river.md")
+    scores = record("river/streams.json")["scores"]
+    assert scores.keys() == streams.STREAMS.keys()
+    for name, models in scores.items():
+        assert models.keys() == streams.STREAMS[name][2].keys()
+        assert streams.table(name, models) in page
+    assert page.count("| model |") == len(scores)
+    means = {
+        name: {model: statistics.fmean(own) for model, own in models.items()}
+        for name, models in scores.items()
+    }
+    months, days = means["AirlinePassengers"], means["TrumpApproval, forecast"]
+    first, polls = "RecurrentForecaster(m=12, sd=1)", means["TrumpApproval"]
+    still = months["the same, learning nothing"]
+    gained = months["d=0, learning nothing"] - months["the same, d=0"]
+    lost = [months[f"the same, {what}"] - still for what in ("DFA", "LSTM")]
+    rates = months["the same, lr=0.001"], months[first], months["the same, lr=0.03"]
+    worst = max(scores["AirlinePassengers"]["the same, lr=0.03"])
+    unseasonal = [own for model, own in months.items() if "(p=12" in model and "SNAR" not in model]
+    sentences = " ".join(page.split())
+    for said in (
+        f"SNARIMAX ({months['SNARIMAX(p=12, d=1, q=12, m=12, sd=1)']:.1f} here",
+        f"reaches {still:.1f}: with d=1, learning makes it worse by {lost[0]:.1f} (DFA) to "
+        f"{lost[1]:.1f} (LSTM); with d=0 it gains {gained:.1f}.",
+        f"0.001, 0.01 and 0.03 the error is {rates[0]:.1f}, {rates[1]:.1f} and {rates[2]:.1f} "
+        f"({worst:.1f} with one seed).",
+        f"the error is {min(unseasonal):.0f} to {max(unseasonal):.0f}:",
+        f"as good as anything ({days['last value']:.3f}): the network adds noise "
+        f"({days['RecurrentForecaster()']:.3f}), and SNARIMAX with d=1 hardly less "
+        f"({days['SNARIMAX(p=1, d=1, q=0)']:.3f}). SNARIMAX without differencing reaches "
+        f"{days['SNARIMAX(p=3, d=0, q=1)']:.1f}.",
+        f"a linear model ({means['Phishing']['SoftmaxRegression']:.3f})",
+    ):
+        assert said in sentences, said
+    assert 2 * polls["RecurrentRegressor()"] < polls["LinearRegression"]
+
+
+def test_the_page_of_the_endless_stream_has_the_numbers_of_the_record() -> None:
+    forever, page = example("stream_forever"), text_of("docs/stream-forever.md")
+    errors = record("stream-forever/errors.json")
+    assert errors["steps"] == forever.STEPS
+    assert forever.table(errors["tenths"]) in page
+    *first, last = (f"{one:.3f}" for one in errors["last tenth of RTRL, by seed"].values())
+    always = {name: own[-1] for name, own in errors["tenths, asked at every step"].items()}
+    sentences = " ".join(page.split())
+    for said in (
+        f"in the last tenth {', '.join(first)} and {last} (seeds 0 to {len(first)})",
+        f"the last tenth is {always['TBPTT(1)']:.1g}, against {always['RTRL']:.1g}.",
+    ):
+        assert said in sentences, said
+
+
+def test_the_figure_of_the_endless_stream_shows_the_record() -> None:
+    """The heights of all points are one linear function of the logarithms of the errors."""
+    errors = record("stream-forever/errors.json")["fortieths"]
+    in_order = [*(name for name in errors if name != "RTRL"), "RTRL"]
+    logarithms = [math.log(error) for name in in_order for error in errors[name]]
+    curves = [path for path, _ in re.findall(CURVE, text_of("docs/figures/stream-forever.svg"))]
+    heights = [float(y) for path in curves for y in re.findall(r"[ML] \S+ (\S+)", path)]
+    slope, start = statistics.linear_regression(logarithms, heights)
+    assert slope < -10
+    for logarithm, height in zip(logarithms, heights, strict=True):
+        assert height == pytest.approx(start + slope * logarithm, abs=0.01)
+
+
 @pytest.mark.slow
 def test_a_stream_learns_to_recall_what_no_window_reaches() -> None:
     forever = example("stream_forever")
@@ -124,16 +205,21 @@ def test_every_mark_is_asked_for_once_and_late() -> None:
         assert targets[question] == inputs[mark, 0]
 
 
-def test_every_rule_of_the_stream_has_its_curve_in_the_figure(tmp_path: Path) -> None:
+@pytest.mark.parametrize("windows", [(1, 10, 50, 500), (5, 300)])
+def test_every_rule_of_the_stream_has_its_curve_in_the_figure(
+    tmp_path: Path, windows: tuple[int, ...]
+) -> None:
     forever = example("stream_forever")
-    windows = [f"TBPTT({window})" for window in (1, 10, 50, 500)]
-    found = {name: torch.rand(80) for name in ("RTRL", "readout alone", *windows)}
+    windows = [f"TBPTT({window})" for window in windows]
+    found = {
+        name: forever.means(torch.rand(80), 40) for name in ("RTRL", "readout alone", *windows)
+    }
     pictures = []
     for path in (tmp_path / "one.svg", tmp_path / "two.svg"):
         forever.draw(found, 1_000_000, path)
         pictures.append(path.read_text(encoding="utf-8"))
     assert pictures[0] == pictures[1]
-    curves = re.findall(r'<path d="M[^"]*L[^"]*" clip-path=[^>]*stroke: (#\w+)', pictures[0])
+    curves = [colour for _, colour in re.findall(CURVE, pictures[0])]
     assert len(curves) == len(set(curves)) == len(found)
     assert all(f"<!-- {name} -->" in pictures[0] for name in found)
 
