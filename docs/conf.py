@@ -30,6 +30,12 @@ API = {
 }
 """The modules of the reference and their titles; a name is described where it comes first."""
 
+ELSEWHERE = ("timelocal.integrations.aeon", "timelocal.integrations.sktime")
+"""Modules that need a library outside of `timelocal[all]`, so the docs cannot import them.
+
+docs/estimators.md describes them.
+"""
+
 
 def public_names(module: ModuleType) -> list[str]:
     """The public names of a module: its `__all__`, else the functions and classes that it defines."""
@@ -70,7 +76,10 @@ def reference_pages() -> dict[str, str]:
             lines += [*described(f"{path}.{name}", value), ""]
         pages[path] = "\n".join(lines)
     listed = "\n".join(f"   {path}" for path in pages)
-    pages["index"] = f"Reference\n=========\n\n.. toctree::\n   :maxdepth: 1\n\n{listed}\n"
+    contents = f".. toctree::\n   :maxdepth: 1\n\n{listed}\n"
+    elsewhere = " and ".join(f"``{path}``" for path in ELSEWHERE)
+    rest = f"{elsewhere} are described in :doc:`/estimators`.\n"
+    pages["index"] = f"Reference\n=========\n\n{contents}\n{rest}"
     return pages
 
 

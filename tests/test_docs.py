@@ -47,6 +47,19 @@ def test_every_public_name_is_in_the_reference_once() -> None:
     assert len(found) > 130
 
 
+def test_every_integration_is_in_the_reference_or_on_the_page_of_estimators() -> None:
+    conf = configuration()
+    folder = DOCS.parent / "src" / "timelocal" / "integrations"
+    public = {path.stem for path in folder.glob("*.py") if "__all__ = " in path.read_text()}
+    paths = {f"timelocal.integrations.{name}" for name in public}
+    assert len(paths) >= 4
+    assert paths <= {*conf.API, *conf.ELSEWHERE}
+    estimators = (DOCS / "estimators.md").read_text()
+    for path in conf.ELSEWHERE:
+        assert path not in conf.API
+        assert f"`{path}.RecurrentClassifier(estimator)`" in estimators
+
+
 def parted(path: str) -> tuple[str, str, str]:
     return path.rpartition(".")
 
