@@ -53,9 +53,9 @@ test-thorough: $(INSTALLED)
 test-browser: $(INSTALLED)
 	$(PYTEST) -m browser tests/report
 
-# TIMELOCAL_ATTACK=0.1 makes a tenth of the attacks, 10 ten times as many.
+# TIMELOCAL_ATTACK=0.1 makes a tenth of the attacks, 10 ten times as many; RECORD=FILE writes the figures.
 test-attack: $(INSTALLED)
-	$(PYTEST) -m attack -s -q
+	$(PYTEST) -m attack -s -q $(if $(RECORD),--record $(RECORD))
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

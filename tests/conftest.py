@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import shlex
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -22,6 +24,8 @@ settings.load_profile("timelocal")
 
 
 _BEGAN = time.monotonic()
+_ATTACKS: dict[str, dict[str, Any]] = {}
+_FAILED: list[str] = []
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -30,6 +34,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         type=float,
         metavar="N",
         help="begin no slow test after N minutes; which files come first changes from day to day",
+    )
+    parser.addoption(
+        "--record", type=Path, metavar="FILE", help="write the figures of the attacks to FILE"
     )
 
 
@@ -51,6 +58,47 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     late = minutes is not None and time.monotonic() - _BEGAN > 60 * minutes
     if late and item.get_closest_marker("slow") is not None:
         pytest.skip(f"no time is left of {minutes:g} minutes")
+
+
+@pytest.fixture
+def tell(record_property: Callable[[str, Any], None]) -> Callable[..., None]:
+    """Prints the figures of an attack on `target`, and keeps them for `--record`."""
+
+    def told(attack: str, target: str, figures: Mapping[str, int]) -> None:
+        print(f"\n{attack}, {target}: " + ", ".join(f"{n:,} {what}" for what, n in figures.items()))
+        record_property(attack, {target: dict(figures)})
+
+    return told
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Collect what `tell` kept; the workers of xdist send it along."""
+    if report.when == "call":
+        for attack, figures in report.user_properties:
+            _ATTACKS.setdefault(attack, {}).update(figures)
+    if report.failed:
+        _FAILED.append(report.nodeid)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    path = session.config.getoption("--record")
+    if path is None or hasattr(session.config, "workerinput"):
+        return
+    from damage import SCALE
+    from timelocal.experiments.environment import environment
+    from timelocal.files import make_folder, write_json
+
+    command = shlex.join(["pytest", *map(str, session.config.invocation_params.args)])
+    make_folder(path.parent)
+    write_json(
+        path,
+        {
+            "environment": {**environment(), "command": command},
+            "scale": SCALE,
+            "failed": _FAILED,
+            "attacks": _ATTACKS,
+        },
+    )
 
 
 @pytest.fixture(autouse=True)

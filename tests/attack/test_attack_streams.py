@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -20,10 +21,10 @@ import torch, timelocal as tl
 kind, steps = json.loads(sys.argv[1])
 torch.set_num_threads(1)
 make, optimizer = {
-    "np on a tanh layer, SGD": (lambda: tl.NP(tl.RNN(1, 8, 1), loss="mse"), torch.optim.SGD),
-    "eprop on a GRU, Adam": (lambda: tl.EProp(tl.GRU(1, 8, 1), loss="mse"), torch.optim.Adam),
-    "rtrl on a GRU, Adam": (lambda: tl.RTRL(tl.GRU(1, 4, 1), loss="mse"), torch.optim.Adam),
-}[kind.removesuffix(", step by step")]
+    "NP on a tanh layer, SGD": (lambda: tl.NP(tl.RNN(1, 8, 1), loss="mse"), torch.optim.SGD),
+    "e-prop on a GRU, Adam": (lambda: tl.EProp(tl.GRU(1, 8, 1), loss="mse"), torch.optim.Adam),
+    "RTRL on a GRU, Adam": (lambda: tl.RTRL(tl.GRU(1, 4, 1), loss="mse"), torch.optim.Adam),
+}[kind.removesuffix(", step by step").removesuffix(", chunks")]
 rule = make()
 stream = tl.Stream(rule, optimizer(rule.parameters(), lr=1e-3))
 
@@ -53,10 +54,10 @@ last = go(steps)
 print(json.dumps([stream.steps, before, resident(), first, last]))
 """
 KINDS = {
-    "np on a tanh layer, SGD": STEPS,
-    "eprop on a GRU, Adam": STEPS,
-    "eprop on a GRU, Adam, step by step": STEPS,
-    "rtrl on a GRU, Adam": STEPS // 10,
+    "NP on a tanh layer, SGD, chunks": STEPS,
+    "e-prop on a GRU, Adam, chunks": STEPS,
+    "e-prop on a GRU, Adam, step by step": STEPS,
+    "RTRL on a GRU, Adam, chunks": STEPS // 10,
 }
 """RTRL has no native stream: a step takes a millisecond."""
 
@@ -64,7 +65,7 @@ KINDS = {
 @pytest.mark.attack
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_million_steps_take_the_memory_of_a_few(kind: str) -> None:
+def test_a_million_steps_take_the_memory_of_a_few(kind: str, tell: Callable[..., None]) -> None:
     source = Path(__file__).parents[2] / "src"
     done = subprocess.run(
         [sys.executable, "-c", STREAM, json.dumps([kind, KINDS[kind]])],
@@ -74,9 +75,7 @@ def test_a_million_steps_take_the_memory_of_a_few(kind: str) -> None:
         env={**os.environ, "PYTHONPATH": str(source)},
     )
     steps, before, after, first, last = json.loads(done.stdout)
-    print(
-        f"\n{kind}: {steps:,} steps, {before / 1024:.1f} MiB after 2,000 and {after / 1024:.1f} MiB at the "
-        f"end, loss {first:.4f} -> {last:.4f}"
-    )
+    memory = {"KiB after 2,000 steps": before, "KiB at the end": after}
+    tell("streams", kind, {"steps": steps, **memory})
     assert after - before < 1024  # KiB; a leak of four bytes a step would be more
     assert last < first

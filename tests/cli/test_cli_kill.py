@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -141,15 +141,13 @@ def test_kill_at_random_moments(launcher, tmp_path):
 
 
 @pytest.mark.attack
-def test_a_hundred_kills(tmp_path):
+def test_a_hundred_kills(tmp_path: Path, tell: Callable[..., None]) -> None:
     launcher = Forks()
     kills, goings_on = killed_at_random_moments(
         launcher, tmp_path, round(100 * SCALE), round(30 * SCALE)
     )
     launcher.close()
-    print(
-        f"\n{kills} kills, {goings_on} with a checkpoint to go on from: the same bytes in the end"
-    )
+    tell("kills", "timelocal train", {"kills": kills, "resumed": goings_on})
 
 
 def killed_at_random_moments(

@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -82,13 +83,15 @@ def test_a_cut_is_told(store: Path, part: str) -> None:
 
 @pytest.mark.attack
 @pytest.mark.parametrize("part", PARTS)
-def test_ten_thousand_wrong_bits_and_a_cut_at_every_byte(store: Path, part: str) -> None:
+def test_ten_thousand_wrong_bits_and_a_cut_at_every_byte(
+    store: Path, part: str, tell: Callable[..., None]
+) -> None:
     for what, damages in (
-        (f"{FLIPS} flipped bits", lambda data: flipped(data, FLIPS)),
-        ("cut at every byte", truncated),
+        ("flipped bits", lambda data: flipped(data, FLIPS)),
+        ("truncations", truncated),
     ):
         counts = attack(store, part, damages)
-        print(f"\n{part}.json, {what}: {counts}")
+        tell(what, f"{part}.json", counts)
         assert counts.keys() <= {"reported", "harmless"}
 
 
@@ -152,15 +155,17 @@ def test_a_packed_file_is_what_was_written(store: Path) -> None:
 
 
 @pytest.mark.attack
-def test_ten_thousand_wrong_bits_and_a_cut_at_every_byte_of_a_packed_file(store: Path) -> None:
+def test_ten_thousand_wrong_bits_and_a_cut_at_every_byte_of_a_packed_file(
+    store: Path, tell: Callable[..., None]
+) -> None:
     path = pack(store).path
     data = path.read_bytes()
     for what, damages in (
-        (f"{FLIPS} flipped bits", flipped(data, FLIPS)),
-        ("cut at every byte", truncated(data)),
+        ("flipped bits", flipped(data, FLIPS)),
+        ("truncations", truncated(data)),
     ):
         counts = outcomes(path, damages, packed_bits(path), lambda _: False)
-        print(f"\nruns.parquet, {what}: {dict(counts)}")
+        tell(what, path.name, counts)
         assert counts.keys() == {"reported"}
 
 
@@ -353,8 +358,12 @@ def test_a_run_that_goes_on_makes_no_claims_it_does_not_keep(tmp_path: Path) -> 
     assert held.keys() == {f"{part}.json" for part in PARTS}
 
 
-def survives(store: Path, number: int, moment: int) -> bool:
-    """A run whose `moment`-th write fails is told, and goes on when asked again. False past the last."""
+def survives(store: Path, number: int, moment: int) -> str | None:
+    """A run whose `moment`-th write fails goes on when asked again: whether the failure was reported.
+
+    None past the last write.
+    """
+    outcome = "reported"
     with pytest.MonkeyPatch.context() as patch:
         refused = refuse_at(patch, moment, number)
         try:
@@ -364,11 +373,12 @@ def survives(store: Path, number: int, moment: int) -> bool:
         else:
             # what is written for later use alone may be missing
             assert not refused or read(store / small().folder_name()).status == "finished"
+            outcome = "done without"
     found = read(store / small().folder_name())
     assert found.status in ("running", "failed", "unknown", "finished")
     folder = run(small(), store)
     assert read(folder).status == "finished"
-    return bool(refused)
+    return outcome if refused else None
 
 
 def results(folder: Path) -> tuple[object, ...]:
@@ -385,16 +395,18 @@ def results(folder: Path) -> tuple[object, ...]:
 )
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EIO, errno.ENOENT])
 def test_a_write_that_fails_at_any_moment(
-    made: Path, tmp_path: Path, number: int, step: int
+    made: Path, tmp_path: Path, number: int, step: int, tell: Callable[..., None]
 ) -> None:
     """A full disk, one that has become read-only, or is broken, a folder taken away: told, and made good."""
     expected = results(made / small().folder_name())
+    counts = Counter({"reported": 0, "done without": 0})
     for moment in range(1, 1000, step):
         store = tmp_path / str(moment)
-        refused = survives(store, number, moment)
+        outcome = survives(store, number, moment)
         assert results(store / small().folder_name()) == expected
-        if not refused:
+        if outcome is None:
             break
+        counts[outcome] += 1
     if step == 1:
-        print(f"\n{os.strerror(number)}, at each of {moment - 1} writes: told, and made good")
+        tell("writes that fail", os.strerror(number), counts)
     assert 30 < moment < 999

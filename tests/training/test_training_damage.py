@@ -84,17 +84,17 @@ def test_a_cut_is_told(begun: Path, name: str) -> None:
 
 @pytest.mark.attack
 @pytest.mark.parametrize("name", FILES)
-def test_ten_thousand_wrong_bits(begun: Path, name: str) -> None:
+def test_ten_thousand_wrong_bits(begun: Path, name: str, tell: Callable[..., None]) -> None:
     counts = attack(begun, name, lambda data: flipped(data, FLIPS))
-    print(f"\n{name}, {FLIPS} flipped bits: {counts}")
-    assert "silent" not in counts
+    tell("flipped bits", file_of(begun, name).name, counts)
+    assert counts.keys() <= {"reported", "harmless"}
 
 
 @pytest.mark.attack
 @pytest.mark.parametrize("name", FILES)
-def test_a_cut_at_every_byte(begun: Path, name: str) -> None:
+def test_a_cut_at_every_byte(begun: Path, name: str, tell: Callable[..., None]) -> None:
     counts = attack(begun, name, truncated)
-    print(f"\n{name}, cut at every byte: {counts}")
+    tell("truncations", file_of(begun, name).name, counts)
     assert counts.keys() <= {"reported", "harmless"}
 
 
