@@ -150,3 +150,17 @@ def test_a_readout_that_no_longer_fits_is_told_before_a_prediction(call: str) ->
     with pytest.raises(tl.ArgumentError, match="readout: got one from"):
         getattr(stream, call)(torch.ones(3, 2))
     assert stream.steps == 1
+
+
+@pytest.mark.parametrize("rule", [tl.FeedbackAlignment, tl.WeightMirror])
+def test_a_deep_readout_in_place_of_a_linear_one_has_no_matrix_to_go_back_through(
+    rule: type[tl.FeedbackAlignment],
+) -> None:
+    made = rule(tl.RNN(2, 3, 2))
+    made.network.readout = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Linear(4, 2))
+    for call in (
+        made.feedback_matrices,
+        lambda: made.estimate(torch.ones(3, 4, 2), torch.zeros(3).long()),
+    ):
+        with pytest.raises(tl.UnsupportedError, match=r"readout: got a Sequential.*Use DFA"):
+            call()

@@ -81,11 +81,6 @@ class FeedbackAlignment(Rule):
     ) -> None:
         """problems: problems that a subclass found with its own arguments."""
         super().__init__(network, loss=loss, at=at, seed=seed, problems=problems)
-        if not isinstance(network.readout, nn.Linear):
-            raise UnsupportedError(
-                f"readout: got a {type(network.readout).__name__}, expected nn.Linear: the error goes back "
-                "through a single matrix of the same size. Use DFA, or BPTT."
-            )
         recurrent = network.recurrent
         for name, weight in self.mirrored().items():
             drawn = torch.empty(weight.shape)
@@ -98,8 +93,16 @@ class FeedbackAlignment(Rule):
             self.register_buffer(feedback_name(name), drawn.to(weight))
 
     def mirrored(self) -> dict[str, Tensor]:
-        """The weight matrices that signals pass on their way back, by the network's names."""
-        named = self.network.named_parameters()
+        """The weight matrices that signals pass on their way back, by the network's names.
+
+        Raises `UnsupportedError` for a readout that is not linear, also if it was replaced since.
+        """
+        readout, named = self.network.readout, self.network.named_parameters()
+        if not isinstance(readout, nn.Linear):
+            raise UnsupportedError(
+                f"readout: got a {type(readout).__name__}, expected nn.Linear: the error goes back "
+                "through a single matrix of the same size. Use DFA, or BPTT."
+            )
         return {name: weight.detach() for name, weight in named if weight.dim() > 1}
 
     def feedback_matrices(self) -> dict[str, Tensor]:
