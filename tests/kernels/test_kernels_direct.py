@@ -48,6 +48,7 @@ def test_native_is_the_twin(module, threads, name, tau, shape, head, count, from
     start = None if from_zero else initial
     call = DirectCall(cell, weights, inputs, start, head["kind"], *rest)
     found = tensors(native_direct.direct(call))
+    threads(1)
     exact = tensors(
         torch_direct.direct(
             DirectCall(

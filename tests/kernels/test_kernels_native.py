@@ -68,11 +68,12 @@ def doubled(tensors):
 def test_along_a_trace(module, threads, name, tau, trace, shape, count, where):
     cell = make_cell(name, tau)
     weights, inputs, initial, _, draw = problem(cell, **shape)
-    threads(count)
     found = torch_scan.scan(cell, weights, inputs, initial)
     signal = None if where == "last" else draw(*found.hidden.shape)
     final = None if where == "all" else draw(*found.hidden.shape[1:])
+    threads(count)
     deltas = module.traced_scan(cell, weights, trace, found, signal, final)
+    threads(1)
     exact = LayerTrajectory(
         found.inputs.double(),
         tuple(doubled(found.states)),
@@ -81,7 +82,6 @@ def test_along_a_trace(module, threads, name, tau, trace, shape, count, where):
     precise = CellWeights(*doubled(weights))
     wanted = torch_scan.traced_scan(cell, precise, trace, exact, *doubled((signal, final)))
     assert_close(deltas.double(), wanted, **TOLERANCE[shape["dtype"]])
-    threads(1)
     assert torch.equal(deltas, module.traced_scan(cell, weights, trace, found, signal, final))
 
 
