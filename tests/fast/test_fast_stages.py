@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 from functools import partial
+from itertools import product
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import timelocal as tl
+from covering import covering
 from oracles import NETWORKS
 from timelocal import fast, kernels
 from timelocal.fast import optimizers
@@ -283,8 +285,9 @@ def test_native_stages_are_the_loop_in_single_precision(**drawn):
         alike(native, loop, rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("cell", NETWORKS)
-@pytest.mark.parametrize("rule", ["dfa", "np", "anp", "wp", "tbptt"])
+@pytest.mark.parametrize(
+    ("rule", "cell"), covering(product(("dfa", "np", "anp", "wp", "tbptt"), NETWORKS))
+)
 def test_single_precision_is_near_double(rule, cell):
     exact, single = a_stream(rule, cell, optimizer="adam"), a_stream(rule, cell, optimizer="adam")
     single.rule.float()
@@ -301,7 +304,7 @@ def test_single_precision_is_near_double(rule, cell):
 def test_the_result_does_not_depend_on_threads_or_chunks(rule):
     """So large that two threads share it."""
     found = []
-    for threads, chunks in ((1, (9,)), (2, (9,)), (2, (2, 1, 6))):
+    for threads, chunks in ((1, (9,)), (2, (2, 1, 6))):
         law = 0.01 if rule in ("dfa exact", "eprop", "np many") else None
         layers = 2 if rule != "dfa symmetric" else 1
         network = tl.GRU(40, 330, 17, num_layers=layers, decorrelate=law, seed=1)
@@ -312,7 +315,9 @@ def test_the_result_does_not_depend_on_threads_or_chunks(rule):
         inputs, targets = (torch.randn(2, 9, n, generator=draw) for n in (40, 17))
         before = torch.get_num_threads()
         torch.set_num_threads(1)
-        stream.run(inputs, targets)  # the optimizer's own first step is torch's affair
+        stream.run(
+            inputs[:, :1], targets[:, :1]
+        )  # the optimizer's own first step is torch's affair
         torch.set_num_threads(threads)
         try:
             parts = zip(inputs.split(chunks, 1), targets.split(chunks, 1), strict=True)
@@ -320,14 +325,15 @@ def test_the_result_does_not_depend_on_threads_or_chunks(rule):
         finally:
             torch.set_num_threads(before)
         found.append({**kept(stream), "outputs": outputs})
-    for other in found[1:]:
-        for name, value in found[0].items():
-            if not name.startswith("0.") or "step" in name:
-                assert torch.equal(value, other[name]), name
+    one, other = found
+    for name, value in one.items():
+        if not name.startswith("0.") or "step" in name:
+            assert torch.equal(value, other[name]), name
 
 
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
-@pytest.mark.parametrize("rule", ["dfa", "eprop", "np to go", "wp"])
+@pytest.mark.parametrize(
+    ("rule", "optimizer"), covering(product(("dfa", "eprop", "np to go", "wp"), OPTIMIZERS))
+)
 def test_where_nothing_counts_no_weight_and_no_moment_moves(rule, optimizer):
     stream = a_stream(rule, "gru", optimizer=optimizer)
     inputs, targets = data("mse", 2, 6)
