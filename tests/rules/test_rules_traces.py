@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from itertools import product
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from hypothesis import assume, example, given, settings
 from torch import Tensor
 
 import timelocal as tl
+from covering import covering
 from oracles import Setting, close, exactly, settings_drawn, still_stream
 from timelocal import kernels
 from timelocal.cells import Cell, CellWeights, LayerTrajectory, LSTMCell
@@ -84,8 +86,7 @@ def gradients(rule: tl.Rule, case: Case) -> dict[str, Tensor]:
     return rule.estimate(inputs, targets, lengths, mask=mask).gradients
 
 
-@pytest.mark.parametrize("cell", CELLS)
-@pytest.mark.parametrize("at", ["last", "every"])
+@pytest.mark.parametrize(("cell", "at"), covering(product(CELLS, ("last", "every"))))
 class TestWhereTheyMeet:
     def test_rflo_is_rtrl_without_recurrent_weights(self, cell: str, at: str) -> None:
         case = Case(cell, at=at, unequal=True, mask=True)
@@ -145,7 +146,7 @@ def test_the_leak_of_a_gru_is_a_product_of_its_update_gates() -> None:
 @pytest.mark.parametrize("trace", TRACES)
 def test_one_matrix_per_parameter(cell: str, trace: str) -> None:
     """Each gate's block of each parameter is that of a rule with its F for all."""
-    case = Case(cell, at="every", unequal=True, bidirectional=True)
+    case = Case(cell, at="every", unequal=True, bidirectional=True, sequences=2, steps=3)
     network = case.network()
     rule = tl.DFA(network, at="every", trace=trace, feedback_per="parameter")
     found = gradients(rule, case)
@@ -265,21 +266,22 @@ def run(stream: tl.Stream, inputs: Tensor, targets: Tensor) -> list[dict[str, Te
 
 
 @pytest.mark.parametrize(("name", "cell"), CAN)
+def test_a_stream_adds_up_to_the_whole_sequence(name: str, cell: str) -> None:
+    layers = 1 if "learned" in name or name == "tbptt1" else 2
+    case = Case(cell, layers=layers, at="every", steps=6)
+    inputs, targets, _, _ = case.batch()
+    network = case.network()
+    whole = ONLINE[name](network).estimate(inputs, targets).gradients
+    steps = run(still_stream(ONLINE[name](network), 3), inputs, targets)
+    if "learned" in name:  # its F has moved on after the first step
+        return
+    close({key: sum(one[key] for one in steps) / 6 for key in whole}, whole)
+
+
+@pytest.mark.parametrize(("name", "cell"), covering(CAN))
 class TestAStream:
     def case(self, cell: str) -> Case:
         return Case(cell, layers=1, at="every", steps=6)
-
-    def test_adds_up_to_the_whole_sequence(self, name: str, cell: str) -> None:
-        case = self.case(cell)
-        if "learned" not in name and name != "tbptt1":
-            case = Case(cell, layers=2, at="every", steps=6)
-        inputs, targets, _, _ = case.batch()
-        network = case.network()
-        whole = ONLINE[name](network).estimate(inputs, targets).gradients
-        steps = run(still_stream(ONLINE[name](network), 3), inputs, targets)
-        if "learned" in name:  # its F has moved on after the first step
-            return
-        close({key: sum(one[key] for one in steps) / 6 for key in whole}, whole)
 
     def test_begins_again_after_a_reset(self, name: str, cell: str) -> None:
         """Of some rows too: they are then as in a new stream, and the others go on."""
@@ -412,9 +414,13 @@ def must_fail(oracle: Callable[[], None], break_it: Callable[[], None]) -> None:
         oracle()
 
 
-@pytest.mark.parametrize("cell", CELLS)
-@pytest.mark.parametrize("trace", TRACES)
-@pytest.mark.parametrize("at", ["last", "every"])
+@pytest.mark.parametrize(
+    ("cell", "trace", "at"),
+    covering(
+        product(CELLS, TRACES, ("last", "every")),
+        lambda cell, trace, at: ((cell, trace), (trace, at)),
+    ),
+)
 class TestABrokenTraceIsSeen:
     def oracle(self, cell: str, trace: str, at: str) -> Callable[[], None]:
         return lambda: assert_traced(Setting(Case(cell, at=at), lengths=(5, 2, 4)), trace)
@@ -479,8 +485,7 @@ def test_a_cell_state_that_forgets_is_seen(at: str, monkeypatch: pytest.MonkeyPa
     )
 
 
-@pytest.mark.parametrize("at", ["last", "every"])
-@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize(("cell", "at"), covering(product(CELLS, ("last", "every"))))
 def test_a_window_one_step_too_long_is_seen(
     cell: str, at: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
