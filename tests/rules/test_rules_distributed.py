@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from pathlib import Path
 
 import distributed_worker
 import pytest
@@ -33,21 +32,16 @@ DRAWING = tuple(
 
 
 @pytest.fixture(scope="module")
-def ranks(tmp_path_factory):
-    """What each rank found."""
+def ranks(request, tmp_path_factory):
+    """What each rank found, of the rules that the tests which were collected ask for."""
     folder = tmp_path_factory.mktemp("ranks")
-    worker = Path(distributed_worker.__file__)
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-W", "ignore", str(worker), str(rank), str(folder)],
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(2)
+    tests = [
+        item for item in request.session.items if getattr(item, "module", None) is request.module
     ]
-    for process in processes:
-        _, errors = process.communicate(timeout=300)
-        assert process.returncode == 0, errors
+    names = {test.callspec.params["name"] for test in tests if hasattr(test, "callspec")}
+    command = [sys.executable, "-W", "ignore", distributed_worker.__file__, str(folder)]
+    done = subprocess.run([*command, *names], stderr=subprocess.PIPE, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
     return [torch.load(folder / f"rank{rank}.pt", weights_only=True) for rank in range(2)]
 
 
