@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import replace
+from itertools import product
 
 import pytest
 import torch
@@ -20,6 +21,7 @@ from cells_of_others import (
 from torch import Tensor
 
 import timelocal as tl
+from covering import covering
 from oracles import close, exactly, still_stream
 from timelocal.cells import CELLS
 from timelocal.experiments.config import TrainConfig
@@ -183,8 +185,13 @@ STREAMS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("name", "options"), STREAMS, ids=str)
-@pytest.mark.parametrize("cell", LOCAL)
+@pytest.mark.parametrize(
+    ("cell", "name", "options"),
+    covering(
+        ((cell, *rule) for rule in STREAMS for cell in LOCAL),
+        lambda cell, *rule: (cell, (cell in ELEMENTWISE, rule)),
+    ),
+)
 def test_a_stream_adds_up_to_the_whole_sequence(
     cell: str, name: str, options: dict[str, object]
 ) -> None:
@@ -238,8 +245,13 @@ def test_orthogonal_noise_of_one_step_is_the_one_step_gradient(cell: str) -> Non
 # --- every rule of the registry ----------------------------------------------------------------
 
 
-@pytest.mark.parametrize("cell", ALL)
-@pytest.mark.parametrize("name", tl.RULES)
+@pytest.mark.parametrize(
+    ("name", "cell"),
+    covering(
+        product(tl.RULES, ALL),
+        lambda name, cell: (cell, (name, "local" if cell in LOCAL else cell)),
+    ),
+)
 def test_every_rule_trains_it_or_says_why_not(name: str, cell: str) -> None:
     network = tl.from_cell(CELLS[cell](), 2, 6, 3)
     if name == "dfa-authors-code":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from itertools import product
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 from torch.testing import assert_close
 
 import timelocal as tl
+from covering import covering
 from timelocal import fast, kernels
 from timelocal.fast import stream as fast_stream
 from timelocal.fast.tanh_layer import NATIVE, run_tanh_layer
@@ -71,9 +73,13 @@ def test_every_rule_in_the_table_is_compared():
     assert set(RULES.values()) == set(NATIVE)
 
 
-@pytest.mark.parametrize("decorrelate", [None, 0.01, tl.Decorrelation(0.01, norm="preserve")])
-@pytest.mark.parametrize("name", RULES)
-@pytest.mark.parametrize("tau", [1.0, 2.0])
+@pytest.mark.parametrize(
+    ("name", "decorrelate", "tau"),
+    covering(
+        product(RULES, (None, 0.01, tl.Decorrelation(0.01, norm="preserve")), (1.0, 2.0)),
+        pairs=True,
+    ),
+)
 def test_a_native_run_is_the_loop(monkeypatch, name, decorrelate, tau):
     inputs, targets = data()
     native_net = network(decorrelate, tau=tau)

@@ -9,13 +9,14 @@ import math
 import pickle
 import statistics
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 import torch
 
 import timelocal as tl
+from covering import covering
 
 river = pytest.importorskip("river")
 
@@ -32,37 +33,44 @@ ESTIMATORS = (RecurrentClassifier, RecurrentRegressor, RecurrentForecaster)
 LONG = {"check_bounded_memory_growth"}
 
 
-def rivers_checks(long: bool) -> Iterator[object]:
-    """Fast: each check on one of an estimator's two settings, in turn."""
-    for estimator in ESTIMATORS:
-        for number, options in enumerate(estimator._unit_test_params()):
-            found = [
-                check
-                for check in checks.yield_checks(estimator(**options))
-                if (check.__name__ in LONG) == long
-            ]
-            for place, check in enumerate(found):
-                name = f"{estimator.__name__}-{number}-{place}-{check.__name__}"
-                slow = long or (place + number) % 2
-                marks = pytest.mark.slow if slow else []
-                yield pytest.param(estimator, options, check, id=name, marks=marks)
+def rivers_checks(long: bool) -> list[tuple[type, int, int, Callable[[object], None]]]:
+    """Estimator, which of its settings, which of its checks, and that check."""
+    return [
+        (estimator, number, place, check)
+        for estimator in ESTIMATORS
+        for number, options in enumerate(estimator._unit_test_params())
+        for place, check in enumerate(checks.yield_checks(estimator(**options)))
+        if (check.__name__ in LONG) == long
+    ]
 
 
-@pytest.mark.parametrize(("estimator", "options", "check"), list(rivers_checks(long=False)))
+def _named(estimator, number, place, check) -> str:
+    return f"{estimator.__name__}-{number}-{place}-{check.__name__}"
+
+
+def _places(estimator, number, place, check) -> tuple[object, ...]:
+    """Each check on each estimator and on each setting, though not on each estimator's each setting."""
+    return (estimator, place), (estimator, number), (number, check.__name__)
+
+
+@pytest.mark.parametrize(
+    ("estimator", "number", "place", "check"), covering(rivers_checks(False), _places, ids=_named)
+)
 @pytest.mark.filterwarnings("ignore")
-def test_rivers_own_checks(estimator, options, check) -> None:
-    check(estimator(**options).clone())
+def test_rivers_own_checks(estimator, number, place, check) -> None:
+    check(estimator(**list(estimator._unit_test_params())[number]).clone())
 
 
-@pytest.mark.parametrize(("estimator", "options", "check"), list(rivers_checks(long=True)))
+@pytest.mark.slow
+@pytest.mark.parametrize(("estimator", "number", "place", "check"), rivers_checks(long=True))
 @pytest.mark.filterwarnings("ignore")
-def test_rivers_own_checks_of_long_streams(estimator, options, check) -> None:
-    check(estimator(**options).clone())
+def test_rivers_own_checks_of_long_streams(estimator, number, place, check) -> None:
+    check(estimator(**list(estimator._unit_test_params())[number]).clone())
 
 
 def test_no_check_is_skipped() -> None:
     assert all(estimator()._unit_test_skips() == set() for estimator in ESTIMATORS)
-    assert len(list(rivers_checks(long=False))) > 100
+    assert len(rivers_checks(long=False)) > 100
 
 
 def samples(count: int, seed: int = 0) -> list[dict[str, float]]:

@@ -10,6 +10,7 @@ import torch
 import torch_online
 from torch.testing import assert_close
 
+from covering import covering
 from timelocal import kernels
 from timelocal.kernels import (
     KINDS,
@@ -225,16 +226,9 @@ VARIANTS = [  # tau, bias, readout bias, decorrelate, preserve the norm
 ]
 
 
-def each_with_each():
-    """Fast: of each kind every size and, in turn, every variant; together each size with each variant."""
-    for (k, kind), (s, size), (v, variant) in itertools.product(
-        enumerate(KINDS), enumerate(SIZES), enumerate(VARIANTS)
-    ):
-        fast = (k + s + v) % len(VARIANTS) == 0
-        yield pytest.param(kind, size, variant, marks=[] if fast else pytest.mark.slow)
-
-
-@pytest.mark.parametrize(("kind", "size", "variant"), list(each_with_each()))
+@pytest.mark.parametrize(
+    ("kind", "size", "variant"), covering(itertools.product(KINDS, SIZES, VARIANTS), pairs=True)
+)
 def test_native_is_the_twin(module, threads, kind, size, variant):
     batch, inputs, hidden, outputs = size
     tau, bias, readout_bias, decorrelate, preserve_norm = variant

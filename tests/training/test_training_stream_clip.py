@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from itertools import product
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 import timelocal as tl
+from covering import covering
 from timelocal.errors import ArgumentError, RunError
 
 INPUTS, HIDDEN, OUTPUTS, BATCH, STEPS = 3, 7, 2, 4, 20
@@ -51,8 +53,7 @@ def by_torch(network: tl.Network, cell_class, make, clip: float) -> tuple[nn.Mod
 
 
 @pytest.mark.parametrize("path", PATHS)
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
-@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize(("cell", "optimizer"), covering(product(CELLS, OPTIMIZERS)))
 def test_a_step_is_clipped_as_torch_does_it(cell, optimizer, path, monkeypatch) -> None:
     take_path(path, monkeypatch)
     make, torch_cell = CELLS[cell]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
 from itertools import product
 
 import pytest
@@ -12,6 +11,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 import timelocal as tl
+from covering import covering
 from timelocal.errors import DivergedError
 
 ONLINE = [name for name, rule in tl.RULES.items() if rule.spec.online]
@@ -54,9 +54,13 @@ def same(a: object, b: object) -> None:
     assert_close(a, b, rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("looped", [False, True])
-@pytest.mark.parametrize("name", ONLINE)
-@pytest.mark.parametrize("decorrelate", [None, 0.01])
+@pytest.mark.parametrize(
+    ("name", "looped", "decorrelate"),
+    covering(
+        product(ONLINE, (False, True), (None, 0.01)),
+        lambda name, looped, law: ((name, looped), (looped, law)),
+    ),
+)
 def test_a_step_is_refused_and_nothing_has_moved(name, looped, decorrelate):
     stream = stream_of(name, looped=looped, decorrelate=decorrelate)
     before = state(stream)
@@ -70,17 +74,13 @@ def test_a_step_is_refused_and_nothing_has_moved(name, looped, decorrelate):
     assert stream.step(x[:, 0], y[:, 0]).loss.isfinite()
 
 
-def _in_turn() -> Iterator[object]:
-    """Fast: each rule on one cell as it is and on another looped; slow: all."""
-    cells = ("RNN", "GRU", "LSTM")
-    for (place, name), (other, cell), looped in product(
-        enumerate(ONLINE), enumerate(cells), (False, True)
-    ):
-        fast = (place + other + looped) % len(cells) == 0
-        yield pytest.param(name, cell, looped, marks=[] if fast else pytest.mark.slow)
-
-
-@pytest.mark.parametrize(("name", "cell", "looped"), list(_in_turn()))
+@pytest.mark.parametrize(
+    ("name", "cell", "looped"),
+    covering(
+        product(ONLINE, ("RNN", "GRU", "LSTM"), (False, True)),
+        lambda name, cell, looped: ((name, looped), (cell, looped)),
+    ),
+)
 def test_the_steps_of_a_chunk_before_it_are_made(name, cell, looped):
     stream, other = (stream_of(name, cell, looped=looped) for _ in range(2))
     x, y = data(3e38)
@@ -96,9 +96,10 @@ def test_the_steps_of_a_chunk_before_it_are_made(name, cell, looped):
     assert stream.run(x, y, mask=mask).loss.isfinite().all()
 
 
-@pytest.mark.parametrize("looped", [False, True])
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
-@pytest.mark.parametrize("bad", [1e19, 1.8e19, 3e19])
+@pytest.mark.parametrize(
+    ("optimizer", "looped", "bad"),
+    covering(product(OPTIMIZERS, (False, True), (1e19, 1.8e19, 3e19)), pairs=True),
+)
 def test_moments_stay_finite_where_the_squared_gradient_would_not(optimizer, looped, bad):
     """From some 2e19 on losses are infinite; below, Adam's second moment would be, for good."""
     stream = stream_of("dfa", "GRU", optimizer, looped)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from functools import partial
+from itertools import product
 
 import pytest
 import torch
@@ -21,6 +22,7 @@ from streams import steps as data
 from torch.testing import assert_close
 
 import timelocal as tl
+from covering import covering
 from timelocal.errors import ArgumentError
 
 NAN = torch.nan
@@ -147,8 +149,7 @@ def test_what_is_held_is_kept_and_reset_by_row():
 # --- skip --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize(("rule", "way"), covering(product(RULES, WAYS)))
 def test_skip_of_one_sequence_is_the_stream_without_these_steps(rule, way, path):
     x, y = data(9, batch_size=1)
     there = torch.tensor([0, 1, 1, 0, 0, 1, 1, 0, 1], dtype=torch.bool)

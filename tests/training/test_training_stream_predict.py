@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from functools import partial
+from itertools import product
 
 import pytest
 import torch
@@ -23,11 +24,11 @@ from streams import steps as data
 from torch.testing import assert_close
 
 import timelocal as tl
+from covering import covering
 from timelocal.errors import ArgumentError
 
 
-@pytest.mark.parametrize("cell", [tl.RNN, tl.GRU, tl.LSTM])
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize(("rule", "cell"), covering(product(RULES, (tl.RNN, tl.GRU, tl.LSTM))))
 def test_predict_and_learn_are_a_step(rule, cell, path):
     whole, parts = (a_stream(rule, cell) for _ in range(2))
     for x, y in zip(*data(5), strict=True):
@@ -272,8 +273,7 @@ WITHOUT = {
 }
 
 
-@pytest.mark.parametrize("way", WITHOUT)
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize(("optimizer", "way"), covering(product(OPTIMIZERS, WITHOUT)))
 def test_where_nothing_counts_no_weight_and_no_moment_moves(optimizer, way, path):
     stream = a_stream("np-many", optimizer=OPTIMIZERS[optimizer])
     x, y = data(6)
