@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import re
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -10,6 +12,7 @@ import torch
 from torch import Tensor
 
 import timelocal as tl
+from covering import covering, is_fast
 from timelocal.network import Network
 from timelocal.rules import RULES, Batch, ForwardPass, Rule, RuleSpec, readout_signal
 from timelocal.rules.states import no_states, packed, unpacked
@@ -44,41 +47,27 @@ def can(name: str, case: Case) -> bool:
     return True
 
 
-def settings(case: Case, of_a_cell: bool = False) -> set[object]:
-    """Everything that is set in a case, perhaps each together with its cell."""
-    return {(case.cell, one) if of_a_cell else one for one in vars(case).items()}
+NUMBER = {case: number for number, case in enumerate(ALL_CASES)}
 
 
-def chosen() -> dict[str, set[Case]]:
-    """Few of each rule's cases, which hold every cell and each value of each setting, and some it refuses.
-
-    Together the rules hold each value with each cell: a rule begins with cases that hold most of what no rule
-    before has held.
-    """
-    found, together = {}, set[object]()
-    for place, name in enumerate(RULES):
-        able = [case for case in ALL_CASES if can(name, case)]
-        able.sort(key=lambda case: len(settings(case, True) - together), reverse=True)
-        taken, seen = [], set[object]()
-        for case in able:
-            if not settings(case) <= seen:
-                taken.append(case)
-                seen |= settings(case)
-        together.update(*(settings(case, True) for case in taken))
-        refused = [case for case in ALL_CASES if not can(name, case)]
-        found[name] = {*taken, *refused[place % 8 :: 8]}
-    return found
+def places(name: str, case: Case) -> list[object]:
+    """Each rule with each cell and each value of each setting; each value with each cell; what is refused."""
+    settings = vars(case).items()
+    if not can(name, case):
+        return [(name, "refused", *one) for one in settings if one[0] != "cell"]
+    return [(name, *one) for one in settings] + [(case.cell, *one) for one in settings]
 
 
-CHOSEN = chosen()
+def how_often(name: str, case: Case) -> pytest.MarkDecorator:
+    """Of those that are not fast: slow are those of mixing cells for the two rules, and a fifth of all."""
+    whole = name in ("bptt", "dfa", "dfa-authors-code") and case.cell in CELLS
+    slow = whole or (NUMBER[case] + len(name)) % 5 == 0
+    return pytest.mark.slow if slow else pytest.mark.thorough
 
 
-def marks(name: str, index: int) -> tuple[pytest.MarkDecorator, ...]:
-    """The chosen cases are fast; slow are those of mixing cells for the two rules, and a fifth of all."""
-    if ALL_CASES[index] in CHOSEN[name]:
-        return ()
-    whole = name in ("bptt", "dfa", "dfa-authors-code") and ALL_CASES[index].cell in CELLS
-    return (pytest.mark.slow if whole or (index + len(name)) % 5 == 0 else pytest.mark.thorough,)
+RULES_AND_CASES = covering(
+    itertools.product(RULES, ALL_CASES), places, ids="{}-{}".format, others=how_often
+)
 
 
 def test_how_many_there_are() -> None:
@@ -119,31 +108,19 @@ def test_how_many_there_are() -> None:
         assert {getattr(case, what) for case in ALL_CASES} == values
 
 
-def test_chosen_cases_hold_every_cell_and_setting() -> None:
-    able = {name: [case for case in ALL_CASES if can(name, case)] for name in RULES}
-    some = {name: [case for case in able[name] if case in CHOSEN[name]] for name in RULES}
-    for name in RULES:
-        assert set().union(*map(settings, some[name])) == set().union(*map(settings, able[name]))
-    pairs = [
-        {pair for name in RULES for case in cases[name] for pair in settings(case, True)}
-        for cases in (some, able)
-    ]
-    assert pairs[0] == pairs[1]
+def test_fast_cases_hold_every_cell_and_setting() -> None:
+    able = [pair for pair in itertools.product(RULES, ALL_CASES) if can(*pair)]
+    fast = [param.values for param in RULES_AND_CASES if is_fast(param) and can(*param.values)]
+    assert len(fast) < len(able) / 10
+
+    def held(by: Callable[[str, Case], str], some: list[tuple[str, Case]]) -> set[object]:
+        return {(by(name, case), *one) for name, case in some for one in vars(case).items()}
+
+    for by in (lambda name, case: name, lambda name, case: case.cell):
+        assert held(by, fast) == held(by, able)
 
 
-@pytest.mark.parametrize(
-    ("name", "case"),
-    [
-        pytest.param(
-            name,
-            case,
-            id=f"{name}-{case}",
-            marks=marks(name, index),
-        )
-        for name in RULES
-        for index, case in enumerate(ALL_CASES)
-    ],
-)
+@pytest.mark.parametrize(("name", "case"), RULES_AND_CASES)
 def test_every_rule_over_every_case(name: str, case: Case) -> None:
     report = ContractReport()
     check_case(RULES[name], case, report)
