@@ -10,6 +10,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 import timelocal as tl
+from covering import covering
 from oracles import close, exactly, still_stream
 from timelocal.network.between import normalised, through_norm
 from timelocal.rules import RULES
@@ -81,22 +82,23 @@ def test_bptt_is_autograd_through_modules_of_torch(norm: bool, skip: bool) -> No
     close(found["readout.weight"], network.readout.weight.grad)
 
 
-HELD = [  # fast: each case of each rule on two of the cells or so, in turn
-    pytest.param(
-        name,
-        case,
-        id=f"{name}-{case}",
-        marks=[] if (rule + place + place // 4) % 6 == 0 else [pytest.mark.slow],
-    )
-    for rule, name in enumerate(DERIVED)
-    for place, case in enumerate(stacked_cases())  # four of each cell
+HELD = [
+    (name, case)
+    for name in DERIVED
+    for case in stacked_cases()
     if RULES[name].spec.bidirectional or not case.bidirectional
     if name != "sparse-rtrl"
     or not (case.cell == "indrnn" and case.decorrelate)  # W says whom to follow
 ]
 
 
-@pytest.mark.parametrize(("name", "case"), HELD)
+def _places(name: str, case: Case) -> tuple[object, ...]:
+    """Each rule and each cell in each kind of stack."""
+    stack = (case.layer_norm, case.skip, case.at)
+    return (name, stack), (case.cell, stack)
+
+
+@pytest.mark.parametrize(("name", "case"), covering(HELD, _places, ids="{}-{}".format))
 def test_every_rule_is_what_it_declares(name: str, case: Case) -> None:
     rule = RULES[name](case.network(), loss=case.loss, at=case.at)
     inputs, targets, lengths, mask = case.batch()
@@ -112,7 +114,7 @@ def test_every_rule_is_what_it_declares(name: str, case: Case) -> None:
 
 
 def test_all_of_them_are_held_to_an_oracle() -> None:
-    assert len({param.values[1].cell for param in HELD}) == 12
+    assert len({case.cell for _, case in HELD}) == 12
     assert len(HELD) == 395
 
 

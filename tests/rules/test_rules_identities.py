@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from itertools import combinations
+from itertools import combinations, product
 
 import pytest
 import torch
 from torch import Tensor
 
 import timelocal as tl
+from covering import covering
 from oracles import close, exactly
 from timelocal.rules.dfa_authors_code import QUIRKS
 from timelocal.testing import CELLS, Case
@@ -70,9 +71,10 @@ def test_frobenius_leaves_a_zero_gradient_at_zero() -> None:
 # --- the quirks of the paper's code -----------------------------------------------------------
 
 
-@pytest.mark.parametrize("cell", AUTHORS_CELLS)
-@pytest.mark.parametrize("steps", [1, 2, 5])
-@pytest.mark.parametrize("decorrelate", [False, True])
+@pytest.mark.parametrize(
+    ("cell", "steps", "decorrelate"),
+    covering(product(AUTHORS_CELLS, (1, 2, 5), (False, True)), pairs=True),
+)
 def test_quirks_by_themselves_in_pairs_and_all_are_the_loop(
     cell: str, steps: int, decorrelate: bool
 ) -> None:

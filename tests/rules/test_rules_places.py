@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import product
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 import timelocal as tl
+from covering import covering
 from oracles import close
 from timelocal.rules import Rule
 from timelocal.testing.measure import SMALL_SIGMA, LivelyCase, judged
@@ -106,16 +108,21 @@ DRAWN = (
 )
 
 
-@pytest.mark.parametrize("case", DRAWN, ids=str)
+RULES = ((tl.NP, {}), (tl.NP, {"credit": "to_go"}), (tl.ANP, {}), (tl.UORO, {}))
+WEIGHTS = ((tl.WP, {}), (tl.WP, {"redraw": "sequence"}))
+
+
 @pytest.mark.parametrize(
-    ("rule", "options"),
+    ("rule", "options", "case"),
     [
-        (tl.NP, {}),
-        (tl.NP, {"credit": "to_go"}),
-        (tl.ANP, {}),
-        (tl.UORO, {}),
-        pytest.param(tl.WP, {}, marks=pytest.mark.slow),
-        pytest.param(tl.WP, {"redraw": "sequence"}, marks=pytest.mark.slow),
+        *covering(
+            ((*rule, case) for rule, case in product(RULES, DRAWN)),
+            lambda rule, options, case: ((rule, options), case),
+        ),
+        *(
+            pytest.param(*rule, case, marks=pytest.mark.slow)
+            for rule, case in product(WEIGHTS, DRAWN)
+        ),
     ],
 )
 def test_rules_that_draw_have_the_declared_mean(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from itertools import product
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor
 
 import timelocal as tl
+from covering import covering
 from oracles import TOLERANCE, close, still_stream
 from timelocal.cells import LIFCell
 from timelocal.rules import RULES
@@ -114,8 +116,7 @@ OPTIONS = [
 ]
 
 
-@pytest.mark.parametrize("cell", SPIKING)
-@pytest.mark.parametrize("options", OPTIONS, ids=lambda options: "-".join(options) or "default")
+@pytest.mark.parametrize(("cell", "options"), covering(product(SPIKING, OPTIONS)))
 class TestOneLayer:
     def test_its_spikes_are_in_the_trajectory(self, cell: str, options: dict[str, Any]) -> None:
         network, inputs, _ = setting(cell, **options)
@@ -189,17 +190,18 @@ def test_a_wrong_surrogate_is_seen() -> None:
 
 
 DERIVED = ("bptt", "dfa", "eprop", "rflo", "rtrl", "snap1", "sparse-rtrl", "tbptt")
-HELD = [  # fast: each case of each rule on one of the two cells in turn
-    pytest.param(
-        name,
-        case,
-        id=f"{name}-{case}",
-        marks=[] if (rule + place + place // 6) % 2 else [pytest.mark.slow],
-    )
-    for rule, name in enumerate(DERIVED)
-    for place, case in enumerate(spiking_cases())  # six of each cell
+HELD = [
+    (name, case)
+    for name in DERIVED
+    for case in spiking_cases()
     if RULES[name].spec.bidirectional or not case.bidirectional
 ]
+
+
+def _places(name: str, case: Case) -> tuple[object, ...]:
+    """Each rule and each cell in each kind of network and batch."""
+    kind = str(case).removeprefix(case.cell)
+    return (name, kind), (name, case.cell), (case.cell, kind)
 
 
 def test_all_of_them_are_held_to_an_oracle() -> None:
@@ -207,7 +209,7 @@ def test_all_of_them_are_held_to_an_oracle() -> None:
     assert len(HELD) == 90
 
 
-@pytest.mark.parametrize(("name", "case"), HELD)
+@pytest.mark.parametrize(("name", "case"), covering(HELD, _places, ids="{}-{}".format))
 def test_stacks_lengths_masks_and_decorrelation(name: str, case: Case) -> None:
     rule = RULES[name](case.network(), loss=case.loss, at=case.at)
     rule.network.eval()
