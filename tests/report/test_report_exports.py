@@ -71,9 +71,15 @@ def test_every_output_is_drawn_in_a_row_of_its_own(tmp_path: Path, outputs: int)
     assert sum(name.startswith("axes_") for name in groups) == outputs
 
 
-def test_the_table_of_runs_is_tidy(tmp_path: Path) -> None:
-    export_reproductions([reproduction()], tmp_path)
-    with (tmp_path / "runs.csv").open(newline="") as file:
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("exported")
+    export_reproductions([reproduction()], folder)
+    return folder
+
+
+def test_the_table_of_runs_is_tidy(exported: Path) -> None:
+    with (exported / "runs.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 9  # one a run
     assert len({(row["line"], row["column"], row["seed"]) for row in rows}) == 9
@@ -83,9 +89,8 @@ def test_the_table_of_runs_is_tidy(tmp_path: Path) -> None:
     assert {row["config.hidden"] for row in rows} == {"4"}
 
 
-def test_the_latex_table_has_the_numbers_of_the_runs(tmp_path: Path) -> None:
-    export_reproductions([reproduction()], tmp_path)
-    text = (tmp_path / "tables" / "dfa-made-up-curves.tex").read_text()
+def test_the_latex_table_has_the_numbers_of_the_runs(exported: Path) -> None:
+    text = (exported / "tables" / "dfa-made-up-curves.tex").read_text()
     values = [100 * one for one in ACCURACIES[BPTT] if one is not None]
     mean, sd = statistics.mean(values), statistics.stdev(values)
     assert rf"\textbf{{{mean:.1f} $\pm$ {sd:.1f}}}" in text
