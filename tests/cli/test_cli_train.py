@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import inspect
 import json
-from itertools import cycle
+from itertools import product
 
 import numpy as np
 import pytest
 
 import timelocal
+from covering import covering
 from timelocal import data
 from timelocal.cli.train import train as train_command
 from timelocal.experiments.config import TrainConfig
@@ -89,16 +90,13 @@ def test_a_finished_run_is_not_done_again(train, tmp_path):
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
 
 
-def _every_cell_and_rule():
-    """Fast: each rule and each cell once or twice; slow: each with each."""
-    others = cycle(CELLS)
-    for rule in RULES:
-        own = "rnn" if rule.endswith("authors-code") else next(others)
-        for cell in CELLS:
-            yield pytest.param(rule, cell, marks=[] if cell == own else pytest.mark.slow)
+def _places(rule, cell):
+    """Each rule and each cell; the authors' code on the cell that it is for, and refused on another."""
+    authors = (rule, cell == "rnn") if rule.endswith("authors-code") else None
+    return rule, cell, authors
 
 
-@pytest.mark.parametrize(("rule", "cell"), list(_every_cell_and_rule()))
+@pytest.mark.parametrize(("rule", "cell"), covering(product(RULES, CELLS), _places))
 def test_every_cell_and_rule_runs(train, tmp_path, cell, rule):
     options = ("--epochs", 1, "--hidden", 4, "--stratified", "--standardize", "--clip", 1)
     result = train("--out", tmp_path, "--cell", cell, "--rule", rule, *options)

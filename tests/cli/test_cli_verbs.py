@@ -82,7 +82,8 @@ def test_demo(call, tmp_path):
 @pytest.mark.parametrize(
     ("name", "at", "floor"),
     [("adding:steps=4", "last", "mean of the training part"),
-     ("copying-memory:length=1,delay=1-2", "every", "blank, then uniform over 8")],
+     pytest.param("copying-memory:length=1,delay=1-2", "every", "blank, then uniform over 8",
+                  marks=pytest.mark.slow)],
 )  # fmt: skip
 def test_a_task_of_a_family_trains(call, tmp_path, name, at, floor):
     """Its numbers stand in the name; an interrupted or repeated run finds it by that."""
