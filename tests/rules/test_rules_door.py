@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from itertools import product
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from torch.nn.utils import prune
 from torch.nn.utils.rnn import pack_padded_sequence
 
 import timelocal as tl
+from covering import covering
 from timelocal.errors import ArgumentError, UnsupportedError
 from timelocal.seeding import derive_seed
 
@@ -278,9 +280,17 @@ def nested(values: Tensor) -> Tensor:
         return torch.nested.nested_tensor([*values])
 
 
-@pytest.mark.parametrize("dtype", [torch.int8, torch.uint8, torch.int16, torch.int32])
-@pytest.mark.parametrize("name", sorted(tl.RULES.keys() - {"dfa-authors-code"}))
-@pytest.mark.parametrize("at", ["last", "every"])
+@pytest.mark.parametrize(
+    ("dtype", "name", "at"),
+    covering(
+        product(
+            (torch.int8, torch.uint8, torch.int16, torch.int32),
+            sorted(tl.RULES.keys() - {"dfa-authors-code"}),
+            ("last", "every"),
+        ),
+        lambda dtype, name, at: (dtype, (name, at)),
+    ),
+)
 def test_every_rule_takes_lengths_of_any_integer_type(
     dtype: torch.dtype, name: str, at: str
 ) -> None:

@@ -9,14 +9,17 @@ import torch
 from torch import Tensor
 
 import timelocal as tl
+from covering import covering
 from oracles import exactly, still_stream
 from timelocal import kernels
 from timelocal.errors import ArgumentError, UnsupportedError
 from timelocal.fast.tanh_layer import run_tanh_layer
 
 RULES = {"np": tl.NP, "anp": tl.ANP}
-KINDS = list(itertools.product(RULES, (1, 3, 40), (False, True), ("gaussian", "orthogonal")))
-"""Rule, directions (40 are more than the 32 orthogonal ones of 21 + 2 nodes), antithetic, noise."""
+KINDS = itertools.product(
+    RULES, (1, 3, 40), (False, True), ("gaussian", "orthogonal"), ((False, 1.0), (True, 3.0))
+)
+"""Rule, directions (40 are more than the 32 orthogonal ones of 21 + 2 nodes), antithetic, noise, D, tau."""
 
 
 def network(decorrelate: bool = False, tau: float = 1.0, outputs: int = 2) -> tl.Network:
@@ -35,11 +38,13 @@ def after(net: tl.Network) -> list[Tensor]:
 
 
 @pytest.mark.skipif(kernels.describe()["path"] != "native", reason="no native kernels here")
-@pytest.mark.parametrize(("name", "directions", "antithetic", "noise"), KINDS)
-@pytest.mark.parametrize(("decorrelate", "tau"), [(False, 1.0), (True, 3.0)])
+@pytest.mark.parametrize(
+    ("name", "directions", "antithetic", "noise", "law"), covering(KINDS, pairs=True)
+)
 def test_the_native_call_is_the_loop_on_any_threads(
-    name: str, directions: int, antithetic: bool, noise: str, decorrelate: bool, tau: float
+    name: str, directions: int, antithetic: bool, noise: str, law: tuple[bool, float]
 ) -> None:
+    decorrelate, tau = law
     inputs, targets = data()
     found = {}
     for way in ("loop", "one thread", "two threads"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import product
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from hypothesis import example, given, settings
 from torch import Tensor
 
 import timelocal as tl
+from covering import covering
 from oracles import (
     TORCH_CELLS,
     Setting,
@@ -96,8 +98,10 @@ def test_dfa_with_one_matrix_per_parameter_is_its_surrogate(setting: Setting) ->
     assert_dfa_per_parameter_is_its_surrogate(setting)
 
 
-@pytest.mark.parametrize("cell", CELLS)
-@pytest.mark.parametrize("kind", ["gaussian", "orthogonal", "sparse", "ternary", "uniform", "sign"])
+KINDS = ("gaussian", "orthogonal", "sparse", "ternary", "uniform", "sign")
+
+
+@pytest.mark.parametrize(("cell", "kind"), covering(product(CELLS, KINDS)))
 def test_dfa_is_its_surrogate_for_every_kind_of_feedback(cell: str, kind: str) -> None:
     case = Case(cell, at="every", mask=True, bidirectional=True)
     assert_dfa_is_its_surrogate(Setting(case, "mse", (5, 1, 3)), feedback=kind)

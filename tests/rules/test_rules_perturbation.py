@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 import timelocal as tl
+from covering import covering
 from oracles import still_stream
 from timelocal.errors import ArgumentError
 from timelocal.rules.perturbation import draw_key
@@ -95,6 +96,9 @@ def test_node_perturbation_converges_to_its_target_and_no_other(cell: str, credi
     converges(rule, case, targets[credit], [targets[other], -targets[credit]])
 
 
+FAST = {("rnn", "local", True), ("gru", "local", False)}
+
+
 @pytest.mark.parametrize(
     ("cell", "credit", "clean"),
     [
@@ -102,7 +106,7 @@ def test_node_perturbation_converges_to_its_target_and_no_other(cell: str, credi
             cell,
             credit,
             clean,
-            marks=how_often(cell, cell in ("rnn", "gru") and credit == "local"),
+            marks=how_often(cell, (cell, credit, clean) in FAST),
         )
         for cell in CELLS
         for credit in ("local", "to_go")
@@ -285,9 +289,10 @@ def test_noise_on_what_is_over_is_in_no_norm(at: Place) -> None:
     }
 
 
-@pytest.mark.parametrize("rule", [tl.NP, tl.ANP])
-@pytest.mark.parametrize("cell", CELLS)
-@pytest.mark.parametrize("credit", ["trace(0.5)", "to_go"])
+@pytest.mark.parametrize(
+    ("rule", "cell", "credit"),
+    covering(itertools.product((tl.NP, tl.ANP), CELLS, ("trace(0.5)", "to_go")), pairs=True),
+)
 def test_a_stream_with_traces_says_what_the_whole_sequence_says(
     rule: type[tl.Rule], cell: str, credit: str
 ) -> None:

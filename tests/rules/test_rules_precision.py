@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import pytest
 import torch
 from torch import Tensor
 from torch.testing import assert_close
 
 import timelocal as tl
+from covering import covering
 from timelocal.rules import estimate_batch, make_batch
 from timelocal.rules.feedback_rule import unit_norm
 
@@ -35,8 +38,7 @@ def twin(rule: tl.Rule, name: str, **options: object) -> tl.Rule:
     return other
 
 
-@pytest.mark.parametrize("name", tl.RULES)
-@pytest.mark.parametrize("dtype", NARROW)
+@pytest.mark.parametrize(("name", "dtype"), covering(product(tl.RULES, NARROW)))
 def test_estimates_are_those_of_float32_up_to_the_rounding_of_the_type(name, dtype):
     options = {"sigma": 0.1} if tl.RULES[name].spec.derivative_free else {}
     rule = made(name, dtype, **options)
@@ -76,8 +78,9 @@ def test_traces_of_noise_are_summed_in_float32(name):
     assert {own.dtype for own in traces} == {torch.float32}
 
 
-@pytest.mark.parametrize("dtype", NARROW)
-@pytest.mark.parametrize("sequences", [40, 62, 70])  # thousands: float16 ends at 65,504
+@pytest.mark.parametrize(  # thousands of entries: float16 ends at 65,504
+    ("sequences", "dtype"), covering(product((40, 62, 70), NARROW))
+)
 def test_lengths_that_say_what_none_says_change_nothing_however_many_entries(dtype, sequences):
     draw = torch.Generator().manual_seed(0)
     x = torch.randn(sequences, 1000, 2, generator=draw).to(dtype)
@@ -157,8 +160,7 @@ def test_a_norm_beyond_float16_divides():
     assert_close(found.float(), torch.full((100, 100), 0.01), rtol=1e-3, atol=0)
 
 
-@pytest.mark.parametrize("name", tl.RULES)
-@pytest.mark.parametrize("dtype", NARROW)
+@pytest.mark.parametrize(("name", "dtype"), covering(product(tl.RULES, NARROW)))
 def test_autocast_and_a_scaler_change_nothing_of_any_rule(name, dtype):
     x, y = batch(name)
     plain, scaled = made(name), made(name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from itertools import product
 from pathlib import Path
 from unittest import mock
 
@@ -12,6 +13,7 @@ from test_rules_perturbation import slope
 from torch import Tensor
 
 import timelocal as tl
+from covering import covering
 from oracles import exactly
 from timelocal import kernels
 from timelocal.data import Sequences
@@ -132,9 +134,13 @@ def by_hand(rule: tl.NP, key: int, at: Place, mask: Tensor, b: Tensor) -> tuple[
     return found, first
 
 
-@pytest.mark.parametrize("credit", CREDITS)
-@pytest.mark.parametrize("at", ["every", "last", "mean"])
-@pytest.mark.parametrize("options", [{}, {"directions": 2, "antithetic": True}], ids=str)
+@pytest.mark.parametrize(
+    ("at", "credit", "options"),
+    covering(
+        product(("every", "last", "mean"), CREDITS, ({}, {"directions": 2, "antithetic": True})),
+        pairs=True,
+    ),
+)
 def test_it_is_the_equation_with_the_mean_of_losses_before(
     at: Place, credit: str, options: dict[str, object]
 ) -> None:
@@ -226,9 +232,10 @@ def means_of_draws(
     return flat, torch.cat([right[name].flatten() for name in names])
 
 
-@pytest.mark.parametrize("credit", CREDITS)
-@pytest.mark.parametrize("at", ["every", "last"])
-@pytest.mark.parametrize("seen", [None, 0.3], ids=["no loss before", "a loss before"])
+@pytest.mark.parametrize(  # with and without a loss before
+    ("at", "credit", "seen"),
+    covering(product(("every", "last"), CREDITS, (None, 0.3)), pairs=True),
+)
 def test_the_mean_of_draws_is_the_target_and_no_other(
     at: Place, credit: str, seen: float | None
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import product
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from hypothesis import example, given, settings
 from torch import Tensor
 
 import timelocal as tl
+from covering import covering
 from oracles import Setting, close, exactly, settings_drawn, still_stream
 from timelocal.rules import feedback_rule
 from timelocal.testing import CELLS, Case, ContractReport, check_case, reference
@@ -62,17 +64,20 @@ BATCHES = {
 }
 
 
+@pytest.mark.parametrize(
+    ("cell", "at", "batch"), covering(product(CELLS, ("last", "every"), BATCHES), pairs=True)
+)
+def test_without_a_trace_it_is_tbptt_of_one_step(cell: str, at: str, batch: str) -> None:
+    case = replace(Case(cell, at=at), **BATCHES[batch])
+    network = case.network()
+    options = {"at": at, "loss": case.loss}
+    one_step = gradients(tl.TBPTT(network, 1, **options), case)
+    close(gradients(tl.DFA(network, feedback="exact", **options), case), one_step)
+
+
 @pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize("at", ["last", "every"])
 class TestWhereItMeets:
-    @pytest.mark.parametrize("batch", BATCHES)
-    def test_without_a_trace_it_is_tbptt_of_one_step(self, cell: str, at: str, batch: str) -> None:
-        case = replace(Case(cell, at=at), **BATCHES[batch])
-        network = case.network()
-        options = {"at": at, "loss": case.loss}
-        one_step = gradients(tl.TBPTT(network, 1, **options), case)
-        close(gradients(tl.DFA(network, feedback="exact", **options), case), one_step)
-
     def test_of_one_layer_it_is_symmetric_feedback(self, cell: str, at: str) -> None:
         case = Case(cell, at=at, unequal=True, mask=True, decorrelate=True)
         network = case.network()
@@ -270,8 +275,7 @@ BROKEN: dict[str, Callable[[Signals], Signals]] = {
 }
 
 
-@pytest.mark.parametrize("what", BROKEN)
-@pytest.mark.parametrize("at", ["last", "every"])
+@pytest.mark.parametrize(("what", "at"), covering(product(BROKEN, ("last", "every"))))
 def test_a_wrong_signal_is_seen(what: str, at: str, monkeypatch: pytest.MonkeyPatch) -> None:
     case = Case("gru", layers=2, at=at)
     right = feedback_rule.exact_signals
