@@ -118,8 +118,12 @@ def test_digits_rows_needs_nothing(cache: Path) -> None:
     assert not cache.exists()
 
 
-@pytest.mark.data
-@pytest.mark.parametrize("name", CLASSES)
+def slow_are(some: set[str], names: list[str]) -> list[object]:
+    return [pytest.param(name, marks=pytest.mark.slow if name in some else ()) for name in names]
+
+
+@pytest.mark.data  # the pixels of MNIST in another order are slow
+@pytest.mark.parametrize("name", slow_are({"sequential-mnist", "permuted-mnist"}, CLASSES))
 def test_real_data_are_what_the_card_says(name: str, data_dir: Path) -> None:
     if data.locate(name, data_dir) is None:
         pytest.skip(f"the files of {name} are not here")
@@ -132,8 +136,10 @@ def test_real_data_are_what_the_card_says(name: str, data_dir: Path) -> None:
     assert data.floors(name, data.split(loaded, 0)) == {}
 
 
-@pytest.mark.data
-@pytest.mark.parametrize("name", VALUES)
+@pytest.mark.data  # slow: ridge regressions of a floor; what the floors of the weather ask for each delay
+@pytest.mark.parametrize(
+    "name", slow_are({"temperature-block", "weather-24h", "weather-48h"}, VALUES)
+)
 def test_tasks_are_what_the_card_says(name: str, data_dir: Path) -> None:
     loaded = data.load(name, data_dir)
     assert tuple(loaded.inputs.shape) == loaded.card.shape
