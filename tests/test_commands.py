@@ -24,6 +24,7 @@ PAGES = [
     *sorted(ROOT.glob("docs/**/*.md")),
     *sorted(ROOT.glob("results/*/README.md")),
 ]
+PROGRAM = typer.main.get_command(app)
 LONG = {"reproduce", "claims", "bench"}
 """Verbs whose work is tested elsewhere, or takes hours."""
 KNOWN = {part for name in EXPERIMENTS for part in (name, name.split("/")[-1])} | {
@@ -41,10 +42,9 @@ def commands(page: Path) -> list[list[str]]:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: f"{page.parent.name}-{page.stem}")
 def test_every_command_is_one_that_the_program_takes(page: Path) -> None:
-    program = typer.main.get_command(app)
     for _, verb, *arguments in commands(page):
-        with program.make_context("timelocal", [verb]) as context:
-            found = program.get_command(context, verb)
+        with PROGRAM.make_context("timelocal", [verb]) as context:
+            found = PROGRAM.get_command(context, verb)
             assert found is not None, verb
             if verb == "data":
                 kind, *arguments = arguments

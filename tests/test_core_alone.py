@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import tomllib
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -63,12 +64,17 @@ def packages_of(extra: str) -> set[str]:
     return found
 
 
+@cache
+def sources() -> dict[Path, ast.Module]:
+    return {path: ast.parse(path.read_text()) for path in sorted((ROOT / "src").rglob("*.py"))}
+
+
 def calls_of_require() -> list[tuple[str, set[str], str]]:
     """File, packages and extra of every `require(...)` in the package."""
     found = []
-    for path in sorted((ROOT / "src").rglob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Call) and ast.unparse(node.func) == "require":
+    for path, tree in sources().items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", None) == "require":
                 packages = {ast.literal_eval(argument) for argument in node.args}
                 given = {one.arg: ast.literal_eval(one.value) for one in node.keywords}
                 found.append((path.name, packages, given["extra"]))
@@ -117,8 +123,8 @@ def test_nothing_is_imported_that_is_not_asked_for() -> None:
     extras = packages_of("all") | packages_of("aeon") | packages_of("sktime")
     known = core | extras | {"timelocal", "jax", "pydantic_core", *sys.stdlib_module_names}
     imported: dict[str, str] = {}
-    for path in sorted((ROOT / "src").rglob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text())):
+    for path, tree in sources().items():
+        for node in ast.walk(tree):
             names = (
                 [alias.name for alias in node.names]
                 if isinstance(node, ast.Import)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 import timelocal as tl
+from covering import covering
 from oracles import (
     Setting,
     assert_bptt_exact,
@@ -61,8 +62,18 @@ def must_fail(
             oracle(setting)
 
 
-@pytest.mark.parametrize("factor", [-1.0, 0.0], ids=["flipped", "dropped"])
-@pytest.mark.parametrize(("cell", "gate"), [(c, g) for c in CELLS for g in range(GATES[c])])
+@pytest.mark.parametrize(
+    ("cell", "gate", "factor"),
+    covering(  # flipped or dropped
+        (
+            (cell, gate, factor)
+            for cell in CELLS
+            for gate in range(GATES[cell])
+            for factor in (-1, 0)
+        ),
+        lambda cell, gate, factor: ((cell, gate), factor),
+    ),
+)
 class TestAGateSignal:
     def spoil(self, delta: Tensor, gate: int, gates: int, factor: float) -> Tensor:
         blocks = list(delta.chunk(gates, -1))
