@@ -89,7 +89,8 @@ def main(rank: int, folder: Path, names: list[str]) -> None:
     dist.destroy_process_group()
 
 
-if __name__ == "__main__":  # one process is the other's child, so that torch is imported once
+if __name__ == "__main__":
+    rules()  # one process is the other's child, so that what they need is imported once
     child = os.fork()
     main(int(child == 0), Path(sys.argv[1]), sys.argv[2:])
     if child:
