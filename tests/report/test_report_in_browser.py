@@ -60,8 +60,12 @@ def test_the_page_works_in_a_browser(tmp_path: Path, tab: chromium.Page) -> None
         tab.show(width, dark)
         assert tab.evaluate("document.documentElement.scrollWidth") <= width
         assert tab.evaluate(FAULTS) == []
-    ink = "getComputedStyle(document.querySelector('.chart .xtitle')).fill"
-    assert tab.evaluate(ink) == "rgb(228, 231, 234)"
+    # A chart is light in dark colours, too.
+    seen = "getComputedStyle(document.querySelector('{}')).{}"
+    assert tab.evaluate(seen.format(".chart .xtitle", "fill")) == "rgb(28, 31, 35)"
+    for part in (".chart", ".legend button"):
+        assert tab.evaluate(seen.format(part, "backgroundColor")) == "rgb(255, 255, 255)"
+    assert tab.evaluate(seen.format("body", "backgroundColor")) == "rgb(20, 23, 26)"
 
     assert [event for event in tab.events if event["method"] in TROUBLE] == []
     requests = [e for e in tab.events if e["method"] == "Network.requestWillBeSent"]

@@ -1,12 +1,11 @@
 "use strict";
 {
   const charts = [...document.querySelectorAll(".chart")];
-  const dark = matchMedia("(prefers-color-scheme: dark)");
   const touch = matchMedia("(pointer: coarse)").matches;
 
-  // The colours of the page are the stylesheet's; the charts take theirs from it.
-  const theme = () => {
-    const style = getComputedStyle(document.documentElement);
+  // The colours are the stylesheet's.
+  const theme = (chart) => {
+    const style = getComputedStyle(chart);
     const colour = (name) => style.getPropertyValue(name).trim();
     return {
       paper_bgcolor: "rgba(0,0,0,0)",
@@ -16,8 +15,8 @@
       axis: { gridcolor: colour("--line"), linecolor: colour("--muted"), automargin: true },
     };
   };
-  const layoutOf = (spec) => {
-    const { axis, ...rest } = theme();
+  const layoutOf = (chart, spec) => {
+    const { axis, ...rest } = theme(chart);
     const axes = Object.entries(spec.layout)
       .filter(([name]) => /^[xy]axis/.test(name))
       .map(([name, own]) => [name, { ...own, ...axis }]);
@@ -39,12 +38,11 @@
       displayModeBar: matchMedia("(hover: hover)").matches ? "hover" : false, // else it would always cover the data
       modeBarButtons: [["toImage"]],
     };
-    Plotly.newPlot(chart, spec.data, layoutOf(spec), options);
+    Plotly.newPlot(chart, spec.data, layoutOf(chart, spec), options);
     // A point leads to the runs behind it, where the page has them.
     chart.on("plotly_click", ({ points: [{ data }] }) => {
       if (document.getElementById(data.meta)) location.hash = data.meta;
     });
-    dark.addEventListener("change", () => Plotly.react(chart, chart.data, layoutOf(chart), options));
   };
 
   // What is folded has no size yet: it is drawn when it is opened.
