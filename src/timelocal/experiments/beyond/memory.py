@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+from timelocal.cells import CELLS
 from timelocal.experiments.claims import at_most, fewer_errors, reaches, stays_below
 from timelocal.experiments.config import TrainConfig, default_task
 from timelocal.experiments.experiment import (
@@ -200,14 +201,14 @@ def _line(task: Task, size: ProfileName, key: Key, seeds: int, **values: Any) ->
 
 
 def _keys(task: Task) -> tuple[Key, Key, Key, Key]:
-    def key(label: str, column: Column) -> Key:
-        return Key(task.name, label, column)
+    def key(rule: str, cell: str, column: Column) -> Key:
+        return Key(task.name, f"{rule}, {CELLS[cell].label}", column)
 
     return (
-        key(f"RTRL, {task.cell}", "best without BPTT"),
-        key(f"readout alone, {task.cell}", "recurrence frozen"),
-        key("BPTT, gru", "true BPTT"),
-        key(f"BPTT, {task.cell}", "true BPTT"),
+        key("RTRL", task.cell, "best without BPTT"),
+        key("readout alone", task.cell, "recurrence frozen"),
+        key("BPTT", "gru", "true BPTT"),
+        key("BPTT", task.cell, "true BPTT"),
     )
 
 
@@ -250,7 +251,7 @@ def _how(task: Task, profile: ProfileName) -> tuple[str, ...]:
     layers = "One layer" if task.layers == 1 else f"{task.layers} layers"
     loss = "" if task.loss is None else f", loss {task.loss}"
     told = [
-        f"{layers} of {shown.hidden} units (cell {task.cell}{options}), a readout with a hidden layer of "
+        f"{layers} of {shown.hidden} units ({CELLS[task.cell].label}{options}), a readout with a hidden layer of "
         f"{shown.readout_hidden}{loss}; Adam, gradients clipped at norm 1, batches of {task.batch}, "
         f"{shown.epochs} epochs with a cosine learning-rate schedule.",
         "The seed determines the weights and the order of the batches. The data and the split are fixed.",

@@ -25,8 +25,8 @@ ENOUGH = 5
 def _key(horizon: int, block: int, frozen: bool) -> Key:
     panel = f"{horizon} h, block {block}"
     if frozen:
-        return Key(panel, "readout alone, lru", "recurrence frozen")
-    return Key(panel, "RTRL, lru", "best without BPTT")
+        return Key(panel, "readout alone, LRU", "recurrence frozen")
+    return Key(panel, "RTRL, LRU", "best without BPTT")
 
 
 def _line(horizon: int, block: int, profile: ProfileName, frozen: bool) -> Line:
@@ -87,7 +87,7 @@ def _how(profile: ProfileName) -> tuple[str, ...]:
         "reaches back before the block, and the networks, too, run over what came before it.",
         f"The forecast is the mean of {shown.members} networks, which differ in their initial weights alone; "
         "the error of single networks is shown next to it.",
-        f"One layer of {shown.hidden} units (cell lru); Adam with a cosine schedule from a learning rate of "
+        f"One layer of {shown.hidden} units (LRU); Adam with a cosine schedule from a learning rate of "
         f"0.001, an update at every step of ten streams, {shown.epochs} epochs, gradients clipped at norm 1. "
         "The readout has a hidden layer of 32. 24 and 48 hours ahead, the eigenvalues start below 0.999 in "
         "modulus and 0.6 in phase, and the networks learn the changes over the next 1, 2, 4, … hours as "
