@@ -251,8 +251,8 @@ def _how(task: Task, profile: ProfileName) -> tuple[str, ...]:
     layers = "One layer" if task.layers == 1 else f"{task.layers} layers"
     loss = "" if task.loss is None else f", loss {task.loss}"
     told = [
-        f"{layers} of {shown.hidden} units ({CELLS[task.cell].label}{options}), a readout with a hidden layer of "
-        f"{shown.readout_hidden}{loss}; Adam, gradients clipped at norm 1, batches of {task.batch}, "
+        f"{layers} of {shown.hidden} units ({CELLS[task.cell].label}{options}), a readout with a hidden "
+        f"layer of {shown.readout_hidden}{loss}; Adam, gradients clipped at norm 1, batches of {task.batch}, "
         f"{shown.epochs} epochs with a cosine learning-rate schedule.",
         "The seed determines the weights and the order of the batches. The data and the split are fixed.",
     ]
