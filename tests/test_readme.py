@@ -12,6 +12,9 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from sklearn.linear_model import RidgeClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from typer.testing import CliRunner
 
 from timelocal.cli.app import app
@@ -75,6 +78,29 @@ def test_the_readme_s_speeds_are_those_of_the_records() -> None:
         ), pattern
 
 
+def test_what_the_recurrence_gains_is_on_the_page_of_the_gap() -> None:
+    page = (ROOT / "docs" / "gap.md").read_text()
+    text = " ".join((ROOT / "README.md").read_text().split())
+    (told,) = re.findall(r"only the readout learns: (.*?)\. Dashed", text)
+    gains = {
+        name.lower(): float(points)
+        for points, name in re.findall(r"([\d.]+)(?: points worse)? on ([\w-]+)", told)
+    }
+    means = {
+        line: {
+            name: float(mean)
+            for name, mean in re.findall(
+                rf"{line}, the better element-wise cell on (\S+) ([\d.]+)[,;]", page
+            )
+        }
+        for line in ("RTRL", "readout alone")
+    }
+    assert gains.keys() == means["RTRL"].keys() == {"ecg200", "libras", "strawberry", "row-mnist"}
+    for name, points in gains.items():
+        exact, frozen = means["RTRL"][name], means["readout alone"][name]
+        assert points == pytest.approx(100 * (exact - frozen), abs=0.06)
+
+
 @pytest.mark.parametrize("page", ["README.md", "docs/install.md"])
 def test_every_extra_is_in_the_table_and_marked_if_all_leaves_it_out(page: str) -> None:
     pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -93,17 +119,27 @@ def test_the_readme_ends_where_it_says() -> None:
     """The accuracies in its comments, BPTT's among them: the same lines with another rule."""
     exact, own, _ = readme_blocks()
     scope: dict[str, object] = {}
-    for block in (exact, own):
-        exec(compile(block, "README.md", "exec"), scope)
-        told = re.search(r"# about (0\.\d+); BPTT (?:of a GRU )?(0\.\d+)", block)
-        assert told is not None
-        assert scope["history"].epochs[-1]["test_accuracy"] == pytest.approx(
-            float(told[1]), abs=0.015
-        )
-    exec(compile(own.replace("tl.DFA", "tl.BPTT"), "README.md", "exec"), scope)
-    assert scope["history"].epochs[-1]["test_accuracy"] == pytest.approx(float(told[2]), abs=0.015)
+    told, bptt, ridge, chance = map(float, re.findall(r"0\.\d+", exact[exact.index("# about") :]))
+    floor = exact[: exact.index("rule = ")] + (
+        "states = [network.scan(p.inputs).outputs[-1].detach() for p in (parts.train, parts.test)]"
+    )
+    exec(compile(floor, "README.md", "exec"), scope)
+    parts, (seen, unseen) = scope["parts"], scope["states"]
+    untrained = make_pipeline(StandardScaler(), RidgeClassifier()).fit(seen, parts.train.targets)
+    assert untrained.score(unseen, parts.test.targets) == pytest.approx(ridge, abs=0.015)
     labels = scope["digits"].targets
-    assert labels.bincount().max() / len(labels) == pytest.approx(0.1, abs=0.015)
+    assert labels.bincount().max() / len(labels) == pytest.approx(chance, abs=0.015)
+    same = exact.replace("tl.RTU", "tl.GRU").replace("tl.RTRL", "tl.BPTT")
+    assert last_accuracy(same, scope) == pytest.approx(bptt, abs=0.015)
+    assert last_accuracy(exact, scope) == pytest.approx(told, abs=0.015)
+    told, bptt = map(float, re.findall(r"0\.\d+", own[own.index("# about") :]))
+    assert last_accuracy(own, scope) == pytest.approx(told, abs=0.015)
+    assert last_accuracy(own.replace("tl.DFA", "tl.BPTT"), scope) == pytest.approx(bptt, abs=0.015)
+
+
+def last_accuracy(block: str, scope: dict[str, object]) -> float:
+    exec(compile(block, "README.md", "exec"), scope)
+    return scope["history"].epochs[-1]["test_accuracy"]
 
 
 def test_contributing_shows_a_whole_cell_of_at_most_sixteen_lines(
