@@ -78,6 +78,14 @@ def test_the_readme_s_speeds_are_those_of_the_records() -> None:
         ), pattern
 
 
+def test_the_readme_s_memory_is_that_of_the_record() -> None:
+    record = json.loads((ROOT / "results" / "reliability" / "streams.json").read_text())
+    steps, *kib = record["attacks"]["streams"]["e-prop on a GRU, Adam, step by step"].values()
+    (told,) = re.findall(r"holds (\d+) MiB after 2,000 steps", (ROOT / "README.md").read_text())
+    assert steps == 1_000_000
+    assert {round(one / 1024) for one in kib} == {int(told)}
+
+
 def test_what_the_recurrence_gains_is_on_the_page_of_the_gap() -> None:
     page = (ROOT / "docs" / "gap.md").read_text()
     text = " ".join((ROOT / "README.md").read_text().split())
