@@ -24,7 +24,7 @@ MODULES = [
     *(
         module.name
         for package in PACKAGES
-        for module in pkgutil.iter_modules(
+        for module in pkgutil.walk_packages(
             importlib.import_module(f"timelocal.{package}").__path__, f"timelocal.{package}."
         )
         if "_native" not in module.name
