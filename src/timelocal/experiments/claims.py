@@ -220,7 +220,7 @@ def _findings(claim: Claim, measured: Measured, first: Measured, strictest: floa
     missing = [key for key in keys if len(numbers.get(key, ())) < SEEDS]
     known = [one for one in claim.comparisons if not {*one.keys} & {*missing}]
     made = [one for one in known if not _learned_nothing(one, learned)]
-    nothing = [key.panel for one in known if one not in made for key in one.keys]
+    nothing = [_name(key) for one in known if one not in made for key in one.keys]
     tests = [_test(one, numbers, strictest) for one in made]
     few = [one.keys for one, test in zip(made, tests, strict=True) if test is None]
     missing += [key for pair in few for key in pair]
@@ -275,10 +275,8 @@ def _verdict(found: _Findings, holds: float | None, fails: float, strictest: flo
     told = list(dict.fromkeys(one.told + (" (not so)" if one.excess < 0 else "") for one in tests))
     lacking = []
     if found.nothing_learned:
-        where = ", ".join(found.nothing_learned)
-        lacking.append(
-            f"no line is shown to be better than a predictor that learns nothing, on {where}"
-        )
+        lines = ", ".join(found.nothing_learned)
+        lacking.append(f"not shown to be better than a predictor that learns nothing: {lines}")
     if found.missing:
         names = ", ".join(dict.fromkeys(map(_name, found.missing)))
         lacking.append(f"fewer than {SEEDS} finished seeds of {names}")
