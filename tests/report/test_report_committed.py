@@ -69,6 +69,14 @@ def test_the_page_is_made_anew_from_the_packed_runs(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_the_page_of_the_papers_size_is_made_anew_from_its_packed_runs(tmp_path: Path) -> None:
+    asked = [EXPERIMENTS["perturbation/figure7"]]
+    found = collect(asked, "paper", ROOT / "results" / "paper" / "runs")
+    page = write_markdown(found, tmp_path / "page.md").read_bytes()
+    assert page == (ROOT / "docs" / "paper.md").read_bytes()
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("names", "page"),
     [
