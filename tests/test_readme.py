@@ -92,7 +92,7 @@ def test_what_the_recurrence_gains_is_on_the_page_of_the_gap() -> None:
     (told,) = re.findall(r"only the readout learns: (.*?)\. Dashed", text)
     gains = {
         name.lower(): float(points)
-        for points, name in re.findall(r"([\d.]+)(?: points worse)? on ([\w-]+)", told)
+        for points, name in re.findall(r"([\d.]+)(?: points worse than RTRL)? on ([\w-]+)", told)
     }
     means = {
         line: {
@@ -107,6 +107,16 @@ def test_what_the_recurrence_gains_is_on_the_page_of_the_gap() -> None:
     for name, points in gains.items():
         exact, frozen = means["RTRL"][name], means["readout alone"][name]
         assert points == pytest.approx(100 * (exact - frozen), abs=0.06)
+
+
+def test_what_dfa_and_eprop_lack_on_a_gru_is_on_the_page_of_the_gap() -> None:
+    page = (ROOT / "docs" / "gap.md").read_text()
+    told = re.search(r"stay (\d+) to (\d+)\spoints", (ROOT / "README.md").read_text())
+    pair = r"(?:DFA|e-prop), GRU on \S+ ([\d.]+), BPTT, GRU on \S+ ([\d.]+) \(not so\)"
+    gaps = [100 * (float(bptt) - float(own)) for own, bptt in re.findall(pair, page)]
+    assert len(set(gaps)) == 6
+    assert told is not None
+    assert (round(min(gaps)), round(max(gaps))) == (int(told[1]), int(told[2]))
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/install.md"])
