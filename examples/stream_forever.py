@@ -169,7 +169,7 @@ def draw(fortieths: Mapping[str, Sequence[float]], steps: int, path: Path) -> No
     from matplotlib.ticker import LogLocator, NullFormatter
 
     from timelocal.report.figures import TRIVIAL_COLOUR
-    from timelocal.report.printed import PAGE_PLOT, for_print, save, set_plot_height
+    from timelocal.report.printed import PAGE_PLOT, PAGE_WIDTH, for_print, save, set_plot_height
     from timelocal.report.style import rule_colours, variant_look
 
     hue = rule_colours(["rtrl", "tbptt"])
@@ -185,7 +185,7 @@ def draw(fortieths: Mapping[str, Sequence[float]], steps: int, path: Path) -> No
     beside = {longest: (26, 6), "RTRL": (18, -14)}  # which point, and points above it
     places = [steps / 1e6 * (k + 0.5) / 40 for k in range(40)]
     with for_print(9):
-        figure = Figure(figsize=(4.8, PAGE_PLOT), layout="constrained")
+        figure = Figure(figsize=(PAGE_WIDTH, PAGE_PLOT), layout="constrained")
         axes = figure.subplots()
         for name, (colour, width) in looks.items():
             heights = fortieths[name]

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _MARKERS = {"rnn": "s", "gru": "o", "lru": "^", "rtu": "D"}
 _OTHER_MARKER = "v"
 
-_PAPER, _PAGE = (printed.WIDTH, 1.9, 7), (4.8, printed.PAGE_PLOT, 10)
+_PAPER, _PAGE = (printed.WIDTH, 1.9, 7), (printed.PAGE_WIDTH, printed.PAGE_PLOT, 10)
 """In print, and on a page: inches of the picture's width and of a panel's height, and points of the text."""
 
 _AXES = {1: 280, 2: 130}

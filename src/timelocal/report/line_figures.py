@@ -31,7 +31,7 @@ from timelocal.studies.measures import MEASURES, Measure, is_number
 from timelocal.studies.reproduction import LineResult, Reproduction
 from timelocal.studies.store import RunRecord
 
-CURVES = {"alignment.recurrent.cosine": "cosine with the gradient of BPTT"}
+CURVES = {"alignment.recurrent.cosine": MEASURES["alignment"].title}
 """What a curve is called, where the key in the records does not say it."""
 
 _ENDED_EARLY = ("diverged", "failed", "stopped")

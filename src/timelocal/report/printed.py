@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 WIDTH = 3.4
 """Inches: one column."""
-PAGE_PLOT = 3.5
-"""Inches: of a plot's height in a picture 4.8 inches wide; 261 pixels where a phone shows it 358 wide."""
+PAGE_WIDTH, PAGE_PLOT = 4.8, 3.5
+"""Inches: of a picture on a page, and of its plots' height; 261 pixels where a phone shows it 358 wide."""
 _INCHES = 2.3 / 352
 """Of height, a pixel of the page."""
 _DASHES: dict[str, Any] = {

@@ -81,8 +81,8 @@ def _many_directions(size: Size, task: str) -> Line:
     It shows what the variance of a single direction costs and what more forward passes buy; the paper has
     no such line. σ is small compared with the final errors, so δℓ = ⟨g, ξ⟩ + O(σ²) is still the slope.
     """
-    line = _corrected(size, task, "ANP")
-    nodes = size.hidden[kind_of(task)] + OUTPUTS[kind_of(task)]
+    line, kind = _corrected(size, task, "ANP"), kind_of(task)
+    nodes = size.hidden[kind] + OUTPUTS[kind]
     options = {
         **options_of("anp"),
         "carry": False,
@@ -92,9 +92,7 @@ def _many_directions(size: Size, task: str) -> Line:
         "directions": period(nodes),
     }
     config = TrainConfig(**line.config.model_dump() | {"rule_options": options})
-    return Line(
-        Key(task, MANY, "best without BPTT"), config, size.seeds[kind_of(task)], line.search
-    )
+    return Line(Key(task, MANY, "best without BPTT"), config, size.seeds[kind], line.search)
 
 
 def _rflo(size: Size, task: str) -> Line:
@@ -155,7 +153,7 @@ def _bptt(size: Size, task: str) -> Line:
         epochs=size.bptt_epochs[kind],
     )
     search = Search(grid, max(1, size.bptt_epochs[kind] // 5), finalists=size.finalists[kind])
-    return Line(Key(task, "BPTT", "true BPTT"), config, size.seeds[kind_of(task)], search)
+    return Line(Key(task, "BPTT", "true BPTT"), config, size.seeds[kind], search)
 
 
 def results(task: str, profile: ProfileName) -> tuple[Line, ...]:
