@@ -40,8 +40,8 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("forecasts")
 
 
-def made(store: Path, **fields: int) -> RunRecord:
-    record = read(do(ForecastConfig(**SMALL, **fields), store))
+def made(store: Path, **fields: Any) -> RunRecord:
+    record = read(do(ForecastConfig(**SMALL | fields), store))
     assert record.status == "finished"
     assert not record.problems
     return record
@@ -88,7 +88,7 @@ def test_a_network_has_seen_what_came_before(store: Path) -> None:
 @pytest.mark.data
 def test_what_is_learned_beside_the_forecast_is_not_judged(store: Path) -> None:
     beside = {"dataset": SMALL["dataset"] + ",shorter=1", "members": 1, "seed": 2}
-    found = read(do(ForecastConfig(**SMALL | beside, judged=1), store)).result
+    found = made(store, **beside, judged=1).result
     config = ForecastConfig(**SMALL | beside)
     ready = prepared(config, None)
     rule = trained(config, ready.dataset, ready.split)[0]
