@@ -337,7 +337,7 @@ def test_bptt_and_its_rivals_choose_from_the_same() -> None:
         shared = ("hidden", "readout_hidden", "batch", "clip", "epochs", "optimizer", "layers")
         assert len({tuple(getattr(line.config, name) for name in shared) for line in lines}) == 1
         searches = [line.search for line in lines if line.search is not None]
-        assert len(searches) == len(lines) == 9
+        assert len(searches) == len(lines) == 11
         grids = {(one.grid["at"], one.grid["lr"], one.epochs, one.seeds) for one in searches}
         assert len(grids) == 1
         assert {len(one.grid.get("cell", "-")) for one in searches[:3]} == {2}

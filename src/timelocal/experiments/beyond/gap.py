@@ -1,7 +1,7 @@
 """The accuracy of BPTT without BPTT: how close other rules come, with the same budget for all.
 
-On the DFA paper's four data sets, dense cells are trained by BPTT, DFA and e-prop, and element-wise cells by
-RTRL, whose traces are exact on them and go forward in time. The baseline is the same choice of cells with
+On the DFA paper's four data sets, dense cells are trained by BPTT, DFA, e-prop and SnAp-1, and element-wise
+cells by RTRL, whose traces are exact on them and go forward in time. The baseline is the same choice of cells with
 the recurrence frozen. All have the same readout, and the same loss positions and rates to choose from.
 """
 
@@ -28,6 +28,9 @@ MARGINS = {"ecg200": 0.03, "libras": 0.03, "strawberry": 0.02, "row-mnist": 0.00
 DATASETS = tuple(MARGINS)
 NAMES = {"gru": "GRU", "rnn": "tanh RNN", "lru": "LRU", "rtu": "RTU"}
 DENSE, ELEMENTWISE = ("gru", "rnn"), ("lru", "rtu")
+LOCAL = (("DFA", "dfa"), ("e-prop", "eprop"), ("SnAp-1", "snap1"))
+"""Rules without BPTT on dense cells, with ever more of the gradient: random feedback and no trace, a trace of
+each unit's own past, and with it the step's own error in place of the random feedback."""
 
 _BATCHES = {"ecg200": 20, "libras": 20, "strawberry": 10, "row-mnist": 100}
 
@@ -128,7 +131,7 @@ def gap(profile: ProfileName) -> tuple[Line, ...]:
             (_frozen(dataset), ELEMENTWISE, {"rule": "rtrl", "frozen": True}),
         ]
         for cell in DENSE:
-            for name, rule in (("BPTT", "bptt"), ("DFA", "dfa"), ("e-prop", "eprop")):
+            for name, rule in (("BPTT", "bptt"), *LOCAL):
                 chosen.append((_of(name, cell, dataset), (cell,), {"rule": rule}))
         lines += [_line(size, *key, cells, **values) for key, cells, values in chosen]
     return tuple(lines)
@@ -143,8 +146,7 @@ def costs(profile: ProfileName) -> tuple[Line, ...]:
     size, lines = SIZES[profile], []
     columns: tuple[tuple[str, str, tuple[str, ...], Column, bool], ...] = (
         ("BPTT", "bptt", DENSE, "true BPTT", False),
-        ("DFA", "dfa", DENSE, "best without BPTT", False),
-        ("e-prop", "eprop", DENSE, "best without BPTT", False),
+        *((name, rule, DENSE, "best without BPTT", False) for name, rule in LOCAL),
         ("RTRL", "rtrl", ELEMENTWISE, "best without BPTT", False),
         ("readout alone", "rtrl", ELEMENTWISE, "recurrence frozen", True),
     )
@@ -195,7 +197,7 @@ def _claims() -> tuple[Claim, ...]:
                 ],
                 0.03,
             )
-            for rule in ("DFA", "e-prop")
+            for rule, _ in LOCAL
         ),
     )
 
