@@ -40,6 +40,7 @@ NAMES = {
         f"beyond/{name}"
         for name in (
             "gap",
+            "gap-alignment",
             "gap-costs",
             "meet-classes",
             "meet-forecasts",

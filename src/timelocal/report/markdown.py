@@ -244,13 +244,15 @@ def _provenance(reproductions: Sequence[Reproduction]) -> str:
     told = [f"{count} {status}" for status, count in counts]
     missing = len(missing_runs(reproductions))
     told += [f"{missing} not run yet"] if missing else []
+    took = provenance.hours(found)
     environment = [f"- {key}: {value}" for key, value in provenance.environment(found).items()]
     cited = {paper_of(one).citation: paper_of(one).address for one in reproductions}
     references = [f"- {citation} <{address}>" for citation, address in cited.items() if citation]
     parts = [
         "## Runs and environment",
         "",
-        f"Runs, including those of the searches: {', '.join(told) or 'none'}.",
+        f"Runs, including those of the searches: {', '.join(told) or 'none'}."
+        + (f" They took {took}." if took else ""),
         "",
         *environment,
         "",

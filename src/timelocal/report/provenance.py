@@ -67,6 +67,17 @@ def dates(runs: Sequence[RunRecord]) -> dict[str, str]:
     return {"started": span + (f" ({silent} runs do not say)" if silent else "")}
 
 
+def hours(runs: Sequence[RunRecord]) -> str:
+    """How long the runs took one after another, or "" if none says; how many do not say, if some do."""
+    seconds = [run.result.get("seconds") for run in runs if run.result]
+    known = [float(value) for value in seconds if value is not None]
+    if not known:
+        return ""
+    total, silent = sum(known) / 3600, len(runs) - len(known)
+    told = f"{total:.1f}" if total >= 1 else f"{total:.2g}"
+    return f"{told} hours one after another" + (f" ({silent} runs do not say)" if silent else "")
+
+
 def commands(runs: Sequence[RunRecord]) -> list[str]:
     """The command lines that make the runs again, each once: one for runs that differ in the seed alone."""
     return merged(run.environment.get("command") or "" for run in runs)
