@@ -23,6 +23,8 @@ torch.set_num_threads(1)
 make, optimizer = {
     "NP on a tanh layer, SGD": (lambda: tl.NP(tl.RNN(1, 8, 1), loss="mse"), torch.optim.SGD),
     "e-prop on a GRU, Adam": (lambda: tl.EProp(tl.GRU(1, 8, 1), loss="mse"), torch.optim.Adam),
+    "RTRL on an LRU, Adam": (lambda: tl.RTRL(tl.LRU(1, 8, 1), loss="mse"), torch.optim.Adam),
+    "RTRL on a minGRU, Adam": (lambda: tl.RTRL(tl.MinGRU(1, 8, 1), loss="mse"), torch.optim.Adam),
     "RTRL on a GRU, Adam": (lambda: tl.RTRL(tl.GRU(1, 4, 1), loss="mse"), torch.optim.Adam),
 }[kind.removesuffix(", step by step").removesuffix(", chunks")]
 rule = make()
@@ -57,9 +59,12 @@ KINDS = {
     "NP on a tanh layer, SGD, chunks": STEPS,
     "e-prop on a GRU, Adam, chunks": STEPS,
     "e-prop on a GRU, Adam, step by step": STEPS,
+    "RTRL on an LRU, Adam, chunks": STEPS,
+    "RTRL on an LRU, Adam, step by step": STEPS,
+    "RTRL on a minGRU, Adam, chunks": STEPS,
     "RTRL on a GRU, Adam, chunks": STEPS // 10,
 }
-"""RTRL has no native stream: a step takes a millisecond."""
+"""RTRL on a GRU has no native stream: a step takes a millisecond."""
 
 
 @pytest.mark.attack

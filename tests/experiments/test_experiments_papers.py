@@ -86,9 +86,10 @@ def test_lines_are_well_formed(name: str, profile: ProfileName) -> None:
         if line.search is not None:
             choices = list(itertools.product(*line.search.grid.values()))
             assert len(choices) == len(set(choices)) > 0
-    # Figure 8 is about correlation, the costs are costs; everything else stands beside true BPTT, or, where
-    # sequences are too long for it, beside the same cell with its recurrence frozen.
-    beside = {"dfa/appendix-b", "perturbation/figure8"}
+    # Figure 8 is about correlation, the costs are costs, an alignment is with BPTT itself; everything else
+    # stands beside true BPTT, or, where sequences are too long for it, beside the same cell with its
+    # recurrence frozen.
+    beside = {"dfa/appendix-b", "perturbation/figure8", "beyond/gap-alignment"}
     yardsticks = {"true BPTT", "recurrence frozen"}
     assert name in beside or any(key.column in yardsticks for key in keys)
 

@@ -252,7 +252,7 @@ def _provenance(reproductions: Sequence[Reproduction]) -> str:
         "## Runs and environment",
         "",
         f"Runs, including those of the searches: {', '.join(told) or 'none'}."
-        + (f" They took {took}." if took else ""),
+        + (f" Together they took {took}." if took else ""),
         "",
         *environment,
         "",

@@ -68,14 +68,14 @@ def dates(runs: Sequence[RunRecord]) -> dict[str, str]:
 
 
 def hours(runs: Sequence[RunRecord]) -> str:
-    """How long the runs took one after another, or "" if none says; how many do not say, if some do."""
+    """The sum of the times that the runs took, or "" if none recorded it; and how many did not, if some did."""
     seconds = [run.result.get("seconds") for run in runs if run.result]
     known = [float(value) for value in seconds if value is not None]
     if not known:
         return ""
     total, silent = sum(known) / 3600, len(runs) - len(known)
     told = f"{total:.1f}" if total >= 1 else f"{total:.2g}"
-    return f"{told} hours one after another" + (f" ({silent} runs do not say)" if silent else "")
+    return f"{told} hours" + (f" ({silent} did not record it)" if silent else "")
 
 
 def commands(runs: Sequence[RunRecord]) -> list[str]:
