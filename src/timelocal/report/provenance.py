@@ -68,7 +68,7 @@ def dates(runs: Sequence[RunRecord]) -> dict[str, str]:
 
 
 def hours(runs: Sequence[RunRecord]) -> str:
-    """The sum of the times that the runs took, or "" if none recorded it; and how many did not, if some did."""
+    """The sum of the times that the runs recorded, and how many did not; "" if none did."""
     seconds = [run.result.get("seconds") for run in runs if run.result]
     known = [float(value) for value in seconds if value is not None]
     if not known:
