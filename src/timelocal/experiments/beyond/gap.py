@@ -272,7 +272,7 @@ def _how(profile: ProfileName) -> tuple[str, ...]:
         f"{listed(size.seeds)}. Intervals are of differences paired by seed. Splits of one data set share "
         "sequences, so these intervals are narrower than they would be on new data.",
         "A frozen recurrence is randomly initialised and never trained; its readout learns like all others.",
-        "All cells have the same size, and a small one: with the DFA paper's 512 units, BPTT on a GRU is more "
+        "All cells have the same small size: with the DFA paper's 512 units, BPTT on a GRU is more "
         "accurate on Row-MNIST than here (Table 1 of the reproduction); RTRL was not run at that size.",
     )
 
