@@ -21,7 +21,6 @@ from timelocal.experiments.experiment import (
     Line,
     ProfileName,
     Search,
-    listed,
 )
 
 WITHIN, OUTSIDE = "an error at every step", "an error at the end"
@@ -52,7 +51,6 @@ class Published:
     optimizer: str
     online: bool
     source: str
-    seeds: Mapping[str, int]
     also: tuple[str, str, Mapping[str, Any]] | None = None
 
 
@@ -72,7 +70,6 @@ PUBLISHED = (
         source="RMSprop divides each weight's derivative by its own running magnitude. Normalised by matrix, "
         "the derivatives of each weight matrix and of each bias are divided by their norm, and the optimizer "
         "is plain SGD.",
-        seeds=dict.fromkeys(DATASETS, 15),
         also=(
             "Immediate derivatives, normalised matrix by matrix, match RTRL",
             "immediate derivatives, by matrix",
@@ -95,7 +92,6 @@ PUBLISHED = (
         optimizer="adam",
         online=True,
         source="The neighbours are those with the strongest weights, re-chosen as the stream goes on.",
-        seeds={WITHIN: 15, OUTSIDE: 7},
     ),
     Published(
         name="stationary",
@@ -112,7 +108,6 @@ PUBLISHED = (
         optimizer="adam",
         online=False,
         source="The decay factors range from 0.5 to 0.99 over the units and are never learned.",
-        seeds=dict.fromkeys(DATASETS, 15),
     ),
 )
 
@@ -136,8 +131,7 @@ def _line(
         **{"optimizer": one.optimizer} | values,
     )
     search = Search({"lr": RATES[:1] if quick else RATES}, 1 if quick else max(1, epochs // 4))
-    seeds = 1 if quick else one.seeds[panel]
-    return Line(Key(panel, label, column), config, tuple(range(seeds)), search)
+    return Line(Key(panel, label, column), config, tuple(range(1 if quick else 7)), search)
 
 
 def lines(one: Published, profile: ProfileName) -> tuple[Line, ...]:
@@ -190,8 +184,6 @@ def _how(one: Published, profile: ProfileName) -> tuple[str, ...]:
         "BPTT, which equals RTRL there.",
         f"The learning rate of every line is chosen from {', '.join(map(str, RATES))} by the loss on the "
         "validation part, in one shorter run each.",
-        f"Seeds: {listed(one.seeds)}. There were seven at first; because they could not decide, others were "
-        "added where a run takes less than two minutes.",
         one.source,
     )
 
