@@ -31,7 +31,7 @@ def test_the_page_of_long_memories_is_made_anew_from_its_packed_runs(tmp_path: P
 
 @pytest.mark.slow
 def test_the_page_of_the_gap_is_made_anew_from_its_packed_runs(tmp_path: Path) -> None:
-    asked = [EXPERIMENTS["beyond/gap"], EXPERIMENTS["beyond/gap-costs"]]
+    asked = [EXPERIMENTS[f"beyond/{name}"] for name in ("gap", "gap-costs", "gap-alignment")]
     found = collect(asked, "laptop", ROOT / "results" / "beyond" / "runs")
     page = write_markdown(found, tmp_path / "page.md").read_bytes()
     assert page == (ROOT / "docs" / "gap.md").read_bytes()

@@ -34,6 +34,7 @@ PLACES = {
     "dfa": Place("reproduction", "reproduction"),
     "perturbation": Place("reproduction", "reproduction", "paper"),
     "beyond/gap": Place("gap", "beyond"),
+    "beyond/gap-alignment": Place("gap", "beyond"),
     "beyond/feedback": Place("feedback", "beyond"),
     "beyond/meet-forecasts": Place("meet", "meet"),
     "beyond/rewards-match": Place("rewards", "rewards"),
