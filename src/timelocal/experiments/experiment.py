@@ -161,7 +161,8 @@ class Experiment:
     `measures` name entries of `timelocal.studies.measures`; the first decides claims that name none.
     `view` is how the page draws it: learning `curves` with bars of the final values, values over `sizes`,
     `costs` in time and memory, a `grid` search, or `settings` alone. `beside` names the experiment that
-    measures the cost of an update for these lines: a page with both opens with accuracies against costs.
+    measures the cost of an update for these lines: a page with both opens with the distance to BPTT against
+    cost.
     """
 
     name: str

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, NamedTuple
@@ -13,9 +12,8 @@ from timelocal.experiments.config import TrainConfig
 from timelocal.report import printed
 from timelocal.report.figures import TRIVIAL_COLOUR
 from timelocal.report.line_figures import log_places
-from timelocal.report.lines import titled
 from timelocal.report.style import cell_label, rule_colours, rule_label
-from timelocal.studies.measures import MEASURES
+from timelocal.studies.measures import MEASURES, Measure
 from timelocal.studies.reproduction import LineResult, Reproduction
 
 if TYPE_CHECKING:
@@ -28,23 +26,36 @@ _OTHER_MARKER = "v"
 _PAPER, _PAGE = (printed.WIDTH, 1.9, 7), (printed.PAGE_WIDTH, printed.PAGE_PLOT, 10)
 """In print, and on a page: inches of the picture's width and of a panel's height, and points of the text."""
 
-_AXES = {1: 280, 2: 130}
+_AXES = {1: 270, 2: 120}
 """Pixels of the horizontal axis of a panel on a phone, by the number of panels side by side."""
 
 _LEGEND = 4
 """Entries in a row of the legend, where their names leave room for as many."""
 
+_LEAST = 0.5
+"""The floor is left out of view where it would leave the points less than this share of the axis."""
+
 
 class Point(NamedTuple):
-    """A rule on a cell: milliseconds per update, the mean of its measure and that mean's 95 % interval."""
+    """A rule on a cell: milliseconds per update, and the mean difference to the best BPTT.
 
-    panel: str
+    The interval is the 95 % interval of the differences, paired by seed; None for the best BPTT itself.
+    """
+
     rule: str
     cell: str
     frozen: bool
     milliseconds: float
-    mean: float
-    interval: tuple[float, float]
+    difference: float
+    interval: tuple[float, float] | None
+
+
+class Panel(NamedTuple):
+    """The points of a data set, and the floor's difference to the best BPTT; None if not to be drawn."""
+
+    title: str
+    points: tuple[Point, ...]
+    floor: float | None
 
 
 def pairs(reproductions: Sequence[Reproduction]) -> list[tuple[Reproduction, Reproduction]]:
@@ -54,27 +65,38 @@ def pairs(reproductions: Sequence[Reproduction]) -> list[tuple[Reproduction, Rep
     return [(one, costs) for one, costs in found if costs is not None]
 
 
-def points(one: Reproduction, costs: Reproduction) -> list[Point]:
-    """A point for every rule on every cell that has runs and a cost.
+def panels(one: Reproduction, costs: Reproduction) -> list[Panel]:
+    """A panel for every data set with BPTT and something to compare it with.
 
-    If several lines amount to the same rule and cell (a single cell, and the better of two), the first
-    counts.
+    There is a point for every rule on every cell that has a cost and shares seeds with the best BPTT: the
+    line with the best mean in the column "true BPTT".
     """
     main = one.experiment.measures[0]
+    best_of = max if MEASURES[main].higher_is_better else min
+    floors = one.floors(main)
     spent = {
         _kind(line.line.config): fmean(found.values())
         for line in costs.lines
         if (found := line.values("milliseconds"))
     }
-    made: dict[tuple[str, _Kind], Point] = {}
-    for line in one.lines:
-        panel, kind, values = line.line.key.panel, _kind(_as_run(line)), line.values(main)
-        if kind in spent and len(values) > 1:
-            summary = summarize(list(values.values()))
-            assert summary.interval is not None  # of two values and more
-            point = Point(panel, *kind[1:], spent[kind], summary.mean, summary.interval)
-            made.setdefault((panel, kind), point)
-    return list(made.values())
+    made = []
+    for title, lines in _compared(one).items():
+        values = {kind: line.values(main) for kind, line in lines.items()}
+        bptt = [kind for kind, line in lines.items() if line.line.key.column == "true BPTT"]
+        if not bptt:
+            continue
+        best = best_of(bptt, key=lambda kind: fmean(values[kind].values()))
+        points = []
+        for kind in [kind for kind in lines if kind in spent]:
+            differences = _paired(values[kind], values[best])
+            if len(differences) > 1:
+                summary = summarize(differences)
+                interval = None if kind == best else summary.interval
+                points.append(Point(*kind[1:], spent[kind], summary.mean, interval))
+        if len(points) > 1:
+            floor = _paired(floors.get(title, {}), values[best])
+            made.append(Panel(title, tuple(points), _in_view(floor, points)))
+    return made
 
 
 _Kind = tuple[str, str, str, bool]
@@ -84,14 +106,39 @@ def _kind(config: TrainConfig) -> _Kind:
     return config.dataset, config.rule, config.cell, config.frozen
 
 
-def _as_run(line: LineResult) -> TrainConfig:
-    return line.chosen or line.line.config
+def _compared(one: Reproduction) -> dict[str, dict[_Kind, LineResult]]:
+    """By panel, every rule on every cell with several runs.
+
+    If several lines amount to the same rule and cell (a single cell, and the better of two), the first
+    counts.
+    """
+    made: dict[str, dict[_Kind, LineResult]] = {}
+    for line in one.lines:
+        if len(line.values(one.experiment.measures[0])) > 1:
+            kind = _kind(line.chosen or line.line.config)
+            made.setdefault(line.line.key.panel, {}).setdefault(kind, line)
+    return made
+
+
+def _paired(ours: Mapping[int, float], theirs: Mapping[int, float]) -> list[float]:
+    return [ours[seed] - theirs[seed] for seed in ours if seed in theirs]
+
+
+def _in_view(floor: Sequence[float], points: Sequence[Point]) -> float | None:
+    """The mean of the floor's differences, if it does not squash the points."""
+    if not floor:
+        return None
+    mean = fmean(floor)
+    ends = [end for point in points for end in (point.interval or (point.difference,))]
+    own, whole = (max(some) - min(some) for some in (ends, [*ends, mean]))
+    return mean if own >= _LEAST * whole else None
 
 
 def draw(one: Reproduction, costs: Reproduction, output: Path, paper: bool = False) -> Path | None:
     """Write the picture of all panels with something to compare, two side by side; None if there are none.
 
-    A dashed line is the best predictor that learns nothing over time.
+    Zero is the best BPTT. A dashed line is the best predictor that learns nothing over time, left out where
+    it would squash the points.
 
     Args:
         output: its suffix decides the format.
@@ -101,17 +148,14 @@ def draw(one: Reproduction, costs: Reproduction, output: Path, paper: bool = Fal
         MissingExtraError: matplotlib is not installed.
         RunError: it cannot be written.
     """
-    found = points(one, costs)
-    many = {name for name, count in Counter(point.panel for point in found).items() if count > 1}
-    made = [point for point in found if point.panel in many]
+    made = panels(one, costs)
     if not made:
         return None
-    main = one.experiment.measures[0]
-    measure, floors = MEASURES[main], one.floors(main)
-    panels = list(dict.fromkeys(point.panel for point in made))
+    measure = MEASURES[one.experiment.measures[0]]
+    every = [point for panel in made for point in panel.points]
     width, height, text = _PAPER if paper else _PAGE
-    columns = min(2, len(panels))
-    rows = -(-len(panels) // columns)
+    columns = min(2, len(made))
+    rows = -(-len(made) // columns)
     with printed.for_print(text):
         from matplotlib.figure import Figure
         from matplotlib.layout_engine import ConstrainedLayoutEngine
@@ -119,47 +163,51 @@ def draw(one: Reproduction, costs: Reproduction, output: Path, paper: bool = Fal
         apart = ConstrainedLayoutEngine(h_pad=0.08)
         figure = Figure(figsize=(width, height * rows), layout=apart)
         grid = figure.subplots(rows, columns, squeeze=False)
-        for axes, panel in zip(grid.flat, panels, strict=False):
-            floor = fmean(floors[panel].values()) if floors.get(panel) else None
-            here = [point for point in made if point.panel == panel]
-            _panel(axes, here, floor, measure.scale, _AXES[columns])
-            axes.set_title(panel, fontsize=text + 1)
-        for axes in grid.flat[len(panels) :]:
+        for axes, panel in zip(grid.flat, made, strict=False):
+            _panel(axes, panel, measure, _AXES[columns])
+            axes.set_title(panel.title, fontsize=text + 1)
+        for axes in grid.flat[len(made) :]:
             axes.set_axis_off()
         figure.supxlabel("milliseconds per update, one thread, logarithmic")
-        figure.supylabel(titled(measure))
-        _legend(figure, made, any(map(floors.get, panels)))
+        figure.supylabel(f"{measure.title},\n{_difference(measure)}")
+        _legend(figure, every, any(panel.floor is not None for panel in made))
         printed.set_plot_height(figure, height)
         return printed.save(figure, output)
 
 
-def _panel(
-    axes: Axes, made: Sequence[Point], floor: float | None, scale: float, pixels: float
-) -> None:
+def _difference(measure: Measure) -> str:
+    unit = measure.unit.strip().replace("%", "points")
+    return "difference to the best BPTT" + (f" ({unit})" if unit else "")
+
+
+def _panel(axes: Axes, panel: Panel, measure: Measure, pixels: float) -> None:
+    """The points, with the better ones above."""
     from matplotlib.ticker import MaxNLocator
 
-    colours = rule_colours(point.rule for point in made)
-    if floor is not None:
-        axes.axhline(scale * floor, color=TRIVIAL_COLOUR, linewidth=1, linestyle="--", zorder=0)
-    for point in made:
-        colour = colours[point.rule]
-        low, high = (scale * end for end in point.interval)
-        middle = scale * point.mean
+    colours = rule_colours(point.rule for point in panel.points)
+    axes.axhline(0, color="black", linewidth=0.6, zorder=0)
+    if panel.floor is not None:
+        height = measure.scale * panel.floor
+        axes.axhline(height, color=TRIVIAL_COLOUR, linewidth=1, linestyle="--", zorder=0)
+    for point in panel.points:
+        colour, height = colours[point.rule], measure.scale * point.difference
+        ends = [measure.scale * end for end in point.interval or ()]
         axes.errorbar(
             [point.milliseconds],
-            [middle],
-            yerr=[[middle - low], [high - middle]],
+            [height],
+            yerr=[[abs(end - height)] for end in ends] or None,
             fmt=_MARKERS.get(point.cell, _OTHER_MARKER),
             color=colour,
             markerfacecolor="white" if point.frozen else colour,
-            markersize=6,
             elinewidth=1,
             capsize=2,
         )
-    spent = [point.milliseconds for point in made]
+    spent = [point.milliseconds for point in panel.points]
     ticks = log_places([0.96 * min(spent), 1.04 * max(spent)], pixels)  # no marker lies on an axis
     printed.draw_axis(axes, "x", {"title": {"text": ""}, "type": "log"} | ticks)
     axes.yaxis.set_major_locator(MaxNLocator(6, steps=(1, 2, 5, 10)))
+    if not measure.higher_is_better:
+        axes.invert_yaxis()
     axes.spines[["top", "right"]].set_visible(False)
 
 

@@ -71,16 +71,18 @@ def write_markdown(reproductions: Sequence[Reproduction], output: Path) -> Path:
 
 
 def _pictures(begun: Sequence[Reproduction], output: Path) -> list[str]:
-    """Accuracies against costs, for every experiment whose costs are also here."""
+    """The distance to BPTT against costs, for every experiment whose costs are also here."""
     told = []
     for one, costs in distance.pairs(begun):
         name = f"figures/{_anchor(one)}.svg"
         if distance.draw(one, costs, output.parent / name) is not None:
             told.append(
-                f"![{one.experiment.title}: measured against the time of an update]({name})\n\n"
-                "Means over seeds with their 95 % intervals against the time of one update. Hollow markers: "
-                "the recurrence is randomly initialised and frozen; only the readout learns. Dashed line: "
-                "the best predictor that learns nothing over time.\n"
+                f"![{one.experiment.title}: difference to the best BPTT against the time of an update]"
+                f"({name})\n\n"
+                "Zero is the best cell trained by BPTT (full backpropagation through time); the others are "
+                "mean differences to it, paired by seed, with their 95 % intervals, against the time of one "
+                "update. Hollow markers: the recurrence is randomly initialised and frozen; only the readout "
+                "learns. Dashed line, where in view: the best predictor that learns nothing over time.\n"
             )
     return told
 

@@ -60,6 +60,7 @@ def for_print(size: float = 7) -> Iterator[None]:
         "pdf.fonttype": 42,
         "font.size": size,
         "axes.linewidth": 0.6,
+        "lines.markersize": 0.6 * size,
     }
     with rc_context(fixed):
         yield
