@@ -98,7 +98,7 @@ def study(
 def test_a_point_is_the_mean_difference_to_the_best_bptt_paired_by_seed() -> None:
     (pair,) = distance.pairs(list(study()))
     (panel,) = distance.panels(*pair)
-    found = {(point.rule, point.cell, point.frozen): point for point in panel.points}
+    found = {point.kind[1:]: point for point in panel.points}
     assert found.keys() == {("bptt", "gru", False), ("dfa", "gru", False), ("dfa", "gru", True)}
     best = found["bptt", "gru", False]
     assert (best.milliseconds, best.difference, best.interval) == (4.0, 0.0, None)
@@ -118,7 +118,7 @@ def test_a_point_is_the_mean_difference_to_the_best_bptt_paired_by_seed() -> Non
 @pytest.mark.parametrize(("measure", "best"), [("accuracy", BPTT), ("nrmse", BPTT_RNN)])
 def test_the_best_bptt_needs_no_cost_and_is_the_lowest_of_errors(measure: str, best: Key) -> None:
     (panel,) = distance.panels(*study(measure=measure))
-    (dfa,) = [point for point in panel.points if (point.rule, point.frozen) == ("dfa", False)]
+    (dfa,) = [point for point in panel.points if point.kind[1:] == ("dfa", "gru", False)]
     ours, bptt = RUNS[DFA][1], RUNS[best][1]
     assert dfa.difference == pytest.approx(np.mean([ours[n] - bptt[n] for n in ours if n in bptt]))
 
