@@ -9,12 +9,12 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from matplotlib.figure import Figure
+from drawings import kept
 from scipy import stats
 
 from timelocal.experiments.config import CostConfig, TrainConfig
 from timelocal.experiments.experiment import Experiment, Key, Line
-from timelocal.report import distance, printed
+from timelocal.report import distance
 from timelocal.report.markdown import write_markdown
 from timelocal.report.printed import WIDTH
 from timelocal.studies.reproduction import LineResult, Reproduction
@@ -123,23 +123,11 @@ def test_the_best_bptt_needs_no_cost_and_is_the_lowest_of_errors(measure: str, b
     assert dfa.difference == pytest.approx(np.mean([ours[n] - bptt[n] for n in ours if n in bptt]))
 
 
-@pytest.fixture
-def figures(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
-    """The pictures that have been drawn."""
-    kept: list[Figure] = []
-
-    def save(figure: Figure, path: Path) -> Path:
-        kept.append(figure)
-        return path
-
-    monkeypatch.setattr(printed, "save", save)
-    return kept
-
-
 @pytest.mark.parametrize(("measure", "above"), [("accuracy", "bptt"), ("nrmse", "dfa")])
 def test_the_better_rule_is_above_and_the_best_bptt_has_no_bar(
-    figures: list[Figure], measure: str, above: str
+    monkeypatch: pytest.MonkeyPatch, measure: str, above: str
 ) -> None:
+    figures = kept(monkeypatch)
     distance.draw(*study((BPTT, DFA), measure), Path("a.svg"))
     (axes,) = figures[0].axes
     bptt, dfa = axes.containers
@@ -167,8 +155,9 @@ def test_the_floor_is_compared_with_the_best_bptt_on_the_same_seeds() -> None:
 
 @pytest.mark.parametrize(("floor", "shown"), [(None, False), (0.6, True), (0.4, False)])
 def test_the_floor_is_drawn_where_it_is_known_and_does_not_squash_the_points(
-    figures: list[Figure], floor: float | None, shown: bool
+    monkeypatch: pytest.MonkeyPatch, floor: float | None, shown: bool
 ) -> None:
+    figures = kept(monkeypatch)
     known = None if floor is None else dict.fromkeys(range(5), floor)
     distance.draw(*study((BPTT, DFA), floor=known), Path("a.svg"))
     (axes,) = figures[0].axes

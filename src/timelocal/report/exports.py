@@ -9,7 +9,17 @@ from pathlib import Path
 
 from timelocal.experiments.bibtex import bibtex
 from timelocal.files import make_folder, write_text
-from timelocal.report import distance, figures, line_figures, lines, provenance, runs, tables, words
+from timelocal.report import (
+    distance,
+    figures,
+    learning,
+    line_figures,
+    lines,
+    provenance,
+    runs,
+    tables,
+    words,
+)
 from timelocal.report.citations import PAPERS
 from timelocal.report.latex import escape, tabular
 from timelocal.report.line_figures import Panel
@@ -35,9 +45,10 @@ def export_reproductions(reproductions: Sequence[Reproduction], folder: Path) ->
         _figures(line_figures.panels(one), name, folder)
         write_text(_made(folder / "tables") / f"{name}.tex", _table(one))
     for one, costs in distance.pairs(reproductions):
+        stem = folder / "figures" / lines.anchor(one.experiment.name)
         for end in ("svg", "pdf"):
-            stem = lines.anchor(one.experiment.name)
-            distance.draw(one, costs, folder / "figures" / f"{stem}-distance.{end}", paper=True)
+            distance.draw(one, costs, stem.with_name(f"{stem.name}-distance.{end}"), paper=True)
+            learning.draw(one, stem.with_name(f"{stem.name}-learning.{end}"), paper=True)
     found = [
         {
             "experiment": one.experiment.name,

@@ -86,6 +86,18 @@ def thinned(
     }
 
 
+def values_by_epoch(run: RunRecord, key: str) -> dict[int, float]:
+    """A number of a run by epoch, where the epoch has it."""
+    found = ((int(epoch["epoch"]), epoch.get(key)) for epoch in run.epochs)
+    return {epoch: value for epoch, value in found if is_number(value)}
+
+
+def at_shared_epochs(curves: Sequence[Mapping[int, float]]) -> dict[int, list[float]]:
+    """The values of all curves, at the epochs that all of them reached."""
+    shared = [epoch for epoch in curves[0] if all(epoch in one for one in curves)] if curves else []
+    return {epoch: [one[epoch] for one in curves] for epoch in shared}
+
+
 def whole_epochs(last: int) -> dict[str, Any]:
     """Axis settings that keep the ticks of a short epoch axis at whole epochs."""
     return {"dtick": 1} if last <= 8 else {}
@@ -146,7 +158,7 @@ def learning_curves(section: Section) -> list[Figure]:
     """
     metrics = [ACCURACY, LOSS] if section.metric is ACCURACY else [LOSS]
     runs = [run for group in section.groups for run in group.runs]
-    if any(_curve(run, DECORRELATION) for run in runs):
+    if any(values_by_epoch(run, DECORRELATION.key) for run in runs):
         metrics.append(DECORRELATION)
     return [_curves(section, metric) for metric in metrics]
 
@@ -256,16 +268,16 @@ def _curves(section: Section, metric: Metric) -> Figure:
 
 
 def _seed_trace(line: Series, run: RunRecord, metric: Metric) -> dict[str, Any]:
-    curve = thinned(_curve(run, metric))
-    trace = _trace(line, curve, metric, f"seed {seed_of(run)}", width=1)
+    values = thinned(values_by_epoch(run, metric.key))
+    trace = _trace(line, values, metric, f"seed {seed_of(run)}", width=1)
     # A run that stopped early ends in a cross, so that its line does not seem to continue.
-    stopped = run.status in ("diverged", "failed") and bool(curve)
-    symbols = ["x" if stopped else "circle"] * len(curve)
-    sizes = [0] * (len(curve) - 1) + [8 if stopped else 4 * (len(curve) == 1)]
+    stopped = run.status in ("diverged", "failed") and bool(values)
+    symbols = ["x" if stopped else "circle"] * len(values)
+    sizes = [0] * (len(values) - 1) + [8 if stopped else 4 * (len(values) == 1)]
     return trace | {
         "mode": "lines+markers",
         "opacity": 0.5,
-        "marker": {"color": line.colour, "symbol": symbols, "size": sizes[-len(curve) :]},
+        "marker": {"color": line.colour, "symbol": symbols, "size": sizes[-len(values) :]},
     }
 
 
@@ -300,19 +312,8 @@ def verbatim(name: str) -> str:
     return html.escape(name).replace("%{", "%&#123;")
 
 
-def _curve(run: RunRecord, metric: Metric) -> dict[int, float]:
-    return {
-        int(epoch["epoch"]): epoch[metric.key]
-        for epoch in run.epochs
-        if is_number(epoch.get(metric.key))
-    }
-
-
 def _spread(group: Group, metric: Metric) -> dict[int, list[float]]:
-    """The values of finished runs, at the epochs that all of them reached."""
-    curves = [_curve(run, metric) for run in group.finished]
-    shared = [epoch for epoch in curves[0] if all(epoch in c for c in curves)] if curves else []
-    return {epoch: [curve[epoch] for curve in curves] for epoch in shared}
+    return at_shared_epochs([values_by_epoch(run, metric.key) for run in group.finished])
 
 
 def _mean_curve(group: Group, metric: Metric) -> dict[int, float]:

@@ -19,15 +19,17 @@ from timelocal.report.figures import (
     TRIVIAL_COLOUR,
     Figure,
     Series,
+    at_shared_epochs,
     axis_range,
     band,
     rounded,
     thinned,
+    values_by_epoch,
     whole_epochs,
 )
 from timelocal.report.lines import anchor, titled
 from timelocal.report.style import rule_colours, variant_look
-from timelocal.studies.measures import MEASURES, Measure, is_number
+from timelocal.studies.measures import MEASURES, Measure
 from timelocal.studies.reproduction import LineResult, Reproduction
 from timelocal.studies.store import RunRecord
 
@@ -194,9 +196,8 @@ def _layout(x: str, y: str, log: bool) -> dict[str, Any]:
 
 
 def _curve(run: RunRecord, measure: Measure) -> dict[int, float]:
-    """The measure by epoch, where it is a number."""
-    found = ((int(epoch["epoch"]), epoch.get(str(measure.curve))) for epoch in run.epochs)
-    return {epoch: measure.scale * value for epoch, value in found if is_number(value)}
+    found = values_by_epoch(run, str(measure.curve))
+    return {epoch: measure.scale * value for epoch, value in found.items()}
 
 
 def _budget(lines: Sequence[LineResult]) -> int:
@@ -245,11 +246,7 @@ def _curves(lines: Sequence[LineResult], panel: str, key: str, looks: Looks) -> 
                 trace |= {"mode": "lines+markers", "opacity": 0.8, "marker": marker}
                 trace["hovertemplate"] = f"{told}; {run.status} after epoch {max(curve)}"
             behind.append(trace)
-        by_epoch = {
-            epoch: [curve[epoch] for curve in finished]
-            for epoch in (finished[0] if finished else ())
-            if all(epoch in curve for curve in finished)
-        }
+        by_epoch = at_shared_epochs(finished)
         if by_epoch:
             means = [rounded(statistics.fmean(values)) for values in by_epoch.values()]
             mean = {

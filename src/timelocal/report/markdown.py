@@ -8,7 +8,7 @@ from pathlib import Path
 
 from timelocal.experiments.experiment import WORDS, Verdict
 from timelocal.files import make_folder, write_text
-from timelocal.report import distance, lines, provenance
+from timelocal.report import distance, learning, lines, provenance
 from timelocal.report.citations import PAPERS
 from timelocal.report.lines import LineRow, TrivialRow
 from timelocal.report.overview import LEVELS, overview
@@ -55,13 +55,14 @@ def write_markdown(reproductions: Sequence[Reproduction], output: Path) -> Path:
     begun = [one for one in reproductions if lines.progress(one)[0]]
     begun.sort(key=lambda one: order.index(paper_of(one)))
     rest = [one.experiment.name for one in reproductions if one not in begun]
+    curves = {one.experiment.name: _curves(one, output) for one, _ in distance.pairs(begun)}
     parts = [
         f"# {_title(reproductions)}\n",
         *_pictures(begun, output),
         _INTRODUCTION,
         _contents(begun),
         _overview(begun),
-        *map(_section, begun),
+        *(_section(one, curves.get(one.experiment.name, [])) for one in begun),
     ]
     if rest:
         parts.append(f"## Not run yet\n\n{', '.join(f'`{name}`' for name in rest)}.\n")
@@ -85,6 +86,20 @@ def _pictures(begun: Sequence[Reproduction], output: Path) -> list[str]:
                 "learns. Dashed line, where in view: the best predictor that learns nothing over time.\n"
             )
     return told
+
+
+def _curves(one: Reproduction, output: Path) -> list[str]:
+    """The learning curves of an experiment."""
+    name = f"figures/{_anchor(one)}-learning.svg"
+    if learning.draw(one, output.parent / name) is None:
+        return []
+    return [
+        f"![{one.experiment.title}: learning curves]({name})",
+        "",
+        "Learning curves on the validation part, means over seeds. Dashed, with hollow markers: the "
+        "recurrence is frozen.",
+        "",
+    ]
 
 
 def _title(reproductions: Sequence[Reproduction]) -> str:
@@ -150,7 +165,8 @@ def _overview(begun: Sequence[Reproduction]) -> str:
     return "\n".join(["## Overview", "", *_OVERVIEW, *told]) if told else ""
 
 
-def _section(one: Reproduction) -> str:
+def _section(one: Reproduction, curves: Sequence[str]) -> str:
+    """The section of an experiment; the lines with its curves come between its claims and its tables."""
     experiment, rows, floors = one.experiment, lines.rows(one), lines.trivial(one)
     done, asked = lines.progress(one)
     decided = one.verdicts()
@@ -173,6 +189,7 @@ def _section(one: Reproduction) -> str:
         who = "The paper's claims" if paper_of(one).citation else "Claims"
         told += [f"{who}, with the verdicts of these runs:", "", *verdicts, ""]
         told += [*_tests([verdict for _, verdict in decided]), ""]
+    told += curves
     for panel in panels:
         told += [f"### {panel}", ""] if len(panels) > 1 else [f"On {panel}:", ""]
         here = [row for row in rows if row.line.key.panel == panel]
