@@ -70,9 +70,10 @@ $(VENV)/.docs: $(INSTALLED)
 	$(BIN)/python -c '$(DOCS_EXTRA)' | xargs $(PIP)
 	@touch $@
 
-# Notebooks are executed; a warning is an error.
+# Notebooks are executed; a warning is an error, and so is a link within the site that leads nowhere.
 docs: $(VENV)/.docs
 	OMP_NUM_THREADS=1 $(BIN)/python -m sphinx -W --keep-going -q -b html docs build/docs
+	$(BIN)/python tests/site_links.py build/docs
 
 format: $(INSTALLED)
 	$(BIN)/ruff format .

@@ -13,6 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 import timelocal as tl
+from site_links import dead_links
 from timelocal.cli.app import app
 from timelocal.rules import RULES
 
@@ -77,18 +78,53 @@ def test_every_page_can_be_reached() -> None:
     assert all(f"]({page}.md" in claims for page in rest), rest
 
 
-@pytest.mark.parametrize(
-    "path",
-    [*DOCS.rglob("*.md"), *(DOCS.parent / name for name in ("README.md", "CONTRIBUTING.md"))],
-    ids=lambda path: path.name,
-)
+def anchors(page: str) -> set[str]:
+    """What `#…` can lead to: GitHub's names of the headings, and explicit ids."""
+    text = re.sub(r"```.*?```", "", page, flags=re.DOTALL)
+    found: list[str] = []
+    for heading in re.findall(r"^#+ (.*)$", text, re.MULTILINE):
+        shown = re.sub(r"\[(.*?)\]\(.*?\)", r"\1", heading).strip().lower()
+        found.append(re.sub(r"[^\w\- ]", "", shown).replace(" ", "-"))
+    again = {f"{name}-{n}" for name in found for n in range(1, found.count(name))}
+    return {*found, *again, *re.findall(r'<\w+ [^>]*\bid="([^"]+)"', text)}
+
+
+def test_anchors_are_those_of_github() -> None:
+    page = '# A `b` & c_d\n```\n# comment\n```\n## [Two](x.md): *2*\n## Two\n## Two\n<a id="here"></a>\n'
+    assert anchors(page) == {"a-b--c_d", "two-2", "two", "two-1", "here"}
+
+
+LINKING = [
+    *sorted(DOCS.rglob("*.md")),
+    *(DOCS.parent / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
+    *sorted(DOCS.parent.glob("results/*/README.md")),
+]
+
+
+@pytest.mark.parametrize("path", LINKING, ids=lambda path: f"{path.parent.name}-{path.stem}")
 def test_every_relative_link_leads_somewhere(path: Path) -> None:
     text = re.sub(r"```.*?```", "", path.read_text(), flags=re.DOTALL)
-    for link in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", text):
-        reference = link.startswith("api/")  # made when the site is built
+    for link in re.findall(r"\]\(([^)\s]+)\)", text):
+        file, _, anchor = link.partition("#")
+        if "://" in file or file.startswith("api/"):  # the reference is made with the site
+            continue
+        target = path.parent / file if file else path
         # the page of a study is named there before it has any runs
-        study = path.name == "claims.md" and "/" not in link
-        assert reference or study or "://" in link or (path.parent / link).exists(), link
+        study = path.name == "claims.md" and "/" not in file
+        assert study or target.exists(), link
+        if anchor and target.is_file():
+            assert anchor in anchors(target.read_text()), link
+
+
+def test_links_that_lead_nowhere_in_the_site_are_found(tmp_path: Path) -> None:
+    (tmp_path / "b c.html").write_text('<h1 id="here">b</h1><img src="no.svg">')
+    (tmp_path / "a.html").write_text(
+        '<a href="b%20c.html?v=1#here">1</a><a href="https://example.org/no.html#no">2</a>'
+        '<a href="#">3</a><a href="#no">4</a><a href="b%20c.html#no">5</a><a href="no.html">6</a>'
+    )
+    dead = ["a.html: #no", "a.html: b%20c.html#no", "a.html: no.html", "b c.html: no.svg"]
+    assert dead_links(tmp_path) == dead
+    assert dead_links(tmp_path / "empty")
 
 
 def test_which_rule_says_what_rules_declare() -> None:
