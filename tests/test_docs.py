@@ -159,6 +159,27 @@ def test_a_page_s_snippets_run(page: str) -> None:
         exec(compile(block, f"{page}.md", "exec"), scope)
 
 
+def test_the_stream_of_the_page_ends_with_the_errors_that_it_states(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    page = (DOCS / "streams.md").read_text()
+    scope: dict[str, object] = {"__name__": "streams"}
+    for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
+        exec(compile(block, "streams.md", "exec"), scope)
+    sentence = (
+        r"error is (\d\.\d\d)\. Repeating the last value gives (\d\.\d\d), the mean (\d\.\d\d)\."
+    )
+    said = map(float, re.search(sentence, page).groups())
+    learned, last_value, mean = said
+    assert scope["network"] == pytest.approx(learned, abs=0.015)
+    assert scope["last_value"] == pytest.approx(last_value, abs=0.005)
+    assert scope["mean"] == pytest.approx(mean, abs=0.005)
+    stream = scope["stream"]
+    assert (stream.steps, stream.max_delay) == (1103, 15)
+    assert scope["learned"].outputs.isfinite().all()
+
+
 @pytest.mark.slow
 def test_the_rule_of_the_page_is_what_it_declares() -> None:
     blocks = re.findall(r"```python\n(.*?)```", (DOCS / "write-a-rule.md").read_text(), re.DOTALL)
