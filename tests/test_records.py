@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -49,3 +51,94 @@ def test_printed_and_chosen_hyperparameters_end_where_the_runs_do() -> None:
             assert len(of_printed) == 5
             unused += 5
     check_says(page("reproduction"), [f"The {unused} runs with the printed hyperparameters"])
+
+
+def bench(name: str) -> dict[str, Any]:
+    return json.loads((RESULTS / "bench" / name).read_text(encoding="utf-8"))
+
+
+def rows(text: str, heading: str) -> list[list[str]]:
+    """The rows of the table whose head begins so."""
+    (table,) = re.findall(
+        rf"^\| {re.escape(heading)}.*\n\|[-|]+\n((?:\|.*\n)+)", text, re.MULTILINE
+    )
+    return [[cell.strip() for cell in line.strip("| ").split(" | ")] for line in table.splitlines()]
+
+
+def met(measured: float, cell: str) -> bool:
+    """Whether a cell states this number, and marks it as its goal does."""
+    shown = re.fullmatch(r"([\d.]+)×(?: of ([\d.]+) ([✓✗]))?", cell)
+    assert shown is not None, cell
+    said, goal, mark = shown.groups()
+    assert said in (f"{measured:.1f}", f"{measured:.0f}"), (cell, measured)
+    return goal is None or (measured >= float(goal)) == (mark == "✓")
+
+
+def test_speeds_are_those_of_the_record() -> None:
+    results = {(run["shape"]["name"], run["cell"]): run for run in bench("bench.json")["results"]}
+    text = page("bench")
+    peaks = [run["peak_gflops"] for run in results.values()]
+    check_says(
+        text, [f"for every shape: {min(peaks):.0f} to {max(peaks):.0f} GFLOP/s on both cores"]
+    )
+
+    goals = rows(text, "shape, cell")
+    assert len(goals) == 10
+    ratios = ("dfa_vs_torch", "dfa_vs_jax", "bptt_vs_torch")
+    for name, milliseconds, *cells in goals:
+        run = results[tuple(name.lower().split())]
+        assert float(milliseconds) == pytest.approx(run["milliseconds"]["dfa"]["median"], rel=0.005)
+        for ratio, cell in zip(ratios, cells, strict=True):
+            assert met(run["ratios"][ratio], cell), (name, cell)
+
+    shares = rows(text, "| goal | RNN | GRU")
+    for what, goal, *cells in shares:
+        *_, shape = what.lower().split(", ")
+        quantity = "thread_scaling" if "one thread" in what else "share_of_peak"
+        scale, digits = (1, ".2f") if "one thread" in what else (100, ".0f")
+        for network, cell in zip(("rnn", "gru"), cells, strict=True):
+            run = results[shape, network]
+            measured = scale * run[quantity]["dfa" if what.startswith("DFA") else "scan"]
+            said, mark = cell.replace(" %", "").split()
+            assert said == format(measured, digits), (what, cell, measured)
+            assert (mark == "✓") == (measured >= float(goal.removesuffix(" %"))), (what, cell)
+    assert len(shares) == 5
+
+    lengths = rows(text, "T, H = 50, B = 10")
+    assert len(lengths) == 5
+    for length, times, *against in lengths:
+        runs = [results[f"T = {length}", network] for network in ("rnn", "gru")]
+        for run, said in zip(runs, times.split(", "), strict=True):
+            assert float(said) == pytest.approx(run["milliseconds"]["dfa"]["median"], rel=0.005)
+        for ratio, cell in zip(ratios, against, strict=False):
+            for run, said in zip(runs, cell.split(", "), strict=True):
+                assert met(run["ratios"][ratio], said), (length, cell)
+
+
+def test_what_is_said_of_missed_goals_is_on_record() -> None:
+    fits = bench("fit.json")["microseconds"]["RNN, Adam"]
+    times = bench("sequences.json")["microseconds"]
+    last, every = times["lstm, last"], times["lstm, every"]
+    (gru,) = (
+        run["milliseconds"]
+        for run in bench("bench.json")["results"]
+        if (run["shape"]["name"], run["cell"]) == ("row-mnist", "gru")
+    )
+    old = {name: bench(f"zen4/{name}.json")["bars"] for name in ("online", "sequences")}
+    counts = {name: (sum(bar["met"] for bar in bars), len(bars)) for name, bars in old.items()}
+    missed = [bar["measured"] for bars in old.values() for bar in bars if not bar["met"]]
+    ratio, epoch, *rnn, np_last, anp_last, np_every, anp_every, large = missed
+    assert f"{np_every:.1f}" == f"{anp_every:.1f}"
+    said = (
+        f"an update takes {fits['fit']:.0f} µs and its native call {fits['bare']:.0f} of these",
+        f"a step takes it {last['torch']:.0f} µs with a loss at the last step and "
+        f"{every['torch']:.0f} with a loss at every step, NP {last['np']:.0f} and {every['np']:.0f}",
+        f"2.5 times torch's speed would be {last['torch'] / 2.5:.0f} and {every['torch'] / 2.5:.0f} µs",
+        f"take the GRU {gru['jax']['median'] / 4:.1f} ms instead of {gru['dfa']['median']:.1f}",
+        f"{counts['online'][0]} of the {counts['online'][1]} goals of `--online` are met (not met: DANP "
+        f"over ANP at H = 1000, {ratio:.2f} where the goal is 2.5, and its epoch, {epoch:.1f} seconds",
+        f"and {counts['sequences'][0]} of the {counts['sequences'][1]} of `--sequences`",
+        f"{rnn[0]:.1f} and {rnn[1]:.1f} of 4; LSTM, {np_last:.1f} and {anp_last:.1f} (last step) and "
+        f"{np_every:.1f} (every step) of 2.5; a GRU of 1,024 units, {100 * large:.0f} % of 75",
+    )
+    check_says(page("bench"), said)
