@@ -26,7 +26,8 @@ from torch.nn.utils import clip_grad_norm_
 import timelocal as tl
 
 LEAST, GAPS = 100, (200, 800)
-CHUNK, CLIP = 10_000, 0.1
+CHUNK = 10_000
+HIDDEN, UPDATE, RATE, CLIP = 16, 1 / 500, 0.01, 0.1
 STEPS, WINDOWS, SEEDS = 1_000_000, (1, 10, 50, 500), range(5)
 
 
@@ -54,11 +55,11 @@ def stream(steps: int, seed: int = 0) -> Recall:
 
 
 def network(seed: int) -> tl.Network:
-    return tl.MinGRU(2, 16, output_size=1, update=1 / 500, seed=seed)
+    return tl.MinGRU(2, HIDDEN, output_size=1, update=UPDATE, seed=seed)
 
 
 def adam(rule: tl.Rule) -> torch.optim.Adam:
-    return torch.optim.Adam(rule.parameters(), lr=0.01)
+    return torch.optim.Adam(rule.parameters(), lr=RATE)
 
 
 def forward_in_time(rule: tl.Rule, data: Recall) -> Tensor:

@@ -139,7 +139,7 @@ def test_the_page_of_river_has_the_numbers_of_the_record() -> None:
     worst = max(scores["AirlinePassengers"]["the same, lr=0.03"])
     unseasonal = [own for model, own in months.items() if "(p=12" in model and "SNAR" not in model]
     said = (
-        f"SNARIMAX ({months['SNARIMAX(p=12, d=1, q=12, m=12, sd=1)']:.1f} here",
+        f"SNARIMAX ({months['SNARIMAX(p=12, d=1, q=12, m=12, sd=1)']:.1f}), but",
         f"reaches {still:.1f}: with d=1, learning makes it worse by {lost[0]:.1f} (DFA) to "
         f"{lost[1]:.1f} (LSTM); with d=0 it gains {gained:.1f}.",
         f"0.001, 0.01 and 0.03 the error is {rates[0]:.1f}, {rates[1]:.1f} and {rates[2]:.1f} "
@@ -162,7 +162,11 @@ def test_the_page_of_the_endless_stream_has_the_numbers_of_the_record() -> None:
     assert forever.table(errors["tenths"]) in page
     *first, last = (f"{one:.3f}" for one in errors["last tenth of RTRL, by seed"].values())
     always = {name: own[-1] for name, own in errors["tenths, asked at every step"].items()}
+    low, high = forever.GAPS
     said = (
+        f"one in every {low} to {high} is marked. Once per mark, between {forever.LEAST} steps after it",
+        f"A minGRU of {forever.HIDDEN} units whose update gates start near 1/{1 / forever.UPDATE:.0f}",
+        f"learning rate {forever.RATE}, gradients clipped at norm {forever.CLIP}",
         f"in the last tenth {', '.join(first)} and {last} (seeds 0 to {len(first)})",
         f"the last tenth is {always['TBPTT(1)']:.1g}, against {always['RTRL']:.1g}.",
     )
