@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from pages import check_says
+from timelocal.analysis.statistics import summarize
 from timelocal.experiments.papers.dfa import APPENDIX_B
 
 RESULTS = Path(__file__).parents[1] / "results"
@@ -51,6 +52,24 @@ def test_printed_and_chosen_hyperparameters_end_where_the_runs_do() -> None:
             assert len(of_printed) == 5
             unused += 5
     check_says(page("reproduction"), [f"The {unused} runs with the printed hyperparameters"])
+
+
+def test_half_the_epochs_of_mackey_glass_end_where_the_runs_do() -> None:
+    pandas = pytest.importorskip("pandas")
+    setting = ["config.dataset", "config.epochs", "config.frozen"]
+    runs = pandas.read_parquet(
+        RESULTS / "memory" / "runs.parquet", columns=[*setting, "result.metrics.nrmse"]
+    )
+    grouped = runs.groupby(setting)["result.metrics.nrmse"]
+    learned, frozen = (grouped.get_group(("mackey-glass", 40, still)) for still in (False, True))
+    found = summarize(learned.tolist())
+    low, high = found.interval
+    said = (
+        f"{found.mean:.4f} [{low:.4f}, {high:.4f}] with RTRL on ten seeds and {frozen.mean():.3f} with the "
+        "readout alone on three"
+    )
+    check_says(page("memory"), [said])
+    assert (len(learned), len(frozen)) == (10, 3)
 
 
 def bench(name: str) -> dict[str, Any]:
