@@ -1,8 +1,14 @@
-"""What a page of the docs says."""
+"""What a page of the docs says, and the files that its commands name."""
 
 from __future__ import annotations
 
+import re
+import shlex
 from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
 
 
 def check_says(page: str, sentences: Iterable[str]) -> None:
@@ -10,3 +16,24 @@ def check_says(page: str, sentences: Iterable[str]) -> None:
     words = " ".join(page.split())
     for said in sentences:
         assert said in words, said
+
+
+def commands(text: str) -> list[list[str]]:
+    """The lines that begin with the name of the program, without their comments."""
+    lines = re.findall(r"^(?: {4})?(timelocal .*)$", text, re.MULTILINE)
+    return [shlex.split(re.sub(r"\s+# .*", "", line)) for line in lines]
+
+
+def write_own_files(folder: Path) -> None:
+    """The tables that the README's commands name: 30 series of 8 steps that rise or fall, and a load."""
+    for name, seed in (("own.csv", 0), ("test.csv", 1), ("new.csv", 2)):
+        draw = np.random.default_rng(seed)
+        rows = [
+            (n, t, (t if n % 2 else -t) + draw.normal(), "rises" if n % 2 else "falls")
+            for n in range(30)
+            for t in range(8)
+        ]
+        pd.DataFrame(rows, columns=["id", "t", "x", "kind"]).to_csv(folder / name, index=False)
+    when = pd.date_range("2026-01-01", periods=700, freq="h")
+    load = np.sin(np.arange(700) * np.pi / 12)
+    pd.DataFrame({"when": when, "load": load}).to_csv(folder / "load.csv", index=False)

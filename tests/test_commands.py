@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import re
-import shlex
 from glob import glob
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 import typer
 from typer.testing import CliRunner
 
+from pages import commands, write_own_files
 from plugin_files import CELL, RULE
 from timelocal.cli.app import app
 from timelocal.experiments.catalogue import EXPERIMENTS
@@ -34,15 +32,9 @@ KNOWN = {part for name in EXPERIMENTS for part in (name, name.split("/")[-1])} |
 """What `reproduce` takes: experiments, with their folder or without it, and the two papers."""
 
 
-def commands(page: Path) -> list[list[str]]:
-    """The lines that begin with the name of the program, without their comments."""
-    lines = re.findall(r"^(?: {4})?(timelocal .*)$", page.read_text(), re.MULTILINE)
-    return [shlex.split(re.sub(r"\s+# .*", "", line)) for line in lines]
-
-
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: f"{page.parent.name}-{page.stem}")
 def test_every_command_is_one_that_the_program_takes(page: Path) -> None:
-    for _, verb, *arguments in commands(page):
+    for _, verb, *arguments in commands(page.read_text()):
         with PROGRAM.make_context("timelocal", [verb]) as context:
             found = PROGRAM.get_command(context, verb)
             assert found is not None, verb
@@ -70,15 +62,11 @@ def test_the_commands_of_the_readme_run_in_their_order(
     """In a folder that holds the files they name; trained for one epoch."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TIMELOCAL_DATA", str(data_dir))
-    for name, seed in (("own.csv", 0), ("test.csv", 1), ("new.csv", 2)):
-        series(seed).to_csv(name, index=False)
-    when = pd.date_range("2026-01-01", periods=700, freq="h")
-    load = np.sin(np.arange(700) * np.pi / 12)
-    pd.DataFrame({"when": when, "load": load}).to_csv("load.csv", index=False)
+    write_own_files(tmp_path)
     Path("mine.py").write_text(
         RULE.replace("class Rule", "class MyRule") + CELL.replace("class Cell", "class MyCell")
     )
-    for _, verb, *arguments in commands(ROOT / "README.md"):
+    for _, verb, *arguments in commands((ROOT / "README.md").read_text()):
         if verb in LONG and "--list" not in arguments:
             continue
         given = [
@@ -93,14 +81,3 @@ def test_the_commands_of_the_readme_run_in_their_order(
     assert len(pd.read_csv("out.csv")) == 30
     assert Path("paper").is_dir()
     assert Path("runs.parquet").is_file()
-
-
-def series(seed: int) -> pd.DataFrame:
-    """30 series of 8 steps that rise or fall."""
-    draw = np.random.default_rng(seed)
-    rows = [
-        (n, t, (t if n % 2 else -t) + draw.normal(), "rises" if n % 2 else "falls")
-        for n in range(30)
-        for t in range(8)
-    ]
-    return pd.DataFrame(rows, columns=["id", "t", "x", "kind"])

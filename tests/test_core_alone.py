@@ -4,45 +4,70 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterable
 from functools import cache
+from itertools import chain
 from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
 
 import core_environment
+from pages import commands, write_own_files
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 IMPORTED_AS = {"scikit-learn": "sklearn"}
 
 
-@pytest.fixture(scope="module")
-def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An interpreter that can import timelocal, from this checkout, and what its core requires."""
-    folder = tmp_path_factory.mktemp("core")
-    made = core_environment.build(folder, PROJECT["dependencies"])
+@pytest.mark.slow
+def test_the_core_stands_alone(tmp_path: Path) -> None:
+    python = interpreter(tmp_path / "core", PROJECT["dependencies"])
+    session = ROOT / "tests" / "core_session.py"
+    assert ran(python, session, folder=tmp_path).startswith("the core stands alone")
+
+
+@pytest.mark.slow
+def test_the_readme_s_first_screen_runs_with_the_extras_that_it_installs(tmp_path: Path) -> None:
+    screen = (ROOT / "README.md").read_text().partition("\n## ")[0]
+    (extras,) = re.findall(r'^pip install "timelocal\[([a-z,]+)\]"$', screen, re.MULTILINE)
+    (block,) = re.findall(r"```python\n(.*?)```", screen, re.DOTALL)
+    shown = commands(screen)
+    assert len(shown) >= 2
+    asked = [*PROJECT["dependencies"], *chain(*map(requirements_of, extras.split(",")))]
+    python = interpreter(tmp_path / "extras", asked)
+    write_own_files(tmp_path)
+    ran(python, "-c", block.replace('"epochs": 30', '"epochs": 1'), folder=tmp_path)
+    for _, *arguments in shown:
+        ran(python, "-m", "timelocal", *arguments, "--epochs", "1", folder=tmp_path)
+    assert len(list(tmp_path.glob("runs/*/model.safetensors"))) == len(shown)
+
+
+def interpreter(folder: Path, requirements: Iterable[str]) -> Path:
+    """A Python that can import timelocal, from this checkout, and what these requirements bring."""
+    made = core_environment.build(folder, requirements)
     (site,) = folder.glob("lib/python*/site-packages")
     (site / "timelocal").symlink_to(ROOT / "src" / "timelocal")
     return made
 
 
-@pytest.mark.slow
-def test_the_core_stands_alone(python: Path, tmp_path: Path) -> None:
+def ran(python: Path, *arguments: object, folder: Path) -> str:
+    """What a program of that Python prints in a folder, without any setting of this Python."""
     alone = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     done = subprocess.run(
-        [python, ROOT / "tests" / "core_session.py"],
-        cwd=tmp_path,
+        [python, *map(str, arguments)],
+        cwd=folder,
         env=alone,
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("the core stands alone")
+    return done.stdout
 
 
 def test_the_environment_is_not_empty_by_mistake() -> None:
@@ -52,16 +77,22 @@ def test_the_environment_is_not_empty_by_mistake() -> None:
     assert len(names) < 20
 
 
-def packages_of(extra: str) -> set[str]:
-    """What an extra brings, by the names to import, the extras it leans on included."""
-    found: set[str] = set()
+def requirements_of(extra: str) -> list[str]:
+    """What an extra brings, with what the extras it leans on bring."""
+    found: list[str] = []
     for text in PROJECT["optional-dependencies"][extra]:
         requirement = Requirement(text)
         if requirement.name == "timelocal":
-            found |= set().union(*map(packages_of, requirement.extras))
+            found += chain(*map(requirements_of, requirement.extras))
         else:
-            found.add(IMPORTED_AS.get(requirement.name, requirement.name))
+            found.append(text)
     return found
+
+
+def packages_of(extra: str) -> set[str]:
+    """The same, by the names to import."""
+    names = (Requirement(text).name for text in requirements_of(extra))
+    return {IMPORTED_AS.get(name, name) for name in names}
 
 
 @cache
