@@ -46,8 +46,8 @@ PUBLIC = {
     """,
     "timelocal.studies.engines": "Engine InProcess Outcome Processes RayEngine SlurmEngine",
     "timelocal.errors": """
-        ArgumentError BusyError DataError DivergedError MissingExtraError Problem RunError TimelocalError
-        UnsupportedError did_you_mean printable raise_problems unknown_name warn
+        ArgumentError BusyError DataError DivergedError MissingExtraError Problem ReadingWarning RunError
+        TimelocalError UnsupportedError did_you_mean printable raise_problems unknown_name warn
     """,
 }
 """Change this list together with the CHANGELOG; for a name that goes, see `timelocal.deprecated`."""

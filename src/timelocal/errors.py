@@ -22,6 +22,7 @@ __all__ = [
     "DivergedError",
     "MissingExtraError",
     "Problem",
+    "ReadingWarning",
     "RunError",
     "TimelocalError",
     "UnsupportedError",
@@ -63,6 +64,10 @@ class BusyError(RunError):
 
 class MissingExtraError(TimelocalError, ImportError):
     """A package that only some features need is not installed: install the extra that brings it."""
+
+
+class ReadingWarning(UserWarning):
+    """A file can be read in this way, but may be meant in another."""
 
 
 @dataclass(frozen=True)
@@ -123,12 +128,12 @@ def unknown_name(what: str, given: object, known: Iterable[str]) -> Problem | No
     return Problem(what, described(given), expected, did_you_mean(given, names))
 
 
-def warn(text: str) -> None:
+def warn(text: str, category: type[Warning] = UserWarning) -> None:
     """Warn of the line outside of this package and torch that led here. Python tells it once a line."""
     level, frame = 2, sys._getframe(1)
     while frame.f_back is not None and _is_passed_on(frame.f_globals.get("__name__", "")):
         level, frame = level + 1, frame.f_back
-    warnings.warn(text, stacklevel=level)
+    warnings.warn(text, category, stacklevel=level)
 
 
 def _is_passed_on(module: str) -> bool:

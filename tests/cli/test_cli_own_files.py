@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -15,6 +16,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import timelocal as tl
+from pages import write_own_files
 from timelocal.experiments.config import TrainConfig
 from timelocal.experiments.run import MODEL
 
@@ -48,6 +50,33 @@ def folder(tmp_path, monkeypatch):
 def only_run(folder):
     (run,) = (folder / "runs").iterdir()
     return run
+
+
+@pytest.mark.parametrize(
+    ("shown", "options"),
+    [
+        (("data", "show", "own.csv", "--label", "kind"), ("--series", "id", "--time", "t")),
+        (
+            ("train", "--dataset", "own.csv", "--label", "kind", *SMALL, "--epochs", 1),
+            ("--series", "id", "--time", "t"),
+        ),
+        (
+            ("sweep", "dataset=own.csv", "reading.label=kind", "hidden=4", "epochs=1"),
+            ("reading.series=id", "reading.time=t"),
+        ),
+    ],
+    ids=lambda shown: shown[0],
+)
+def test_steps_that_are_read_as_series_are_warned_of(call, folder, capfd, shown, options):
+    write_own_files(folder)
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        told = call(*shown)
+        assert told.exit_code == 0, told.output
+        assert told.stderr.count("warning: own.csv: each of the 240 rows") == 1
+        assert " ".join(options) in told.stderr
+        assert capfd.readouterr().err == ""  # nothing from a worker
+        assert "warning" not in call(*shown, *options).stderr
 
 
 def test_a_csv_of_classes_is_trained_on_evaluated_and_predicted(call, folder):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import warnings
 from io import StringIO
 from pathlib import Path
 
@@ -15,7 +17,7 @@ from timelocal import data
 from timelocal.data import read, read_frame, split
 from timelocal.data.own_series import Series, filled, told_classes
 from timelocal.data.reading import Reading, series_of
-from timelocal.errors import ArgumentError, DataError
+from timelocal.errors import ArgumentError, DataError, ReadingWarning
 
 LENGTHS = [4, 2, 5]
 KINDS = ["up", "düster", "up"]
@@ -142,6 +144,32 @@ def test_a_row_a_series(tmp_path):
         [1, 0],
         [2, 1],
     )
+
+
+@pytest.mark.parametrize(
+    ("columns", "options", "told"),
+    [
+        (["id", "t"], {}, "'id' and 't' .* give series='id', time='t' "),
+        (["x", "Date"], {}, "'Date' .* time='Date' .*; in a sweep `reading.time=Date`"),
+        (["SERIES", "x"], {}, "'SERIES' .*`--series SERIES`"),
+        (["id", "time", "x"], {"series": "id"}, "and 'time' as .* give time='time' "),
+        (["a", "b"], {}, None),
+        (["t0", "t1"], {}, None),
+        (["id", "a", "b"], {"series": "id"}, None),
+        (["id", "t", "a"], {"series": "id", "time": "t"}, None),
+        (["id", "t", "a"], {"features": ["t", "a"]}, None),
+    ],
+)
+def test_what_is_hardly_a_measurement_in_a_row_is_warned_of(columns, options, told):
+    frame = pd.DataFrame({name: [1, 2, 3] for name in columns} | {"kind": list("aba")})
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        read_frame(frame, label="kind", **options)
+    assert len(caught) == (told is not None)
+    for one in caught:
+        assert one.category is ReadingWarning
+        assert one.filename == __file__
+        assert re.search(told, str(one.message)), one.message
 
 
 def test_values_of_series_and_of_their_steps():

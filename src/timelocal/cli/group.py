@@ -6,6 +6,7 @@ import errno
 import os
 import re
 import sys
+import warnings
 from typing import Any, NoReturn
 
 import typer
@@ -46,7 +47,9 @@ class Group(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         try:
-            return super().invoke(ctx)
+            with warnings.catch_warnings():
+                warnings.showwarning = _tell_warning
+                return super().invoke(ctx)
         except TimelocalError as error:
             say(f"error: {error}", err=True)
             raise typer.Exit(MISTAKE) from None
@@ -65,6 +68,11 @@ class Group(TyperGroup):
             near = did_you_mean(args[0], self.commands)
             ctx.fail(f"no command {args[0]!r}. {near}".rstrip())
         return super().resolve_command(ctx, args)
+
+
+def _tell_warning(message: Warning | str, *_: object, **__: object) -> None:
+    """Without the line of code that it comes from, which is none of the user's."""
+    say(f"warning: {message}", err=True)
 
 
 def _tell_misuse(error: Any) -> NoReturn:

@@ -17,7 +17,7 @@ def sweep(
         list[str],
         typer.Argument(
             help="NAME=VALUE or NAME=VALUE,VALUE: rule=dfa,bptt lr=1e-3,1e-2 rule_options.feedback=sign "
-            "dataset=own.csv reading.label=kind"
+            "dataset=own.csv reading.series=id reading.time=t reading.label=kind"
         ),
     ],
     seeds: Annotated[str, typer.Option(help="How many (5), or which (0,3,7).")] = "1",

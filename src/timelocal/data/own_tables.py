@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import numpy as np
@@ -22,15 +23,20 @@ from timelocal.errors import (
     ArgumentError,
     DataError,
     Problem,
+    ReadingWarning,
     described,
     did_you_mean,
     raise_problems,
+    warn,
 )
 
 Column = str | int
 
 LABELS = ("label", "class", "target", "y")
 """Names that mark a column as the labels if none is given, in lower case."""
+_NAMES_OF_SERIES = ("id", "series")
+_CLOCKS = ("t", "time", "timestamp", "date")
+"""Names of columns that hardly measure anything, in lower case."""
 
 _MISSING = ["", "?", "NaN", "nan", "NA", "N/A", "n/a", "null", "None", "-nan", "#N/A"]
 _DELIMITERS = (";", "\t", ",", "|", " ")
@@ -304,6 +310,8 @@ def series_from(
     values = _side_by_side([_numbers(table, name) for name in used])
     labels, kinds = (None, None) if label is None else _labels(table, label)
     if not stepwise:
+        if features is None:
+            _warn_of_what_is_no_measurement(table, used, len(frame))
         names = range(1, len(frame) + 1) if names is None else names
         return _row_a_series(table, values, labels, kinds, names)
     if codes is None:
@@ -492,6 +500,27 @@ def _one_a_series(
         f"one label per series. Say task='classes' for a class at every step, {CUT}",
     )  # fmt: skip
     raise AssertionError
+
+
+def _warn_of_what_is_no_measurement(table: Table, used: Sequence[Column], count: int) -> None:
+    """Warn if rows are series, and the columns look as if rows were steps."""
+    found = {
+        option: [name for name in used if str(name).lower() in names]
+        for option, names in (("series", _NAMES_OF_SERIES), ("time", _CLOCKS))
+    }
+    given = {option: str(names[0]) for option, names in found.items() if names}
+    if not given:
+        return
+    columns = [repr(str(name)) for names in found.values() for name in names]
+    warn(
+        f"{table.source}: each of the {count:,} rows is read as a whole series, and "
+        f"{' and '.join(columns)} as measurements in it. If they are none, give "
+        f"{', '.join(f'{option}={name!r}' for option, name in given.items())} "
+        f"(`{' '.join(f'--{option} {quote(name)}' for option, name in given.items())}`; in a sweep "
+        f"`{' '.join(f'reading.{option}={quote(name)}' for option, name in given.items())}`), "
+        "or name the columns of features.",
+        ReadingWarning,
+    )
 
 
 def _row_a_series(

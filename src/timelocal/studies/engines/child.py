@@ -12,11 +12,12 @@ import os
 import signal
 import threading
 import time
+import warnings
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from timelocal.errors import TimelocalError
+from timelocal.errors import ReadingWarning, TimelocalError
 from timelocal.experiments.folder import set_status
 from timelocal.experiments.trial import Trial, from_json
 from timelocal.files import is_there, make_folder, write_json
@@ -91,6 +92,7 @@ def supervise(
 def _work(driver: Connection, trial: str, store: str, data_dir: Path | None) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver handles Ctrl-C
     threading.Thread(target=_end_with, args=(driver,), daemon=True).start()
+    warnings.simplefilter("ignore", ReadingWarning)  # the driver has read the file as well
     try:
         made = from_json(json.loads(trial))
     except TimelocalError as error:  # a plug-in that the driver can import but this process cannot
