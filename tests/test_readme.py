@@ -18,6 +18,7 @@ from sklearn.preprocessing import StandardScaler
 from typer.testing import CliRunner
 
 from timelocal.cli.app import app
+from timelocal.experiments.beyond.gap import MARGINS
 
 ROOT = Path(__file__).parents[1]
 
@@ -76,6 +77,31 @@ def test_the_readme_s_speeds_are_those_of_the_records() -> None:
         assert [float(number) for number in told.groups()] == pytest.approx(
             [min(values), max(values)], rel=0.05
         ), pattern
+    ends = re.search(r"\((\d+) units, batch (\d+)\) to [\d.]+ \((\d+) units, batch (\d+)\)", text)
+    assert ends is not None
+    by_ratio = sorted(bench["results"], key=lambda one: one["ratios"]["dfa_vs_torch"])
+    named = [by_ratio[place]["shape"][size] for place in (0, -1) for size in ("hidden", "batch")]
+    assert list(map(int, ends.groups())) == named
+
+
+def test_the_readme_s_margins_are_those_of_the_claims_that_hold() -> None:
+    page = (ROOT / "docs" / "gap.md").read_text()
+    text = " ".join((ROOT / "README.md").read_text().split())
+    (told,) = re.findall(r"RTRL loses at most (.*?)\. [A-Z]", text)
+    margins = {
+        name.lower(): float(points)
+        for points, names in re.findall(
+            r"([\d.]+)(?: points)? on (.+?)(?=,? (?:and )?[\d.]+ on|$)", told
+        )
+        for name in re.split(", | and ", names)
+    }
+    assert margins == {name: pytest.approx(100 * margin) for name, margin in MARGINS.items()}
+    claims = re.findall(
+        r"\*\*(.+?)\*\*: On (\S+), the exact rule .*? within ([\d.]+) points\.", page
+    )
+    assert {name: (float(points), verdict) for verdict, name, points in claims} == {
+        name: (points, "holds") for name, points in margins.items()
+    }
 
 
 def test_the_readme_s_memory_is_that_of_the_record() -> None:
