@@ -26,6 +26,8 @@ from timelocal.experiments.experiment import (
 WITHIN, OUTSIDE = "an error at every step", "an error at the end"
 DATASETS = {WITHIN: "mackey-glass", OUTSIDE: "adding:steps=50"}
 RATES = (0.001, 0.003, 0.01)
+SGD_RATES = (0.01, 0.03, 0.1)
+"""Where derivatives are normalised: lower ones learn little in as many epochs."""
 NEAR = 1.1
 """A loss matches another if it is at most this many times as large."""
 MOST = 1.5
@@ -113,7 +115,13 @@ PUBLISHED = (
 
 
 def _line(
-    one: Published, size: ProfileName, panel: str, label: str, column: Column, **values: Any
+    one: Published,
+    size: ProfileName,
+    panel: str,
+    label: str,
+    column: Column,
+    rates: tuple[float, ...] = RATES,
+    **values: Any,
 ) -> Line:
     quick = size == "quick"
     dataset = DATASETS[panel]
@@ -130,7 +138,7 @@ def _line(
         online=online,
         **{"optimizer": one.optimizer} | values,
     )
-    search = Search({"lr": RATES[:1] if quick else RATES}, 1 if quick else max(1, epochs // 4))
+    search = Search({"lr": rates[:1] if quick else rates}, 1 if quick else max(1, epochs // 4))
     return Line(Key(panel, label, column), config, tuple(range(1 if quick else 7)), search)
 
 
@@ -144,7 +152,7 @@ def lines(one: Published, profile: ProfileName) -> tuple[Line, ...]:
         found.append(made(one.ours, "best without BPTT", **one.rule))
         if one.also is not None:
             _, label, values = one.also
-            found.append(made(label, "best without BPTT", **values))
+            found.append(made(label, "best without BPTT", SGD_RATES, **values))
         if one.without is not None:
             label, values = one.without
             found.append(made(label, "best without BPTT", **values))
@@ -183,7 +191,8 @@ def _how(one: Published, profile: ProfileName) -> tuple[str, ...]:
         f"{last.config.epochs} epochs in batches of {last.config.batch}; the exact gradient is computed by "
         "BPTT, which equals RTRL there.",
         f"The learning rate of every line is chosen from {', '.join(map(str, RATES))} by the loss on the "
-        "validation part, in one shorter run each.",
+        "validation part, in one shorter run each"
+        + (f"; that of plain SGD from {', '.join(map(str, SGD_RATES))}." if one.also else "."),
         one.source,
     )
 
