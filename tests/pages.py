@@ -18,10 +18,21 @@ def check_says(page: str, sentences: Iterable[str]) -> None:
         assert said in words, said
 
 
-def commands(text: str) -> list[list[str]]:
+def commands(text: str, program: str = "timelocal") -> list[list[str]]:
     """The lines that begin with the name of the program, without their comments."""
-    lines = re.findall(r"^(?: {4})?(timelocal .*)$", text, re.MULTILINE)
+    lines = re.findall(rf"^(?: {{4}})?({program} .*)$", text, re.MULTILINE)
     return [shlex.split(re.sub(r"\s+# .*", "", line)) for line in lines]
+
+
+def inline_commands(text: str, program: str = "timelocal") -> list[list[str]]:
+    """Code spans that begin with the name of the program, except messages and what leaves out words ("…").
+
+    An option of the program itself (`timelocal --help`) is no command.
+    """
+    prose = re.sub(r"^ *```.*?^ *```", "", text, flags=re.DOTALL | re.MULTILINE)
+    spans = (" ".join(span.split()) for span in re.findall(r"`([^`]+)`", prose))
+    command = re.compile(rf"{program} (?!--)[^ :]+( |$)")
+    return [shlex.split(span) for span in spans if command.match(span) and "…" not in span]
 
 
 def write_own_files(folder: Path) -> None:

@@ -6,6 +6,7 @@ import importlib.util
 import json
 import re
 import shlex
+import textwrap
 import tomllib
 from glob import glob
 from pathlib import Path
@@ -17,8 +18,10 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from typer.testing import CliRunner
 
+import timelocal as tl
 from timelocal.cli.app import app
 from timelocal.experiments.beyond.gap import MARGINS
+from timelocal.testing import Case, ContractReport, Oracle, check_case
 
 ROOT = Path(__file__).parents[1]
 
@@ -202,6 +205,34 @@ def test_contributing_shows_a_whole_cell_of_at_most_sixteen_lines(
     exec(compile(example, "CONTRIBUTING.md", "exec"), scope)
     assert "gradient of u " in capsys.readouterr().out
     assert scope["rule"].network is scope["network"]
+
+
+def test_contributing_s_oracle_is_that_of_a_rule_by_feedback() -> None:
+    """On a few cases: all that `check_rule` looks at take minutes."""
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    (block,) = re.findall(r"^   ```python\n(.*?)^   ```", text, re.DOTALL | re.MULTILINE)
+    told: list[tuple[type[tl.Rule], Oracle]] = []
+    block = textwrap.dedent(block).replace(
+        "check_rule(MyRule, oracle=oracle)", "tell(MyRule, oracle)"
+    )
+    scope = {"MyRule": tl.DFA, "tell": lambda *asked: told.append(asked)}
+    exec(compile(block, "CONTRIBUTING.md", "exec"), scope)
+    ((rule, oracle),) = told
+    for case in (Case("rnn", at="every", loss="mse"), Case("gru", unequal=True)):
+        check_case(rule, case, ContractReport("MyRule"), oracle=oracle)
+        with pytest.raises(AssertionError):
+            check_case(tl.EProp, case, ContractReport("MyRule"), oracle=oracle)
+
+
+def test_the_page_of_river_s_block_runs() -> None:
+    pytest.importorskip("river")
+    (block,) = re.findall(
+        r"```python\n(.*?)```", (ROOT / "docs" / "river.md").read_text(), re.DOTALL
+    )
+    *imports, call = block.strip().splitlines()
+    scope: dict[str, object] = {}
+    exec(compile("\n".join(imports), "river.md", "exec"), scope)
+    assert eval(call, scope).get() > 0.8
 
 
 def test_the_page_of_estimators_searches_over_rules_and_cells() -> None:
