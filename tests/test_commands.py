@@ -170,7 +170,15 @@ def test_the_commands_of_the_readme_run_in_their_order(
     Path("mine.py").write_text(
         RULE.replace("class Rule", "class MyRule") + CELL.replace("class Cell", "class MyCell")
     )
-    for _, verb, *arguments in commands((ROOT / "README.md").read_text()):
+    text = (ROOT / "README.md").read_text()
+    inline = [
+        words
+        for words in inline_commands(text)
+        if not all(one.startswith("--") for one in words[2:])  # a mention
+        and not any(one.isupper() for one in words)
+    ]
+    assert {"sweep", "backtest"} <= {verb for _, verb, *_ in inline}
+    for _, verb, *arguments in (*commands(text), *inline):
         if verb in LONG and "--list" not in arguments:
             continue
         given = [
@@ -180,6 +188,8 @@ def test_the_commands_of_the_readme_run_in_their_order(
         ]
         if verb in ("train", "backtest"):
             given += ["--epochs", "1"]
+        elif verb == "sweep":
+            given += ["epochs=1"]
         done = CliRunner().invoke(app, [verb, *given])
         assert done.exit_code == 0, (verb, given, done.output)
     assert len(pd.read_csv("out.csv")) == 30
