@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -6,8 +8,12 @@ import pytest
 from made_up_reproductions import everything, reproduction
 from made_up_runs import make_run, make_runs
 
+from timelocal.experiments.catalogue import EXPERIMENTS
 from timelocal.report import write_report
 from timelocal.report.site import write_site
+from timelocal.studies.reproduce import collect
+
+ROOT = Path(__file__).parents[2]
 
 pytestmark = [
     pytest.mark.browser,
@@ -33,6 +39,28 @@ FAULTS = """[...document.querySelectorAll('.chart')].flatMap((chart) => {
 })"""
 """What is wrong with the pictures of a page, as far as their boxes tell; the browser here has no pointer."""
 
+OPEN_ALL = "document.querySelectorAll('details').forEach((one) => { one.open = true; })"
+
+PICTURES = (
+    """[...document.querySelectorAll("article img[src$=svg]")].map((a) => [a.src, a.clientWidth])"""
+)
+"""The pictures of a page of the docs and how wide they are shown."""
+
+FAULTS_OF_A_PICTURE = """((shown) => {
+  const box = (one) => one.getBoundingClientRect();
+  const all = box(document.documentElement);
+  const plots = [...document.querySelectorAll('[id^=axes_] > [id^=patch_]:first-child')].map(box);
+  const low = plots.map((one) => one.height * shown / all.width).filter((high) => high < 260);
+  const cut = [...document.querySelectorAll('[id^=text_]')].filter((one) => box(one).left < all.left - 1
+    || box(one).right > all.right + 1 || box(one).top < all.top - 1 || box(one).bottom > all.bottom + 1);
+  return [
+    ...(plots.length ? [] : ['no plot']),
+    ...low.map((high) => `a plot of ${high} pixels`),
+    ...cut.map((one) => `${one.id} is cut off`),
+  ];
+})"""
+"""The same for a picture by matplotlib that is shown so wide."""
+
 
 @pytest.fixture(scope="module")
 def tab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[chromium.Page]:
@@ -56,7 +84,7 @@ def test_the_page_works_in_a_browser(tmp_path: Path, tab: chromium.Page) -> None
     tab.evaluate("document.querySelector('.legend [data-key=trivial]').click()")
     assert tab.evaluate(lines.format(".shapelayer path"))[0] == 0
 
-    for width, dark in ((1280, False), (390, False), (1280, True)):
+    for width, dark in ((1366, False), (390, False), (1366, True)):
         tab.show(width, dark)
         assert tab.evaluate("document.documentElement.scrollWidth") <= width
         assert tab.evaluate(FAULTS) == []
@@ -94,7 +122,7 @@ def test_the_site_works_in_a_browser(tmp_path: Path, tab: chromium.Page) -> None
         plots = "[...document.querySelectorAll('.chart')].filter(c => c.querySelector('.scatter, .points'))"
         assert tab.evaluate(f"{plots}.length") == charts
         drawn += charts
-        for width, dark in ((1280, False), (390, False), (390, True)):
+        for width, dark in ((1366, False), (390, False), (390, True)):
             tab.show(width, dark)
             assert tab.evaluate("document.documentElement.scrollWidth") <= width, page.name
             assert tab.evaluate(FAULTS) == [], page.name
@@ -105,6 +133,43 @@ def test_the_site_works_in_a_browser(tmp_path: Path, tab: chromium.Page) -> None
     tab.open(index.parent / "dfa-made-up-sizes.html")
     tab.evaluate("document.querySelector('.results td a').click()")
     assert tab.evaluate("document.querySelector('details[id]').open")
+
+
+def test_a_page_of_committed_runs_has_no_faults(tmp_path: Path, tab: chromium.Page) -> None:
+    store = ROOT / "results" / "reproduction" / "runs"
+    found = collect([EXPERIMENTS["dfa/table1"]], "laptop", store)
+    tab.open(write_site(found, tmp_path / "site").parent / "dfa-table1.html")
+    tab.show(1366, dark=False)
+    assert (
+        tab.evaluate("document.documentElement.scrollHeight") < 6 * 768
+    )  # the rest is a click away
+    tab.evaluate(OPEN_ALL)
+    tab.evaluate("document.querySelector('.more input').click()")
+    for width in (1366, 390):
+        tab.show(width, dark=False)
+        assert tab.evaluate("document.documentElement.scrollWidth") <= width
+        assert tab.evaluate(FAULTS) == []
+    assert tab.evaluate("document.querySelectorAll('.chart .scatter').length") > 100
+
+
+def test_pages_of_the_docs_have_no_faults(tmp_path: Path, tab: chromium.Page) -> None:
+    pytest.importorskip("sphinx")
+    only = ("-D", "include_patterns=index.md,gap.md", "-D", "nb_execution_mode=off")
+    subprocess.run(
+        [sys.executable, "-m", "sphinx", "-Q", *only, "docs", tmp_path], cwd=ROOT, check=True
+    )
+    for page in ("index.html", "gap.html"):
+        for width in (1366, 390):
+            tab.open(tmp_path / page)
+            tab.show(width, dark=False)
+            assert tab.evaluate("document.documentElement.scrollWidth") <= width
+            pictures = tab.evaluate(PICTURES)
+            assert pictures
+            for picture, shown in pictures:
+                assert shown <= width
+                tab.call("Page.navigate", url=picture)
+                tab.evaluate("new Promise((done) => setTimeout(done, 300))")
+                assert tab.evaluate(f"{FAULTS_OF_A_PICTURE}({shown})") == []
 
 
 def test_numbers_choices_floors_and_points_open_their_runs(
