@@ -133,9 +133,10 @@ def legend(section: Section) -> list[Series]:
     lines: list[Series] = []
     alike: Counter[tuple[str, str]] = Counter()
     for index, group in enumerate(section.groups):
-        symbol = variant_symbol(alike[group.cell, group.rule])
-        alike[group.cell, group.rule] += 1
-        look = (colours[group.rule], cell_dash(group.cell), symbol)
+        colour = colours[group.rule]  # its authors' code has the same
+        symbol = variant_symbol(alike[group.cell, colour])
+        alike[group.cell, colour] += 1
+        look = (colour, cell_dash(group.cell), symbol)
         lines.append(Series(f"group{index}", group.label, *look))
     if section.trivial:
         lines.append(Series("trivial", "trivial predictors", TRIVIAL_COLOUR, "dot", None))

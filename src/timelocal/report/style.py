@@ -10,28 +10,30 @@ from itertools import cycle
 
 from timelocal.cells import CELLS
 
-# Okabe and Ito's palette: distinguishable with any kind of colour blindness, on white and on black.
+# Chosen by a search: with any kind of colour blindness, rules on the same page look as different as so many
+# can, and each stands out from white. Okabe and Ito's palette has too few colours, half of them too light.
 _RULES = {
-    "bptt": ("BPTT", "#0072B2"),
-    "dfa": ("DFA", "#D55E00"),
-    "dfa-authors-code": ("DFA (authors’ code)", "#CC79A7"),
-    "np": ("NP", "#56B4E9"),
-    "np-authors-code": ("NP (authors’ code)", "#56B4E9"),
-    "anp": ("ANP", "#009E73"),
-    "anp-authors-code": ("ANP (authors’ code)", "#009E73"),
-    "wp": ("WP", "#E69F00"),
-    "wp-authors-code": ("WP (authors’ code)", "#E69F00"),
-    "tbptt": ("TBPTT", "#7A5BB5"),
-    "rflo": ("RFLO", "#B5446E"),
-    "eprop": ("e-prop", "#6B7A1E"),
-    "rtrl": ("RTRL", "#4A4A4A"),
-    "snap1": ("SnAp-1", "#8C5A2B"),
-    "sparse-rtrl": ("sparse RTRL", "#2B6E8C"),
-    "uoro": ("UORO", "#A3265C"),
-    "fa": ("feedback alignment", "#C44E1B"),
-    "wm": ("weight mirror", "#1F8A70"),
+    "bptt": ("BPTT", "#0859B4"),
+    "dfa": ("DFA", "#EE5D00"),
+    "dfa-authors-code": ("DFA (authors’ code)", "#EE5D00"),
+    "np": ("NP", "#733163"),
+    "np-authors-code": ("NP (authors’ code)", "#733163"),
+    "anp": ("ANP", "#7B9C64"),
+    "anp-authors-code": ("ANP (authors’ code)", "#7B9C64"),
+    "wp": ("WP", "#970E13"),
+    "wp-authors-code": ("WP (authors’ code)", "#970E13"),
+    "tbptt": ("TBPTT", "#AA7AFF"),
+    "rflo": ("RFLO", "#008A9F"),
+    "eprop": ("e-prop", "#3B5425"),
+    "rtrl": ("RTRL", "#2A2A2A"),
+    "snap1": ("SnAp-1", "#AB3567"),
+    "sparse-rtrl": ("sparse RTRL", "#00A52D"),
+    "uoro": ("UORO", "#996644"),
+    "fa": ("feedback alignment", "#884847"),
+    "wm": ("weight mirror", "#8990CD"),
 }
-_OTHER_COLOURS = ("#009E73", "#E69F00", "#56B4E9")
+_FOR_OTHERS = ("anp", "wp", "np")
+"""Rules whose colours an unknown rule takes first."""
 _VARIANT_SYMBOLS = (None, "square", "diamond", "triangle-up", "circle")
 _DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 _OTHER_DASH = "longdash"
@@ -45,7 +47,7 @@ def rule_colours(rules: Iterable[str]) -> dict[str, str]:
     rules = set(rules)
     known = {rule: colour for rule, (_, colour) in _RULES.items()}
     taken = {colour for rule, colour in known.items() if rule in rules}
-    palette = dict.fromkeys((*_OTHER_COLOURS, *known.values()))
+    palette = dict.fromkeys((*(known[rule] for rule in _FOR_OTHERS), *known.values()))
     free = [colour for colour in palette if colour not in taken] or list(palette)
     return known | dict(zip(sorted(rules - known.keys()), cycle(free), strict=False))
 
