@@ -117,14 +117,13 @@ void together(Index parts, const Body& body) {
     if (job.failure) std::rethrow_exception(job.failure);
 }
 
-// As `together`, of parts that do not wait for each other: where that is faster, the caller does them all.
-template <class Body>
-void parallel(Index parts, const Body& body) {
+// As `together`, of parts that do not wait for each other: where that is faster, the caller does them all, by `alone`.
+template <class Body, class Alone>
+void parallel(Index parts, const Body& body, const Alone& alone) {
     static thread_local Trust trust;
     if (parts <= 1 || trust.withheld()) {
         FlushSubnormals flush;
-        for (Index part = 0; part < parts; ++part) body(part);
-        return;
+        return alone();
     }
     const std::thread::id caller = std::this_thread::get_id();
     const auto began = Trust::Clock::now();
@@ -138,6 +137,19 @@ void parallel(Index parts, const Body& body) {
     });
     trust.judge(parts, done, began, ended);
 }
+template <class Body>
+void parallel(Index parts, const Body& body) {
+    parallel(parts, body, [&] {
+        for (Index part = 0; part < parts; ++part) body(part);
+    });
+}
+
+// Which rows of a batch, and which units: one thread's share.
+struct Share {
+    Index first, rows, from, to;
+
+    Share of_rows(Index other, Index count) const { return {other, count, from, to}; }
+};
 
 // Split n items for a job of `work` multiply-adds: one part per thread, or a single one if it is small.
 inline Index parts_of(Index n, Index threads, double work) {

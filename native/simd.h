@@ -233,12 +233,16 @@ inline __attribute__((always_inline)) void transpose(Vec<T>* v) {
     if constexpr (S > 1) transpose<T, S / 2>(v);
 }
 
-// Call body(j, which) for every vector that starts at j in a row of n elements.
+// Call body(j, which) for every vector that starts at j in the elements [from, to) of a row.
+template <class T, class Body>
+inline void each_vector(Index from, Index to, const Body& body) {
+    Index j = from;
+    for (; j + kLanes<T> <= to; j += kLanes<T>) body(j, Whole{});
+    if (j < to) body(j, Part{to - j});
+}
 template <class T, class Body>
 inline void each_vector(Index n, const Body& body) {
-    Index j = 0;
-    for (; j + kLanes<T> <= n; j += kLanes<T>) body(j, Whole{});
-    if (j < n) body(j, Part{n - j});
+    each_vector<T>(0, n, body);
 }
 
 }  // namespace kernels

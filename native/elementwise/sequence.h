@@ -3,6 +3,7 @@
 #pragma once
 
 #include "../pages.h"
+#include "../parallel.h"
 #include "../rows.h"
 #include "call.h"
 #include "units.h"
@@ -14,40 +15,28 @@ class ElementwiseLayer {
   public:
     explicit ElementwiseLayer(const ElementwiseCall& call) : c(call), own{at(call.own[0]), at(call.own[1])} {}
 
-    // h_1 ... h_T. A thread carries its own rows of the batch.
+    // h_1 ... h_T.
     void scan() const {
-        const Buffer<T> scaled(nodes() * c.inputs + padded<T>(nodes()));
-        T *weight = scaled.get(), *bias = weight + nodes() * c.inputs;
-        scale(weight, bias);
-        Packed<T> packed(c.inputs, nodes());
         const Index rows = c.steps * c.batch;
         expect_writes(at(c.states), (rows + c.batch) * wide());
         if (c.squash) expect_writes(at(c.features), (rows + c.batch) * wide());
         if (Units::keeps_gates) expect_writes(at(c.gates), rows * nodes());
         if (Units::has_auxiliary) expect_writes(at(c.auxiliary), rows * c.hidden);
-        packed.pack_transposed(0, c.inputs, weight, c.inputs, 0, packed.panels());
-        const Index parts = parts_of(c.batch, c.threads, double(c.steps * c.batch) * double(nodes() * (c.inputs + 4)));
-        parallel(parts, [&](Index part) {
-            scan_rows(packed, bias, c.batch * part / parts, c.batch * (part + 1) / parts);
-        });
+        divide(double(rows) * double(nodes() * (c.inputs + 4)), [&](const Share& share) { scan_share(share); });
     }
 
     // Signals at the features to those at the states, back through time, S <- G + J' S, and from S to the nodes.
     void back() const {
         expect_writes(at(c.delta), c.steps * c.batch * nodes());
-        const Index parts = parts_of(c.batch, c.threads, 8.0 * double(c.steps * c.batch) * double(nodes()));
-        parallel(parts, [&](Index part) {
-            back_rows(c.batch * part / parts, c.batch * (part + 1) / parts);
-        });
+        divide(8.0 * double(c.steps * c.batch) * double(nodes()), [&](const Share& share) { back_share(share); });
     }
 
     // E <- J E + (slope (x) what entered), from the first step to the last, and the sums of G E. A thread has units of
     // its own: the sums over the batch do not depend on how many threads there are.
     void trace() const {
-        const Index vectors = padded<T>(c.hidden) / kLanes<T>;
-        const Index parts = parts_of(vectors, c.threads, double(c.steps * c.batch) * double(nodes() * (c.inputs + 4)));
+        const Index parts = parts_of(vectors(), c.threads, double(c.steps * c.batch) * double(nodes() * (c.inputs + 4)));
         parallel(parts, [&](Index part) {
-            trace_units(vectors * part / parts, vectors * (part + 1) / parts);
+            trace_units(vectors() * part / parts, vectors() * (part + 1) / parts);
         });
     }
 
@@ -60,6 +49,23 @@ class ElementwiseLayer {
     static T* at(ElementwiseCall::Address address) { return reinterpret_cast<T*>(address); }
     Index nodes() const { return G * c.hidden; }
     Index wide() const { return S * c.hidden; }
+    Index vectors() const { return padded<T>(c.hidden) / lanes; }
+
+    // body(share) in each thread: it has rows of the batch of its own and, where these are fewer than the threads, units of
+    // its own. No thread has a stretch of time of its own: to join the stretches would double the work, which pays only
+    // where the threads outnumber the vectors of units.
+    template <class Body>
+    void divide(double work, const Body& body) const {
+        const Index parts = parts_of(c.batch * vectors(), c.threads, work);
+        const Index rows = std::min(c.batch, parts), units = std::min(vectors(), parts / rows);
+        const auto one = [&](Index part) {
+            const Index r = part / units, first = c.batch * r / rows, rest = c.batch * (r + 1) / rows - first;
+            const Index u = part % units, from = vectors() * u / units, to = vectors() * (u + 1) / units;
+            body(Share{first, rest, from * lanes, std::min(to * lanes, c.hidden)});
+        };
+        parallel(rows * units, one, [&] { body(Share{0, c.batch, 0, c.hidden}); });
+    }
+
     template <class Which, Index N>
     void get(const T* from, Index j, Which which, V (&to)[N]) const {
         for (Index n = 0; n < N; ++n) to[n] = load(from + n * c.hidden + j, which);
@@ -79,69 +85,92 @@ class ElementwiseLayer {
     }
     const T* after(Index row) const { return at(c.states) + (row + c.batch) * wide(); }
 
-    // V and b, times gamma where there is one: it is the same at every step.
-    void scale(T* weight, T* bias) const {
-        const T *v = at(c.weight), *b = at(c.bias);
-        for (Index i = 0; i < padded<T>(nodes()); ++i) bias[i] = b && i < nodes() ? b[i] : T(0);
-        std::memcpy(weight, v, std::size_t(nodes() * c.inputs) * sizeof(T));
-        if constexpr (S == 2)
-            each_vector<T>(c.hidden, [&](Index j, auto which) {
-                T gamma[lanes];
-                store(gamma, Own(own, j, which).gamma);
-                for (Index k = j; k < j + lanes && k < c.hidden; ++k)
-                    for (const Index row : {k, c.hidden + k}) {
-                        bias[row] *= gamma[k - j];
-                        for (Index i = 0; i < c.inputs; ++i) weight[row * c.inputs + i] *= gamma[k - j];
+    static void copy(const T* from, T* to, Index count) { std::memcpy(to, from, std::size_t(count) * sizeof(T)); }
+
+    // V and b of the share's units, those of a vector of units side by side, gate by gate. Times gamma where there is one:
+    // it is the same at every step.
+    void enter(const Share& share, Packed<T>& weight, T* bias) const {
+        const Buffer<T> scaled(weight.n * c.inputs);
+        std::memset(scaled.get(), 0, std::size_t(weight.n * c.inputs) * sizeof(T));
+        std::memset(bias, 0, std::size_t(weight.n) * sizeof(T));
+        T *v = scaled.get(), *b = bias;
+        each_vector<T>(share.from, share.to, [&](Index j, auto which) {
+            const Index count = std::min(lanes, share.to - j);
+            T gamma[lanes];
+            if constexpr (S == 2) store(gamma, Own(own, j, which).gamma);
+            for (Index g = 0; g < G; ++g, v += lanes * c.inputs, b += lanes) {
+                copy(at(c.weight) + (g * c.hidden + j) * c.inputs, v, count * c.inputs);
+                if (c.bias) copy(at(c.bias) + g * c.hidden + j, b, count);
+                if constexpr (S == 2)
+                    for (Index k = 0; k < count; ++k) {
+                        b[k] *= gamma[k];
+                        for (Index i = 0; i < c.inputs; ++i) v[k * c.inputs + i] *= gamma[k];
                     }
-            });
+            }
+        });
+        weight.pack_transposed(0, c.inputs, scaled.get(), c.inputs, 0, weight.panels());
     }
 
-    void scan_rows(const Packed<T>& weight, const T* bias, Index b0, Index b1) const {
-        const Index n = b1 - b0, ld = padded<T>(nodes());
+    std::vector<Own> units_of(const Share& share) const {
+        std::vector<Own> units;
+        each_vector<T>(share.from, share.to, [&](Index j, auto which) { units.emplace_back(own, j, which); });
+        return units;
+    }
+
+    void scan_share(const Share& share) const {
+        const Index n = share.rows, nodes = G * padded<T>(share.to - share.from);
+        Packed<T> weight(c.inputs, nodes);
+        const Buffer<T> bias(nodes);
+        enter(share, weight, bias.get());
         // Where a thread has all rows, several steps are one product.
         const Index block = n == c.batch ? std::max<Index>(1, 32 / n) : 1;
-        const Rows<T> drive(block * n, nodes()), h(n, wide());
+        const Rows<T> drive(block * n, nodes), h(n, wide());
         for (Index r = 0; r < n; ++r)
-            for (Index s = 0; s < S; ++s) {
-                const T* from = at(c.initial[s]) + (b0 + r) * c.hidden;
-                std::memcpy(h.row(r) + s * c.hidden, from, std::size_t(c.hidden) * sizeof(T));
-                const Index row = (b0 + r) * wide() + s * c.hidden;
-                std::memcpy(at(c.states) + row, from, std::size_t(c.hidden) * sizeof(T));
-                if (c.squash)
-                    each_vector<T>(c.hidden, [&](Index j, auto which) {
-                        store(at(c.features) + row + j, squashed<T>(c.squash, load(from + j, which)), which);
-                    });
-            }
-        std::vector<Own> units;
-        each_vector<T>(c.hidden, [&](Index j, auto which) { units.emplace_back(own, j, which); });
+            each_vector<T>(share.from, share.to, [&](Index j, auto which) {
+                const Index row = share.first + r;
+                V state[S];
+                for (Index s = 0; s < S; ++s) state[s] = load(at(c.initial[s]) + row * c.hidden + j, which);
+                put(state, h.row(r), j, which);
+                put_states(state, row, j, which);
+            });
+        const std::vector<Own> units = units_of(share);
         for (Index t0 = 0; t0 < c.steps; t0 += block) {
             const Index steps = std::min(block, c.steps - t0);
-            const Operand<T> x{at(c.x) + (t0 * c.batch + b0) * c.inputs, c.inputs, 1, c.inputs}, none{nullptr, 0, 0, 0};
-            multiply(weight, 0, steps * n, x, none, bias, 0, drive.begin(), ld);
+            const Operand<T> x{at(c.x) + (t0 * c.batch + share.first) * c.inputs, c.inputs, 1, c.inputs},
+                none{nullptr, 0, 0, 0};
+            multiply(weight, 0, steps * n, x, none, bias.get(), 0, drive.begin(), nodes);
             for (Index t = 0; t < steps; ++t)
                 for (Index r = 0; r < n; ++r) {
-                    const Index row = (t0 + t) * c.batch + b0 + r;
-                    each_vector<T>(c.hidden, [&](Index j, auto which) __attribute__((always_inline)) {
-                        step_unit(units[std::size_t(j / lanes)], drive.row(t * n + r), h.row(r), row, j, which);
+                    const Index row = (t0 + t) * c.batch + share.first + r;
+                    const T* entered = drive.row(t * n + r);
+                    const Own* unit = units.data();
+                    each_vector<T>(share.from, share.to, [&](Index j, auto which) __attribute__((always_inline)) {
+                        step_unit(*unit++, entered, h.row(r), row, j, which);
+                        entered += G * lanes;
                     });
                 }
         }
     }
 
+    // The states in row `row` of the history, and their features.
     template <class Which>
-    void step_unit(const Own& unit, const T* drive, T* carried, Index row, Index j, Which which) const {
+    void put_states(V (&states)[S], Index row, Index j, Which which) const {
+        put(states, at(c.states) + row * wide(), j, which);
+        if (!c.squash) return;
+        for (V& state : states) state = squashed<T>(c.squash, state);
+        put(states, at(c.features) + row * wide(), j, which);
+    }
+
+    template <class Which>
+    void step_unit(const Own& unit, const T* entered, T* carried, Index row, Index j, Which which) const {
         V a[G], h[S], gate[G], auxiliary = {}, after[S];
-        get(drive, j, which, a);
+        for (Index g = 0; g < G; ++g) a[g] = load(entered + g * lanes);
         if (c.noise)
             for (Index g = 0; g < G; ++g) a[g] += load(at(c.noise) + row * nodes() + g * c.hidden + j, which);
         get(carried, j, which, h);
         Units::step(unit, a, h, gate, auxiliary, after);
         put(after, carried, j, which);
-        put(after, at(c.states) + (row + c.batch) * wide(), j, which);
-        if (c.squash) {
-            for (V& own : after) own = squashed<T>(c.squash, own);
-            put(after, at(c.features) + (row + c.batch) * wide(), j, which);
-        }
+        put_states(after, row + c.batch, j, which);
         if constexpr (Units::keeps_gates) put(gate, at(c.gates) + row * nodes(), j, which);
         if constexpr (Units::has_auxiliary) store(at(c.auxiliary) + row * c.hidden + j, auxiliary, which);
     }
@@ -159,30 +188,31 @@ class ElementwiseLayer {
         return Local(unit, gate, auxiliary, before);
     }
 
-    void back_rows(Index b0, Index b1) const {
-        const Rows<T> carried(b1 - b0, wide());
+    void back_share(const Share& share) const {
+        const Rows<T> carried(share.rows, wide());
         const auto each_carried = [&](const auto& body) {
-            for (Index r = 0; r < b1 - b0; ++r)
+            for (Index r = 0; r < share.rows; ++r)
                 for (Index s = 0; s < S; ++s)
-                    body(at(c.carried[s]) + (b0 + r) * c.hidden, carried.row(r) + s * c.hidden);
+                    body(at(c.carried[s]) + (share.first + r) * c.hidden + share.from,
+                         carried.row(r) + s * c.hidden + share.from);
         };
-        const std::size_t bytes = std::size_t(c.hidden) * sizeof(T);
-        each_carried([&](const T* from, T* to) { std::memcpy(to, from, bytes); });
-        std::vector<Own> units;
-        each_vector<T>(c.hidden, [&](Index j, auto which) { units.emplace_back(own, j, which); });
+        const Index count = share.to - share.from;
+        each_carried([&](const T* given, T* kept) { copy(given, kept, count); });
+        const std::vector<Own> units = units_of(share);
         for (Index t = c.steps; t-- > 0;)
-            for (Index b = b0; b < b1; ++b) {
-                const Index row = t * c.batch + b;
-                each_vector<T>(c.hidden, [&](Index j, auto which) __attribute__((always_inline)) {
+            for (Index r = 0; r < share.rows; ++r) {
+                const Index row = t * c.batch + share.first + r;
+                each_vector<T>(count, [&](Index k, auto which) __attribute__((always_inline)) {
+                    const Index j = share.from + k;
                     V s[S], delta[G];
-                    get(carried.row(b - b0), j, which, s);
+                    get(carried.row(r), j, which, s);
                     if (c.signal) hear(at(c.signal) + row * wide(), after(row), j, which, s);
-                    Units::back(local(units[std::size_t(j / lanes)], row, j, which), s, delta);
+                    Units::back(local(units[std::size_t(k / lanes)], row, j, which), s, delta);
                     put(delta, at(c.delta) + row * nodes(), j, which);
-                    put(s, carried.row(b - b0), j, which);
+                    put(s, carried.row(r), j, which);
                 });
             }
-        each_carried([&](T* to, const T* from) { std::memcpy(to, from, bytes); });
+        each_carried([&](T* made, const T* kept) { copy(kept, made, count); });
     }
 
     // --- traces --------------------------------------------------------------------------------

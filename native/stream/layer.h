@@ -4,6 +4,7 @@
 #include "../activations.h"
 #include "../elementwise/units.h"
 #include "../layer.h"
+#include "../parallel.h"
 #include "optimizer.h"
 #include "products.h"
 
@@ -11,18 +12,12 @@ namespace kernels {
 
 enum Kind { kIh, kHh, kBih, kBhh };
 constexpr Index kFirstUnits = 4;  // the code of the first element-wise cell
-// Which rows of a batch, and which units: one thread's share.
-struct Share {
-    Index first, rows, from, to;
-
-    Share of_rows(Index other, Index count) const { return {other, count, from, to}; }
-};
 
 template <class T, class Body>
 inline void each_unit(const Share& share, const Body& body) {
     for (Index r = share.first; r < share.first + share.rows; ++r)
-        each_vector<T>(share.to - share.from, [&](Index j, auto which) __attribute__((always_inline)) {
-            body(r, share.from + j, which);
+        each_vector<T>(share.from, share.to, [&](Index j, auto which) __attribute__((always_inline)) {
+            body(r, j, which);
         });
 }
 

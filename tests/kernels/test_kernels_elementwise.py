@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -116,20 +117,31 @@ def test_rtrl_of_a_whole_sequence_is_autograd(name, at, monkeypatch):
         torch.testing.assert_close(found[key], parameter.grad, rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.parametrize("unequal", [False, True], ids=["", "lengths"])
+@pytest.mark.parametrize(("batch", "hidden"), [(40, 128), (1, 131), (2, 67), (1, 5)], ids=str)
 @pytest.mark.parametrize("name", NETWORKS)
-def test_bits_do_not_depend_on_threads(name, threads):
-    size = (33, 40, 8, 128)
-    network, weights, normal = layer(name, size, torch.float32)
-    x, signal = normal(*size[:3]), normal(33, 40, network.features_size)
-    final = tuple(normal(40, 128) for _ in network.cell.state_names)
-    found = []
-    for count in (1, 2):
+def test_bits_do_not_depend_on_threads(name, batch, hidden, unequal, threads):
+    """Many rows; fewer rows than threads, whose units are divided; more threads than vectors of units."""
+    steps = 33 if batch == 40 else 1500
+    network, weights, normal = layer(name, (steps, batch, 8, hidden), torch.float32)
+    x, signal = normal(steps, batch, 8), normal(steps, batch, network.features_size)
+    final = tuple(normal(batch, hidden) for _ in network.cell.state_names)
+    lengths = (torch.arange(batch) * 7 + steps // 2) % steps + 1 if unequal else None
+
+    def computed(count):
         threads(count)
         past = native_elementwise.scan(network.cell, weights, x, final)
         deltas, start = native_elementwise.backward_scan(network.cell, weights, past, signal, final)
-        made = native_elementwise.traced_gradients(network.cell, weights, past, signal, None)
-        found.append([*past.states, past.gates, deltas, *start, *made[:-1]])
-    assert all(map(torch.equal, *found))
+        made = native_elementwise.traced_gradients(network.cell, weights, past, signal, lengths)
+        seen = [] if past.seen is None else [past.seen]
+        return [*past.states, past.gates, *seen, deltas, *start, *made[:-1]]
+
+    expected = computed(1)
+    for count in (2, 5):
+        # a new thread has not yet learned that the others are busy, and divides the work
+        with ThreadPoolExecutor(1) as executor:
+            found = executor.submit(computed, count).result()
+        assert all(map(torch.equal, found, expected))
 
 
 def test_gates_far_below_zero_keep_their_quotient():
