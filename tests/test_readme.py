@@ -142,12 +142,15 @@ def test_what_rules_lack_on_a_gru_is_on_the_page_of_the_gap() -> None:
     page = (ROOT / "docs" / "gap.md").read_text()
     text = " ".join((ROOT / "README.md").read_text().split())
     said = re.findall(
-        r"DFA stays (\d+) to (\d+) points below BPTT, e-prop (\d+) to (\d+) and SnAp-1 (\d+) to (\d+)", text
+        r"DFA stays (\d+) to (\d+) points below BPTT, e-prop (\d+) to (\d+) and SnAp-1 (\d+) to (\d+)",
+        text,
     )
     told = list(map(int, said[0]))
     for rule in ("DFA", "e-prop", "SnAp-1"):
         pair = rf"{rule}, GRU on (\S+) ([\d.]+), BPTT, GRU on \1 ([\d.]+)"
-        found = {name: 100 * (float(bptt) - float(own)) for name, own, bptt in re.findall(pair, page)}
+        found = {
+            name: 100 * (float(bptt) - float(own)) for name, own, bptt in re.findall(pair, page)
+        }
         assert found.keys() == {"ecg200", "libras", "strawberry", "row-mnist"}
         assert [round(min(found.values())), round(max(found.values()))] == told[:2]
         del told[:2]
