@@ -337,7 +337,7 @@ void run_elementwise(kernels::ElementwiseCell cell, Index threads, Index steps, 
 template <class T>
 void all_elementwise() {
     using kernels::ElementwiseCell;
-    constexpr Index sizes[][4] = {{1, 1, 1, 1}, {3, 5, 2, 7}, {40, 2, 9, 50}, {100, 1, 9, 67}, {5, 40, 17, 67}};
+    constexpr Index sizes[][4] = {{1, 1, 1, 1}, {3, 5, 2, 7}, {40, 2, 9, 50}, {10000, 1, 4, 130}, {5, 40, 17, 67}};
     for (const auto cell : {ElementwiseCell::indrnn, ElementwiseCell::lru, ElementwiseCell::mingru, ElementwiseCell::minlstm})
         for (const Index threads : {1, 3})
             for (const auto& size : sizes)

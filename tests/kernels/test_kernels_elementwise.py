@@ -122,7 +122,7 @@ def test_rtrl_of_a_whole_sequence_is_autograd(name, at, monkeypatch):
 @pytest.mark.parametrize("name", NETWORKS)
 def test_bits_do_not_depend_on_threads(name, batch, hidden, unequal, threads):
     """Many rows; fewer rows than threads, whose units are divided; more threads than vectors of units."""
-    steps = 33 if batch == 40 else 1500
+    steps = 33 if batch == 40 else 8000
     network, weights, normal = layer(name, (steps, batch, 8, hidden), torch.float32)
     x, signal = normal(steps, batch, 8), normal(steps, batch, network.features_size)
     final = tuple(normal(batch, hidden) for _ in network.cell.state_names)
