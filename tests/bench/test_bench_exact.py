@@ -9,6 +9,7 @@ import torch
 from typer.testing import CliRunner
 
 from timelocal.bench import exact
+from timelocal.bench.measure import Timing
 from timelocal.cli.app import app
 
 
@@ -40,6 +41,19 @@ def test_bytes_are_those_of_weights_moments_and_traces(monkeypatch):
     assert exact.bytes_of_a_step("mingru") == 4 * 2 * (3 * (cell + readout) + cell)
 
 
+def test_streaming_counts_each_number_once_read_and_once_written(monkeypatch):
+    times = {"all": Timing(3e-6, 0, 0), "one": Timing(1e-6, 0, 0)}
+    sizes = {}
+
+    def interleaved(calls, repeats):
+        sizes.update({name: len(call()) for name, call in calls.items()})
+        return times
+
+    monkeypatch.setattr(exact, "interleaved", interleaved)
+    assert exact.streaming(8000, 3) == pytest.approx(4.0)
+    assert sizes == {"all": 1000, "one": 1}
+
+
 def test_the_command_writes_what_it_measured(tmp_path, monkeypatch):
     for size in ("HIDDEN", "BATCH", "STEPS"):
         monkeypatch.setattr(exact, size, 4)
@@ -48,4 +62,5 @@ def test_the_command_writes_what_it_measured(tmp_path, monkeypatch):
     assert result.exit_code == 0, result.output
     record = json.loads((tmp_path / "exact.json").read_text(encoding="utf-8"))
     assert set(record["microseconds"]) == set(record["memory"]) == set(exact.CELLS)
+    assert all(own["streaming, GB/s"] > 0 for own in record["memory"].values())
     assert len(record["bars"]) == 3 * len(exact.CELLS)

@@ -9,7 +9,7 @@ import pytest
 from timelocal.experiments.beyond import delays, memory, weather
 from timelocal.experiments.catalogue import EXPERIMENTS
 from timelocal.files import write_json
-from timelocal.report.bench import with_tables
+from timelocal.report.bench import bars_table, with_tables
 from timelocal.report.citations import PAPERS
 from timelocal.report.claims import decided, write_claims
 from timelocal.report.markdown import write_markdown
@@ -131,6 +131,24 @@ def test_the_bench_s_tables_are_those_of_its_records():
     text = (folder / "README.md").read_text(encoding="utf-8")
     assert "<!-- bars of online.json -->" in text
     assert with_tables(text, folder) == text
+
+
+def test_the_bytes_of_a_step_are_a_table_below_the_bars():
+    record = {
+        "environment": {"processor": "a processor"},
+        "kernels": {"path": "torch"},
+        "threads": 1,
+        "repeats": 9,
+        "bars": [],
+        "microseconds": {"lru": {"stream": 5.0}, "rtu": {"stream": 4.0}},
+        "memory": {
+            "lru": {"bytes": 10240, "GB/s": 2.048, "streaming, GB/s": 204.8},
+            "rtu": {"bytes": 4096, "GB/s": 1.024},
+        },
+    }
+    assert bars_table(record).endswith(
+        "| lru | 5.00 | 10 | 2.0 | 205 |\n| rtu | 4.00 | 4 | 1.0 | – |\n"
+    )
 
 
 def test_a_table_follows_its_record(tmp_path):

@@ -151,9 +151,10 @@ def _print_judged(found: dict[str, Any]) -> None:
             for name, time in found[title].items():
                 others[-1].add_row(name, f"{time:.1f}")
     if "memory" in found:
-        others.append(table("", "bytes a step", "GB/s", title="memory of a stream's step"))
+        columns = list(next(iter(found["memory"].values())))
+        others.append(table("", *columns, title="memory of a stream's step"))
         for name, moved in found["memory"].items():
-            others[-1].add_row(name, f"{moved['bytes']:,}", f"{moved['GB/s']:.1f}")
+            others[-1].add_row(name, *(f"{moved[column]:,.0f}" for column in columns))
     show(steps, *others, bars)
 
 

@@ -72,7 +72,21 @@ def bars_table(record: Mapping[str, Any]) -> str:
         "| | measured | goal | |",
         "|---|---|---|---|",
     ]
-    return "\n".join([*head, *rows, ""])
+    return "\n".join([*head, *rows, *_memory_rows(record), ""])
+
+
+def _memory_rows(record: Mapping[str, Any]) -> list[str]:
+    """The bytes of a stream's step, where a record has them, in Markdown."""
+    rows = []
+    for name, moved in record.get("memory", {}).items():
+        streaming = moved.get("streaming, GB/s")
+        numbers = record["microseconds"][name]["stream"], moved["bytes"] / 1024, moved["GB/s"]
+        told = "–" if streaming is None else f"{streaming:.0f}"
+        rows.append(f"| {name} | {numbers[0]:.2f} | {numbers[1]:.0f} | {numbers[2]:.1f} | {told} |")
+    if not rows:
+        return []
+    head = "| a step of a stream | µs | KiB read or written | GB/s | negating as many bytes, GB/s |"
+    return ["", head, "|---|---|---|---|---|", *rows]
 
 
 def _flat(facts: Mapping[str, Any]) -> dict[str, object]:
