@@ -82,7 +82,8 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     path = session.config.getoption("--record")
-    if path is None or hasattr(session.config, "workerinput"):
+    ran = not session.config.getoption("collectonly") and not hasattr(session.config, "workerinput")
+    if path is None or not ran:
         return
     from damage import SCALE
     from timelocal.experiments.environment import environment
