@@ -101,7 +101,7 @@ CLAIMS = (
         ("DFA", "gru"),
     ),
     _less(
-        "RTRL on an LRU recalls better than BPTT on a GRU.",
+        "Within ten epochs, RTRL on an LRU recalls better than BPTT on a GRU.",
         ("RTRL", "lru"),
         ("BPTT", "gru"),
     ),
