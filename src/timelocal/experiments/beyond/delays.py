@@ -126,8 +126,8 @@ def _how(profile: ProfileName) -> tuple[str, ...]:
         "RTRL on the dense cells and BPTT on one layer of the LRU are left out: up to rounding, they give "
         "the same gradients as BPTT and RTRL, respectively.",
         "The LRU is initialised with eigenvalues between 0.9 and 0.999 in modulus.",
-        "Ten epochs are few for BPTT on a GRU. Over 20 steps it stays at chance here; in 40 epochs it learned "
-        "the task with rates of 0.003 and 0.01 alike, in one run each that is not on record.",
+        "Ten epochs are few for BPTT on a GRU. Over 20 steps it stays at chance here; in 40 epochs it "
+        "learned the task with rates of 0.003 and 0.01 alike, in one run each that is not on record.",
     )
 
 
