@@ -59,6 +59,13 @@ SIZES: dict[ProfileName, _Size] = {
     "paper": _LAPTOP,
 }
 
+ALIGNMENT = (
+    "Alignment is the cosine between the gradients of all recurrent parameters from the rule and from "
+    "BPTT on the first training batch, after every epoch; given are the mean over all epochs and the "
+    "mean over the last tenth."
+)
+"""What a page says of the measures of alignment."""
+
 
 def _kind(dataset: str, kind: str) -> Key:
     return Key(dataset, f"DFA, {kind}", "best without BPTT")
@@ -181,9 +188,7 @@ def _how(profile: ProfileName) -> tuple[str, ...]:
         "a second per run on one core, a tenth of an hour in all.",
         f"The learning rate of every line is chosen from {rates} by the accuracy on the validation part, in "
         "one run of the same number of epochs with the first seed: the same budget for all.",
-        "Alignment is the cosine between the gradients of all recurrent parameters from the rule and from "
-        "BPTT on the first training batch, after every epoch; given are the mean over all epochs and the "
-        "mean over the last tenth.",
+        ALIGNMENT,
         "All matrices are scaled like a freshly initialised readout. Nonzero entries per row of F: all "
         "outputs (2 on ecg200, 15 on libras, 10 on digits-rows) for Gaussian, uniform and orthogonal "
         "feedback, two thirds of them on average for ternary feedback, a single one for sparse feedback.",

@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from timelocal.experiments.beyond.feedback import ALIGNMENT
 from timelocal.experiments.claims import above, no_worse
 from timelocal.experiments.config import CostConfig, TrainConfig
 from timelocal.experiments.experiment import (
@@ -174,7 +175,6 @@ def _costs_how(profile: ProfileName) -> tuple[str, ...]:
 
 _ALIGNED = {"ecg200": 50, "libras": 100, "strawberry": 20, "row-mnist": 1}
 """Epochs over which the alignment is measured."""
-_EXACT_CELL = "lru"
 
 
 def alignment(profile: ProfileName) -> tuple[Line, ...]:
@@ -183,7 +183,7 @@ def alignment(profile: ProfileName) -> tuple[Line, ...]:
     lines = []
     for dataset in DATASETS[:1] if quick else DATASETS:
         kinds = [(name, rule, cell) for cell in DENSE for name, rule in LOCAL]
-        for name, rule, cell in [*kinds, ("RTRL", "rtrl", _EXACT_CELL)]:
+        for name, rule, cell in [*kinds, ("RTRL", "rtrl", "lru")]:
             key = _of(name, cell, dataset)
             line = _line(size, dataset, "", key.column, (cell,), rule)
             changed = {"at": "mean", "alignment": True, "epochs": 1 if quick else _ALIGNED[dataset]}
@@ -218,10 +218,8 @@ def _alignment_how(profile: ProfileName) -> tuple[str, ...]:
     return (
         "Networks, batches and optimizer as in the study, with the loss on the mean of the outputs over the "
         f"steps and a learning rate of 0.003 in every line; epochs: {listed(_ALIGNED)}.",
-        "Alignment is the cosine between the gradients of all recurrent parameters from the rule and from "
-        "BPTT on the first training batch, after every epoch; given are the mean over all epochs and the "
-        "mean over the last tenth. On one layer of an element-wise cell RTRL is BPTT's gradient: the last "
-        "line is a check.",
+        f"{ALIGNMENT} On one layer of an element-wise cell RTRL is BPTT's gradient: the last line is a "
+        "check.",
         "The seed determines the data split, the weights, the batches and the feedback.",
     )
 

@@ -114,6 +114,18 @@ PUBLISHED = (
 )
 
 
+_Form = tuple[str, str, tuple[float, ...], Mapping[str, Any]]
+
+
+def _forms(one: Published) -> list[_Form]:
+    """The rule and, if there is one, its other form: in a claim, in a table, its rates and its settings."""
+    forms: list[_Form] = [(one.said, one.ours, RATES, one.rule)]
+    if one.also is not None:
+        said, label, values = one.also
+        forms.append((said, label, SGD_RATES, values))
+    return forms
+
+
 def _line(
     one: Published,
     size: ProfileName,
@@ -149,10 +161,8 @@ def lines(one: Published, profile: ProfileName) -> tuple[Line, ...]:
         exact = "rtrl" if one.online and panel == WITHIN else "bptt"
         made = partial(_line, one, profile, panel)
         found.append(made("exact gradient", "true BPTT", rule=exact))
-        found.append(made(one.ours, "best without BPTT", **one.rule))
-        if one.also is not None:
-            _, label, values = one.also
-            found.append(made(label, "best without BPTT", SGD_RATES, **values))
+        for _, label, rates, values in _forms(one):
+            found.append(made(label, "best without BPTT", rates, **values))
         if one.without is not None:
             label, values = one.without
             found.append(made(label, "best without BPTT", **values))
@@ -166,13 +176,11 @@ def _claims(one: Published) -> tuple[Claim, ...]:
         (OUTSIDE, "also with an error only at the end"),
     ):
         exact = Key(panel, "exact gradient", "true BPTT")
-        ours = Key(panel, one.ours, "best without BPTT")
-        found.append(at_most(f"{one.said}, {where}.", [(ours, exact)], one.factor))
-        if one.also is not None:
-            said, label, _ = one.also
-            other = Key(panel, label, "best without BPTT")
-            found.append(at_most(f"{said}, {where}.", [(other, exact)], one.factor))
+        for said, label, _, _ in _forms(one):
+            form = Key(panel, label, "best without BPTT")
+            found.append(at_most(f"{said}, {where}.", [(form, exact)], one.factor))
         if one.without is not None:
+            ours = Key(panel, one.ours, "best without BPTT")
             less = Key(panel, one.without[0], "best without BPTT")
             told = f"What it keeps of the past makes the difference, {where}."
             found.append(at_most(told, [(ours, less)], 1.0))
