@@ -147,30 +147,36 @@ def test_which_rule_says_what_rules_declare() -> None:
             assert "backwards" not in needs, name
 
 
-@pytest.mark.parametrize("page", ["write-a-rule", "write-a-cell"])
-def test_a_page_s_snippets_run(page: str) -> None:
-    text = (DOCS / f"{page}.md").read_text()
-    blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    assert len(blocks) >= 2
+def snippets(page: str) -> list[str]:
+    return re.findall(r"```python\n(.*?)```", (DOCS / f"{page}.md").read_text(), re.DOTALL)
+
+
+def run(blocks: list[str], page: str) -> dict[str, object]:
+    """One after another, and what they leave."""
     scope: dict[str, object] = {"__name__": page}
     for block in blocks:
-        if "check_rule(OneStep)" in block:
-            block = block.replace("check_rule(OneStep)", "''")  # its own test, slow
         exec(compile(block, f"{page}.md", "exec"), scope)
+    return scope
+
+
+@pytest.mark.parametrize("page", ["write-a-rule", "write-a-cell"])
+def test_a_page_s_snippets_run(page: str) -> None:
+    blocks = snippets(page)
+    assert len(blocks) >= 2
+    run(
+        [block.replace("check_rule(OneStep)", "''") for block in blocks], page
+    )  # its own test, slow
 
 
 def test_the_stream_of_the_page_ends_with_the_errors_that_it_states(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    page = (DOCS / "streams.md").read_text()
-    scope: dict[str, object] = {"__name__": "streams"}
-    for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
-        exec(compile(block, "streams.md", "exec"), scope)
+    scope = run(snippets("streams"), "streams")
     sentence = (
         r"error is (\d\.\d\d)\. Repeating the last value gives (\d\.\d\d), the mean (\d\.\d\d)\."
     )
-    said = map(float, re.search(sentence, page).groups())
+    said = map(float, re.search(sentence, (DOCS / "streams.md").read_text()).groups())
     learned, last_value, mean = said
     assert scope["network"] == pytest.approx(learned, abs=0.015)
     assert scope["last_value"] == pytest.approx(last_value, abs=0.005)
@@ -182,10 +188,7 @@ def test_the_stream_of_the_page_ends_with_the_errors_that_it_states(
 
 @pytest.mark.slow
 def test_the_rule_of_the_page_is_what_it_declares() -> None:
-    blocks = re.findall(r"```python\n(.*?)```", (DOCS / "write-a-rule.md").read_text(), re.DOTALL)
-    scope: dict[str, object] = {"__name__": "page"}
-    for block in blocks:
-        exec(compile(block, "write-a-rule.md", "exec"), scope)
+    scope = run(snippets("write-a-rule"), "write-a-rule")
     assert "one-step" in str(scope["report"]) or "OneStep" in str(scope["report"])
 
 

@@ -26,6 +26,11 @@ from timelocal.testing import Case, ContractReport, Oracle, check_case
 ROOT = Path(__file__).parents[1]
 
 
+def readme_text() -> str:
+    """In one line."""
+    return " ".join((ROOT / "README.md").read_text().split())
+
+
 def readme_blocks() -> list[str]:
     return re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
 
@@ -48,7 +53,7 @@ def test_the_readme_trains_in_a_dozen_lines() -> None:
 
 
 def test_the_readme_s_speeds_are_those_of_the_records() -> None:
-    text = " ".join((ROOT / "README.md").read_text().split())
+    text = readme_text()
     bench, online, fit = (
         json.loads((ROOT / "results" / "bench" / f"{name}.json").read_text())
         for name in ("bench", "online", "fit")
@@ -89,7 +94,7 @@ def test_the_readme_s_speeds_are_those_of_the_records() -> None:
 
 def test_the_readme_s_margins_are_those_of_the_claims_that_hold() -> None:
     page = (ROOT / "docs" / "gap.md").read_text()
-    text = " ".join((ROOT / "README.md").read_text().split())
+    text = readme_text()
     (told,) = re.findall(r"RTRL loses at most (.*?)\. [A-Z]", text)
     margins = {
         name.lower(): float(points)
@@ -117,7 +122,7 @@ def test_the_readme_s_memory_is_that_of_the_record() -> None:
 
 def test_what_the_recurrence_gains_is_on_the_page_of_the_gap() -> None:
     page = (ROOT / "docs" / "gap.md").read_text()
-    text = " ".join((ROOT / "README.md").read_text().split())
+    text = readme_text()
     (told,) = re.findall(r"only the readout learns: (.*?)\. Dashed", text)
     gains = {
         name.lower(): float(points)
@@ -140,7 +145,7 @@ def test_what_the_recurrence_gains_is_on_the_page_of_the_gap() -> None:
 
 def test_what_rules_lack_on_a_gru_is_on_the_page_of_the_gap() -> None:
     page = (ROOT / "docs" / "gap.md").read_text()
-    text = " ".join((ROOT / "README.md").read_text().split())
+    text = readme_text()
     said = re.findall(
         r"DFA stays (\d+) to (\d+) points below BPTT, e-prop (\d+) to (\d+) and SnAp-1 (\d+) to (\d+)",
         text,

@@ -72,6 +72,28 @@ def test_half_the_epochs_of_mackey_glass_end_where_the_runs_do() -> None:
     assert (len(learned), len(frozen)) == (10, 3)
 
 
+def test_the_runs_that_pull_the_mean_of_bptt_down_are_named() -> None:
+    pandas = pytest.importorskip("pandas")
+    names = ("dataset", "rule", "cell", "epochs", "frozen")
+    accuracy = "result.best_validation.test_accuracy"
+    columns = [*(f"config.{name}" for name in names), accuracy]
+    runs = pandas.read_parquet(RESULTS / "beyond" / "runs.parquet", columns=columns)
+    by_setting = 100 * runs.set_index(columns[:-1])[accuracy]
+    bptt, rtrl = (
+        by_setting.loc["strawberry", rule, cell, 100, False].sort_values()
+        for rule, cell in (("bptt", "gru"), ("rtrl", "rtu"))
+    )
+    (told,) = re.findall(
+        r"ended at ([\d.]+) and ([\d.]+) %.* ahead: ([\d.]+) against ([\d.]+) %",
+        " ".join(page("beyond").split()),
+    )
+    assert len(bptt) == len(rtrl) == 20
+    assert [float(number) for number in told] == pytest.approx(
+        [*bptt[:2], bptt.median(), rtrl.median()], abs=0.05
+    )
+    assert bptt.iloc[2] > 80  # only two
+
+
 def bench(name: str) -> dict[str, Any]:
     return json.loads((RESULTS / "bench" / name).read_text(encoding="utf-8"))
 
